@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make report` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+OUT := reports/quickstart
+
+.PHONY: report test install format check notebooks bench clean
+.DEFAULT_GOAL := report
+
+report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
+	$(BIN)/filtersub ablate quickstart --out $(OUT)
+
+test: $(READY)  ## style, then all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+install: $(READY)
+
+# The stamp is touched last, so an interrupted installation is done again.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "filtersub needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
+	@echo "Installing filtersub and what it needs into $(VENV) (minutes, mostly torch) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[spams,lab,dev]'
+	@touch $(READY)
+
+format: $(READY)  ## rewrite the code in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(READY)  ## style only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+notebooks: $(READY)  ## only the tests that execute notebooks
+	$(BIN)/python -m pytest -m notebook
+
+bench: $(READY)  ## every benchmark, both sides in one process, ratios printed
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## what `make report` and `make test` made, but not the environment
+	rm -rf $(OUT) .pytest_cache .ruff_cache
