@@ -1,0 +1,9 @@
+"""The errors that users can cause, each one clear line that names the bad value and the fix."""
+
+
+class FiltersubError(ValueError):
+    """Bad input: the command line prints its message as one line and exits with code 2."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A solver spent its iterations before it met its tolerance; its result says how far off it is."""

@@ -1,0 +1,243 @@
+"""Weights as blocked kernel matrices: one rule for every layer kind, and which layers of a model take part.
+
+Each weight becomes a matrix whose rows are small patches, ``(o p) (i q) *k -> (o i) (p *k q)``: p output channels and
+q input channels joined into a patch, (1, 1) for a plain spatial kernel. i counts the input channels of one group, so
+grouped and depthwise kernels follow the same rule. Decomposition, counting, tuning and reports speak of this matrix
+alone (digest, equations 2 and 5; Chen, Miao and Qiu, arXiv:2403.00269).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from .errors import FiltersubError
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class KernelLayout:
+    """How one stored weight is laid out as a kernel matrix.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer in its model.
+    kind : str
+        ``conv1d`` to ``conv3d``, ``conv_transpose1d`` to ``conv_transpose3d``, ``linear`` or ``conv1d_transformers``.
+    shape : tuple of int
+        Shape of the stored weight.
+    groups : int
+        Groups of the convolution; matters only for transposed kernels, which store (c_in, c_out / groups, *k).
+    block : (int, int)
+        (p, q): output and input channels joined in one patch, after the fall-back to 1 where a side does not divide.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    groups: int = 1
+    block: tuple[int, int] = (1, 1)
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        return self.shape[2:]
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether the kernel spans more than one position."""
+        return prod(self.kernel_size) > 1
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """(output channels, input channels of one group)."""
+        first, second = self.shape[:2]
+        if self.kind.startswith("conv_transpose"):
+            return second * self.groups, first // self.groups
+        if self.kind == "conv1d_transformers":
+            return second, first
+        return first, second
+
+    @property
+    def patch_size(self) -> int:
+        """d, the length of a row and of an atom: p * q * prod(kernel_size)."""
+        return prod(self.block) * prod(self.kernel_size)
+
+    @property
+    def n_rows(self) -> int:
+        return prod(self.shape) // self.patch_size
+
+    def to_rows(self, weight: Tensor) -> Tensor:
+        """The weight (stored shape) as its kernel matrix of shape (n_rows, d); a view where the layout allows one."""
+        (outs, ins), (p, q) = self.channels, self.block
+        canonical = self._canonical(weight)
+        if (p, q) == (1, 1):
+            return canonical.reshape(outs * ins, -1)
+        patches = canonical.reshape(outs // p, p, ins // q, q, -1)
+        return patches.permute(0, 2, 1, 4, 3).reshape(self.n_rows, self.patch_size)
+
+    def to_weight(self, rows: Tensor) -> Tensor:
+        """The inverse of to_rows: (n_rows, d) to the stored shape."""
+        (outs, ins), (p, q) = self.channels, self.block
+        if (p, q) != (1, 1):
+            patches = rows.reshape(outs // p, ins // q, p, prod(self.kernel_size), q)
+            rows = patches.permute(0, 2, 1, 4, 3)
+        return self._stored(rows.reshape(outs, ins, *self.kernel_size))
+
+    def _canonical(self, weight: Tensor) -> Tensor:
+        """Stored weight -> (c_out, c_in / groups, *k)."""
+        if tuple(weight.shape) != self.shape:
+            raise FiltersubError(
+                f"layer {self.name!r} has shape {self.shape}, but a weight of {tuple(weight.shape)} came"
+            )
+        if self.kind == "conv1d_transformers":
+            return weight.T
+        if self.kind.startswith("conv_transpose"):
+            outs, ins = self.channels
+            grouped = weight.reshape(self.groups, ins, outs // self.groups, *self.kernel_size)
+            return grouped.transpose(1, 2).reshape(outs, ins, *self.kernel_size)
+        return weight
+
+    def _stored(self, canonical: Tensor) -> Tensor:
+        if self.kind == "conv1d_transformers":
+            return canonical.T
+        if self.kind.startswith("conv_transpose"):
+            outs, ins = self.channels
+            grouped = canonical.reshape(self.groups, outs // self.groups, ins, *self.kernel_size)
+            return grouped.transpose(1, 2).reshape(self.shape)
+        return canonical
+
+
+def check_block(block: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """A block setting as (k_c', k_c), input side first as in the paper; None stays None.
+
+    Raises FiltersubError unless each side is a positive integer.
+
+    >>> check_block(4)
+    (4, 4)
+    """
+    if block is None:
+        return None
+    sides = tuple(block) if isinstance(block, (tuple, list)) else (block, block)
+    if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides):
+        raise FiltersubError(f"block must be a positive integer or a pair (k_c', k_c) of them, got {block!r}")
+    return sides
+
+
+def layout_of(
+    name: str, layer: nn.Module | Tensor, block: int | tuple[int, int] | None = None, block_spatial: bool = False
+) -> KernelLayout | None:
+    """The layout of one layer, or None where the layer does not take part.
+
+    Spatial kernels always take part, 1x1 kernels and linear layers only where ``block`` is given. ``block`` joins
+    channels of 1x1 kernels and linear layers, and of spatial kernels too where ``block_spatial`` is set; a side that
+    does not divide its channel count becomes 1. A bare tensor of 2 to 5 dimensions counts as a linear layer or
+    convolution.
+    """
+    described = _describe(layer)
+    if described is None:
+        return None
+    kind, weight, groups = described
+    layout = KernelLayout(name, kind, tuple(weight.shape), groups)
+    sides = check_block(block)
+    if not layout.is_spatial and sides is None:
+        return None
+    if sides is None or (layout.is_spatial and not block_spatial):
+        return layout
+    (outs, ins), (k_in, k_out) = layout.channels, sides
+    fitted = (k_out if outs % k_out == 0 else 1, k_in if ins % k_in == 0 else 1)
+    return KernelLayout(name, kind, tuple(weight.shape), groups, fitted)
+
+
+def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
+    """(kind, weight, groups) of a layer that the rule covers."""
+    if isinstance(layer, Tensor):
+        if not 2 <= layer.ndim <= 5 or not layer.is_floating_point():
+            return None
+        return ("linear" if layer.ndim == 2 else f"conv{layer.ndim - 2}d"), layer, 1
+    if isinstance(layer, _CONVOLUTIONS):
+        return f"conv{layer.weight.ndim - 2}d", layer.weight, layer.groups
+    if isinstance(layer, _TRANSPOSED):
+        return f"conv_transpose{layer.weight.ndim - 2}d", layer.weight, layer.groups
+    if isinstance(layer, nn.Linear):
+        return "linear", layer.weight, 1
+    if type(layer).__name__ == "Conv1D" and getattr(layer, "weight", None) is not None and layer.weight.ndim == 2:
+        return "conv1d_transformers", layer.weight, 1  # transformers' linear layer with a transposed weight
+    return None
+
+
+def select_layers(
+    model: nn.Module | Mapping[str, Tensor],
+    *,
+    layers: str | None = None,
+    block: int | tuple[int, int] | None = None,
+    block_spatial: bool = False,
+    exclude: Iterable[str] = (),
+) -> dict[str, KernelLayout]:
+    """Layouts of the layers that take part, in the model's order.
+
+    Parameters
+    ----------
+    model : Module, or the tensors of a bare weight file by name
+    layers : str, optional
+        Regular expression searched for in each layer's name.
+    block, block_spatial
+        See layout_of.
+    exclude : names of layers that never take part (the classification head, which is trained whole)
+
+    Raises FiltersubError when the pattern is no regular expression, or when nothing is left.
+    """
+    pattern = _compile(layers)
+    skipped = set(exclude)
+    candidates = dict(named_layers(model))
+    found = {}
+    for name, layer in candidates.items():
+        if name in skipped or (pattern is not None and not pattern.search(name)):
+            continue
+        layout = layout_of(name, layer, block, block_spatial)
+        if layout is not None:
+            found[name] = layout
+    if not found:
+        raise FiltersubError(_nothing_selected(candidates, layers, block))
+    return found
+
+
+def named_layers(model: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str, nn.Module | Tensor]]:
+    """(name, layer) of a module's submodules, or (name, tensor) of a weight file, its ``.weight`` suffix dropped."""
+    if isinstance(model, nn.Module):
+        return ((name, module) for name, module in model.named_modules() if name)
+    return ((name.removesuffix(".weight"), tensor) for name, tensor in model.items())
+
+
+def _compile(layers: str | None) -> re.Pattern[str] | None:
+    if layers is None:
+        return None
+    try:
+        return re.compile(layers)
+    except re.error as error:
+        raise FiltersubError(f"layers {layers!r} is not a regular expression: {error}") from None
+
+
+def _nothing_selected(candidates: dict[str, nn.Module | Tensor], layers: str | None, block: object) -> str:
+    known = [name for name, layer in candidates.items() if layout_of(name, layer, block=1) is not None]
+    hint = f"; its layers are named like {', '.join(known[:3])}" if known else "; it has no convolution or linear layer"
+    wanted = "" if layers is None else f" matches {layers!r} and"
+    blocks = "" if block is not None else " (1x1 and linear layers take part only with a block)"
+    return f"no layer{wanted} can be decomposed{blocks}{hint}"
+
+
+def kernel_matrix(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:
+    """The detached kernel matrix (n_rows, d) of a layer; FiltersubError naming the layer where it is not finite."""
+    weight = layer if isinstance(layer, Tensor) else layer.weight
+    rows = layout.to_rows(weight.detach())
+    if rows.device.type != "meta" and not bool(torch.isfinite(rows).all()):
+        bad = int((~torch.isfinite(rows)).sum())
+        raise FiltersubError(f"layer {layout.name!r} has {bad} weights that are NaN or infinite; its file is damaged")
+    return rows

@@ -1,0 +1,58 @@
+"""Shared, small and real: a network with every layer kind, kernels with planted atoms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+
+class EveryKind(nn.Module):
+    """A small image classifier that holds one of each layer kind the method covers."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.strided = nn.Conv2d(8, 8, 3, stride=2, padding=1, padding_mode="reflect", bias=False)
+        self.grouped = nn.Conv2d(8, 12, 3, padding=2, dilation=2, groups=4)
+        self.depthwise = nn.Conv2d(12, 12, 5, padding=2, groups=12)
+        self.pointwise = nn.Conv2d(12, 16, 1)
+        self.transposed = nn.ConvTranspose2d(16, 8, 3, stride=2, groups=2)
+        self.norm = nn.BatchNorm2d(8)
+        self.sequence = nn.Conv1d(8, 8, 3, padding=1)
+        self.volume = nn.Conv3d(1, 2, (1, 3, 3), padding=(0, 1, 1))
+        self.mix = nn.Linear(16, 12)
+        self.classifier = nn.Linear(12, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.grouped(torch.relu(self.strided(torch.relu(self.stem(images))))))
+        x = self.norm(torch.relu(self.transposed(torch.relu(self.pointwise(self.depthwise(x))))))
+        x = x + self.sequence(x.flatten(2)).view_as(x)
+        x = self.volume(x[:, None]).flatten(1, 2).mean((2, 3))
+        return self.classifier(torch.relu(self.mix(x)))
+
+
+SPATIAL = ("stem", "strided", "grouped", "depthwise", "transposed", "sequence", "volume")
+POINTWISE = ("pointwise", "mix")
+
+
+@pytest.fixture
+def every_kind() -> EveryKind:
+    torch.manual_seed(0)
+    return EveryKind().eval()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+
+
+def planted(n_rows: int, n_atoms: int, size: int, nonzeros: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows, atoms, codes) in float64: rows that are sparse in unit-norm atoms, exactly."""
+    generator = torch.Generator().manual_seed(seed)
+    atoms = torch.randn(n_atoms, size, generator=generator, dtype=torch.float64)
+    atoms = atoms / atoms.norm(dim=1, keepdim=True)
+    codes = torch.randn(n_rows, n_atoms, generator=generator, dtype=torch.float64)
+    keep = torch.rand(n_rows, n_atoms, generator=generator).argsort(1) < nonzeros
+    codes = torch.where(keep, codes + codes.sign(), 0.0)
+    return codes @ atoms, atoms, codes
