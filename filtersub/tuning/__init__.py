@@ -1,0 +1,10 @@
+"""The method as a peft tuner; importing this package registers it with peft."""
+
+from .config import FilterSubspaceConfig
+from .layer import FilterSubspaceLayer
+from .model import FilterSubspaceModel
+from .registration import register
+
+register()
+
+__all__ = ["FilterSubspaceConfig", "FilterSubspaceLayer", "FilterSubspaceModel"]

@@ -1,0 +1,114 @@
+"""Models by name, with weights that are what they claim to be."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_images
+from torch.nn.functional import interpolate
+
+from filtersub import models
+from filtersub.errors import FiltersubError
+from filtersub.models import head_name, input_statistics, load_model, load_weight_file
+
+PALACE, DAISY = 698, 985  # classes of ImageNet-1K
+
+
+def test_embedded_weights_know_a_palace_and_a_daisy():
+    """Only the right mapping of all 296 tensors classifies these."""
+    model = load_model("efficientnet_lite0")
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in input_statistics(model))
+    for image, expected in zip(load_sample_images().images, (PALACE, DAISY), strict=True):
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+        scale = 256 / min(pixels.shape[2:])
+        pixels = interpolate(pixels, scale_factor=scale, mode="bicubic", antialias=True)
+        top, left = ((side - 224) // 2 for side in pixels.shape[2:])
+        crop = pixels[:, :, top : top + 224, left : left + 224]
+        with torch.no_grad():
+            assert int(model((crop - mean) / std).argmax()) == expected
+
+
+def test_a_new_head_leaves_the_rest_pretrained():
+    plain, tuned = load_model("efficientnet_lite0"), load_model("efficientnet_lite0", num_classes=10)
+    assert tuned.classifier.weight.shape[0] == 10
+    own = tuned.state_dict()
+    for name, tensor in plain.state_dict().items():
+        if not name.startswith("classifier."):
+            assert torch.equal(own[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("efficientnet_lite0", "classifier"),
+        ("resnet50", "fc"),
+        ("timm:convnext_base", "head.fc"),
+        ("torchvision:resnet18", "fc"),
+        ("torchvision:convnext_tiny", "classifier.2"),
+    ],
+)
+def test_architectures_by_name_on_the_meta_device(name, head):
+    model = load_model(name, device="meta", num_classes=7)
+    assert head_name(model) == head
+    assert model.get_submodule(head).weight.shape[0] == 7
+    assert all(p.device.type == "meta" for p in model.parameters())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_local_files_of_weights(tmp_path, suffix):
+    source = load_model("resnet18", pretrained=False)
+    path = tmp_path / f"weights{suffix}"
+    save_file(source.state_dict(), path) if suffix == ".safetensors" else torch.save(source.state_dict(), path)
+    loaded = load_model("resnet18", weights=path)
+    assert torch.equal(loaded.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
+
+
+def test_files_that_do_not_fit_are_named(tmp_path):
+    tensors = load_model("resnet18", pretrained=False).state_dict()
+    cases = {
+        "lacks 1 tensors of the model, conv1.weight": {k: v for k, v in tensors.items() if k != "conv1.weight"},
+        "has 1 tensors that the model has not, odd": {**tensors, "odd": torch.zeros(2)},
+        r"conv1.weight of shape \(64, 3, 3, 3\)": {**tensors, "conv1.weight": torch.zeros(64, 3, 3, 3)},
+        "NaN or infinite weights in conv1.weight": {**tensors, "conv1.weight": tensors["conv1.weight"] / 0},
+    }
+    for number, (message, state) in enumerate(cases.items()):
+        path = tmp_path / f"{number}.pth"
+        torch.save(state, path)
+        with pytest.raises(FiltersubError, match=message):
+            load_model("resnet18", weights=path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_missing_and_truncated_files_are_named(tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    with pytest.raises(FiltersubError, match="no file of weights at"):
+        load_weight_file(path)
+    state = {"a": torch.randn(100, 100)}
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(FiltersubError, match="cannot be read as weights"):
+        load_weight_file(path)
+
+
+def test_pickles_are_not_executed(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"weight": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(FiltersubError, match="cannot be read as weights"):
+        load_weight_file(tmp_path / "trap.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_no_network_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(models, "_hub_answers", lambda: False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(FiltersubError, match="--weights FILE"):
+        load_model("resnet18")
+
+
+def test_unknown_models_are_named_with_a_near_miss():
+    with pytest.raises(FiltersubError, match=r"'resnet5'.*resnet50"):
+        load_model("resnet5")
+    with pytest.raises(FiltersubError, match="torchvision has no such model"):
+        load_model("torchvision:resnet5")
