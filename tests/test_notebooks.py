@@ -1,0 +1,102 @@
+"""The notebooks as committed: no outputs, one cell of literal parameters, thin; and executed at a tiny setting."""
+
+import ast
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from filtersub.ablation import find_notebook, run_ablation
+from filtersub.ablation_spec import notebook_parameters, parse_spec
+from filtersub.collect import collect
+from filtersub.experiment import TuneSettings
+from filtersub.notebook_html import external_references
+from filtersub.report import write_report
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_of(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert [path.stem for path in NOTEBOOKS][:3] == ["01_decomposition", "02_tuning", "03_summary"]
+
+
+def test_sources_carry_no_outputs(notebook):
+    nbformat.validate(notebook)
+    for cell in code_of(notebook):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+def test_parameters_are_literals_with_their_meaning(notebook):
+    tagged = [cell for cell in code_of(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    lines = ast.parse(tagged[0].source).body
+    for line in lines:
+        assert isinstance(line, ast.Assign | ast.AnnAssign)
+        ast.literal_eval(line.value)
+        assert "#" in tagged[0].source.splitlines()[line.lineno - 1]
+    assert any(getattr(line, "targets", [None])[0].id == "out_dir" for line in lines if isinstance(line, ast.Assign))
+
+
+def test_logic_lives_in_the_package(notebook):
+    cells = code_of(notebook)
+    assert len(cells) <= 12
+    for cell in cells:
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
+        assert len(cell.source.splitlines()) <= 21
+
+
+def test_the_first_cell_asks_and_the_last_one_answers(notebook):
+    first, last = notebook.cells[0], notebook.cells[-1]
+    assert re.match(r"# .+\?\n", first.source)
+    assert "**Expected answer.**" in first.source
+    assert "**Running time.**" in first.source
+    assert last.cell_type == "code"
+    assert "What would change it" in last.source
+    assert not re.search(r"\d+(\.\d+)? ?%", re.sub(r"{[^}]*}", "", last.source))  # numbers are computed, never typed
+
+
+def test_the_tuning_notebook_has_the_defaults_of_the_package():
+    stated = {name: default for name, (_, default) in notebook_parameters(find_notebook("02_tuning")).items()}
+    del stated["out_dir"]
+    defaults = asdict(TuneSettings())
+    assert stated == {name: defaults[name] for name in stated}
+
+
+@pytest.mark.notebook
+def test_the_notebooks_run_and_make_a_report(tmp_path):
+    tiny = {"epochs": 1, "image_size": 32, "batch_size": 250, "solver": "pca"}
+    stages = [
+        {
+            "notebook": "01_decomposition",
+            "parameters": {"atoms_grid": [1, 3], "atoms": 3, "solver": "pca", "layers": r"blocks\.[01]"},
+        },
+        {"notebook": "02_tuning", "parameters": tiny},
+        {"notebook": "03_summary", "reads_records": True},
+    ]
+    spec = parse_spec({"name": "tiny", "title": "Tiny", "question": "Does it run?", "stages": stages})
+    summary = run_ablation(spec, tmp_path)
+    errors = {path.parent.name: path.read_text() for path in tmp_path.rglob("error.txt")}
+    assert not errors
+    assert summary.exit_code == 0
+    for page in tmp_path.rglob("notebook.html"):
+        text = page.read_text()
+        assert external_references(text) == []
+        assert "<figure" in text
+        assert "<script" not in text
+        assert str(tmp_path) not in text
+    report = write_report(tmp_path).read_text()
+    for record in collect(tmp_path).of_kind("tuning").values():
+        assert f"{100 * record.metrics['test_accuracy']:.1f}\N{NO-BREAK SPACE}%" in report
