@@ -15,6 +15,7 @@ from .errors import FiltersubError
 DATASETS: dict[str, str] = {
     "digits": "scikit-learn's 1,797 hand-written digits (8 x 8 grey), 10 classes; 1,000 train (800 + 200), 797 test",
 }
+_CLASSES = {"digits": 10}
 _TRAIN, _SEARCH_TRAIN = 1000, 800
 
 
@@ -46,8 +47,7 @@ def load_data(
     ``validation`` trains on 800 and judges on the other 200 of the 1,000 training images; the test images stay unseen.
     Raises FiltersubError for unknown names and sizes that are not positive.
     """
-    if name not in DATASETS:
-        raise FiltersubError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+    classes = n_classes(name)
     if size < 1:
         raise FiltersubError(f"the image size must be positive, got {size}")
     images, labels = _digits()
@@ -57,7 +57,14 @@ def load_data(
     else:
         parts = order[:_TRAIN], order[_TRAIN:]
     train, judged = (TensorDataset(_prepared(images[part], size, mean, std), labels[part]) for part in parts)
-    return ImageSplit(train, judged, "validation" if validation else "test", 10)
+    return ImageSplit(train, judged, "validation" if validation else "test", classes)
+
+
+def n_classes(name: str) -> int:
+    """Classes of a data set by name, known before any image is loaded. Raises FiltersubError for unknown names."""
+    if name not in DATASETS:
+        raise FiltersubError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+    return _CLASSES[name]
 
 
 def digits_order(n_images: int, split_seed: int) -> Tensor:

@@ -19,7 +19,6 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from .errors import FiltersubError
 from .files import written_whole
@@ -38,7 +37,11 @@ class TrainingConfig:
     ----------
     epochs, batch_size : int; the last, smaller batch of an epoch is dropped where more than one batch remains
     optimizer : "adamw" or "adam" (the paper's validation experiment)
-    learning_rate : float, the peak; weight_decay : float
+    learning_rate : float, the peak
+    head_learning_rate : float, optional, the peak for the new head, which starts at random and needs a larger one
+    than what
+        was pretrained; default learning_rate
+    weight_decay : float
     warmup_epochs : float, of linear warm-up from 0, after which the rate follows half a cosine down to 0
     batch_norm : "updated" (running statistics follow the new images) or "frozen" (those of pretraining are kept)
     mixed_precision : "no", "bf16", "fp16", or "auto": bf16 on a GPU that has it, else none
@@ -52,6 +55,7 @@ class TrainingConfig:
     batch_size: int = 50
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
+    head_learning_rate: float | None = None
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0
     batch_norm: str = "updated"
@@ -63,8 +67,9 @@ class TrainingConfig:
         for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
             if value < 1:
                 raise FiltersubError(f"{name} must be at least 1, got {value}")
-        if not 0 < self.learning_rate < math.inf:
-            raise FiltersubError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        for name, rate in (("learning_rate", self.learning_rate), ("head_learning_rate", self.head_learning_rate)):
+            if rate is not None and not 0 < rate < math.inf:
+                raise FiltersubError(f"{name} must be a positive number, got {rate}")
         if self.weight_decay < 0 or self.warmup_epochs < 0:
             raise FiltersubError("weight_decay and warmup_epochs must not be negative")
         _one_of("optimizer", self.optimizer, tuple(_OPTIMIZERS))
@@ -102,6 +107,7 @@ def fit(
     n_classes: int,
     config: TrainingConfig,
     *,
+    head: str | None = None,
     judged_on: str = "test",
     folder: str | os.PathLike[str] | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
@@ -112,6 +118,7 @@ def fit(
     Parameters
     ----------
     model : images (n, 3, h, w) to logits (n, n_classes); trained in place
+    head : name of the module that ``head_learning_rate`` is for
     train, judged : datasets of (image, label); ``judged_on`` names the second in the history
     folder : where the checkpoint lives between epochs; None keeps none. A checkpoint of other settings is refused.
     on_epoch : called with each row of the history; on_step : with (steps done, steps in all)
@@ -120,9 +127,7 @@ def fit(
     and when the checkpoint cannot be used.
     """
     accelerator = Accelerator(mixed_precision=_precision(config.mixed_precision))
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise FiltersubError("nothing to train: no parameter of the model requires a gradient")
+    groups = _parameter_groups(model, config, head)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     set_seed(config.seed)
@@ -130,7 +135,7 @@ def fit(
     batches = DataLoader(
         train, config.batch_size, shuffle=True, generator=order, drop_last=len(train) >= 2 * config.batch_size
     )
-    optimizer = _OPTIMIZERS[config.optimizer](parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = _OPTIMIZERS[config.optimizer](groups, weight_decay=config.weight_decay)
     batches, judged_batches = accelerator.prepare(batches, DataLoader(judged, 4 * config.batch_size))
     per_epoch = len(batches)
     total = config.epochs * per_epoch
@@ -197,17 +202,18 @@ def evaluate(
 ) -> tuple[float, Tensor]:
     """(mean cross-entropy, confusion counts (n_classes, n_classes)) in evaluation mode; true classes down the rows."""
     device = next(model.parameters()).device if accelerator is None else accelerator.device
-    matrix = MulticlassConfusionMatrix(num_classes=n_classes).to(device)
+    # counted here, not by torchmetrics, whose import costs every short run seconds
+    counts = torch.zeros(n_classes * n_classes, dtype=torch.long, device=device)
     model.eval()
     loss_sum, seen = 0.0, 0
     for images, labels in batches:
         logits = model(images).float()
         if accelerator is not None:
             logits, labels = accelerator.gather_for_metrics((logits, labels))
-        matrix.update(logits, labels)
+        counts += torch.bincount(labels * n_classes + logits.argmax(1), minlength=n_classes * n_classes)
         loss_sum += float(cross_entropy(logits, labels, reduction="sum"))
         seen += len(labels)
-    return loss_sum / max(seen, 1), matrix.compute().cpu().long()
+    return loss_sum / max(seen, 1), counts.view(n_classes, n_classes).cpu()
 
 
 def _laid_out(images: Tensor, config: TrainingConfig) -> Tensor:
@@ -278,6 +284,18 @@ class _Run:
         except Exception as error:  # damage shows in many ways
             raise FiltersubError(f"{self.path} is damaged ({type(error).__name__}); remove it to start anew") from None
         return state["history"]
+
+
+def _parameter_groups(model: nn.Module, config: TrainingConfig, head: str | None) -> list[dict[str, Any]]:
+    """What trains, the head apart with a rate of its own; the first group is the one whose rate the history shows."""
+    trained = [(f".{name}", p) for name, p in model.named_parameters() if p.requires_grad]
+    if not trained:
+        raise FiltersubError("nothing to train: no parameter of the model requires a gradient")
+    in_head = [p for name, p in trained if head is not None and f".{head}." in name]
+    others = [p for name, p in trained if head is None or f".{head}." not in name]
+    head_rate = config.learning_rate if config.head_learning_rate is None else config.head_learning_rate
+    groups = [{"params": others, "lr": config.learning_rate}, {"params": in_head, "lr": head_rate}]
+    return [group for group in groups if group["params"]]
 
 
 def _warm_cosine(warmup: float, total: int) -> Callable[[int], float]:

@@ -1,0 +1,63 @@
+"""Data flows one way: a room imports only from rooms before it."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
+ROOMS = (
+    ("errors", "files", "memory"),
+    ("kernels",),
+    ("sparse_coding",),
+    ("dictionary",),
+    ("decomposition",),
+    ("diagnostics",),
+    ("models", "data"),
+    ("parameters",),
+    ("tuning",),
+    ("training",),
+    ("records",),
+    ("experiment",),
+    ("ablation_spec",),
+    ("notebook_html",),
+    ("notebook_run",),
+    ("run_progress",),
+    ("ablation",),
+    ("collect",),
+    ("plots",),
+    ("report",),
+    ("cli",),
+    ("__main__", "__init__"),
+)
+ORDER = {name: number for number, rooms in enumerate(ROOMS) for name in rooms}
+MOST_LINES = 400
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_rooms(path):
+    """Rooms of the package that a file imports, wherever in the file the import stands."""
+    depth = len(path.relative_to(PACKAGE).parts) - 1
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == depth + 1:
+            yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("filtersub"):
+            yield from node.module.split(".")[1:2] or [alias.name for alias in node.names]
+
+
+def test_imports_go_one_way():
+    checked = 0
+    for path in PACKAGE.rglob("*.py"):
+        room = room_of(path)
+        assert room in ORDER, f"{path.name}: say where this room stands in the flow of data"
+        for other in imported_rooms(path):
+            if other in ORDER and other != room:
+                assert ORDER[other] <= ORDER[room], f"{path.relative_to(PACKAGE)} imports {other}, a later room"
+                checked += 1
+    assert checked > 40
+
+
+def test_files_are_one_idea_each():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= MOST_LINES, path.name

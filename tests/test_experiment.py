@@ -1,0 +1,113 @@
+"""One run from settings to record, on the real model and the real digits, small."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from filtersub.data import load_data
+from filtersub.decomposition import DecompositionConfig, ModelDecomposition
+from filtersub.errors import FiltersubError
+from filtersub.experiment import TuneSettings, decompose_run, tune
+from filtersub.models import input_statistics, load_model
+from filtersub.parameters import count_parameters
+from filtersub.records import read_record, read_records, records_table
+
+SMALL = TuneSettings(solver="pca", epochs=1, image_size=16, batch_size=100, validation=True)
+
+
+@pytest.fixture(scope="module")
+def atoms_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("atoms")
+    return folder, tune(SMALL, folder, quiet=True)
+
+
+def test_the_record_says_everything(atoms_run):
+    folder, record = atoms_run
+    assert read_record(folder) == record
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter", "confusion.csv", "history.csv", "record.json"]
+    counted = count_parameters("efficientnet_lite0", recipe=SMALL.recipe, num_classes=10)
+    assert record.counts == {"trainable": counted.trainable, "head": counted.head, "total": counted.total}
+    assert record.counts["trainable"] == 2673
+    history = pd.read_csv(folder / "history.csv")
+    assert history["validation_accuracy"].iloc[-1] == pytest.approx(record.metrics["validation_accuracy"])
+    confusion = pd.read_csv(folder / "confusion.csv")
+    right = confusion[confusion["true"] == confusion["predicted"]]["count"].sum()
+    assert right / confusion["count"].sum() == pytest.approx(record.metrics["validation_accuracy"])
+    assert confusion["count"].sum() == 200
+    assert {"wall_seconds", "seconds_per_step", "peak_memory_bytes", "decomposition_seconds"} <= set(record.cost)
+    assert {"versions", "hardware", "commit", "dirty", "date"} <= set(record.environment)
+    json.dumps(json.loads((folder / "record.json").read_text()), allow_nan=False)
+
+
+def test_the_saved_adapter_gives_the_recorded_accuracy(atoms_run):
+    folder, record = atoms_run
+    base = load_model("efficientnet_lite0", num_classes=10)
+    mean, std = input_statistics(base)
+    judged = load_data("digits", size=16, mean=mean, std=std, validation=True).judged
+    model = PeftModel.from_pretrained(base, folder / "adapter").eval()
+    images, labels = judged.tensors
+    with torch.no_grad():
+        accuracy = float((model(images).argmax(1) == labels).double().mean())
+    assert accuracy == pytest.approx(record.metrics["validation_accuracy"])
+
+
+def test_a_finished_run_is_read_back_and_another_refused(atoms_run, capsys):
+    folder, record = atoms_run
+    assert tune(SMALL, folder) == record
+    assert "holds this run already" in capsys.readouterr().out
+    with pytest.raises(FiltersubError, match="record of another run"):
+        tune(replace(SMALL, seed=1), folder, quiet=True)
+
+
+@pytest.mark.parametrize("method", ["linear", "full"])
+def test_baselines_write_the_same_record(method, tmp_path):
+    record = tune(replace(SMALL, method=method), tmp_path, quiet=True)
+    counted = count_parameters("efficientnet_lite0", method, num_classes=10)
+    assert record.counts == {"trainable": counted.trainable, "head": counted.head, "total": counted.total}
+    saved = load_file(tmp_path / "weights.safetensors")
+    trained = sum(tensor.numel() for name, tensor in saved.items() if name.endswith((".weight", ".bias")))
+    assert trained == counted.trainable + counted.head
+
+
+def test_decomposition_runs_write_their_tables(tmp_path):
+    config = DecompositionConfig(atoms=4)
+    record = decompose_run(tmp_path, atoms_grid=(2, 4), config=config, layers="conv_stem|blocks.0")
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    assert sorted(curve["m"].unique()) == [2, 4]
+    assert len(pd.read_csv(tmp_path / "layers.csv")) == 2
+    assert set(pd.read_csv(tmp_path / "convergence.csv")["name"]) == {"conv_stem", "blocks.0.0.conv_dw"}
+    saved = ModelDecomposition.load(tmp_path / "atoms.safetensors")
+    assert saved.relative_error == pytest.approx(record.metrics["relative_error"])
+
+
+def test_damaged_records_are_named_and_the_others_read(atoms_run, tmp_path):
+    _, record = atoms_run
+    record.write(tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "record.json").write_text('{"kind": "tuning"')
+    records, damaged = read_records(tmp_path)
+    assert [path.name for path in records] == ["good"]
+    assert len(damaged) == 1
+    assert "bad" in damaged[0]
+    table = records_table(records)
+    assert table.loc[0, "trainable"] == 2673
+    assert table.loc[0, "label"] == "atoms m=9"
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'; known: filter-subspace, linear, full"),
+        ({"atoms": 0}, "positive integer"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"solver": "magic"}, "unknown solver"),
+    ],
+)
+def test_bad_settings_are_named_before_anything_runs(bad, message):
+    with pytest.raises(FiltersubError, match=message):
+        TuneSettings(**bad)

@@ -1,0 +1,51 @@
+"""pyproject.toml is the one list of dependencies; environment.yml, Makefile and CI follow it."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+import filtersub
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # pip name -> conda-forge name
+
+
+def requirements():
+    extras = PROJECT["optional-dependencies"].values()
+    listed = [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]
+    return {CONDA_NAMES.get(name, name) + bound for name, bound in (split(line) for line in listed)}
+
+
+def split(line):
+    name, bound = re.fullmatch(r"([A-Za-z0-9_.-]+?)((?:>=|==).*)", line).groups()
+    return name, bound
+
+
+def test_environment_mirrors_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge"]
+    plain = [line for line in environment["dependencies"] if isinstance(line, str)]
+    (through_pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert f"python{PROJECT['requires-python']}" in plain
+    assert "pip" in plain
+    listed = {*plain, *through_pip} - {"pip", f"python{PROJECT['requires-python']}", "--editable ."}
+    assert listed == requirements()
+
+
+def test_versions_agree():
+    assert filtersub.__version__ == PROJECT["version"] == version("filtersub")
+
+
+def test_ci_runs_exactly_the_test_command():
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert lines[-1] == "exec make test"
+
+
+def test_public_names_exist():
+    assert filtersub.__all__ == sorted(filtersub.__all__)
+    for name in filtersub.__all__:
+        assert getattr(filtersub, name).__doc__, name
