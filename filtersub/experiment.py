@@ -126,7 +126,7 @@ def tune(settings: TuneSettings, out: str | os.PathLike[str], *, quiet: bool = F
     wall_seconds = time.perf_counter() - began
     _save_weights(prepared.model, settings, folder)
     record = _record(settings, split, prepared, result, wall_seconds)
-    record.write(folder, history=pd.DataFrame(result.history), confusion=_long_form(result.confusion))
+    record = record.write(folder, history=pd.DataFrame(result.history), confusion=_long_form(result.confusion))
     for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
         (folder / leftover).unlink(missing_ok=True)
     return record
@@ -323,8 +323,7 @@ def decompose_run(
         },
         environment=describe_environment(),
     )
-    record.write(folder, layers=table, curve=curve, convergence=convergence_table(decomposed))
-    return record
+    return record.write(folder, layers=table, curve=curve, convergence=convergence_table(decomposed))
 
 
 def _density(table: pd.DataFrame) -> float:

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,14 +52,16 @@ class Record:
     schema: int = 1
     tables: dict[str, str] = field(default_factory=dict)
 
-    def write(self, folder: str | os.PathLike[str], **tables: pd.DataFrame) -> Path:
-        """Write the record, and each table as NAME.csv beside it; the record comes last, so it stands for all of it."""
+    def write(self, folder: str | os.PathLike[str], **tables: pd.DataFrame) -> Record:
+        """Write each table as NAME.csv, then the record, which thereby stands for all of it; returns it as written."""
         names = dict(self.tables)
         for name, table in tables.items():
             names[name] = f"{name}.csv"
             with written_whole(Path(folder) / names[name]) as aside:
                 table.to_csv(aside, index=False)
-        return write_json(Path(folder) / RECORD_FILE, {**asdict(self), "tables": names})
+        written = replace(self, tables=names)
+        write_json(Path(folder) / RECORD_FILE, asdict(written))
+        return written
 
 
 def read_record(folder: str | os.PathLike[str]) -> Record:

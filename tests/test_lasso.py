@@ -1,0 +1,237 @@
+"""The exact LASSO: its optimality conditions, other solvers, closed forms, and what it must not depend on."""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import softshrink
+
+from filtersub.errors import ConvergenceWarning, FiltersubError
+from filtersub.sparse_coding.lasso import lasso
+from filtersub.sparse_coding.result import kkt_violation, lasso_objective
+
+# The solver promises 1e-9 of the penalty plus rounding; both sides of the check round at about 1e-16 of the
+# correlations, which is below 1e-9 of the smallest penalty here.
+KKT = 1e-8
+
+
+def problem(n_rows, n_atoms, d, *, seed=0, dtype=torch.float64, heavy_tails=True):
+    """Rows of correlated entries and very different norms, unit-norm atoms of the same kind."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(d, d, generator=generator, dtype=torch.float64) / d**0.5 + torch.eye(d)
+    rows = torch.randn(n_rows, d, generator=generator, dtype=torch.float64) @ mixing
+    if heavy_tails:
+        rows *= torch.randn(n_rows, 1, generator=generator, dtype=torch.float64).exp()
+    atoms = torch.randn(n_atoms, d, generator=generator, dtype=torch.float64) @ mixing
+    atoms /= atoms.norm(dim=1, keepdim=True)
+    return rows.to(dtype), atoms.to(dtype)
+
+
+def assert_solved(rows, atoms, result, l1_penalty):
+    assert result.converged
+    assert kkt_violation(rows, atoms, result.codes, l1_penalty) <= KKT * l1_penalty
+    assert result.optimality <= KKT * l1_penalty
+    value = lasso_objective(rows, atoms, result.codes, l1_penalty)
+    assert result.objective[-1] == pytest.approx(value, rel=1e-11)
+
+
+@pytest.mark.parametrize("l1_penalty", [1e-3, 0.03, 0.5])
+@pytest.mark.parametrize(
+    ("n_atoms", "d"),
+    [(1, 1), (1, 9), (3, 9), (6, 9), (8, 9), (9, 9), (12, 9), (13, 4), (14, 9), (40, 9), (30, 30), (72, 16)],
+)
+def test_every_row_meets_the_optimality_conditions(n_atoms, d, l1_penalty):
+    rows, atoms = problem(700, n_atoms, d, seed=n_atoms)  # neither a multiple of the block nor below one
+    assert_solved(rows, atoms, lasso(rows, atoms, l1_penalty), l1_penalty)
+
+
+@pytest.mark.parametrize("n_atoms", [5, 12, 30])
+def test_repeated_opposite_and_zero_atoms(n_atoms):
+    rows, atoms = problem(500, n_atoms, 9, seed=1)
+    alone = lasso(rows, atoms[3:], 0.05)
+    atoms[0], atoms[1], atoms[2] = atoms[3], -atoms[3], 0
+    result = lasso(rows, atoms, 0.05)
+    assert_solved(rows, atoms, result, 0.05)
+    assert result.objective[-1] == pytest.approx(alone.objective[-1], rel=1e-12)
+    assert not result.codes[:, 2].any()
+
+
+@pytest.mark.parametrize("n_atoms", [6, 12, 20])
+@pytest.mark.parametrize("noise", [1e-4, 1e-6, 1e-8, 1e-10])
+def test_nearly_repeated_atoms(n_atoms, noise):
+    rows, atoms = problem(300, n_atoms, 9, seed=2)
+    atoms[1] = atoms[0] + noise * atoms[1]
+    atoms[2] = -atoms[0] + noise * atoms[2]
+    result = lasso(rows, atoms, 0.05, tol=1e-6)
+    assert result.converged
+    assert kkt_violation(rows, atoms, result.codes, 0.05) <= 1.1e-6 * 0.05
+
+
+@pytest.mark.parametrize("n_atoms", [7, 12, 25])
+def test_objective_agrees_with_scikit_learn(n_atoms):
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="needs scikit-learn as a reference")
+    rows, atoms = problem(40, n_atoms, 9, seed=3, heavy_tails=False)
+    model = linear_model.Lasso(alpha=0.1 / 9, fit_intercept=False, tol=1e-14, max_iter=1_000_000)
+    codes = torch.from_numpy(model.fit(atoms.T.numpy(), rows.T.numpy()).coef_)
+    reference = lasso_objective(rows, atoms, codes, 0.1)
+    assert lasso(rows, atoms, 0.1).objective[-1] == pytest.approx(reference, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n_atoms", "d"), [(9, 9), (12, 9), (60, 16)])
+@pytest.mark.parametrize("l1_penalty", [0.01, 0.2])
+def test_objective_agrees_with_spams(n_atoms, d, l1_penalty):
+    spams = pytest.importorskip("spams", reason="needs the extra filtersub[spams] as a reference")
+    rows, atoms = problem(1000, n_atoms, d, seed=4)
+    found = spams.lasso(
+        np.asfortranarray(rows.T.numpy()), D=np.asfortranarray(atoms.T.numpy()), lambda1=l1_penalty, mode=2
+    )
+    reference = lasso_objective(rows, atoms, torch.from_numpy(found.toarray().T), l1_penalty)
+    assert lasso(rows, atoms, l1_penalty).objective[-1] == pytest.approx(reference, rel=1e-9)
+
+
+@pytest.mark.parametrize("n_atoms", [9, 12, 30])
+@pytest.mark.parametrize("spread", [0.0, 0.01, 10.0])
+def test_start_does_not_change_the_optimum(n_atoms, spread):
+    rows, atoms = problem(500, n_atoms, 9, seed=5)
+    cold = lasso(rows, atoms, 0.05)
+    start = cold.codes + spread * torch.randn(cold.codes.shape, generator=torch.Generator().manual_seed(0))
+    kept = start.clone()
+    warm = lasso(rows, atoms, 0.05, codes_init=start)
+    assert_solved(rows, atoms, warm, 0.05)
+    assert warm.objective[-1] == pytest.approx(cold.objective[-1], rel=1e-12)
+    assert torch.equal(start, kept)
+
+
+def test_start_from_an_uncodable_place():
+    rows, atoms = problem(50, 12, 9, seed=6)
+    start = torch.full((50, 12), float("nan"), dtype=torch.float64)
+    start[::2] = float("inf")
+    assert_solved(rows, atoms, lasso(rows, atoms, 0.05, codes_init=start), 0.05)
+
+
+@pytest.mark.parametrize("n_atoms", [12, 30])
+def test_codes_do_not_depend_on_the_number_of_threads(n_atoms):
+    rows, atoms = problem(5000, n_atoms, 9, seed=7)
+    before, results = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            results.append(lasso(rows, atoms, 0.05))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert torch.equal(results[0].codes, other.codes)
+        assert results[0].objective == other.objective
+        assert results[0].optimality == other.optimality
+
+
+@pytest.mark.parametrize("n_atoms", [9, 12, 30])
+def test_float32_rows_give_the_float64_codes_rounded(n_atoms):
+    rows, atoms = problem(500, n_atoms, 9, seed=8, dtype=torch.float32)
+    single, double = lasso(rows, atoms, 0.05), lasso(rows.double(), atoms.double(), 0.05)
+    assert single.codes.dtype == torch.float32
+    # the guess is the same for both, so even where the optimum is not unique the codes are
+    assert torch.equal(single.codes, double.codes.float())
+    assert single.objective == double.objective
+    assert single.optimality == double.optimality <= KKT * 0.05
+
+
+@pytest.mark.parametrize("d", [6, 20])
+def test_orthonormal_atoms_are_soft_thresholding(d):
+    rows, square = problem(300, d, d, seed=9)
+    atoms = torch.linalg.qr(square).Q.contiguous()
+    torch.testing.assert_close(lasso(rows, atoms, 0.3).codes, softshrink(rows @ atoms.T, 0.3), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_atoms", [9, 30])
+def test_codes_vanish_from_the_critical_penalty_upwards(n_atoms):
+    rows, atoms = problem(200, n_atoms, 9, seed=10)
+    critical = float((rows @ atoms.T).abs().max())
+    assert not lasso(rows, atoms, critical * (1 + 1e-12)).codes.any()
+    assert int(lasso(rows, atoms, critical * (1 - 1e-6)).codes.count_nonzero()) == 1
+
+
+@pytest.mark.parametrize("n_atoms", [5, 9, 12, 30])
+def test_zero_penalty_is_least_squares(n_atoms):
+    rows, atoms = problem(200, n_atoms, 9, seed=11)
+    result = lasso(rows, atoms, 0.0)
+    expected = torch.linalg.lstsq(atoms.T, rows.T, driver="gelsd").solution.T
+    assert result.converged
+    torch.testing.assert_close(result.codes, expected)
+    if n_atoms >= 9:
+        torch.testing.assert_close(result.codes @ atoms, rows)
+
+
+@pytest.mark.parametrize("n_atoms", [6, 12, 30])
+def test_no_row_one_row_and_zero_rows(n_atoms):
+    rows, atoms = problem(130, n_atoms, 9, seed=12)
+    rows[64] = 0
+    every = lasso(rows, atoms, 0.05)
+    assert not every.codes[64].any()
+    for single in (0, 63, 64, 129):
+        assert torch.equal(lasso(rows[single : single + 1], atoms, 0.05).codes, every.codes[single : single + 1])
+    none = lasso(rows[:0], atoms, 0.05)
+    assert none.codes.shape == (0, n_atoms)
+    assert none.converged
+    assert none.objective[-1] == 0
+    assert not lasso(torch.zeros_like(rows), atoms, 0.05).codes.any()
+    assert not lasso(rows, torch.zeros_like(atoms), 0.05).codes.any()
+
+
+@pytest.mark.parametrize("n_atoms", [12, 30])
+def test_strides_do_not_matter(n_atoms):
+    rows, atoms = problem(200, n_atoms, 9, seed=13)
+    expected = lasso(rows, atoms, 0.05, codes_init=torch.ones(200, n_atoms, dtype=torch.float64))
+    strided = lasso(
+        rows.T.contiguous().T,
+        atoms.repeat_interleave(2, 1)[:, ::2],
+        0.05,
+        codes_init=torch.ones(1, 1, dtype=torch.float64).expand(200, n_atoms),
+    )
+    assert torch.equal(expected.codes, strided.codes)
+    assert strided.codes.is_contiguous()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+@pytest.mark.parametrize("n_atoms", [12, 30])
+def test_scale_does_not_matter(n_atoms, scale):
+    rows, atoms = problem(300, n_atoms, 9, seed=14)
+    expected = lasso(rows, atoms, 0.05)
+    result = lasso(rows * scale, atoms, 0.05 * scale)
+    assert result.converged
+    assert result.objective[-1] == pytest.approx(expected.objective[-1] * scale**2, rel=1e-9)
+    long_atoms = lasso(rows, atoms * scale, 0.05 * scale)
+    assert long_atoms.objective[-1] == pytest.approx(expected.objective[-1], rel=1e-9)
+
+
+@pytest.mark.parametrize("n_atoms", [12, 30])
+def test_too_few_exchanges_are_reported(n_atoms):
+    rows, atoms = problem(300, n_atoms, 9, seed=15)
+    start = torch.randn(300, n_atoms, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        result = lasso(rows, atoms, 1e-3, max_iter=1, codes_init=start)
+    assert not result.converged
+    assert result.optimality == pytest.approx(kkt_violation(rows, atoms, result.codes, 1e-3), rel=1e-6)
+
+
+def test_bad_input_names_what_is_wrong():
+    rows, atoms = problem(4, 3, 9)
+    with pytest.raises(FiltersubError, match=r"\(4, 9\).*\(3, 8\)"):
+        lasso(rows, atoms[:, :8], 0.1)
+    with pytest.raises(FiltersubError, match="penalty"):
+        lasso(rows, atoms, -0.1)
+    with pytest.raises(FiltersubError, match="codes_init"):
+        lasso(rows, atoms, 0.1, codes_init=torch.zeros(4, 4))
+    with pytest.raises(FiltersubError, match="NaN"):
+        lasso(rows * float("nan"), atoms, 0.1)
+    with pytest.raises(FiltersubError, match="float"):
+        lasso(rows.long(), atoms, 0.1)
+
+
+def test_import_does_not_load_numba():
+    assert importlib.util.find_spec("numba")
+    code = "import sys, filtersub.sparse_coding.lasso; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
