@@ -147,7 +147,7 @@ def tune(
     head_learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the new head.")] = 2e-2,
     weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-4,
     warmup_epochs: Annotated[float, typer.Option(help="Epochs of linear warm-up.")] = 1.0,
-    batch_norm: Annotated[str, typer.Option(help="Running statistics: updated or frozen.")] = "updated",
+    batch_norm: Annotated[str, typer.Option(help="Running statistics: recomputed, updated or frozen.")] = "recomputed",
     mixed_precision: Annotated[str, typer.Option(help="auto, no, bf16 or fp16.")] = "auto",
     image_size: Annotated[int, typer.Option(help="Images are enlarged to this many pixels.")] = 64,
     validation: Annotated[bool, typer.Option("--validation", help="Train on 800, judge on the other 200.")] = False,

@@ -61,7 +61,7 @@ class TuneSettings:
     head_learning_rate: float | None = 2e-2
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0
-    batch_norm: str = "updated"
+    batch_norm: str = "recomputed"
     mixed_precision: str = "auto"
     image_size: int = 64
     validation: bool = False
@@ -103,7 +103,9 @@ class TuneSettings:
         if self.method != "filter-subspace":
             return {"linear": "linear probing", "full": "full tuning"}[self.method]
         blocks = "" if self.block is None else f", {self.block}×{self.block} blocks"
-        return f"atoms m={self.atoms}{blocks}" + (" (spatial too)" if self.block_spatial else "")
+        spatial = " of spatial kernels too" if self.block_spatial else ""
+        codes = "" if self.solver == "lasso" else f", {self.solver} codes"
+        return f"atoms m={self.atoms}{blocks}{spatial}{codes}"
 
 
 def tune(settings: TuneSettings, out: str | os.PathLike[str], *, quiet: bool = False) -> Record:
@@ -183,7 +185,7 @@ def _with_atoms(model: nn.Module, settings: TuneSettings, head: str) -> tuple[nn
     config = FilterSubspaceConfig(
         target_modules=list(chosen),
         modules_to_save=[head],
-        save_batch_norm=settings.batch_norm == "updated",
+        save_batch_norm=settings.batch_norm != "frozen",
         **asdict(recipe),
     )
     began = time.perf_counter()

@@ -96,7 +96,7 @@ def test_damaged_records_are_named_and_the_others_read(atoms_run, tmp_path):
     assert "bad" in damaged[0]
     table = records_table(records)
     assert table.loc[0, "trainable"] == 2673
-    assert table.loc[0, "label"] == "atoms m=9"
+    assert table.loc[0, "label"] == "atoms m=9, pca codes"
 
 
 @pytest.mark.parametrize(

@@ -119,15 +119,24 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path):
     assert bool(torch.isfinite(kept["weights"]["0.weight"]).all())
 
 
-@pytest.mark.parametrize("policy", ["updated", "frozen"])
+@pytest.mark.parametrize("policy", ["recomputed", "updated", "frozen"])
 def test_batch_norm_policy(policy):
     model, train, test = problem()
     before = copy.deepcopy(model[1])
     fit(model, train, test, 3, TrainingConfig(epochs=1, batch_norm=policy))
     assert torch.equal(model[1].running_mean, before.running_mean) == (policy == "frozen")
     set_training_mode_(model, policy)
-    assert model[1].training == (policy == "updated")
+    assert model[1].training == (policy != "frozen")
     assert model[0].training
+
+
+def test_recomputed_statistics_are_those_of_the_training_images():
+    model, train, test = problem()
+    fit(model, train, test, 3, TrainingConfig(epochs=1, batch_size=10, batch_norm="recomputed"))
+    with torch.no_grad():
+        maps = model[0](train.tensors[0])
+    torch.testing.assert_close(model[1].running_mean, maps.mean((0, 2, 3)), atol=1e-5, rtol=1e-5)
+    assert model[1].momentum == 0.1
 
 
 def test_schedule_warms_up_and_ends_at_nothing():
