@@ -26,6 +26,7 @@ from .memory import PeakMemory
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+BATCH_NORM = ("adapted", "frozen", "updated", "recomputed")
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -43,9 +44,14 @@ class TrainingConfig:
         was pretrained; default learning_rate
     weight_decay : float
     warmup_epochs : float, of linear warm-up from 0, after which the rate follows half a cosine down to 0
-    batch_norm : "recomputed" (running statistics follow the new images, and are averaged anew over all training images
-        before each judging), "updated" (they follow, no more) or "frozen" (those of pretraining are kept). In a run of a
-        few hundred steps the moving average of "updated" lags behind the weights (Wu and Johnson, arXiv:2105.07576)
+    batch_norm : what becomes of the running statistics.
+        "adapted": averaged over the training images once, before the first step, then frozen, so that training and
+        judging compute the same function (AdaBN; Li et al., arXiv:1603.04779).
+        "frozen": those of pretraining are kept.
+        "updated": batch statistics while training, moving averages when judged, which lag behind the weights in runs of
+        a few hundred steps.
+        "recomputed": as "updated", but averaged anew over the training images before each judging (Wu and Johnson,
+        arXiv:2105.07576).
     mixed_precision : "no", "bf16", "fp16", or "auto": bf16 on a GPU that has it, else none
     channels_last : images and 4-d weights in memory with the channels last; the same mathematics, about half the
     time of a
@@ -75,7 +81,7 @@ class TrainingConfig:
         if self.weight_decay < 0 or self.warmup_epochs < 0:
             raise FiltersubError("weight_decay and warmup_epochs must not be negative")
         _one_of("optimizer", self.optimizer, tuple(_OPTIMIZERS))
-        _one_of("batch_norm", self.batch_norm, ("recomputed", "updated", "frozen"))
+        _one_of("batch_norm", self.batch_norm, BATCH_NORM)
         _one_of("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))
 
 
@@ -147,6 +153,8 @@ def fit(
     start = len(history)
     model, optimizer = accelerator.prepare(model, optimizer)
 
+    if config.batch_norm == "adapted" and not history:
+        recompute_batch_norm_(model, batches, config)
     durations: list[float] = []
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.long)
     with PeakMemory(accelerator.device) as memory:
@@ -240,9 +248,9 @@ def _laid_out(images: Tensor, config: TrainingConfig) -> Tensor:
 
 
 def set_training_mode_(model: nn.Module, batch_norm: str) -> None:
-    """Training mode, with batch norm in evaluation mode where its statistics are frozen."""
+    """Training mode, with batch norm in evaluation mode where its statistics stand still."""
     model.train()
-    if batch_norm == "frozen":
+    if batch_norm in ("adapted", "frozen"):
         for module in model.modules():
             if isinstance(module, _NORMS):
                 module.eval()

@@ -2,7 +2,6 @@
 
 import ast
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
@@ -71,8 +70,7 @@ def test_the_first_cell_asks_and_the_last_one_answers(notebook):
 def test_the_tuning_notebook_has_the_defaults_of_the_package():
     stated = {name: default for name, (_, default) in notebook_parameters(find_notebook("02_tuning")).items()}
     del stated["out_dir"]
-    defaults = asdict(TuneSettings())
-    assert stated == {name: defaults[name] for name in stated}
+    assert TuneSettings(**stated) == TuneSettings()
 
 
 @pytest.mark.notebook

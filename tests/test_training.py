@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from filtersub.errors import FiltersubError
-from filtersub.training import CHECKPOINT_FILE, TrainingConfig, evaluate, fit, set_training_mode_
+from filtersub.training import BATCH_NORM, CHECKPOINT_FILE, TrainingConfig, evaluate, fit, set_training_mode_
 
 
 def problem():
@@ -119,15 +119,23 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path):
     assert bool(torch.isfinite(kept["weights"]["0.weight"]).all())
 
 
-@pytest.mark.parametrize("policy", ["recomputed", "updated", "frozen"])
+@pytest.mark.parametrize("policy", BATCH_NORM)
 def test_batch_norm_policy(policy):
     model, train, test = problem()
     before = copy.deepcopy(model[1])
     fit(model, train, test, 3, TrainingConfig(epochs=1, batch_norm=policy))
     assert torch.equal(model[1].running_mean, before.running_mean) == (policy == "frozen")
     set_training_mode_(model, policy)
-    assert model[1].training == (policy != "frozen")
+    assert model[1].training == (policy in ("updated", "recomputed"))
     assert model[0].training
+
+
+def test_adapted_statistics_are_those_of_the_images_before_training():
+    model, train, test = problem()
+    with torch.no_grad():
+        maps = model[0](train.tensors[0])
+    fit(model, train, test, 3, TrainingConfig(epochs=2, batch_size=10, batch_norm="adapted"))
+    torch.testing.assert_close(model[1].running_mean, maps.mean((0, 2, 3)), atol=1e-5, rtol=1e-5)
 
 
 def test_recomputed_statistics_are_those_of_the_training_images():
