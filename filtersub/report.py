@@ -36,6 +36,8 @@ from .records import Record
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _NBSP = "\N{NO-BREAK SPACE}"
 _WIDE, _NARROW = {"width": 7.4}, {"width": 4.1}
+_WITHOUT_ATOMS = ("linear", "full")
+_OF_ATOMS = ("atoms", "block", "block_spatial", "solver", "sparsity")  # settings that say nothing of such a run
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Column:
 
     def show(self, value: Any) -> str:
         if value is None or (isinstance(value, float) and pd.isna(value)):
-            return "–" if self.kind != "text" else "none"
+            return "–"
         return _SHOWN[self.kind](value)
 
 
@@ -240,7 +242,8 @@ def _both(draw: Any, table: pd.DataFrame, alt: str, **options: Any) -> dict[str,
 
 def _columns(records: list[Record], runs: pd.DataFrame) -> list[Column]:
     """What the table of runs shows: the settings that differ between runs, then results, counts and costs."""
-    varying = [Column(name, name.replace("_", " ")) for name in varying_parameters(records)]
+    # the name of a run tells its method
+    varying = [Column(name, name.replace("_", " ")) for name in varying_parameters(records) if name != "method"]
     measured = [
         Column("seed", "seed", "number"),
         Column("test_accuracy", "test accuracy", "percent"),
@@ -271,6 +274,8 @@ def _rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> list[
     for run in runs.to_dict("records"):
         # Parameters as they were recorded: a table's column turns None and 2 into NaN and 2.0.
         values = {**run, **found.records[run["folder"]].parameters}
+        if values.get("method") in _WITHOUT_ATOMS:
+            values.update(dict.fromkeys(_OF_ATOMS))
         cells = [
             {
                 "text": column.show(values.get(column.name)),
