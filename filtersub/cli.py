@@ -153,7 +153,7 @@ def tune(
     mixed_precision: Annotated[str, typer.Option(help="auto, no, bf16 or fp16.")] = "auto",
     image_size: Annotated[int, typer.Option(help="Images are enlarged to this many pixels.")] = 48,
     validation: Annotated[bool, typer.Option("--validation", help="Train on 800, judge on the other 200.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the head and of the order of images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the head, the order of images and the initial atoms.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Tune a model on a data set and write the run's record. A rerun resumes, or returns what is done."""

@@ -26,6 +26,7 @@ from .memory import PeakMemory
 from .models import head_name, input_statistics, load_model
 from .parameters import ParameterCount, count_trained
 from .records import RECORD_FILE, Record, describe_environment, read_record
+from .settings import taken_from
 from .training import CHECKPOINT_FILE, TrainingConfig, TrainingResult, fit
 
 METHODS = {
@@ -83,28 +84,11 @@ class TuneSettings:
 
     @property
     def recipe(self) -> DecompositionConfig:
-        return DecompositionConfig(
-            atoms=self.atoms,
-            block=self.block,
-            block_spatial=self.block_spatial,
-            solver=self.solver,
-            sparsity=self.sparsity,
-        )
+        return taken_from(self, DecompositionConfig)
 
     @property
     def training(self) -> TrainingConfig:
-        return TrainingConfig(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            head_learning_rate=self.head_learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_epochs=self.warmup_epochs,
-            batch_norm=self.batch_norm,
-            mixed_precision=self.mixed_precision,
-            seed=self.seed,
-        )
+        return taken_from(self, TrainingConfig)
 
     @property
     def label(self) -> str:

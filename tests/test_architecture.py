@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
 ROOMS = (
-    ("errors", "files", "memory"),
+    ("errors", "files", "memory", "settings"),
     ("kernels",),
     ("sparse_coding",),
     ("dictionary",),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from peft.config import PeftConfig
 
 from ..decomposition import DecompositionConfig
+from ..settings import taken_from
 
 METHOD = "filter_subspace"
 
@@ -58,14 +59,4 @@ class FilterSubspaceConfig(PeftConfig):
     @property
     def recipe(self) -> DecompositionConfig:
         """How the coefficients are made from the base weights."""
-        return DecompositionConfig(
-            atoms=self.atoms,
-            block=self.block,
-            block_spatial=self.block_spatial,
-            solver=self.solver,
-            sparsity=self.sparsity,
-            nonzeros=self.nonzeros,
-            max_rounds=self.max_rounds,
-            tol=self.tol,
-            seed=self.seed,
-        )
+        return taken_from(self, DecompositionConfig)
