@@ -144,7 +144,7 @@ def tune(
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 50,
     optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default by method.")] = None,
-    head_learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of the new head.")] = 3e-2,
+    head_learning_rate: Annotated[float | None, typer.Option(help="The same for the new head.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-4,
     warmup_epochs: Annotated[float, typer.Option(help="Epochs of linear warm-up.")] = 1.0,
     batch_norm: Annotated[

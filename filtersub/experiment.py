@@ -41,8 +41,8 @@ PROGRESS_FILE = "progress.json"
 class TuneSettings:
     """Everything that determines a tuning run; see DecompositionConfig, TrainingConfig and load_model for each.
 
-    ``learning_rate`` None becomes 3e-2 for the atoms of spatial kernels, 2e-2 where blocks take part, 1e-3 for full
-    tuning; chosen on the digits' validation images.
+    ``learning_rate`` None becomes 3e-2 for the head and the atoms of spatial kernels, 2e-2 where blocks take part, 3e-3 for
+    full tuning; chosen on the digits' validation images. ``head_learning_rate`` None is the same.
     ``validation`` trains on 800 and judges on 200 of the 1,000 training images, for choosing settings.
     """
 
@@ -61,7 +61,7 @@ class TuneSettings:
     batch_size: int = 50
     optimizer: str = "adamw"
     learning_rate: float | None = None
-    head_learning_rate: float | None = 3e-2
+    head_learning_rate: float | None = None
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0
     batch_norm: str = "recomputed"
@@ -79,7 +79,7 @@ class TuneSettings:
 
     def _usual_rate(self) -> float:
         if self.method == "full":
-            return 1e-3
+            return 3e-3
         return 3e-2 if self.block is None else 2e-2
 
     @property
