@@ -41,8 +41,8 @@ PROGRESS_FILE = "progress.json"
 class TuneSettings:
     """Everything that determines a tuning run; see DecompositionConfig, TrainingConfig and load_model for each.
 
-    ``learning_rate`` None becomes 3e-2 for the head and the atoms of spatial kernels, 2e-2 where blocks take part, 3e-3 for
-    full tuning; chosen on the digits' validation images. ``head_learning_rate`` None is the same.
+    ``learning_rate`` None becomes 3e-2 for the head and the atoms of spatial kernels, 2e-2 where blocks take part, 3e-3
+    for full tuning; chosen on the digits' validation images. ``head_learning_rate`` None is the same.
     ``validation`` trains on 800 and judges on 200 of the 1,000 training images, for choosing settings.
     """
 
