@@ -87,7 +87,7 @@ def count_parameters(
     num_classes : classes of a new head
 
     >>> count_parameters("resnet18").trainable
-    1377
+    1737
     """
     if method not in METHODS:
         raise FiltersubError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
