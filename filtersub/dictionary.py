@@ -178,8 +178,9 @@ def _keep_better(rows: Tensor, atoms: Tensor, codes: Tensor, coding: CodingResul
 
 
 def _principal(rows: Tensor, n_atoms: int, started: float) -> DictionaryResult:
-    coding = encode(rows, principal_atoms(rows, n_atoms), "pca")
-    atoms, codes = _canonical(principal_atoms(rows, n_atoms), coding.codes)
+    leading = principal_atoms(rows, n_atoms)
+    coding = encode(rows, leading, "pca")
+    atoms, codes = _canonical(leading, coding.codes)
     objective = lasso_objective(rows, atoms, codes, 0.0)
     return DictionaryResult(atoms, codes, (objective,), 1, time.perf_counter() - started, coding.optimality, True)
 
