@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def assert_solved(rows, atoms, result, l1_penalty):
 @pytest.mark.parametrize("l1_penalty", [1e-3, 0.03, 0.5])
 @pytest.mark.parametrize(
     ("n_atoms", "d"),
-    [(1, 1), (1, 9), (3, 9), (6, 9), (8, 9), (9, 9), (12, 9), (13, 4), (14, 9), (40, 9), (30, 30), (72, 16)],
+    [(1, 1), (1, 9), (3, 9), (6, 9), (8, 9), (9, 9), (12, 9), (13, 4), (14, 9), (40, 9), (30, 30), (72, 16), (60, 80)],
 )
 def test_every_row_meets_the_optimality_conditions(n_atoms, d, l1_penalty):
     rows, atoms = problem(700, n_atoms, d, seed=n_atoms)  # neither a multiple of the block nor below one
@@ -112,9 +113,9 @@ def test_start_from_an_uncodable_place():
     assert_solved(rows, atoms, lasso(rows, atoms, 0.05, codes_init=start), 0.05)
 
 
-@pytest.mark.parametrize("n_atoms", [12, 30])
-def test_codes_do_not_depend_on_the_number_of_threads(n_atoms):
-    rows, atoms = problem(5000, n_atoms, 9, seed=7)
+@pytest.mark.parametrize(("n_atoms", "d"), [(12, 9), (30, 9), (60, 64)])
+def test_codes_do_not_depend_on_the_number_of_threads(n_atoms, d):
+    rows, atoms = problem(5000, n_atoms, d, seed=7)
     before, results = torch.get_num_threads(), []
     try:
         for n_threads in (1, 2, 3):
@@ -215,6 +216,76 @@ def test_too_few_exchanges_are_reported(n_atoms):
         result = lasso(rows, atoms, 1e-3, max_iter=1, codes_init=start)
     assert not result.converged
     assert result.optimality == pytest.approx(kkt_violation(rows, atoms, result.codes, 1e-3), rel=1e-6)
+
+
+@pytest.mark.parametrize("l1_penalty", [1e-3, 0.1])
+@pytest.mark.parametrize(("n_atoms", "d"), [(1, 9), (6, 9), (9, 9), (12, 9), (13, 4), (30, 9), (30, 30), (60, 40)])
+def test_nonnegative_codes_meet_their_optimality_conditions(n_atoms, d, l1_penalty):
+    rows, atoms = problem(600, n_atoms, d, seed=16)
+    result = lasso(rows, atoms, l1_penalty, nonnegative=True)
+    left = rows @ atoms.T - result.codes @ (atoms @ atoms.T)
+    violation = torch.where(result.codes > 0, (left - l1_penalty).abs(), (left - l1_penalty).clamp_min(0)).max()
+    assert result.converged
+    assert result.codes.min() >= 0
+    assert (result.codes > 0).any()
+    assert float(violation) <= KKT * l1_penalty
+    assert result.optimality == pytest.approx(float(violation), abs=KKT * l1_penalty)
+    assert result.objective[-1] == pytest.approx(lasso_objective(rows, atoms, result.codes, l1_penalty), rel=1e-11)
+    start = lasso(rows, atoms, l1_penalty).codes  # with codes of either sign
+    warm = lasso(rows, atoms, l1_penalty, nonnegative=True, codes_init=start)
+    assert warm.codes.min() >= 0
+    assert warm.objective[-1] == pytest.approx(result.objective[-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("n_atoms", [9, 30])
+def test_opposite_atoms_make_nonnegative_codes_those_of_either_sign(n_atoms):
+    rows, atoms = problem(300, n_atoms // 2, 9, seed=17)
+    both = lasso(rows, torch.cat((atoms, -atoms)), 0.05, nonnegative=True)
+    assert both.objective[-1] == pytest.approx(lasso(rows, atoms, 0.05).objective[-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("n_atoms", [6, 30])
+def test_nonnegative_least_squares(n_atoms):
+    optimize = pytest.importorskip("scipy.optimize", reason="needs scipy as a reference")
+    rows, atoms = problem(60, n_atoms, 40, seed=18, heavy_tails=False)
+    result = lasso(rows, atoms, 0.0, nonnegative=True)
+    expected = np.stack([optimize.nnls(atoms.T.numpy(), row)[0] for row in rows.numpy()])
+    assert result.converged
+    np.testing.assert_allclose(result.codes.numpy(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n_atoms", "d"), [(12, 9), (72, 16), (60, 60)])
+def test_other_libraries_keep_their_threads(n_atoms, d):
+    numba = pytest.importorskip("numba")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    rows, atoms = problem(3000, n_atoms, d, seed=19)
+
+    def settings():
+        pools = sorted((pool["filepath"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info())
+        return torch.get_num_threads(), torch.get_num_interop_threads(), numba.get_num_threads(), pools
+
+    lasso(rows, atoms, 0.05)
+    settings()  # asking numba starts its threads, which the kernels never do
+    before, alive = settings(), threading.active_count()
+    lasso(rows, atoms, 0.05)
+    assert settings() == before
+    assert threading.active_count() == alive
+
+
+def test_may_run_several_times_at_once():
+    rows, atoms = problem(4000, 40, 9, seed=20)
+    expected = lasso(rows, atoms, 0.05).codes
+    results = [None] * 4
+
+    def work(place):
+        results[place] = lasso(rows, atoms, 0.05).codes
+
+    workers = [threading.Thread(target=work, args=(place,)) for place in range(len(results))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(torch.equal(codes, expected) for codes in results)
 
 
 def test_bad_input_names_what_is_wrong():

@@ -1,8 +1,9 @@
-"""FISTA, pursuit and linear codes; lasso has tests/test_lasso.py of its own."""
+"""What every solver owes: one signature, closed forms, edge cases, clear refusals; each family has its own file."""
 
 import pytest
 import torch
 from conftest import planted
+from torch.nn.functional import softshrink
 
 from filtersub.errors import ConvergenceWarning, FiltersubError
 from filtersub.sparse_coding import (
@@ -11,118 +12,202 @@ from filtersub.sparse_coding import (
     encode,
     fista,
     kkt_violation,
-    lasso,
+    largest_penalty,
     lasso_objective,
-    least_squares_codes,
     orthogonal_matching_pursuit,
-    principal_atoms,
-    sklearn_lasso,
-    spams_lasso,
 )
+from filtersub.sparse_coding.solvers import _TABLE
 
 ROWS, ATOMS, CODES = planted(200, 9, 9, 3)
+PENALISED = [name for name, kind in SOLVERS.items() if kind == "penalty"]
+PURSUITS = [name for name, kind in SOLVERS.items() if kind == "support"]
+NONNEGATIVE = [name for name, solver in _TABLE.items() if "nonnegative" in solver.takes]
+BY_ERROR = [name for name, solver in _TABLE.items() if "max_error" in solver.takes]
+STOPS_AT_ERROR = [name for name in BY_ERROR if name in PURSUITS]
 
 
-def test_orthonormal_atoms_are_soft_thresholding():
-    atoms = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
-    expected = torch.nn.functional.softshrink(ROWS[:, :6] @ atoms.T, 0.2)
-    torch.testing.assert_close(fista(ROWS[:, :6], atoms, 0.2).codes, expected, atol=1e-12, rtol=0)
+def orthonormal(size, seed=0):
+    return torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))[
+        0
+    ]
 
 
-@pytest.mark.parametrize("l1_penalty", [1e-3, 0.1, 1.0])
-@pytest.mark.parametrize("n_atoms", [4, 9, 14])
-def test_penalised_solvers_meet_at_one_optimum(n_atoms, l1_penalty):
-    rows, atoms, _ = planted(40, n_atoms, 9, 3, seed=n_atoms)
-    reference = sklearn_lasso(rows, atoms, l1_penalty)
-    assert kkt_violation(rows, atoms, reference.codes, l1_penalty) < 1e-6 * l1_penalty
-    for result in (
-        fista(rows, atoms, l1_penalty, tol=1e-12, max_iter=20000),
-        lasso(rows, atoms, l1_penalty),
-        encode(rows, atoms, "spams", l1_penalty=l1_penalty),
-    ):
-        assert result.converged
-        assert lasso_objective(rows, atoms, result.codes, l1_penalty) == pytest.approx(
-            reference.objective[-1], rel=1e-9
-        )
-
-
-def test_spams_tells_its_optimality():
-    assert spams_lasso(ROWS, ATOMS, 0.1).optimality < 1e-9
-
-
-def test_fista_says_when_it_was_stopped():
-    with pytest.warns(ConvergenceWarning, match="stopped after 3 steps"):
-        result = fista(ROWS, ATOMS, 1e-3, max_iter=3)
-    assert not result.converged
-    assert result.optimality == pytest.approx(kkt_violation(ROWS, ATOMS, result.codes, 1e-3))
-
-
-def test_fista_starts_where_it_is_told():
-    solved = fista(ROWS, ATOMS, 0.1, tol=1e-10)
-    again = fista(ROWS, ATOMS, 0.1, tol=1e-9, codes_init=solved.codes)
-    assert again.iterations == 0
-    assert torch.equal(again.codes, solved.codes)
-
-
-def test_large_penalty_gives_zero_codes():
-    critical = float((ROWS @ ATOMS.T).abs().max())
-    assert fista(ROWS, ATOMS, critical).codes.count_nonzero() == 0
-    assert fista(ROWS, ATOMS, 0.99 * critical).codes.count_nonzero() > 0
-
-
-def test_pursuit_finds_planted_supports_of_incoherent_atoms():
-    """Coherence below 1 / (2 s - 1) guarantees exact recovery (Tropp, 2004); orthonormal atoms have coherence 0."""
-    atoms = torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))[0]
-    _, _, codes = planted(100, 12, 12, 4, seed=5)
-    found = orthogonal_matching_pursuit(codes @ atoms, atoms, 4)
-    torch.testing.assert_close(found.codes, codes, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("n_nonzero", [1, 2, 5])
-def test_pursuit_agrees_with_scikit_learn(n_nonzero):
-    from sklearn.linear_model import orthogonal_mp
-
-    found = orthogonal_matching_pursuit(ROWS, ATOMS, n_nonzero)
-    assert found.optimality < 1e-10
-    assert int((found.codes != 0).sum(1).max()) <= n_nonzero
-    theirs = torch.from_numpy(orthogonal_mp(ATOMS.T.numpy(), ROWS.T.numpy(), n_nonzero_coefs=n_nonzero)).T
-    torch.testing.assert_close(found.codes, theirs, atol=1e-9, rtol=0)
-
-
-def test_pursuit_of_zero_rows_and_of_all_atoms():
-    rows = torch.cat([torch.zeros(1, 9, dtype=torch.float64), ROWS[:5]])
-    found = orthogonal_matching_pursuit(rows, ATOMS, 9)
-    assert found.codes[0].count_nonzero() == 0
-    torch.testing.assert_close(found.codes @ ATOMS, rows, atol=1e-9, rtol=0)
-
-
-def test_principal_atoms_are_the_best_subspace():
-    atoms = principal_atoms(ROWS, 4)
-    torch.testing.assert_close(atoms @ atoms.T, torch.eye(4, dtype=torch.float64), atol=1e-12, rtol=0)
-    singular = torch.linalg.svdvals(ROWS)
-    residual = ROWS - least_squares_codes(ROWS, atoms).codes @ atoms
-    assert float(residual.square().sum()) == pytest.approx(float(singular[4:].square().sum()), rel=1e-10)
+def settings(solver):
+    """Those that this kind of solver needs."""
+    return {"penalty": {"l1_penalty": 0.1}, "support": {"n_nonzero": 3}, "linear": {"l1_penalty": 0.1}}[SOLVERS[solver]]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_every_solver_has_one_signature(solver):
-    result = encode(ROWS[:20], ATOMS, solver, l1_penalty=0.1, n_nonzero=3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_solver_has_one_signature(solver, dtype):
+    rows, atoms = ROWS[:20].to(dtype), ATOMS.to(dtype)
+    result = encode(rows, atoms, solver, l1_penalty=0.1, n_nonzero=3)
     assert result.codes.shape == (20, 9)
-    assert result.codes.dtype == torch.float64
+    assert result.codes.dtype == dtype
     assert result.seconds >= 0
+    assert result.converged
     assert 0 < result.density <= 1
+    # the last of the history belongs to the codes
+    penalty = 0.1 if SOLVERS[solver] == "penalty" else 0.0
+    value = lasso_objective(rows, atoms, result.codes, penalty)
+    if solver == "ridge":
+        value += 0.05 * float(result.codes.double().square().sum())
+    assert result.objective[-1] == pytest.approx(value, rel=1e-5, abs=1e-6 if dtype == torch.float32 else 1e-12)
 
 
-def test_bad_input_is_named():
+@pytest.mark.parametrize("solver", PENALISED)
+def test_orthonormal_atoms_turn_penalties_into_soft_thresholds(solver):
+    atoms = orthonormal(6)
+    expected = softshrink(ROWS[:, :6] @ atoms.T, 0.2)
+    found = encode(ROWS[:, :6], atoms, solver, l1_penalty=0.2)
+    torch.testing.assert_close(found.codes, expected, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("solver", PURSUITS)
+def test_orthonormal_atoms_turn_pursuits_into_hard_selection(solver):
+    atoms = orthonormal(6)
+    correlations = ROWS[:, :6] @ atoms.T
+    kept = correlations.abs() >= correlations.abs().topk(2).values[:, 1:]
+    found = encode(ROWS[:, :6], atoms, solver, n_nonzero=2)
+    torch.testing.assert_close(found.codes, correlations * kept, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("solver", NONNEGATIVE)
+def test_nonnegative_codes_are_so_and_are_best_so(solver):
+    """Orthonormal atoms: the positive part of what would be without the constraint."""
+    atoms = orthonormal(6)
+    rows, correlations = ROWS[:, :6], ROWS[:, :6] @ atoms.T
+    found = encode(rows, atoms, solver, nonnegative=True, **settings(solver))
+    assert found.codes.min() >= 0
+    if solver in PURSUITS:
+        positive = correlations.clamp_min(0)
+        expected = positive * (positive >= positive.topk(3).values[:, 2:])
+    else:
+        expected = (correlations - 0.1).clamp_min(0)
+    torch.testing.assert_close(found.codes, expected, atol=1e-8, rtol=0)
+    assert (encode(rows, atoms, solver, **settings(solver)).codes < 0).any(), "without it there are negative codes"
+
+
+@pytest.mark.parametrize("solver", BY_ERROR)
+@pytest.mark.parametrize("per_row", [False, True])
+def test_error_bounds_are_met(solver, per_row):
+    rows, atoms, _ = planted(60, 12, 9, 5, seed=4)
+    bounds = torch.linspace(0.1, 2.0, 60, dtype=torch.float64) if per_row else torch.tensor(0.7, dtype=torch.float64)
+    found = encode(rows, atoms, solver, max_error=bounds if per_row else 0.7)
+    residual = (rows - found.codes @ atoms).norm(dim=1)
+    assert found.converged
+    assert (residual <= bounds * (1 + 1e-6)).all()
+    if solver in STOPS_AT_ERROR:  # one atom less would not do: the last step was needed
+        fewer = (found.codes != 0).sum(1).max() - 1
+        shorter = encode(rows, atoms, solver, n_nonzero=int(fewer))
+        assert ((rows - shorter.codes @ atoms).norm(dim=1) > bounds).any()
+    else:  # the smallest norm lies on the boundary
+        torch.testing.assert_close(residual, bounds.expand(60), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_edge_cases(solver):
+    nothing = encode(ROWS[:0], ATOMS, solver, **settings(solver))
+    assert nothing.codes.shape == (0, 9)
+    assert nothing.optimality == 0
+    one = encode(ROWS[:1], ATOMS, solver, **settings(solver))
+    several = encode(ROWS[:7], ATOMS, solver, **settings(solver))
+    torch.testing.assert_close(one.codes, several.codes[:1], atol=1e-4, rtol=0)
+    zeros = encode(torch.zeros_like(ROWS[:3]), ATOMS, solver, **settings(solver))
+    assert zeros.codes.count_nonzero() == 0
+    assert zeros.converged
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("atom", ["zero", "repeated"])
+def test_zero_and_repeated_atoms(solver, atom):
+    atoms = ATOMS.clone()
+    atoms[2] = 0 if atom == "zero" else atoms[0]
+    alone = encode(ROWS[:30], atoms[[0, 1, *range(3, 9)]], solver, **settings(solver))
+    if solver == "spams-cd" and atom == "zero":
+        with pytest.raises(FiltersubError, match="unit norm only"):
+            encode(ROWS[:30], atoms, solver, **settings(solver))
+        return
+    if solver in ("spams", "spams-omp") and atom == "repeated":  # it does not come to an end of its own
+        with pytest.warns(ConvergenceWarning, match=r"use solver '(lasso|ormp)'"):
+            found = encode(ROWS[:30], atoms, solver, **settings(solver))
+        assert not found.converged
+        assert found.objective[-1] > alone.objective[-1]
+        return
+    found = encode(ROWS[:30], atoms, solver, **settings(solver))
+    assert found.converged
+    if atom == "zero":
+        assert found.codes[:, 2].abs().max() < 1e-12
+    if solver == "ridge" and atom == "repeated":  # a repeated atom shares its code in two, at half the price
+        assert found.objective[-1] < alone.objective[-1]
+    else:
+        assert found.objective[-1] == pytest.approx(alone.objective[-1], rel=1e-6)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_the_largest_penalty_is_where_codes_begin(nonnegative):
+    critical = largest_penalty(ROWS, ATOMS, nonnegative=nonnegative)
+    for solver in ("fista", "ista"):
+        at, below = (
+            encode(ROWS, ATOMS, solver, l1_penalty=part * critical, nonnegative=nonnegative) for part in (1.0, 0.99)
+        )
+        assert at.codes.count_nonzero() == 0
+        assert below.codes.count_nonzero() > 0
+
+
+def test_the_optimality_conditions_of_nonnegative_codes():
+    rows, atoms = torch.tensor([[2.0, -3.0]]), torch.eye(2)
+    best = torch.tensor([[1.5, 0.0]])
+    assert kkt_violation(rows, atoms, best, 0.5, nonnegative=True) == 0
+    assert kkt_violation(rows, atoms, best, 0.5) == 2.5  # the second code would be -2.5
+    assert kkt_violation(rows, atoms, torch.tensor([[1.5, -1.0]]), 0.5, nonnegative=True) >= 1.0
+
+
+def test_what_a_solver_cannot_do_is_refused_with_those_that_can():
+    with pytest.raises(FiltersubError, match=r"'pca' does not take nonnegative.*fista, ista.*omp"):
+        encode(ROWS, ATOMS, "pca", nonnegative=True)
+    with pytest.raises(FiltersubError, match=r"'fista' does not take max_error; .*lasso.*omp"):
+        encode(ROWS, ATOMS, "fista", max_error=0.1)
+    with pytest.raises(FiltersubError, match="needs the number of nonzeros"):
+        encode(ROWS, ATOMS, "mp")
+    with pytest.raises(FiltersubError, match="either l1_penalty or max_error"):
+        encode(ROWS, ATOMS, "lasso", l1_penalty=0.1, max_error=0.1)
+    with pytest.raises(FiltersubError, match="unit norm only, got one of 2; use 'spams'"):
+        encode(ROWS, 2 * ATOMS, "spams-cd", l1_penalty=0.1)
+    with pytest.raises(FiltersubError, match="spams needs max_error > 0"):
+        encode(ROWS, ATOMS, "spams", max_error=0.0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_rows_that_are_not_numbers_are_refused(solver):
+    rows = ROWS.clone()
+    rows[3, 4] = float("nan")
+    with pytest.raises(FiltersubError, match="rows holds NaN or infinity"):
+        encode(rows, ATOMS, solver, **settings(solver))
+    with pytest.raises(FiltersubError, match=r"\(200, 9\) and \(9, 8\)"):
+        encode(ROWS, ATOMS[:, :8], solver, **settings(solver))
+    with pytest.raises(FiltersubError, match="rows must be float32 or float64"):
+        encode(ROWS.half(), ATOMS, solver, **settings(solver))
+
+
+def test_large_finite_rows_are_not_taken_for_infinite():
+    rows = torch.full((4, 9), 3e38)
+    fista(rows * 1e-30, ATOMS.float(), 0.1)
+    assert largest_penalty(rows, torch.eye(9)) == pytest.approx(3e38)
+
+
+def test_bad_settings_are_named():
     with pytest.raises(FiltersubError, match="did you mean 'lasso'"):
         check_solver("laso")
-    with pytest.raises(FiltersubError, match=r"\(200, 9\) and \(9, 8\)"):
-        fista(ROWS, ATOMS[:, :8], 0.1)
     with pytest.raises(FiltersubError, match="penalty must be"):
         fista(ROWS, ATOMS, -1.0)
     with pytest.raises(FiltersubError, match="from 1 to the number of atoms, 9; got 0"):
         orthogonal_matching_pursuit(ROWS, ATOMS, 0)
-    with pytest.raises(FiltersubError, match="rows holds NaN"):
-        fista(ROWS * float("nan"), ATOMS, 0.1)
+    with pytest.raises(FiltersubError, match=r"one number or a tensor of n_rows = 200, got shape \(3,\)"):
+        encode(ROWS, ATOMS, "omp", max_error=torch.ones(3))
+    with pytest.raises(FiltersubError, match="max_error must be finite and >= 0, got -1"):
+        encode(ROWS, ATOMS, "lasso", max_error=-1.0)
+    with pytest.raises(FiltersubError, match="rule must be"):
+        orthogonal_matching_pursuit(ROWS, ATOMS, 2, rule="best")
     with pytest.raises(FiltersubError, match="codes_init must be"):
         fista(ROWS, ATOMS, 0.1, codes_init=torch.zeros(3, 9, dtype=torch.float64))

@@ -1,10 +1,10 @@
 """Exact LASSO of many rows over a few atoms: guess the support, exchange atoms by table, check.
 
-Per row: (1) coordinate descent in float32 on 64 rows at once, from zero or the codes given, yields a support with
-signs; (2) the primal-dual active set method (Hintermueller, Ito, Kunisch, SIAM J. Optim. 13(3), 2002) exchanges all
-violators at once, each step one product with the table of principal pivots; (3) where that cycles, the active set
-method of Lee, Battle, Raina and Ng ("Efficient sparse coding algorithms", NIPS 2006) changes one atom at a time and
-never increases the objective, so it ends; (4) a product with the Gram matrix checks the result. (2) to (4) in float64.
+Per row: (1) the codes given, or coordinate descent in float32 on 64 rows at once, yield a support with signs; (2) the
+primal-dual active set method (Hintermueller, Ito, Kunisch, SIAM J. Optim. 13(3), 2002) exchanges all violators at
+once, each step one product with the table of principal pivots; (3) where that cycles, the active set method of Lee,
+Battle, Raina and Ng ("Efficient sparse coding algorithms", NIPS 2006) changes one atom at a time and never increases
+the objective, so it ends; (4) a product with the Gram matrix checks the result. (2) to (4) in float64.
 """
 
 from __future__ import annotations
@@ -12,127 +12,153 @@ from __future__ import annotations
 import numpy as np
 
 from ._lasso_guess import guess_codes
+from ._lasso_jit import compiled
 from ._lasso_simd import (
     BLOCK,
-    compiled,
     copy_vector,
     correlate,
-    fetch,
     judge,
     lowest,
     newton_step,
     pivot_step,
     residuals,
+    signs_of,
+    take,
 )
 
 CHUNK = 16 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
 EXCHANGES = 5  # steps of the primal-dual method before the slow and sure one
-_AHEAD = 4  # rows for which the table is asked in advance
 _TRIES = 3  # steps on one active set: one to solve, the others to refine
 _PATIENCE = 200  # changes of one atom; nearly all rows need fewer than 20
 _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and atom
 
 
 @compiled
-def solve_rows(rows, given, codes, totals, atoms, table, guess, l1, tol, max_iter, lanes):
-    """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 2 * lanes + 4); ``given`` is empty for a cold start."""
-    for chunk in range(totals.shape[0]):
-        _solve_chunk(rows, given, codes, totals[chunk], atoms, table, guess, l1, tol, max_iter, chunk, lanes)
+def solve_rows(rows, given, codes, totals, counter, atoms, table, guess, l1, down, tol, max_iter, lanes):
+    """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 2 * lanes + 4); ``given`` is empty for a cold start.
 
-
-@compiled
-def _solve_chunk(rows, given, codes, totals, atoms, table, guess, l1, tol, max_iter, chunk, lanes):
-    gram, atoms_t, norm, n_atoms, d = atoms
-    columns, starts, _ = table
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows. ``down`` is the penalty of
+    negative codes. rows, given and codes are flat.
+    """
+    _, _, _, n_atoms, d = atoms
     width = len(lanes)
-    corr, energy, sets = np.zeros(BLOCK * width), np.zeros(BLOCK), np.zeros((2, BLOCK), np.int32)
+    n_rows = codes.size // n_atoms
+    data, corr, energy = np.zeros(BLOCK * d), np.zeros(BLOCK * width), np.zeros(BLOCK)
     corr32, codes32 = np.zeros(n_atoms * BLOCK, np.float32), np.zeros(n_atoms * BLOCK, np.float32)
-    y, z, left = np.zeros(width), np.zeros(width), np.zeros(width)
-    end = min((chunk + 1) * CHUNK, rows.shape[0])
-    for begin in range(chunk * CHUNK, end, BLOCK):
-        count = min(BLOCK, end - begin)
-        for r in range(count):
-            energy[r] = correlate(rows, (begin + r) * d, d, atoms_t, corr, r * width, lanes)
-        _start(given, begin, n_atoms, count, codes32)
-        guess_codes(corr, width, guess, l1, n_atoms, count, corr32, codes32)
-        _signs(codes32, n_atoms, sets)
-        for r in range(count):
-            ahead = np.int64(sets[0, min(r + _AHEAD, count - 1)])
-            fetch(columns, starts[ahead], ahead, lanes)
-            active, positive = np.int64(sets[0, r]), np.int64(sets[1, r])
-            rounding = _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
-            slack = tol * l1 + rounding
-            totals[2 * width] += energy[r]
-            totals[2 * width + 1] = max(totals[2 * width + 1], rounding)
-            if not _exchange(table, corr, r * width, l1, slack, active, positive, gram, y, totals, lanes):
-                for j in range(n_atoms):
-                    z[j] = codes32[j * BLOCK + r]
-                steps = _descend(
-                    table, corr, r * width, l1, slack, active, positive, gram, max_iter, z, y, left, totals, lanes
-                )
-                totals[2 * width + 2] += 1
-                totals[2 * width + 3] = max(totals[2 * width + 3], steps)
-            first = (begin + r) * n_atoms
-            if end * n_atoms - first >= width:
-                copy_vector(y, codes, first, lanes)  # what it writes too far, the next rows overwrite
+    sets, start, solved = (
+        np.zeros((2, BLOCK), np.int64),
+        np.zeros(BLOCK * n_atoms + width),
+        np.zeros(BLOCK * n_atoms + width),
+    )
+    while True:
+        chunk = take(counter)
+        if chunk >= totals.shape[0]:
+            return
+        end = min((chunk + 1) * CHUNK, n_rows)
+        for begin in range(chunk * CHUNK, end, BLOCK):
+            count = min(BLOCK, end - begin)
+            first = begin * d
+            for k in range(count * d):
+                data[k] = rows[first + k]
+            _correlate_block(data, count, atoms, corr, energy, lanes)
+            if given.size > 0:
+                first = begin * n_atoms
+                for k in range(count * n_atoms):
+                    start[k] = given[first + k]
+                for r in range(count):
+                    sets[0, r], sets[1, r] = signs_of(start, r * n_atoms, down, lanes)
             else:
-                for j in range(n_atoms):
-                    codes[begin + r, j] = y[j]
+                _guess(corr, guess, l1, down, n_atoms, count, width, corr32, codes32, sets)
+                for r in range(count):
+                    for j in range(n_atoms):
+                        start[r * n_atoms + j] = codes32[j * BLOCK + r]
+            _solve_block(
+                count, corr, energy, sets, start, solved, totals[chunk], atoms, table, l1, down, tol, max_iter, lanes
+            )
+            first = begin * n_atoms
+            for k in range(count * n_atoms):
+                codes[first + k] = solved[k]
 
 
 @compiled
-def _start(given, begin, n_atoms, count, codes32):
-    """Codes of a block to start from: those given, where they are finite, or zero."""
-    for j in range(n_atoms):
-        for r in range(BLOCK):
-            codes32[j * BLOCK + r] = 0.0
-    if given.size > 0:
-        for r in range(count):
-            for j in range(n_atoms):
-                code = np.float32(given[begin + r, j])
-                codes32[j * BLOCK + r] = code if abs(code) < np.inf else np.float32(0.0)
+def _correlate_block(data, count, atoms, corr, energy, lanes):
+    _, atoms_t, _, _, d = atoms
+    for r in range(count):
+        energy[r] = correlate(data, r * d, d, atoms_t, corr, r * len(lanes), lanes)
 
 
 @compiled
-def _signs(codes32, n_atoms, sets):
+def _guess(corr, guess, l1, down, n_atoms, count, width, corr32, codes32, sets):
+    """Signs by coordinate descent from zero."""
+    for k in range(codes32.size):
+        codes32[k] = 0.0
+    guess_codes(corr, width, guess, l1, down, n_atoms, count, corr32, codes32)
     for r in range(BLOCK):
         sets[0, r] = sets[1, r] = 0
     for j in range(n_atoms):
         for r in range(BLOCK):
-            sets[0, r] |= np.int32(codes32[j * BLOCK + r] != 0) << j
-            sets[1, r] |= np.int32(codes32[j * BLOCK + r] > 0) << j
+            sets[0, r] |= np.int64(codes32[j * BLOCK + r] != 0) << j
+            sets[1, r] |= np.int64(codes32[j * BLOCK + r] > 0) << j
 
 
 @compiled
-def _exchange(table, corr, first, l1, slack, active, positive, gram, y, totals, lanes):
-    """The primal-dual method; whether it ended at a solution, then in y and entered in the totals."""
-    columns, starts, dependent = table
-    for _ in range(EXCHANGES):
-        if dependent[active]:
-            return False
-        next_active, next_positive = pivot_step(
-            columns, starts[active], active, positive, corr, first, l1, l1 + slack, y, lanes
-        )
-        if next_active == active and next_positive == positive:
-            return judge(gram, active, positive, corr, first, l1, slack, y, totals, lanes) == 0
-        active, positive = next_active, next_positive
-    return False
+def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table, l1, down, tol, max_iter, lanes):
+    """Solve a block of rows from the signs in ``sets``, or the codes in ``start``, into ``solved``.
+
+    What a row of them needs is in this one function: numba counts references to arrays wherever they are unpacked.
+    """
+    gram, _, norm, n_atoms, _ = atoms
+    columns, dependent = table
+    width = len(lanes)
+    everything = (1 << n_atoms) - 1
+    y, z, left = np.zeros(width), np.zeros(width), np.zeros(width)
+    square = worst = 0.0
+    for r in range(count):
+        square += energy[r]
+        rounding = _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
+        worst = max(worst, rounding)
+        slack = tol * l1 + rounding
+        active, positive, failing = sets[0, r] & everything, sets[1, r] & everything, np.int64(1)
+        for _ in range(EXCHANGES):
+            if dependent[active]:
+                break
+            next_active, next_positive = pivot_step(
+                columns, active, positive, corr, r * width, l1, l1 + slack, -down - slack, n_atoms, y, lanes
+            )
+            if next_active == active and next_positive == positive:
+                failing = judge(gram, n_atoms, active, positive, corr, r * width, l1, down, slack, y, totals, lanes)
+                break
+            active, positive = next_active, next_positive
+        if failing:
+            active, positive = sets[0, r] & everything, sets[1, r] & everything
+            for j in range(n_atoms):
+                z[j] = start[r * n_atoms + j] if active >> j & 1 else 0.0
+            problem = (gram, n_atoms, l1, down, max_iter)
+            steps = _descend(
+                columns, dependent, corr, r * width, slack, active, positive, problem, z, y, left, totals, lanes
+            )
+            totals[2 * width + 2] += 1
+            totals[2 * width + 3] = max(totals[2 * width + 3], steps)
+        copy_vector(y, solved, r * n_atoms, lanes)  # what it writes too far, the next rows overwrite
+    totals[2 * width] += square
+    totals[2 * width + 1] = max(totals[2 * width + 1], worst)
 
 
 @compiled
-def _descend(table, corr, first, l1, slack, active, positive, gram, max_iter, z, y, left, totals, lanes):
+def _descend(columns, dependent, corr, first, slack, active, positive, problem, z, y, left, totals, lanes):
     """One atom at a time from the codes z, in which ``active`` and ``positive`` agree; the result in y."""
-    columns, starts, dependent = table
+    gram, n_atoms, l1, down, max_iter = problem
+    size = n_atoms * len(lanes)
     steps, tries = 0, 0
     while steps < max_iter:
         steps += 1
         if steps > _PATIENCE:  # atoms apart by little more than rounding take turns; let them be
             slack = max(slack, 1e-7 * l1)
-        start = starts[active]
+        start = active * size
         if dependent[active]:
             active, tries = _slide(columns, start, active, positive, z, lanes), 0
             continue
-        unsolved, enters = residuals(gram, active, positive, corr, first, l1, slack, z, left, lanes)
+        unsolved, enters = residuals(gram, n_atoms, active, positive, corr, first, l1, down, slack, z, left, lanes)
         if unsolved and tries <= _TRIES:
             wrong = newton_step(columns, start, active, positive, left, z, y, lanes)
             active, tries = active & ~_walk(wrong, y, z, lanes), 0 if wrong else tries + 1
@@ -145,7 +171,7 @@ def _descend(table, corr, first, l1, slack, active, positive, gram, max_iter, z,
     positive &= active
     for j in range(len(lanes)):
         y[j] = z[j]
-    judge(gram, active, positive, corr, first, l1, np.inf, y, totals, lanes)
+    judge(gram, n_atoms, active, positive, corr, first, l1, down, np.inf, y, totals, lanes)
     return steps
 
 

@@ -1,295 +1,178 @@
 """Exact LASSO of many rows over more atoms than a table can hold: an active set per row.
 
-The method of Lee, Battle, Raina and Ng ("Efficient sparse coding algorithms", NIPS 2006) with one atom exchanged at a
-time: never uphill, so it ends. The inverse of the Gram matrix on the active set is updated with each exchange and
-built anew where a check by the Gram matrix itself finds it worn. An atom that depends on the active ones enters by
-a slide along the null vector, which takes another atom out. Before that: coordinate descent in float32 on 64 rows at
-once, from the codes given or from zero, and one exact solve on its support, which is often all it takes.
+Per row: (1) from given codes an active set is settled by single exchanges, otherwise the solution path is followed
+from the penalty at which all codes are zero; (2) where many atoms are active, and atoms do not outnumber dimensions,
+coordinate descent in float32 on 64 rows at once and exchanges of all violators take over; (3) what is left, nearly
+dependent atoms above all, goes to a slow and sure method. All but the guess in float64, and each way checks the row's
+optimality conditions with the Gram matrix itself.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ._lasso_active import CODES, clear, enter, new_active, settle
+from ._lasso_dense import exchange, new_factor
 from ._lasso_guess import guess_codes
-from ._lasso_polish import compiled_wide, polish, remaining
-from ._lasso_simd import BLOCK
+from ._lasso_jit import compiled_wide
+from ._lasso_path import follow
+from ._lasso_path_simd import LANES
+from ._lasso_simd import BLOCK, take
+from ._lasso_slow import judge, new_state, solve_row
 
-_DEPENDENT = 1e-18  # squared sine of the angle to the span of the active atoms
-_WEAR = 1e-4  # a diagonal element of the inverse that shrinks to less has lost too many digits
-_TRIES = 3  # steps on one active set: one to solve, two to refine
-_PATIENCE = 500  # exchanges before ties within rounding are left alone
+CHUNK = 4 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
+_FEW = 32  # active atoms up to which one at a time is the faster way, where there is another
 _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and atom
 
 
-@compiled_wide
-def solve_rows(rows, given, codes, totals, gram, atoms, atoms_t, guess, l1, tol, max_iter):
-    """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 4): objective, violation, rounding, exchanges."""
-    for chunk in range(totals.shape[0]):
-        _solve_chunk(rows, given, codes, totals[chunk], gram, atoms, atoms_t, guess, l1, tol, max_iter, chunk)
+def padded_width(n_atoms: int) -> int:
+    """Length of the rows of the Gram matrix: whole vectors."""
+    return -(-n_atoms // LANES) * LANES
 
 
 @compiled_wide
-def _solve_chunk(rows, given, codes, totals, gram, atoms, atoms_t, guess, l1, tol, max_iter, chunk):
+def solve_rows(rows, given, codes, totals, counter, gram, atoms, atoms_t, guess, l1, down, tol, max_iter):
+    """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 5): objective, violation, rounding, exchanges, slow rows.
+
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows. ``gram`` is padded, ``down``
+    the penalty of negative codes.
+    """
     n_atoms, d = atoms.shape
-    capacity = min(n_atoms, d) + 1
-    norm = 0.0
+    dense = n_atoms <= d
+    most = min(n_atoms, d) + 1
+    room = min(_FEW, most) if dense else most
+    space, members, shape = new_active(n_atoms, room)
+    slow = new_state(n_atoms, d, most)
+    row, start, z = np.zeros(d), np.zeros(n_atoms), np.zeros(n_atoms)
+    lot = BLOCK if dense else 1
+    corr, codes32 = np.zeros((lot, gram.shape[1])), np.zeros(lot * n_atoms, np.float32)
+    slacks, at = np.zeros(lot), np.zeros(lot, np.int64)
+    relative = 0.0
     for j in range(n_atoms):
-        norm = max(norm, np.sqrt(gram[j, j]))
-    begin, end = chunk * BLOCK, min((chunk + 1) * BLOCK, rows.shape[0])
-    corr, energy = np.zeros((BLOCK, n_atoms)), np.zeros(BLOCK)
-    corr32, codes32 = np.zeros(n_atoms * BLOCK, np.float32), np.zeros(n_atoms * BLOCK, np.float32)
-    for r in range(end - begin):
-        for k in range(d):
-            value = rows[begin + r, k]
-            energy[r] += value * value
-            for j in range(n_atoms):
-                corr[r, j] += value * atoms_t[k, j]
-        for j in range(n_atoms):
-            if given.size > 0 and np.isfinite(given[begin + r, j]):
-                codes32[j * BLOCK + r] = given[begin + r, j]
-    guess_codes(corr.reshape(-1), n_atoms, guess, l1, n_atoms, end - begin, corr32, codes32)
-    z, state = np.zeros(n_atoms), _new_state(n_atoms, d, capacity)
-    for r in range(end - begin):
-        for j in range(n_atoms):
-            z[j] = codes32[j * BLOCK + r]
-        rounding = _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
-        slack, steps = tol * l1 + rounding, 1
-        if not polish(corr[r], gram, d, l1, slack, z, state):
-            steps = _solve_row(corr[r], gram, atoms, l1, slack, max_iter, z, state)
-        totals[0] += 0.5 * energy[r]
-        totals[2] = max(totals[2], rounding)
-        totals[3] = max(totals[3], steps)
-        _judge(corr[r], gram, l1, z, state[4], totals)
-        for j in range(n_atoms):
-            codes[begin + r, j] = z[j]
-
-
-@compiled_wide
-def _new_state(n_atoms, d, capacity):
-    """Active atoms, their signs, the inverse on them; scratch: weights, remaining correlations, remainder, target;
-    and, in one element, whether atoms were taken out of the inverse since it was built.
-    """
-    return (
-        np.zeros(capacity, np.int64),
-        np.zeros(capacity),
-        np.zeros((capacity, capacity)),
-        np.zeros(capacity),
-        np.zeros(n_atoms),
-        np.zeros(d),
-        np.zeros(capacity),
-        np.zeros(1),
-    )
-
-
-@compiled_wide
-def _judge(corr, gram, l1, z, left, totals):
-    """Add the row's objective, without its half square, and its violation, both from z and the Gram matrix."""
-    for j in range(z.size):
-        left[j] = corr[j]
-    for i in range(z.size):
-        code = z[i]
-        if code != 0:
-            for j in range(z.size):
-                left[j] -= code * gram[i, j]
-    for j in range(z.size):
-        if z[j] != 0:
-            totals[0] += l1 * abs(z[j]) - 0.5 * z[j] * (corr[j] + left[j])
-            violation = abs(left[j] - (l1 if z[j] > 0 else -l1))
-        else:
-            violation = abs(left[j]) - l1
-        if not violation <= totals[1] and totals[1] == totals[1]:  # once NaN, always NaN
-            totals[1] = violation
-
-
-@compiled_wide
-def _solve_row(corr, gram, atoms, l1, slack, max_iter, z, state):
-    """Solve one row from the codes z, in place; the number of exchanges."""
-    members, sign, inverse, weights, left, _, target, wear = state
-    wear[0] = 0
-    count = np.int64(0)  # a plain 0 would be a type of its own, and everything below be compiled twice
-    for j in range(z.size):
-        if z[j] != 0:
-            count = _enter(gram, atoms, j, 1.0 if z[j] > 0 else -1.0, z, state, count)
-    steps, tries, known = 0, 0, False
-    while steps < max_iter:
-        steps += 1
-        if steps == _PATIENCE:
-            slack = max(slack, 1e-7 * l1)
-        if tries > _TRIES and wear[0] > 0:
-            _rebuild(gram, atoms, state, count)
-            tries = 0
-        if not known:
-            remaining(corr, gram, z, members, count, left)
-            known = True
-        residual = 0.0
-        for a in range(count):
-            weights[a] = left[members[a]] - l1 * sign[a]
-            residual = max(residual, abs(weights[a]))
-        if residual > 0.5 * slack and tries <= _TRIES:
-            _newton(inverse, count, weights, members, z, target)
-            blocked = _walk(members, sign, count, target, z)
-            tries, known = tries + 1, False
-            if blocked >= 0:
-                count, tries = _leave(gram, atoms, blocked, z, state, count), 0
-            continue
-        entering, largest = np.int64(-1), l1 + slack
-        for j in range(z.size):
-            if abs(left[j]) > largest and z[j] == 0:
-                entering, largest = j, abs(left[j])
-        if entering < 0:
-            break
-        before = count
-        count = _enter(gram, atoms, entering, 1.0 if left[entering] > 0 else -1.0, z, state, count)
-        tries, known = 0, count == before + 1  # otherwise z has moved
-    return steps
-
-
-@compiled_wide
-def _newton(inverse, count, residual, members, z, target):
-    """The codes that solve the normal equations on the active set, as a step from z: small steps lose no digits."""
-    for a in range(count):
-        target[a] = z[members[a]]
-    for e in range(count):
-        for a in range(count):
-            target[a] += inverse[e, a] * residual[e]
-
-
-@compiled_wide
-def _walk(members, sign, count, target, z):
-    """Move the active codes towards the target as far as signs allow; the place that stops it, or -1."""
-    length, blocked = 1.0, -1
-    for a in range(count):
-        if target[a] * sign[a] <= 0:
-            code = z[members[a]]
-            part = code / (code - target[a]) if code * sign[a] > 0 else 0.0
-            if part < length or blocked < 0:
-                length, blocked = min(part, 1.0), a
-    for a in range(count):
-        code = z[members[a]]
-        z[members[a]] = target[a] if blocked < 0 else code + length * (target[a] - code)
-    return blocked
-
-
-@compiled_wide
-def _leave(gram, atoms, place, z, state, count):
-    """Drop the active atom at that place: eliminate it from the inverse, move the last one there."""
-    members, sign, inverse, _, _, _, _, wear = state
-    z[members[place]] = 0.0
-    last = count - 1
-    members[place], sign[place] = members[last], sign[last]
-    if place != last:
-        for a in range(count):
-            inverse[place, a], inverse[last, a] = inverse[last, a], inverse[place, a]
-        for a in range(count):
-            inverse[a, place], inverse[a, last] = inverse[a, last], inverse[a, place]
-    wear[0], cancelled = 1, False
-    pivot = 1.0 / inverse[last, last]
-    for a in range(last):
-        factor, before = inverse[a, last] * pivot, inverse[a, a]
-        for e in range(last):
-            inverse[a, e] -= factor * inverse[last, e]
-        cancelled |= inverse[a, a] < _WEAR * before
-    if cancelled:
-        _rebuild(gram, atoms, state, last)
-    return last
-
-
-@compiled_wide
-def _enter(gram, atoms, atom, direction, z, state, count):
-    """Make the atom active, at its present code; the new number of active atoms."""
-    members, sign, inverse, weights, _, remainder, target, _ = state
+        relative = max(relative, _RELATIVE * n_atoms * np.sqrt(gram[j, j]))
     while True:
-        pivot = _project(gram, atoms, atom, members, inverse, count, weights, target, remainder)
-        total = 1.0
-        for a in range(count):
-            total += abs(weights[a])
-        if count < atoms.shape[1] and pivot > _DEPENDENT * gram[atom, atom] * total * total:
-            break
-        blocked = _slide(members, sign, count, weights, atom, direction, z)
-        if blocked < 0:
-            z[atom] = 0.0
-            return count
-        count = _leave(gram, atoms, blocked, z, state, count)
-    _border(inverse, weights, count, pivot)
-    members[count], sign[count] = atom, direction
-    return count + 1
-
-
-@compiled_wide
-def _border(inverse, weights, count, pivot):
-    """Inverse with one atom more, from its weights and the square of what remains of it."""
-    scale = 1.0 / pivot
-    for a in range(count):
-        factor = weights[a] * scale
-        for e in range(count):
-            inverse[a, e] += factor * weights[e]
-        inverse[a, count] = inverse[count, a] = -factor
-    inverse[count, count] = scale
-
-
-@compiled_wide
-def _project(gram, atoms, atom, members, inverse, count, weights, product, remainder):
-    """Weights of the active atoms in the projection of the atom; returns the square of what remains of it.
-
-    The remainder is formed in the space of the rows: from the Gram matrix alone, float64 could not tell a small
-    angle from none.
-    """
-    d = atoms.shape[1]
-    for a in range(count):
-        weights[a] = 0.0
-        product[a] = gram[atom, members[a]]
-    square = 0.0
-    for turn in range(2):
-        for e in range(count):
-            for a in range(count):
-                weights[a] += product[e] * inverse[e, a]
-        for k in range(d):
-            remainder[k] = atoms[atom, k]
-        for a in range(count):
+        chunk = take(counter)
+        if chunk >= totals.shape[0]:
+            return
+        total = totals[chunk]
+        waiting = np.int64(0)
+        for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, rows.shape[0])):
             for k in range(d):
-                remainder[k] -= weights[a] * atoms[members[a], k]
-        square = 0.0
-        for k in range(d):
-            square += remainder[k] * remainder[k]
-        if turn == 1 or square > 1e-4 * gram[atom, atom]:
-            break
-        for a in range(count):
-            product[a] = 0.0
-            for k in range(d):
-                product[a] += remainder[k] * atoms[members[a], k]
-    return square
+                row[k] = rows[r, k]
+            energy = _correlate(row, atoms_t, corr[waiting])
+            for j in range(n_atoms):
+                start[j] = given[r, j] if given.size > 0 else 0.0
+            rounding = relative * np.sqrt(energy)
+            total[0] += 0.5 * energy
+            total[2] = max(total[2], rounding)
+            slack, b, warm = tol * l1 + rounding, corr[waiting, :n_atoms], given.size > 0
+            solved = _few(b, gram, l1, down, slack, max_iter, dense, warm, start, z, space, members, shape, room, total)
+            if not solved and dense:
+                for j in range(n_atoms):
+                    codes32[j * BLOCK + waiting] = z[j]
+                slacks[waiting], at[waiting] = slack, r
+                waiting += 1
+                if waiting == BLOCK:
+                    _many(
+                        corr, gram, atoms, guess, l1, down, slacks, max_iter, codes32, waiting, slow, total, codes, at
+                    )
+                    waiting = np.int64(0)
+                continue
+            if not solved:
+                _slowly(b, gram, atoms, l1, down, slack, max_iter, z, slow, total)
+            for j in range(n_atoms):
+                codes[r, j] = z[j]
+        if waiting > 0:
+            _many(corr, gram, atoms, guess, l1, down, slacks, max_iter, codes32, waiting, slow, total, codes, at)
 
 
 @compiled_wide
-def _slide(members, sign, count, weights, atom, direction, z):
-    """Move along (-weights, 1), L1 norm downwards, until a code is zero; its place, or -1 for the atom itself."""
-    slope = direction
-    for a in range(count):
-        slope -= weights[a] * sign[a]
-    way = -1.0 if slope > 0 else 1.0
-    length, blocked = np.inf, -1
-    if way * direction < 0:
-        length = abs(z[atom])
-    for a in range(count):
-        speed = -way * weights[a]
-        if speed * sign[a] < 0:
-            part = max(-z[members[a]] / speed, 0.0)
-            if part < length:
-                length, blocked = part, a
-    if length == np.inf:
-        return -1
-    for a in range(count):
-        z[members[a]] -= length * way * weights[a]
-    z[atom] += length * way
-    return blocked
+def _many(corr, gram, atoms, guess, l1, down, slacks, max_iter, codes32, count, slow, total, codes, at):
+    """Solve a block of rows with many active atoms, from the codes in ``codes32``; row w of it is row at[w]."""
+    n_atoms, d = atoms.shape
+    z, factor = np.zeros(n_atoms), new_factor(n_atoms, gram.shape[1], min(n_atoms, d))
+    corr32 = np.zeros(n_atoms * BLOCK, np.float32)
+    guess_codes(corr.reshape(-1), gram.shape[1], guess, l1, down, n_atoms, count, corr32, codes32)
+    for w in range(count):
+        for j in range(n_atoms):
+            z[j] = codes32[j * BLOCK + w]
+        b = corr[w, :n_atoms]
+        if not exchange(b, gram, l1, down, slacks[w], max_iter, z, factor, total):
+            for j in range(n_atoms):
+                z[j] = codes32[j * BLOCK + w]
+            _slowly(b, gram, atoms, l1, down, slacks[w], max_iter, z, slow, total)
+        for j in range(n_atoms):
+            codes[at[w], j] = z[j]
 
 
 @compiled_wide
-def _rebuild(gram, atoms, state, count):
-    """The inverse on the same active set, from scratch."""
-    members, _, inverse, weights, _, remainder, target, wear = state
-    for a in range(count):
-        pivot = _project(gram, atoms, members[a], members, inverse, a, weights, target, remainder)
-        _border(inverse, weights, a, max(pivot, _DEPENDENT * gram[members[a], members[a]]))
-    wear[0] = 0
+def _few(corr, gram, l1, down, slack, max_iter, dense, warm, start, z, space, members, shape, room, total):
+    """Solve a row whose active atoms are few into z; whether that went well. If not, z is where to go on from."""
+    max_steps = min(max_iter, 8 * room + 8)
+    count = np.int64(-1)
+    if warm:
+        count = _activate(gram, down, start, room, space, members, shape)
+        if count < 0 and dense:
+            for j in range(z.size):
+                z[j] = start[j] if abs(start[j]) < np.inf and (start[j] > 0 or down < np.inf) else 0.0
+            return False
+        if count >= 0:
+            count = settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count, total)
+    solved = count >= 0
+    if not solved:
+        count = follow(corr, gram, l1, down, room, max_steps, space, members, shape)
+        if count < 0:
+            count = -1 - count
+        else:
+            reached = settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count, total)
+            solved = reached >= 0
+            count = max(reached, 0)
+    for j in range(z.size):
+        z[j] = 0.0
+    for e in range(count):
+        z[members[e]] = space[CODES * shape[0] + e]
+    return solved
+
+
+@compiled_wide
+def _activate(gram, down, start, room, space, members, shape):
+    """Make the atoms of these codes active, but those that hardly differ from others; -1 where they are too many."""
+    clear(space, shape)
+    count = np.int64(0)
+    for j in range(start.size):
+        if start[j] != 0 and abs(start[j]) < np.inf and (start[j] > 0 or down < np.inf):
+            if count == room:
+                return -1
+            if enter(gram, j, 1.0 if start[j] > 0 else -1.0, start[j], space, members, shape, count):
+                count += 1
+    return count
+
+
+@compiled_wide
+def _slowly(corr, gram, atoms, l1, down, slack, max_iter, z, state, total):
+    steps = solve_row(corr, gram, atoms, l1, down, slack, max_iter, z, state)
+    total[3] = max(total[3], steps)
+    total[4] += 1
+    judge(corr, gram, l1, down, z, state[4], total)
+
+
+@compiled_wide
+def _correlate(row, atoms_t, corr):
+    """Write ``row @ atoms_t`` to corr, four elements of the row at a time; returns the square of the row."""
+    d, n_atoms = atoms_t.shape
+    energy = 0.0
+    for k in range(d):
+        energy += row[k] * row[k]
+    for j in range(n_atoms):
+        corr[j] = 0.0
+    k = 0
+    while k + 4 <= d:
+        x0, x1, x2, x3 = row[k], row[k + 1], row[k + 2], row[k + 3]
+        for j in range(n_atoms):
+            corr[j] += x0 * atoms_t[k, j] + x1 * atoms_t[k + 1, j] + x2 * atoms_t[k + 2, j] + x3 * atoms_t[k + 3, j]
+        k += 4
+    while k < d:
+        for j in range(n_atoms):
+            corr[j] += row[k] * atoms_t[k, j]
+        k += 1
+    return energy

@@ -1,30 +1,24 @@
-"""LASSO, exactly: hundreds of thousands of small problems that share one dictionary, on the CPU.
+"""LASSO, exactly: hundreds of thousands of small problems that share one dictionary.
 
 Few atoms (up to 13): every support has its row in a table of principal pivots, see ``_lasso_table`` and
-``_lasso_pivot``. More atoms: an active set per row, see ``_lasso_wide``. Both work in float64 and check the
-optimality conditions of each row. numba compiles the kernels on the first call, never on import.
+``_lasso_pivot``. More atoms: the solution path or an active set per row, see ``_lasso_wide``. All work in float64 and
+check the optimality conditions of each row. numba compiles the kernels on the first call, never on import.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConvergenceWarning, FiltersubError
-from .result import CodingResult, check_penalty, check_problem
+from ..errors import ConvergenceWarning
+from .result import CodingResult, check_penalty, check_problem, lasso_objective
 
-_TABLE_ATOMS = 13  # 2^13 sets, 6.8 MB: beyond, the table outgrows the caches and takes longer to build than to use
-_SWEEPS = 10  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
-_MANY_SWEEPS = 20  # where atoms outnumber the dimensions
-_WARM_SWEEPS = 2
-_WIDE_SWEEPS = 20
-_SHARE = 2  # chunks that a thread takes at a time
+_TABLE_ATOMS = 13  # 2^13 sets, 13.6 MB: beyond, the table outgrows the caches and takes longer to build than to use
 _CHUNK = 16384  # rows at once where torch does the work
 
 
@@ -36,13 +30,15 @@ def lasso(
     max_iter: int = 1000,
     tol: float = 1e-9,
     codes_init: Tensor | None = None,
+    nonnegative: bool = False,
 ) -> CodingResult:
     """Sparse codes of each row over fixed atoms, to the last digit.
 
     Minimises over C:  ``1/2 ||rows - C atoms||_F^2 + l1_penalty ||C||_1``  (a sum, not divided by n_rows).
 
-    Runs on the CPU, in float64, on as many threads as torch (``torch.set_num_threads``); results do not depend on
-    their number. Rows on another device are copied to the CPU and their codes back.
+    In float64, on as many threads as torch (``torch.set_num_threads``); results do not depend on their number. Rows on
+    a CUDA device are coded there, in torch, but for the few that its batched methods leave. Rows on other devices are
+    copied to the CPU and their codes back.
 
     Parameters
     ----------
@@ -52,15 +48,16 @@ def lasso(
         smallest norm where several fit equally well)
     max_iter : int, changes of the support at most, for a row that needs them one by one
     tol : float, each row's largest KKT violation may be ``tol * l1_penalty`` plus float64's rounding
-    codes_init : Tensor of shape (n_rows, n_atoms), default none; near the solution it saves the first guess, and
+    codes_init : Tensor of shape (n_rows, n_atoms), default none; near the solution it saves most of the work, and
         nothing else depends on it (where several codes are optimal, which of them)
+    nonnegative : bool, default False; keep every code >= 0 (then from ``max(rows @ atoms.T)`` upwards all are zero)
 
     Returns
     -------
     CodingResult
         ``objective`` (one entry) and ``optimality`` belong to the float64 codes, before they are rounded to the dtype
-        of the rows; rounding to float32 moves the gradient by about 1e-7 of the correlations. ``details`` has the
-        ``descents``: the fraction of rows whose atoms were exchanged one by one.
+        of the rows; rounding to float32 moves the gradient by about 1e-7 of the correlations. ``seconds`` leaves out
+        the compilation. ``details`` has the ``descents``: the fraction of rows left to the slow and sure method.
 
     Raises FiltersubError (a ValueError) when shapes disagree (naming both), l1_penalty < 0, or rows are not float32 or
     float64.
@@ -68,28 +65,29 @@ def lasso(
 
     >>> lasso(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
     [[2.0, 0.0]]
+    >>> lasso(torch.tensor([[3.0, -2.0]]), torch.eye(2), 1.0, nonnegative=True).codes.tolist()
+    [[2.0, 0.0]]
     """
-    if not _looks_right(rows, atoms, codes_init):
-        check_problem(rows, atoms, codes_init)  # says what is wrong, if anything is
+    check_problem(*_without_rows(rows, atoms, codes_init))
     check_penalty(l1_penalty)
-    if rows.dtype not in (torch.float32, torch.float64):
-        raise FiltersubError(f"rows must be float32 or float64, got {rows.dtype}")
+    exact = l1_penalty > 0 or nonnegative
+    if exact:
+        _make_ready(atoms.shape[0], rows.dtype)
     started = time.perf_counter()
-    data = rows.detach().cpu().contiguous()
-    given = None if codes_init is None else codes_init.detach().to("cpu", rows.dtype).contiguous()
-    atoms64 = atoms.detach().to("cpu", torch.float64).contiguous()
-    if l1_penalty == 0:
-        solve = _least_squares
-    elif atoms.shape[0] <= _TABLE_ATOMS:
-        solve = _with_table
+    settings = (float(l1_penalty), float("inf") if nonnegative else float(l1_penalty), tol, max_iter, codes_init)
+    if not exact:
+        found = _least_squares(rows.detach().cpu(), _on_cpu(atoms))
+    elif rows.device.type == "cuda":
+        found = _solve_where_rows_are(rows.detach(), atoms.detach(), *settings)
     else:
-        solve = _with_active_sets
-    codes, objective, optimality, allowed, steps, descents = solve(
-        data, atoms64, float(l1_penalty), max_iter, tol, given
-    )
+        found = _solve(rows.detach().cpu().contiguous(), _on_cpu(atoms), *settings)
+    codes, objective, optimality, rounding, steps, descents = found
+    if not math.isfinite(objective):
+        check_problem(rows, atoms, codes_init)
     codes = codes.to(rows.device)
     seconds = time.perf_counter() - started
 
+    allowed = tol * l1_penalty + rounding
     converged = optimality <= allowed
     if not converged:
         warnings.warn(
@@ -101,30 +99,72 @@ def lasso(
     return CodingResult(codes, (objective,), steps, seconds, optimality, converged, {"descents": descents})
 
 
-def _looks_right(rows: Tensor, atoms: Tensor, codes_init: Tensor | None) -> bool:
-    """A quick look, in which good input passes: testing every element takes as long as the coding itself."""
-    shape = (*rows.shape[:1], *atoms.shape[:1])
-    fits = rows.ndim == atoms.ndim == 2 and rows.shape[1] == atoms.shape[1] and atoms.shape[0] > 0
-    fits = fits and (codes_init is None or codes_init.shape == shape)
-    return fits and bool(torch.isfinite(rows.sum())) and bool(torch.isfinite(atoms.sum()))
+def _without_rows(rows: Tensor, atoms: Tensor, codes_init: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The problem without its rows where shapes fit: whether they are finite shows in the objective, for nothing."""
+    if rows.ndim != 2 or atoms.ndim != 2 or rows.shape[1] != atoms.shape[1]:
+        return rows, atoms, codes_init
+    if codes_init is not None and codes_init.shape != (rows.shape[0], atoms.shape[0]):
+        return rows, atoms, codes_init
+    return rows[:0], atoms, None
 
 
-def _empty_codes(rows: Tensor, n_atoms: int) -> Tensor:
-    """numpy asks the system for huge pages, torch does not: touching new memory costs many times less."""
-    dtype = np.float32 if rows.dtype == torch.float32 else np.float64
-    return torch.from_numpy(np.empty((rows.shape[0], n_atoms), dtype))
+def _make_ready(n_atoms: int, dtype: torch.dtype) -> None:
+    from . import _lasso_run  # brings numba, whose import takes long
+
+    _lasso_run.make_ready(n_atoms, n_atoms > _TABLE_ATOMS, np.float32 if dtype == torch.float32 else np.float64)
 
 
 def warm_up() -> None:
-    """Compile the kernels, or fetch them from numba's cache on disk, ahead of use; they serve both dtypes of rows."""
+    """Compile the kernels, or fetch them from numba's cache on disk, ahead of use."""
     for n_atoms in (2, 9, _TABLE_ATOMS + 1):
-        lasso(torch.eye(2), torch.ones(n_atoms, 2), 0.5)
+        for dtype in (torch.float32, torch.float64):
+            _make_ready(n_atoms, dtype)
 
 
-def _least_squares(rows, atoms, l1, max_iter, tol, given):
+def _solve(
+    rows: Tensor, atoms: Tensor, l1: float, down: float, tol: float, max_iter: int, codes_init: Tensor | None
+) -> tuple[Tensor, float, float, float, int, float]:
+    from . import _lasso_run
+
+    solve = _lasso_run.solve_with_table if atoms.shape[0] <= _TABLE_ATOMS else _lasso_run.solve_wide
+    start = rows.new_empty(0, atoms.shape[0]) if codes_init is None else codes_init.detach().to("cpu", rows.dtype)
+    problem = _lasso_run.Problem(atoms.numpy(), l1, down, tol, max_iter)
+    found = solve(problem, rows.numpy(), start.contiguous().numpy(), torch.get_num_threads())
+    codes = torch.from_numpy(found.codes)
+    return codes, found.objective, found.optimality, found.rounding, found.steps, found.descents
+
+
+def _on_cpu(atoms: Tensor) -> Tensor:
+    return atoms.detach().to("cpu", torch.float64).contiguous()
+
+
+def _solve_where_rows_are(
+    rows: Tensor, atoms: Tensor, l1: float, down: float, tol: float, max_iter: int, codes_init: Tensor | None
+) -> tuple[Tensor, float, float, float, int, float]:
+    """Batched in torch on the device of the rows; rows that this does not solve go to the kernels on the CPU."""
+    from . import _lasso_torch
+
+    start = None if codes_init is None else codes_init.detach().to(rows.device)
+    few = atoms.shape[0] <= _TABLE_ATOMS
+    codes, solved, violation, slack = _lasso_torch.solve(rows, atoms, l1, down, tol, max_iter, start, few)
+    steps, optimality = 1, float(violation[solved].max()) if bool(solved.any()) else 0.0
+    rest = torch.nonzero(~solved)[:, 0]
+    if rest.numel():
+        hard, on_cpu = rows[rest].double().cpu(), _on_cpu(atoms)
+        found, _, worst, _, steps, _ = _solve(hard, on_cpu, l1, down, tol, max_iter, codes[rest].cpu())
+        codes[rest], optimality = found.to(codes.device), max(optimality, worst)
+    rounding = float(slack.max()) - tol * l1 if rows.shape[0] else 0.0
+    objective = sum(
+        lasso_objective(data, atoms, part, l1)
+        for data, part in zip(rows.split(_CHUNK), codes.split(_CHUNK), strict=True)
+    )
+    return codes.to(rows.dtype), objective, optimality, rounding, steps, rest.numel() / max(rows.shape[0], 1)
+
+
+def _least_squares(rows: Tensor, atoms: Tensor) -> tuple[Tensor, float, float, float, int, float]:
     """Codes of smallest norm, by the pseudo-inverse; the gradient is checked in float64."""
     inverse = torch.linalg.pinv(atoms)
-    codes = _empty_codes(rows, atoms.shape[0])
+    codes = rows.new_empty(rows.shape[0], atoms.shape[0])
     objective = worst = largest = 0.0
     for begin in range(0, rows.shape[0], _CHUNK):
         data = rows[begin : begin + _CHUNK].double()
@@ -136,103 +176,3 @@ def _least_squares(rows, atoms, l1, max_iter, tol, given):
         codes[begin : begin + _CHUNK] = coded
     rounding = 1e-13 * largest * float(atoms.norm(dim=1).max()) * atoms.shape[0]
     return codes, objective, worst, rounding, 1, 0.0
-
-
-def _with_active_sets(rows, atoms, l1, max_iter, tol, given):
-    from . import _lasso_simd, _lasso_wide
-
-    gram = (atoms @ atoms.T).numpy()
-    problem = (gram, atoms.numpy(), atoms.T.contiguous().numpy(), _guess_problem(gram, _WIDE_SWEEPS), l1, tol, max_iter)
-    codes, totals = _in_threads(_lasso_wide.solve_rows, _lasso_simd.BLOCK, 4, rows, given, atoms.shape[0], problem)
-    objective, worst, rounding, steps = totals.T
-    return (
-        codes,
-        float(objective.sum()),
-        float(worst.max(initial=0.0)),
-        tol * l1 + float(rounding.max(initial=0.0)),
-        max(1, int(steps.max(initial=0))),
-        1.0,
-    )
-
-
-def _in_threads(
-    kernel: Callable, chunk: int, n_totals: int, rows: Tensor, given: Tensor | None, n_atoms: int, problem: tuple
-) -> tuple[Tensor, np.ndarray]:
-    """Run the kernel over all rows on torch's number of threads; the codes, and what it sums up of each chunk of rows.
-
-    Plain threads rather than numba's parallel loops: the kernels release the lock, compile in half the time, may
-    run twice at once, and leave no pool behind that a forked process would hang on. The kernels know float64 only,
-    which halves what there is to compile; each thread widens and rounds the rows of two chunks at a time, in cache.
-    """
-    n_rows = rows.shape[0]
-    codes = _empty_codes(rows, n_atoms)
-    totals = np.zeros((-(-n_rows // chunk), n_totals))
-    start = np.empty((0, n_atoms), codes.numpy().dtype) if given is None else given.numpy()
-    arrays = (rows.numpy(), start, codes.numpy())
-    share = _SHARE * chunk
-    begins = iter(range(0, n_rows, share))
-
-    def work() -> None:
-        buffers = [np.empty((min(share, len(array)), array.shape[1])) for array in arrays]
-        for begin in begins:  # one iterator for all threads: who is free takes the next share
-            end = min(begin + share, n_rows)
-            wanted = [array[begin:end] for array in arrays]
-            parts = wanted
-            if rows.dtype != torch.float64:
-                parts = [buffer[: len(array)] for buffer, array in zip(buffers, wanted, strict=True)]
-                parts[0][...], parts[1][...] = wanted[0], wanted[1]
-            kernel(*parts, totals[begin // chunk : -(-end // chunk)], *problem)
-            if rows.dtype != torch.float64:
-                wanted[2][...] = parts[2]
-
-    n_threads = min(torch.get_num_threads(), -(-n_rows // share))
-    if n_threads <= 1:
-        work()
-    else:
-        with ThreadPoolExecutor(n_threads) as pool:
-            for worker in [pool.submit(work) for _ in range(n_threads)]:
-                worker.result()
-    return codes, totals
-
-
-def _guess_problem(gram: np.ndarray, sweeps: int):
-    """What coordinate descent in float32 needs: the Gram matrix off its diagonal, and one over the diagonal."""
-    square = np.diagonal(gram)
-    inverse = np.divide(1.0, square, out=np.zeros(square.size), where=square > 0).astype(np.float32)
-    return (gram - np.diag(square)).astype(np.float32).reshape(-1), inverse, sweeps
-
-
-def _with_table(rows, atoms, l1, max_iter, tol, given):
-    from . import _lasso_pivot, _lasso_table
-
-    (n_rows, d), n_atoms = rows.shape, atoms.shape[0]
-    lanes = _lasso_table.lanes_for(n_atoms)
-    gram = np.zeros((n_atoms, len(lanes)))
-    gram[:, :n_atoms] = (atoms @ atoms.T).numpy()
-    atoms_t = np.zeros((d, len(lanes)))
-    atoms_t[:, :n_atoms] = atoms.numpy().T
-    norm = float(np.sqrt(np.diagonal(gram).max()))
-
-    problem = (
-        (gram.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d),
-        _lasso_table.build(gram, atoms_t),
-        _guess_problem(
-            gram[:, :n_atoms], (_SWEEPS if n_atoms <= d else _MANY_SWEEPS) if given is None else _WARM_SWEEPS
-        ),
-        l1,
-        tol,
-        max_iter,
-        lanes,
-    )
-    n_totals = 2 * len(lanes) + 4
-    codes, totals = _in_threads(_lasso_pivot.solve_rows, _lasso_pivot.CHUNK, n_totals, rows, given, n_atoms, problem)
-    worst, value = totals[:, : len(lanes)], totals[:, len(lanes) : 2 * len(lanes)]
-    energy, rounding, descents, steps = totals[:, 2 * len(lanes) :].T
-    return (
-        codes,
-        float(0.5 * energy.sum() + value.sum()),
-        float(worst.max(initial=0.0)),
-        tol * l1 + float(rounding.max(initial=0.0)),
-        max(1, int(steps.max(initial=0))),
-        float(descents.sum()) / max(n_rows, 1),
-    )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import FiltersubError
-from .result import CodingResult, check_problem, lasso_objective
+from ._threads import make_ready, over_rows
+from .result import CodingResult, check_finite, check_penalty, check_problem
+
+_SHORT = 64  # atoms or dimensions up to which one compiled pass beats torch's separate products
+_SHARE = 8192  # rows that a thread takes at a time
 
 
 def principal_atoms(rows: Tensor, n_atoms: int) -> Tensor:
@@ -21,7 +27,9 @@ def principal_atoms(rows: Tensor, n_atoms: int) -> Tensor:
         raise FiltersubError(f"principal components are at most the patch size, {rows.shape[1]}; got {n_atoms} atoms")
     moment = second_moment(rows)
     _, vectors = torch.linalg.eigh(moment)
-    return vectors.flip(1).T[:n_atoms].to(rows.dtype)
+    leading = vectors.flip(1).T[:n_atoms]
+    peaks = leading.gather(1, leading.abs().argmax(1, keepdim=True))
+    return torch.where(peaks < 0, -leading, leading).to(rows.dtype)
 
 
 def second_moment(rows: Tensor, others: Tensor | None = None, chunk: int = 65536) -> Tensor:
@@ -36,12 +44,85 @@ def second_moment(rows: Tensor, others: Tensor | None = None, chunk: int = 65536
 def least_squares_codes(rows: Tensor, atoms: Tensor) -> CodingResult:
     """Codes of least squares (and least norm, where atoms depend on each other): ``rows pinv(atoms)``.
 
-    Parameters: rows (n_rows, d), atoms (n_atoms, d). For orthonormal atoms this is ``rows atoms^T``.
+    Parameters: rows (n_rows, d), float32 or float64; atoms (n_atoms, d). For orthonormal atoms this is
+    ``rows atoms^T``. ``optimality`` is the largest gradient of the squared error, of the codes as rounded to the dtype
+    of the rows. Raises FiltersubError (a ValueError) when shapes disagree.
     """
-    check_problem(rows, atoms)
+    check_problem(rows, atoms, look_at_rows=False)
+    _make_ready(rows)
     started = time.perf_counter()
-    codes = rows @ torch.linalg.pinv(atoms.double()).to(rows.dtype)
-    seconds = time.perf_counter() - started
-    gradient = (codes.double() @ atoms.double() - rows.double()) @ atoms.double().T
-    optimality = float(gradient.abs().max()) if rows.numel() else 0.0
-    return CodingResult(codes, (lasso_objective(rows, atoms, codes, 0.0),), 1, seconds, optimality, True)
+    return _coded(rows, atoms, torch.linalg.pinv(atoms.double()), 0.0, started)
+
+
+def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
+    """Codes of ridge regression: ``C = rows atoms^T (atoms atoms^T + l2_penalty I)^-1``.
+
+    Minimises over C:  ``1/2 ||rows - C atoms||_F^2 + l2_penalty / 2 ||C||_F^2``; 0 is ``least_squares_codes``.
+    Parameters, dtypes and errors as there; ``objective`` and ``optimality`` include the penalty.
+
+    >>> ridge_codes(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
+    [[1.5, 0.25]]
+    """
+    check_problem(rows, atoms, look_at_rows=False)
+    check_penalty(l2_penalty)
+    if l2_penalty == 0:
+        return least_squares_codes(rows, atoms)
+    _make_ready(rows)
+    started = time.perf_counter()
+    atoms64 = atoms.double()
+    regularised = atoms64 @ atoms64.T + l2_penalty * torch.eye(len(atoms), dtype=torch.float64, device=atoms.device)
+    return _coded(rows, atoms, torch.linalg.solve(regularised, atoms64).T, float(l2_penalty), started)
+
+
+def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, started: float) -> CodingResult:
+    """``rows coder`` as a result; coder (d, n_atoms) in float64."""
+    short = rows.device.type == "cpu" and max(atoms.shape) <= _SHORT
+    codes, residuals, squares, optimality = (_in_one_pass if short else _in_chunks)(rows, atoms, coder, l2_penalty)
+    objective = 0.5 * residuals + 0.5 * l2_penalty * squares
+    if not math.isfinite(objective):
+        check_finite("rows", rows)
+    return CodingResult(codes, (objective,), 1, time.perf_counter() - started, optimality, True)
+
+
+def _make_ready(rows: Tensor) -> None:
+    if rows.device.type == "cpu":
+        two = torch.eye(2, dtype=rows.dtype)
+        make_ready(("linear", rows.dtype), lambda: _in_one_pass(two, two, two.double(), 0.0))
+
+
+def _in_one_pass(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float) -> tuple[Tensor, float, float, float]:
+    from ._linear_kernel import LANES, map_rows
+
+    def padded(matrix: Tensor) -> np.ndarray:
+        wide = np.zeros((matrix.shape[0], -(-matrix.shape[1] // LANES) * LANES))
+        wide[:, : matrix.shape[1]] = matrix.detach().cpu().numpy()
+        return wide
+
+    problem = padded(coder), padded(atoms), padded(atoms.T), l2_penalty
+    data = rows.detach().contiguous().numpy()
+    codes = np.empty((rows.shape[0], atoms.shape[0]), data.dtype)
+    totals = np.zeros((-(-len(data) // _SHARE), 3))
+
+    def kernel(number, rows, codes):
+        map_rows(rows, codes, *problem, totals[number])
+
+    over_rows(kernel, _SHARE, (data, codes), 1, widen=False)
+    residuals, squares, gradients = totals.T
+    return torch.from_numpy(codes), float(residuals.sum()), float(squares.sum()), float(gradients.max(initial=0.0))
+
+
+def _in_chunks(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float) -> tuple[Tensor, float, float, float]:
+    coder, atoms = coder.to(rows), atoms.to(rows)
+    codes = torch.empty(rows.shape[0], atoms.shape[0], dtype=rows.dtype, device=rows.device)
+    totals = torch.zeros(3, dtype=torch.float64, device=rows.device)  # there until the end: no waiting for the device
+    share = _SHARE if rows.device.type == "cpu" else 32 * _SHARE
+    for begin in range(0, rows.shape[0], share):
+        part = slice(begin, begin + share)
+        torch.mm(rows[part], coder, out=codes[part])
+        left = torch.addmm(rows[part], codes[part], atoms, alpha=-1)
+        gradient = torch.addmm(codes[part], left, atoms.T, beta=-l2_penalty)
+        totals[0] += left.square().sum(dtype=torch.float64)
+        totals[1] += codes[part].square().sum(dtype=torch.float64)
+        totals[2] = totals[2].maximum(gradient.abs().max())
+    residuals, squares, largest = totals.tolist()
+    return codes, residuals, squares, largest

@@ -1,74 +1,143 @@
-"""Orthogonal matching pursuit, all rows at once, on any torch device.
+"""Greedy pursuits, all rows at once: an atom joins at a time, by number of nonzeros, by error, or both.
 
 Mallat and Zhang, "Matching Pursuits with Time-Frequency Dictionaries", IEEE Trans. Signal Processing 41(12), 1993; the
-orthogonal form by Pati, Rezaiifar and Krishnaprasad, Asilomar 1993.
+orthogonal form by Pati, Rezaiifar and Krishnaprasad, Asilomar 1993; the order recursive one by Natarajan, "Sparse
+Approximate Solutions to Linear Systems", SIAM J. Comput. 24(2), 1995.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import FiltersubError
-from .result import CodingResult, check_problem, lasso_objective
+from ..errors import ConvergenceWarning, FiltersubError
+from ._pursuit_torch import pursue
+from ._threads import make_ready, over_rows
+from .result import CodingResult, check_max_error, check_nonzeros, check_problem
+
+_SHARE = 4096  # rows that a thread takes at a time
 
 
-def orthogonal_matching_pursuit(rows: Tensor, atoms: Tensor, n_nonzero: int) -> CodingResult:
-    """Codes of at most ``n_nonzero`` atoms a row: the atom that correlates best joins, then all are refitted.
+def orthogonal_matching_pursuit(
+    rows: Tensor,
+    atoms: Tensor,
+    n_nonzero: int | None = None,
+    *,
+    max_error: float | Tensor | None = None,
+    nonnegative: bool = False,
+    rule: str = "correlation",
+) -> CodingResult:
+    """Codes of few atoms a row: the best atom joins, then all of the row's atoms are refitted.
 
-    Minimises ``1/2 ||rows - C atoms||_F^2`` greedily; each step solves least squares on the support exactly.
+    Minimises ``1/2 ||rows - C atoms||_F^2`` greedily; each step solves least squares on the support exactly. A row is
+    done when it has ``n_nonzero`` atoms, when its residual is at most ``max_error``, or when no atom lowers it. On the
+    CPU a compiled kernel in float64 on torch's number of threads, elsewhere torch.
 
     Parameters
     ----------
-    rows : Tensor of shape (n_rows, d)
+    rows : Tensor of shape (n_rows, d), float32 or float64
     atoms : Tensor of shape (n_atoms, d); need not be unit norm (correlations are normalised)
-    n_nonzero : int from 1 to n_atoms
+    n_nonzero : int from 1 to n_atoms, the largest support of a row; None (with max_error): as many as it takes
+    max_error : float or Tensor (n_rows,), the largest ``||row - code atoms||_2`` to stop at; None: no such bound
+    nonnegative : bool
+        Only atoms that correlate positively join, and the refit is non-negative least squares (Lawson and Hanson, 1974;
+        Bruckstein, Elad and Zibulevsky, IEEE Trans. Inf. Theory 54(11), 2008), which may send atoms away again.
+    rule : "correlation", the textbook's: the atom closest in angle to the residual joins. "error": the atom that
+        lowers the error most, refit included (order recursive matching pursuit; what spams calls omp)
 
-    Returns a CodingResult whose ``optimality`` is the largest gradient left on the supports.
-    Raises FiltersubError (a ValueError) when shapes disagree or n_nonzero is out of range.
+    Returns
+    -------
+    CodingResult
+        ``objective`` starts with the rows' own half square and has one entry for each atom added, ``optimality`` is the
+        largest gradient left on the supports, ``details["rows_above_error"]`` counts the rows that miss ``max_error``.
+
+    Raises FiltersubError (a ValueError) when shapes disagree or a bound is out of range.
+    Warns ConvergenceWarning when ``max_error`` alone was asked for and the atoms cannot reach it.
 
     >>> orthogonal_matching_pursuit(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1).codes.tolist()
     [[3.0, 0.0]]
     """
-    check_problem(rows, atoms)
-    n_atoms = atoms.shape[0]
-    if not 1 <= n_nonzero <= n_atoms:
-        raise FiltersubError(
-            f"the number of nonzeros must be from 1 to the number of atoms, {n_atoms}; got {n_nonzero}"
-        )
+    bounds = check_pursuit(rows, atoms, n_nonzero, max_error)
+    if rule not in ("correlation", "error"):
+        raise FiltersubError(f"rule must be 'correlation' or 'error', got {rule!r}")
+    limit = min(atoms.shape[0] if n_nonzero is None else n_nonzero, *atoms.shape)
+    on_cpu = rows.device.type == "cpu"
+    if on_cpu:
+        make_ready("omp", lambda: _on_cpu(torch.zeros(1, 2), torch.ones(1, 2), None, 1, False, False))
+    solve = _on_cpu if on_cpu else pursue
     started = time.perf_counter()
-    work_rows, work_atoms = rows.double(), atoms.double()
-    gram = work_atoms @ work_atoms.T
-    correlations = work_rows @ work_atoms.T
-    norms = gram.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-    negligible = 1e-12 * float(correlations.abs().max()) if rows.numel() else 0.0
-
-    codes = torch.zeros_like(correlations)
-    support = torch.zeros(rows.shape[0], 0, dtype=torch.long, device=rows.device)
-    live = torch.arange(rows.shape[0], device=rows.device)  # rows that still gain from one more atom
-    objective: list[float] = [0.5 * float(work_rows.square().sum())]
-    for _ in range(min(n_nonzero, rows.shape[1])):
-        gradient = (correlations[live] - codes[live] @ gram).abs() / norms
-        gradient.scatter_(1, support, -1.0)
-        best, chosen = gradient.max(dim=1)
-        gains = best > negligible
-        live, support = live[gains], torch.cat([support, chosen[:, None]], dim=1)[gains]
-        if live.numel() == 0:
-            break
-        codes[live] = codes[live].scatter(1, support, _refit(gram, correlations[live], support))
-        objective.append(lasso_objective(rows, atoms, codes, 0.0))
+    codes, lefts, gains = solve(rows, atoms, bounds, limit, rule == "error", nonnegative)
     seconds = time.perf_counter() - started
-    on_support = (codes @ gram - correlations).abs() * (codes != 0)
-    optimality = float(on_support.max()) if rows.numel() else 0.0
-    return CodingResult(codes.to(rows.dtype), tuple(objective), len(objective) - 1, seconds, optimality, True)
+    return _result("omp", rows, codes, lefts, gains, n_nonzero, seconds)
 
 
-def _refit(gram: Tensor, correlations: Tensor, support: Tensor) -> Tensor:
-    """Least squares on each row's support: (n, s) codes."""
-    blocks = gram[support[:, :, None], support[:, None, :]]
-    targets = correlations.gather(1, support)
-    # a relative ridge of 1e-14 keeps supports with dependent atoms solvable without moving the others
-    ridge = 1e-14 * gram.diagonal().max() * torch.eye(support.shape[1], dtype=gram.dtype, device=gram.device)
-    return torch.linalg.solve(blocks + ridge, targets[:, :, None])[:, :, 0]
+def check_pursuit(
+    rows: Tensor, atoms: Tensor, n_nonzero: int | None, max_error: float | Tensor | None
+) -> Tensor | None:
+    """The bounds on the residuals, or None; FiltersubError where nothing says when to stop, or says it wrongly."""
+    check_problem(rows, atoms)
+    if n_nonzero is None and max_error is None:
+        raise FiltersubError("a pursuit needs n_nonzero, max_error, or both: nothing says when to stop")
+    if n_nonzero is not None:
+        check_nonzeros(n_nonzero, atoms.shape[0])
+    return None if max_error is None else check_max_error(max_error, rows)
+
+
+def _on_cpu(
+    rows: Tensor, atoms: Tensor, bounds: Tensor | None, limit: int, by_error: bool, nonnegative: bool
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Codes; of each row the squared residual, largest gradient and whether it misses its bound; gain of each step."""
+    from ._omp_kernel import LANES, solve_rows
+
+    (n_rows, d), n_atoms = rows.shape, atoms.shape[0]
+    width = -(-n_atoms // LANES) * LANES
+    atoms64 = atoms.detach().to("cpu", torch.float64).contiguous()
+    gram, inverse, atoms_t = np.zeros((n_atoms, width)), np.zeros(width), np.zeros((d, width))
+    gram[:, :n_atoms] = (atoms64 @ atoms64.T).numpy()
+    square = np.diagonal(gram)
+    np.divide(1.0, square, out=inverse[:n_atoms], where=square > 0)
+    atoms_t[:, :n_atoms] = atoms64.numpy().T
+
+    data = rows.detach().contiguous().numpy()
+    stops = np.full(n_rows, -1.0) if bounds is None else bounds.contiguous().numpy()
+    codes, lefts = np.empty((n_rows, n_atoms), data.dtype), np.empty((n_rows, 3))
+    gains = np.zeros((-(-n_rows // _SHARE), limit * (2 if nonnegative else 1)))
+
+    def kernel(number, rows, stops, codes, lefts):
+        problem = (atoms64.numpy(), atoms_t, gram, inverse, limit, by_error, nonnegative)
+        solve_rows(rows, stops, codes, lefts, *problem, gains[number])
+
+    over_rows(kernel, _SHARE, (data, stops, codes, lefts), 2)
+    return torch.from_numpy(codes), torch.from_numpy(lefts), gains.sum(0)
+
+
+def _result(
+    name: str,
+    rows: Tensor,
+    codes: Tensor,
+    lefts: Tensor,
+    gains: np.ndarray,
+    n_nonzero: int | None,
+    seconds: float,
+) -> CodingResult:
+    steps = int(np.flatnonzero(gains)[-1]) + 1 if gains.any() else 0
+    square, gradient, missed = lefts.T
+    last = 0.5 * float(square.sum())
+    # backwards from the residual itself: forwards, the rows' energy would swallow small ones
+    objective = [*(last + 0.5 * np.cumsum(gains[:steps][::-1])[::-1]), last]
+    n_missed = int(missed.sum())
+    converged = n_missed == 0 or n_nonzero is not None
+    if not converged:
+        warnings.warn(
+            f"{name} left {n_missed} of {rows.shape[0]} rows with a residual above max_error, which these atoms cannot "
+            "reach; raise max_error, or give more atoms",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    optimality = float(gradient.max()) if rows.shape[0] else 0.0
+    details = {"rows_above_error": float(n_missed)}
+    return CodingResult(codes, tuple(map(float, objective)), steps, seconds, optimality, converged, details)

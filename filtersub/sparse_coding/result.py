@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,16 +21,22 @@ class CodingResult:
     codes : Tensor of shape (n_rows, n_atoms), dtype and device of the rows
     objective : tuple of float
         ``1/2 ||rows - codes atoms||_F^2 + l1_penalty ||codes||_1`` (a sum over rows, not divided by n_rows) after each
-        iteration; the last one belongs to ``codes``. One entry where the solver is direct.
+        iteration; the last one belongs to ``codes``. One entry where the solver is direct. The penalty is that of the
+        solver: none for pursuits and least squares, squared for ridge. Constrained by error, ``||codes||_1`` alone.
     iterations : int
-        The solver's own: proximal steps, sweeps, atoms added; 1 where it is direct.
+        The solver's own: proximal steps, changes of the support, atoms added; 1 where it is direct.
     seconds : float
         Wall-clock time of the coding alone.
     optimality : float
-        Largest violation of the optimality (KKT) conditions over all rows, in the units of the gradient
-        (compare with ``l1_penalty``); for least squares on a support, the largest gradient on that support.
+        How far the worst row is from what its solver promises, in the units of the gradient ``(codes atoms - rows)
+        atoms^T``. Penalised solvers: the largest violation of the optimality (KKT) conditions (compare with
+        ``l1_penalty``; constrained by error, the largest over the rows of the violation at the penalty that meets
+        the bound). Orthogonal pursuit and linear codes: the largest gradient of what they minimise (on the support,
+        for a pursuit). Matching pursuit: the largest gradient left anywhere, which only many steps drive to zero.
     converged : bool
-        Whether ``optimality`` met the solver's tolerance.
+        Whether the solver's stopping rule was met; where it was not, a ConvergenceWarning names the fix.
+    details : dict of str to float
+        What one solver alone has to tell.
     """
 
     codes: Tensor
@@ -55,23 +63,49 @@ def lasso_objective(rows: Tensor, atoms: Tensor, codes: Tensor, l1_penalty: floa
     return float(0.5 * residual.square().sum() + l1_penalty * codes.double().abs().sum())
 
 
-def kkt_violation(rows: Tensor, atoms: Tensor, codes: Tensor, l1_penalty: float) -> float:
+def kkt_violation(rows: Tensor, atoms: Tensor, codes: Tensor, l1_penalty: float, *, nonnegative: bool = False) -> float:
     """Largest violation, over rows and atoms, of the LASSO's optimality conditions, in float64.
 
     With the gradient ``g = (codes atoms - rows) atoms^T`` a solution has ``g = -l1_penalty sign(z)`` where the
-    code z is not zero and ``|g| <= l1_penalty`` where it is.
+    code z is not zero and ``|g| <= l1_penalty`` where it is. With ``nonnegative`` a zero code only needs
+    ``g >= -l1_penalty``, and a negative code is a violation by its own size (times the squared norm of its atom).
     """
     if codes.numel() == 0:
         return 0.0
-    atoms64 = atoms.double()
-    gradient = (codes.double() @ atoms64 - rows.double()) @ atoms64.T
-    on_support = (gradient + l1_penalty * codes.double().sign()).abs()
-    off_support = (gradient.abs() - l1_penalty).clamp_min(0)
-    return float(torch.where(codes != 0, on_support, off_support).max())
+    atoms64, codes64 = atoms.double(), codes.double()
+    gradient = (codes64 @ atoms64 - rows.double()) @ atoms64.T
+    on_support = (gradient + l1_penalty * codes64.sign()).abs()
+    off_support = ((-gradient if nonnegative else gradient.abs()) - l1_penalty).clamp_min(0)
+    violation = torch.where(codes64 != 0, on_support, off_support)
+    if nonnegative:
+        violation = violation.maximum((-codes64).clamp_min(0) * atoms64.square().sum(1))
+    return float(violation.max())
 
 
-def check_problem(rows: Tensor, atoms: Tensor, codes_init: Tensor | None = None) -> None:
-    """Raise FiltersubError where rows (n, d), atoms (m, d) and codes (n, m) do not fit or are not finite."""
+def largest_penalty(rows: Tensor, atoms: Tensor, *, nonnegative: bool = False) -> float:
+    """The L1 penalty from which on every code is zero: ``max |rows atoms^T|``, of the rows (n, d) and atoms (m, d).
+
+    With ``nonnegative``, the largest positive correlation. For atoms not yet known but of unit norm it is at most the
+    largest norm of a row.
+
+    >>> largest_penalty(torch.tensor([[3.0, 0.5], [-4.0, 0.0]]), torch.eye(2))
+    4.0
+    """
+    check_problem(rows, atoms)
+    if rows.numel() == 0:
+        return 0.0
+    largest = 0.0
+    for part in rows.split(65536):  # no second copy of the rows' size
+        low, high = torch.aminmax(part.double() @ atoms.to(rows.device, torch.float64).T)
+        largest = max(largest, float(high), 0.0 if nonnegative else -float(low))
+    return largest
+
+
+def check_problem(rows: Tensor, atoms: Tensor, codes_init: Tensor | None = None, *, look_at_rows: bool = True) -> None:
+    """Raise FiltersubError where rows (n, d), atoms (m, d) and codes (n, m) do not fit or are not finite.
+
+    Without ``look_at_rows`` a solver whose sums tell whether the rows are finite calls ``check_finite`` by itself.
+    """
     if rows.ndim != 2 or atoms.ndim != 2 or rows.shape[1] != atoms.shape[1]:
         raise FiltersubError(
             f"rows must be (n_rows, d) and atoms (n_atoms, d) with one d, "
@@ -84,11 +118,49 @@ def check_problem(rows: Tensor, atoms: Tensor, codes_init: Tensor | None = None)
             f"codes_init must be (n_rows, n_atoms) = {(rows.shape[0], atoms.shape[0])}, got {tuple(codes_init.shape)}"
         )
     for name, tensor in (("rows", rows), ("atoms", atoms)):
-        if not bool(torch.isfinite(tensor).all()):
-            raise FiltersubError(f"{name} holds NaN or infinity")
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise FiltersubError(f"{name} must be float32 or float64, got {tensor.dtype}; use {name}.float()")
+        # a finite sum is quick proof; one that is not may be an overflow of finite numbers
+        if (look_at_rows or tensor is atoms) and not math.isfinite(_sum(tensor)):
+            check_finite(name, tensor)
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise FiltersubError where the tensor holds NaN or infinity."""
+    if not bool(torch.isfinite(tensor).all()):
+        raise FiltersubError(f"{name} holds NaN or infinity")
+
+
+def _sum(tensor: Tensor) -> float:
+    """On the CPU by numpy: torch would leave its threads spinning for milliseconds, in the way of the solver's own."""
+    if tensor.device.type != "cpu":
+        return float(tensor.sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(tensor.detach().numpy().sum())
 
 
 def check_penalty(l1_penalty: float) -> None:
     """Raise FiltersubError unless the penalty is a finite number >= 0."""
     if not 0 <= l1_penalty < float("inf"):
         raise FiltersubError(f"the L1 penalty must be a finite number >= 0, got {l1_penalty}")
+
+
+def check_max_error(max_error: float | Tensor, rows: Tensor) -> Tensor:
+    """Bounds on the residual norm of each row, a float64 Tensor (n_rows,) on its device; FiltersubError otherwise."""
+    bounds = torch.as_tensor(max_error, dtype=torch.float64, device=rows.device)
+    if bounds.ndim > 1 or (bounds.ndim == 1 and bounds.shape[0] != rows.shape[0]):
+        raise FiltersubError(
+            f"max_error must be one number or a tensor of n_rows = {rows.shape[0]}, got shape {tuple(bounds.shape)}"
+        )
+    if bounds.numel() and not bool((torch.isfinite(bounds) & (bounds >= 0)).all()):
+        worst = bounds.flatten()[~(torch.isfinite(bounds) & (bounds >= 0)).flatten()][0]
+        raise FiltersubError(f"max_error must be finite and >= 0, got {float(worst)}")
+    return bounds.expand(rows.shape[0])
+
+
+def check_nonzeros(n_nonzero: int, n_atoms: int) -> None:
+    """Raise FiltersubError unless the number of nonzeros is an integer from 1 to n_atoms."""
+    if isinstance(n_nonzero, bool) or not isinstance(n_nonzero, int) or not 1 <= n_nonzero <= n_atoms:
+        raise FiltersubError(
+            f"the number of nonzeros must be from 1 to the number of atoms, {n_atoms}; got {n_nonzero!r}"
+        )

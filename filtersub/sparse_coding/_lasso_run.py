@@ -1,0 +1,178 @@
+"""Sets a LASSO up for its kernels, and runs them on several threads.
+
+Plain threads rather than numba's parallel loops: the kernels release the interpreter's lock, compile in half the time,
+may run twice at once, touch no other library's threads, and leave no pool behind that a forked process would hang on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import _lasso_pivot, _lasso_table, _lasso_wide
+
+_SWEEPS = 10  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
+_MANY_SWEEPS = 20  # where atoms outnumber the dimensions
+_WIDE_SWEEPS = 5
+_NOTICE_SECONDS = 1.0  # loading from the cache takes less
+_ready: set[tuple] = set()
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Codes (n_rows, n_atoms) in the dtype of the rows, and what is known of them in float64.
+
+    ``rounding``: what the correlations of the largest row may be off by; ``steps``: changes of the support of the
+    slowest row; ``descents``: the fraction of rows that the sure but slow method had to solve.
+    """
+
+    codes: np.ndarray
+    objective: float
+    optimality: float
+    rounding: float
+    steps: int
+    descents: float
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A kernel, all that it needs beside the rows, how many rows it takes at a time and how much it sums of each."""
+
+    kernel: Callable
+    arguments: tuple
+    chunk: int
+    n_totals: int
+    flat: bool  # whether the kernel sees arrays of one axis
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is solved for each row: float64 atoms (n_atoms, d), the penalties of codes above and below zero."""
+
+    atoms: np.ndarray
+    l1: float
+    down: float
+    tol: float
+    max_iter: int
+
+
+def solve_with_table(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: int) -> Solved:
+    """Codes over few atoms; ``given`` has no rows for a cold start."""
+    lanes = len(_lasso_table.lanes_for(len(problem.atoms)))
+    totals, codes = _run(_table_plan(problem), rows, given, len(problem.atoms), threads)
+    worst, value = totals[:, :lanes], totals[:, lanes : 2 * lanes]
+    energy, rounding, descents, steps = totals[:, 2 * lanes :].T
+    return _sum_up(codes, 0.5 * energy.sum() + value.sum(), worst, rounding, steps, descents)
+
+
+def solve_wide(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: int) -> Solved:
+    """Codes over more atoms than a table can hold; the same arguments."""
+    totals, codes = _run(_wide_plan(problem), rows, given, len(problem.atoms), threads)
+    objective, worst, rounding, steps, slow = totals.T
+    return _sum_up(codes, objective.sum(), worst, rounding, steps, slow)
+
+
+def _sum_up(
+    codes: np.ndarray,
+    objective: np.floating,
+    worst: np.ndarray,
+    rounding: np.ndarray,
+    steps: np.ndarray,
+    slow: np.ndarray,
+) -> Solved:
+    largest_step, share = max(1, int(steps.max(initial=0))), float(slow.sum()) / max(len(codes), 1)
+    largest, doubt = float(worst.max(initial=0.0)), float(rounding.max(initial=0.0))
+    return Solved(codes, float(objective), largest, doubt, largest_step, share)
+
+
+def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
+    """Compile the kernels for rows of that dtype, or fetch them from disk, unless done; say so where it takes long."""
+    key = (wide, None if wide else len(_lasso_table.lanes_for(n_atoms)), np.dtype(dtype))
+    if key in _ready:
+        return
+    notice = threading.Timer(_NOTICE_SECONDS, _log.warning, ["compiling the LASSO's kernels, once on this machine ..."])
+    notice.daemon = True
+    notice.start()
+    try:
+        problem = Problem(np.eye(n_atoms, 2), 1.0, 1.0, 1e-9, 1)
+        plan = _wide_plan(problem) if wide else _table_plan(problem)
+        _run(plan, np.zeros((0, 2), dtype), np.zeros((0, n_atoms), dtype), n_atoms, 1)
+    finally:
+        notice.cancel()
+    _ready.add(key)
+
+
+def _table_plan(problem: Problem) -> _Plan:
+    atoms = problem.atoms
+    n_atoms, d = atoms.shape
+    lanes = _lasso_table.lanes_for(n_atoms)
+    gram, atoms_t = np.zeros((n_atoms, len(lanes))), np.zeros((d, len(lanes)))
+    gram[:, :n_atoms], atoms_t[:, :n_atoms] = atoms @ atoms.T, atoms.T
+    norm = float(np.sqrt(np.diagonal(gram).max()))
+    padded = np.concatenate((gram, np.zeros((1, len(lanes)))))  # sums take atoms in pairs
+    flat = (padded.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
+    guess = _guess_problem(gram[:, :n_atoms], _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
+    arguments = (flat, _lasso_table.build(gram, atoms_t), guess, *_settings(problem), lanes)
+    return _Plan(_lasso_pivot.solve_rows, arguments, _lasso_pivot.CHUNK, 2 * len(lanes) + 4, True)
+
+
+def _wide_plan(problem: Problem) -> _Plan:
+    atoms, n_atoms = problem.atoms, len(problem.atoms)
+    gram = np.zeros((n_atoms, _lasso_wide.padded_width(n_atoms)))
+    gram[:, :n_atoms] = atoms @ atoms.T
+    guess = _guess_problem(gram[:, :n_atoms], _WIDE_SWEEPS)
+    arguments = (gram, atoms, np.ascontiguousarray(atoms.T), guess, *_settings(problem))
+    return _Plan(_lasso_wide.solve_rows, arguments, _lasso_wide.CHUNK, 5, False)
+
+
+def _settings(problem: Problem) -> tuple[float, float, float, int]:
+    return problem.l1, problem.down, problem.tol, problem.max_iter
+
+
+def _guess_problem(gram: np.ndarray, sweeps: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """What coordinate descent in float32 needs: the Gram matrix off its diagonal, and one over the diagonal."""
+    square = np.diagonal(gram)
+    inverse = np.divide(1.0, square, out=np.zeros(square.size), where=square > 0).astype(np.float32)
+    return (gram - np.diag(square)).astype(np.float32).reshape(-1), inverse, sweeps
+
+
+def _run(plan: _Plan, rows: np.ndarray, given: np.ndarray, n_atoms: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the kernel sums up of each chunk of rows, and the codes."""
+    # numpy asks the system for huge pages, torch does not: touching new memory costs many times less
+    codes = np.empty((len(rows), n_atoms), rows.dtype)
+    totals = np.zeros((-(-len(rows) // plan.chunk), plan.n_totals))
+    counter = np.zeros(1, np.int64)  # of chunks that threads have taken: who is free takes the next one
+    arguments = (
+        *(array.reshape(-1) if plan.flat else array for array in (rows, given, codes)),
+        totals,
+        counter,
+        *plan.arguments,
+    )
+    if len(totals) <= 1:
+        plan.kernel(*arguments)
+        return totals, codes
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            plan.kernel(*arguments)
+        except BaseException as failure:  # what a thread raises would otherwise be printed and forgotten
+            failures.append(failure)
+
+    # also where one thread is all there is: Ctrl-C does not reach a thread that is inside a kernel
+    workers = [threading.Thread(target=work) for _ in range(max(1, min(threads, len(totals))))]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        counter[0] = len(totals)  # where Ctrl-C came in between, the threads end with the chunk at hand
+    if failures:
+        raise failures[0]
+    return totals, codes

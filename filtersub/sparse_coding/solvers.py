@@ -1,0 +1,125 @@
+"""The table of solvers: what each minimises, what it can be asked for, and ``encode``, which calls any by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..errors import FiltersubError
+from .constrained import constrained_lasso
+from .fista import fista
+from .ista import ista
+from .lasso import lasso
+from .lasso import warm_up as warm_up_lasso
+from .linear import least_squares_codes, ridge_codes
+from .matching import matching_pursuit
+from .pursuit import orthogonal_matching_pursuit
+from .reference import sklearn_lasso, spams_coordinate_descent, spams_lasso, spams_pursuit
+from .result import CodingResult
+
+
+@dataclass(frozen=True)
+class Solver:
+    """One row of the table: the solver's ``kind``, its function, and which of encode's settings it takes."""
+
+    kind: str
+    solve: Callable[..., CodingResult]
+    takes: frozenset[str]
+
+
+def _solver(kind: str, solve: Callable[..., CodingResult], *takes: str) -> Solver:
+    return Solver(kind, solve, frozenset(takes))
+
+
+def _lasso(rows: Tensor, atoms: Tensor, l1_penalty: float, max_error: float | Tensor | None, **options) -> CodingResult:
+    if max_error is None:
+        return lasso(rows, atoms, l1_penalty, **options)
+    return constrained_lasso(rows, atoms, max_error, **options)
+
+
+def _ridge(rows: Tensor, atoms: Tensor, l1_penalty: float) -> CodingResult:
+    return ridge_codes(rows, atoms, l1_penalty)
+
+
+_order_recursive = partial(orthogonal_matching_pursuit, rule="error")
+_TABLE = {
+    "lasso": _solver("penalty", _lasso, "l1_penalty", "max_error", "nonnegative", "codes_init"),
+    "fista": _solver("penalty", fista, "l1_penalty", "nonnegative", "codes_init"),
+    "ista": _solver("penalty", ista, "l1_penalty", "nonnegative", "codes_init"),
+    "spams": _solver("penalty", spams_lasso, "l1_penalty", "max_error", "nonnegative"),
+    "spams-cd": _solver("penalty", spams_coordinate_descent, "l1_penalty"),
+    "sklearn": _solver("penalty", sklearn_lasso, "l1_penalty", "nonnegative"),
+    "mp": _solver("support", matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
+    "omp": _solver("support", orthogonal_matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
+    "ormp": _solver("support", _order_recursive, "n_nonzero", "max_error", "nonnegative"),
+    "spams-omp": _solver("support", spams_pursuit, "n_nonzero", "max_error"),
+    "pca": _solver("linear", least_squares_codes),
+    "ridge": _solver("linear", _ridge, "l1_penalty"),
+}
+#: name -> what it solves: "penalty" (l1_penalty), "support" (n_nonzero or max_error) or "linear"
+SOLVERS: dict[str, str] = {name: solver.kind for name, solver in _TABLE.items()}
+
+
+def check_solver(solver: str) -> str:
+    """The solver's name, or a FiltersubError that lists the names and the nearest one."""
+    if solver in SOLVERS:
+        return solver
+    near = difflib.get_close_matches(str(solver), SOLVERS, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise FiltersubError(f"unknown solver {solver!r}{meant} Known: {', '.join(SOLVERS)}")
+
+
+def encode(
+    rows: Tensor,
+    atoms: Tensor,
+    solver: str = "lasso",
+    *,
+    l1_penalty: float = 0.0,
+    n_nonzero: int | None = None,
+    max_error: float | Tensor | None = None,
+    nonnegative: bool = False,
+    codes_init: Tensor | None = None,
+) -> CodingResult:
+    """Codes of rows (n_rows, d) over fixed atoms (n_atoms, d) by the solver of that name.
+
+    ``l1_penalty`` is l in ``1/2 ||rows - C atoms||_F^2 + l ||C||_1``, for ridge in ``... + l/2 ||C||_F^2``;
+    ``n_nonzero`` the largest support of a row; ``max_error`` the largest ``||row - code atoms||_2`` a row may keep, one
+    number or a Tensor (n_rows,); ``nonnegative`` keeps every code >= 0; ``codes_init`` warms the solvers that can use
+    it. A setting that changes the problem and that the solver does not know (max_error, nonnegative) is refused with a
+    FiltersubError that names those which do; l1_penalty, n_nonzero and codes_init are left aside where they mean
+    nothing.
+    """
+    known = _TABLE[check_solver(solver)]
+    for name, asked in (("max_error", max_error is not None), ("nonnegative", nonnegative)):
+        if asked and name not in known.takes:
+            raise FiltersubError(f"solver {solver!r} does not take {name}; those that do: {_that_take(name)}")
+    if known.kind == "support" and n_nonzero is None and max_error is None:
+        raise FiltersubError(f"solver {solver!r} needs the number of nonzeros a row may have, or max_error")
+    if known.kind == "penalty" and max_error is not None and l1_penalty:
+        raise FiltersubError(f"give solver {solver!r} either l1_penalty or max_error, not both (got {l1_penalty})")
+    settings = {
+        "l1_penalty": l1_penalty,
+        "n_nonzero": n_nonzero,
+        "max_error": max_error,
+        "nonnegative": nonnegative,
+        "codes_init": codes_init,
+    }
+    return known.solve(rows, atoms, **{name: value for name, value in settings.items() if name in known.takes})
+
+
+def warm_up() -> None:
+    """Compile the kernels of all own solvers, or fetch them from numba's cache on disk, ahead of use."""
+    warm_up_lasso()
+    for dtype in (torch.float32, torch.float64):
+        one = torch.eye(2, dtype=dtype)
+        orthogonal_matching_pursuit(one, one, 1)
+        least_squares_codes(one, one)
+
+
+def _that_take(setting: str) -> str:
+    return ", ".join(name for name, solver in _TABLE.items() if setting in solver.takes)

@@ -1,0 +1,73 @@
+"""Compiled kernels on disk belong to the sources they were made of; what takes long says so."""
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from filtersub.sparse_coding import _lasso_jit, _lasso_run, _lasso_wide
+
+FOLDER = Path(_lasso_jit.__file__).parent
+
+
+def test_a_kernel_depends_on_all_files_that_it_calls_into(tmp_path):
+    for path in FOLDER.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    wide = tmp_path / "_lasso_wide.py"
+    names = {path.name for path in _lasso_jit.sources(wide)}
+    assert {"_lasso_wide.py", "_lasso_path.py", "_lasso_active.py", "_lasso_path_simd.py", "_lasso_simd.py"} <= names
+    assert "_lasso_table.py" not in names
+    before = _lasso_jit.sources_stamp(wide)
+    assert before == _lasso_jit.sources_stamp(FOLDER / "_lasso_wide.py")
+    with (tmp_path / "_lasso_simd.py").open("a") as file:
+        file.write("# changed\n")
+    assert _lasso_jit.sources_stamp(wide) != before
+
+
+def test_the_cache_goes_by_that_stamp():
+    kernel = _lasso_wide.solve_rows
+    assert kernel._cache._cache_file._source_stamp == _lasso_jit.sources_stamp(FOLDER / "_lasso_wide.py")
+
+
+def test_without_a_place_for_the_cache_kernels_are_compiled_in_memory(tmp_path):
+    code = (
+        "import numba.core.caching as caching\n"
+        "caching.CacheImpl.__init__ = lambda *_: (_ for _ in ()).throw(RuntimeError('no locator available'))\n"
+        "from filtersub.sparse_coding._lasso_jit import compiled\n"
+        "assert compiled(lambda x: x + 1)(1) == 2\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_slow_compilation_is_announced_once(monkeypatch, caplog):
+    monkeypatch.setattr(_lasso_run, "_ready", set())
+    monkeypatch.setattr(_lasso_run, "_NOTICE_SECONDS", 0.0)
+    slow = _lasso_run._run
+    monkeypatch.setattr(_lasso_run, "_run", lambda *args: (time.sleep(0.2), slow(*args)))
+    with caplog.at_level(logging.WARNING):
+        _lasso_run.make_ready(9, False, np.float64)
+        _lasso_run.make_ready(9, False, np.float64)
+    assert [record.name for record in caplog.records] == [_lasso_run.__name__]
+    assert "compiling" in caplog.text
+
+
+@pytest.mark.parametrize("n_atoms", [9, 20])
+def test_what_was_compiled_ahead_is_what_is_called(n_atoms):
+    from filtersub.sparse_coding import _lasso_pivot
+    from filtersub.sparse_coding.lasso import lasso, warm_up
+
+    torch = pytest.importorskip("torch")
+    warm_up()
+    kernels = (_lasso_pivot.solve_rows, _lasso_wide.solve_rows)
+    before = [len(kernel.signatures) for kernel in kernels]
+    for dtype in (torch.float32, torch.float64):
+        rows, atoms = torch.randn(100, 9, dtype=dtype), torch.randn(n_atoms, 9)
+        lasso(rows, atoms, 0.1)
+        lasso(rows, atoms, 1, codes_init=torch.zeros(100, n_atoms), nonnegative=True)
+        lasso(rows.T.contiguous().T[:, :1], atoms[:, :1], 0.1)
+    assert [len(kernel.signatures) for kernel in kernels] == before

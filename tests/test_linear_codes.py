@@ -1,0 +1,63 @@
+"""Linear codes: best subspaces, least squares of least norm, ridge's stationarity."""
+
+import pytest
+import torch
+from conftest import planted
+
+from filtersub.errors import FiltersubError
+from filtersub.sparse_coding import encode, lasso_objective, least_squares_codes, principal_atoms, ridge_codes
+
+ROWS, ATOMS, _ = planted(200, 9, 9, 3)
+
+
+def test_principal_atoms_are_the_best_subspace():
+    atoms = principal_atoms(ROWS, 4)
+    torch.testing.assert_close(atoms @ atoms.T, torch.eye(4, dtype=torch.float64), atol=1e-12, rtol=0)
+    singular = torch.linalg.svdvals(ROWS)
+    result = least_squares_codes(ROWS, atoms)
+    assert result.objective[-1] == pytest.approx(0.5 * float(singular[4:].square().sum()), rel=1e-10)
+    assert (atoms.gather(1, atoms.abs().argmax(1, keepdim=True)) > 0).all()
+    with pytest.raises(FiltersubError, match="at most the patch size, 9; got 10"):
+        principal_atoms(ROWS, 10)
+
+
+@pytest.mark.parametrize(("n_atoms", "d"), [(1, 1), (4, 9), (9, 9), (14, 9), (17, 16), (20, 33), (70, 80)])
+@pytest.mark.parametrize("l2_penalty", [0.0, 0.3])
+def test_objective_and_gradient_are_those_of_the_codes(n_atoms, d, l2_penalty):
+    """Against autograd, for short and long rows and atoms: they take different ways."""
+    rows, atoms, _ = planted(50, n_atoms, d, min(3, n_atoms))
+    rows += torch.randn(rows.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    result = ridge_codes(rows, atoms, l2_penalty)
+    codes = result.codes.clone().requires_grad_()
+    objective = 0.5 * (rows - codes @ atoms).square().sum() + 0.5 * l2_penalty * codes.square().sum()
+    objective.backward()
+    assert codes.grad.abs().max() < 1e-11
+    assert result.optimality < 1e-11
+    assert result.objective[-1] == pytest.approx(float(objective.detach()), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n_atoms", "d"), [(4, 9), (70, 80)])
+def test_rounding_to_float32_is_seen(n_atoms, d):
+    rows, atoms, _ = planted(50, n_atoms, d, 3)
+    result = least_squares_codes(rows.float(), atoms.float())
+    left = (result.codes.double() @ atoms.float().double() - rows.float().double()) @ atoms.float().double().T
+    assert 1e-9 < result.optimality < 1e-4
+    assert result.optimality == pytest.approx(float(left.abs().max()), rel=0.5, abs=1e-6)
+    assert result.objective[-1] == pytest.approx(
+        lasso_objective(rows.float(), atoms.float(), result.codes, 0.0), rel=1e-3, abs=1e-9
+    )
+
+
+def test_dependent_atoms_get_the_codes_of_least_norm():
+    atoms = torch.cat([ATOMS[:3], ATOMS[:3]])
+    codes = least_squares_codes(ROWS, atoms).codes
+    torch.testing.assert_close(codes[:, :3], codes[:, 3:], atol=1e-10, rtol=0)
+    torch.testing.assert_close(codes[:, :3] * 2, least_squares_codes(ROWS, ATOMS[:3]).codes, atol=1e-10, rtol=0)
+
+
+def test_ridge_shrinks_towards_zero_from_least_squares():
+    norms = [float(encode(ROWS, ATOMS, "ridge", l1_penalty=weight).codes.norm()) for weight in (0.0, 0.01, 1.0, 100.0)]
+    assert norms == sorted(norms, reverse=True)
+    torch.testing.assert_close(ridge_codes(ROWS, ATOMS, 0.0).codes, least_squares_codes(ROWS, ATOMS).codes)
+    with pytest.raises(FiltersubError, match="penalty must be"):
+        ridge_codes(ROWS, ATOMS, -1.0)
