@@ -1,0 +1,14 @@
+"""Learns atoms: a start, codes and atom updates in turn until the objective settles, a canonical form.
+
+``learn_dictionary(rows, n_atoms, solver=..., learner=..., init=...)`` does all of it.
+"""
+
+from __future__ import annotations
+
+from .atoms_update import update_atoms
+from .checks import LEARNERS
+from .initial import INITS
+from .learn import learn_dictionary
+from .result import DictionaryResult
+
+__all__ = ["INITS", "LEARNERS", "DictionaryResult", "learn_dictionary", "update_atoms"]
