@@ -3,7 +3,7 @@
 Each weight becomes a matrix whose rows are small patches, ``(o p) (i q) *k -> (o i) (p *k q)``: p output channels and
 q input channels joined into a patch, (1, 1) for a plain spatial kernel. i counts the input channels of one group, so
 grouped and depthwise kernels follow the same rule. Decomposition, counting, tuning and reports speak of this matrix
-alone (digest, equations 2 and 5; Chen, Miao and Qiu, arXiv:2403.00269).
+alone (Chen, Miao and Qiu, arXiv:2403.00269).
 """
 
 from __future__ import annotations
@@ -73,6 +73,16 @@ class KernelLayout:
     @property
     def n_rows(self) -> int:
         return prod(self.shape) // self.patch_size
+
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """(p, *kernel_size, q): how an atom is folded; layers of one patch shape can share a dictionary."""
+        return (self.block[0], *self.kernel_size, self.block[1])
+
+    @property
+    def input_channels(self) -> int:
+        """c' of the atoms of an input channel: input channels of a group over q. Row (o, i) belongs to input i."""
+        return self.channels[1] // self.block[1]
 
     def to_rows(self, weight: Tensor) -> Tensor:
         """The weight (stored shape) as its kernel matrix of shape (n_rows, d); a view where the layout allows one."""
@@ -194,7 +204,7 @@ def select_layers(
 
     Raises FiltersubError when the pattern is no regular expression, or when nothing is left.
     """
-    pattern = _compile(layers)
+    pattern = None if layers is None else compile_pattern(layers)
     skipped = set(exclude)
     candidates = dict(named_layers(model))
     found = {}
@@ -216,13 +226,12 @@ def named_layers(model: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str,
     return ((name.removesuffix(".weight"), tensor) for name, tensor in model.items())
 
 
-def _compile(layers: str | None) -> re.Pattern[str] | None:
-    if layers is None:
-        return None
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """A regular expression of layer names; FiltersubError where it is none."""
     try:
-        return re.compile(layers)
-    except re.error as error:
-        raise FiltersubError(f"layers {layers!r} is not a regular expression: {error}") from None
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise FiltersubError(f"layers {pattern!r} is not a regular expression: {error}") from None
 
 
 def _nothing_selected(candidates: dict[str, nn.Module | Tensor], layers: str | None, block: object) -> str:
@@ -230,14 +239,21 @@ def _nothing_selected(candidates: dict[str, nn.Module | Tensor], layers: str | N
     hint = f"; its layers are named like {', '.join(known[:3])}" if known else "; it has no convolution or linear layer"
     wanted = "" if layers is None else f" matches {layers!r} and"
     blocks = "" if block is not None else " (1x1 and linear layers take part only with a block)"
-    return f"no layer{wanted} can be decomposed{blocks}{hint}"
+    return f"no layer{wanted} can be decomposed{blocks}{hint}{_not_covered(candidates.values())}"
+
+
+def _not_covered(candidates: Iterable[nn.Module | Tensor]) -> str:
+    """Names the layer types that hold matrices which the rule does not reach."""
+    kinds = {type(layer).__name__ for layer in candidates if isinstance(layer, (nn.Bilinear, nn.MultiheadAttention))}
+    return f"; {' and '.join(sorted(kinds))} weights are not covered" if kinds else ""
 
 
 def kernel_matrix(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:
     """The detached kernel matrix (n_rows, d) of a layer; FiltersubError naming the layer where it is not finite."""
     weight = layer if isinstance(layer, Tensor) else layer.weight
     rows = layout.to_rows(weight.detach())
-    if rows.device.type != "meta" and not bool(torch.isfinite(rows).all()):
+    # a finite sum has finite terms, and costs a fraction of looking at each; sums of finite terms can overflow
+    if rows.device.type != "meta" and not bool(torch.isfinite(rows.sum())) and not bool(torch.isfinite(rows).all()):
         bad = int((~torch.isfinite(rows)).sum())
         raise FiltersubError(f"layer {layout.name!r} has {bad} weights that are NaN or infinite; its file is damaged")
     return rows

@@ -112,6 +112,13 @@ def test_damaged_weights_stop_before_any_work(every_kind):
         ({"solver": "magic"}, "unknown solver 'magic'"),
         ({"sparsity": -1.0}, "sparsity must be"),
         ({"sparsity": float("nan")}, "sparsity must be"),
+        ({"init": "row"}, "did you mean 'rows'"),
+        ({"learner": "magic"}, "unknown learner 'magic'"),
+        ({"expansion": 0}, "expansion must be a positive integer"),
+        ({"expansion": (3, -1)}, "expansion must be a positive integer"),
+        ({"expansion": ()}, "at least one level"),
+        ({"expansion_coefficients": "perchannel"}, "did you mean 'per-channel'"),
+        ({"nonnegative": True, "solver": "pca"}, "cannot be kept nonnegative"),
     ],
 )
 def test_bad_recipes_are_named(bad, message):

@@ -15,6 +15,8 @@ KINDS = {
     "grouped": nn.Conv2d(8, 12, 3, groups=4),
     "depthwise": nn.Conv2d(8, 8, 3, groups=8),
     "transposed": nn.ConvTranspose2d(8, 12, 3, groups=2),
+    "transposed depthwise": nn.ConvTranspose1d(8, 8, 5, groups=8),
+    "transposed volume": nn.ConvTranspose3d(8, 12, (1, 3, 2), groups=4),
     "linear": nn.Linear(8, 12),
     "pointwise": nn.Conv2d(8, 12, 1),
 }
@@ -56,6 +58,19 @@ def test_transposed_kernels_share_rows_with_their_plain_twin():
     plain = layout_of("p", twin, block=(2, 3), block_spatial=True)
     assert transposed.channels == plain.channels == (6, 2)
     assert torch.equal(transposed.to_rows(layer.weight), plain.to_rows(twin))
+
+
+def test_rows_of_an_input_channel_are_every_one_in_turn():
+    """Row (o, i) belongs to input channel i, as atoms per input channel take it."""
+    layer = nn.ConvTranspose2d(8, 12, 3, groups=2)
+    layout = layout_of("t", layer, block=2, block_spatial=True)
+    assert layout.input_channels == 2
+    assert layout.patch_shape == (2, 3, 3, 2)
+    marked = torch.arange(8.0)[:, None, None, None].expand_as(layer.weight)  # each entry its own input channel
+    patches = layout.to_rows(marked).reshape(-1, *layout.patch_shape)
+    for row, patch in enumerate(patches):
+        first = (row % layout.input_channels) * 2
+        assert {int(value) % 4 for value in patch.flatten()} == {first, first + 1}  # 4 input channels a group
 
 
 def test_side_that_does_not_divide_becomes_one():

@@ -1,0 +1,194 @@
+"""The smallest m that meets a given error, and the curve it was read from.
+
+No m atoms span more than m dimensions, so the error of the best subspace of m dimensions (Eckart and Young, 1936; from
+the d x d second moment) is a lower bound for every dictionary: no m below the bound's needs to be tried. From there on
+m is doubled in its distance until one meets the error, and the gap is halved. That takes the error to fall with m, as
+a learned dictionary's does up to its local minima; every m that was tried is a row of the curve.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from ..kernels import named_layers
+from ..sparse_coding.linear import second_moment
+from .layer import decomposable_rows, decompose_weight
+from .plan import PlannedLayer, check_weights, plan_layers
+from .recipe import DecompositionConfig
+
+PER = ("layer", "model")
+
+
+@dataclass(frozen=True)
+class AtomChoice:
+    """The chosen m.
+
+    Attributes
+    ----------
+    atoms : layer name to m (a block of p x q channels has m p q atoms); one m for all where it was chosen per model
+    curve : what was tried, tidy: name ("(model)" for the whole), m, atoms, relative_error, best_possible (of any atoms
+        of that number), meets, chosen
+    overrides : the settings to hand to decompose_model, the given overrides before them
+    """
+
+    atoms: dict[str, int]
+    curve: pd.DataFrame
+    overrides: dict[str, dict[str, Any]]
+
+
+def choose_atoms(
+    model: nn.Module | Mapping[str, Tensor],
+    config: DecompositionConfig | None = None,
+    *,
+    max_error: float,
+    per: str = "layer",
+    most: int | None = None,
+    layers: str | None = None,
+    exclude: tuple[str, ...] = (),
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    on_layer: Callable[[int, int, str], None] | None = None,
+) -> AtomChoice:
+    """The smallest m whose relative error ``||F - alpha x D||_F / ||F||_F`` is at most ``max_error``.
+
+    Parameters
+    ----------
+    max_error : float, 0 < max_error < 1
+    per : "layer", each layer its own m; or "model", one m for all layers that the whole model meets the error with
+    most : largest m to try; default four times the kernel's positions (never more atoms than rows)
+    model, config, layers, exclude, overrides, on_layer : see decompose_model; ``config.atoms`` means nothing here
+
+    Raises FiltersubError where no m up to ``most`` meets the error; it then says how near it came, and that the
+    penalty is in the way where that is so.
+    """
+    if isinstance(max_error, bool) or not isinstance(max_error, (int, float)) or not 0 < max_error < 1:
+        raise FiltersubError(f"max_error is a relative error between 0 and 1, got {max_error!r}")
+    if per not in PER:
+        raise FiltersubError(f"the error is met per {' or per '.join(PER)}, got {per!r}")
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise FiltersubError(f"the largest m must be a positive integer, got {most!r}")
+    plan = plan_layers(
+        model, replace(config or DecompositionConfig(), atoms=1), layers=layers, exclude=exclude, overrides=overrides
+    )
+    check_weights(model, plan)
+    modules = dict(named_layers(model))
+    candidates = {}
+    for name, planned in plan.items():
+        rows = decomposable_rows(planned.layout, modules[name])
+        tails = _tails(rows)
+        candidates[name] = _Candidate(planned, modules[name], tails, most or 4 * prod(planned.layout.kernel_size))
+    groups = {name: {name: one} for name, one in candidates.items()} if per == "layer" else {"(model)": candidates}
+    chosen, tables = {}, []
+    for index, (title, members) in enumerate(groups.items()):
+        trial = _Trial(title, members, max_error, lambda name, i=index: _tell(on_layer, i, len(groups), name))
+        found = trial.smallest()
+        tables.append(trial.table(found))
+        chosen.update(dict.fromkeys(members, found))
+    settings = {f"^{re.escape(name)}$": {"atoms": m} for name, m in chosen.items()}
+    merged = {**{key: dict(value) for key, value in (overrides or {}).items()}, **settings}
+    return AtomChoice(chosen, pd.concat(tables, ignore_index=True), merged)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    planned: PlannedLayer
+    weight: nn.Module | Tensor
+    tails: Tensor  # (d + 1,): squared error of the best subspace of 0, 1, ..., d dimensions
+    most: int
+
+    def recipe(self, m: int) -> DecompositionConfig:
+        return replace(self.planned.recipe, atoms=m)
+
+    def best_possible(self, m: int) -> float:
+        return float(self.tails[min(self.recipe(m).n_atoms(self.planned.layout), self.tails.numel() - 1)])
+
+    @property
+    def squared_norm(self) -> float:
+        return float(self.tails[0])
+
+
+class _Trial:
+    """The search for one m: of one layer, or of a model's layers together."""
+
+    def __init__(
+        self, title: str, members: Mapping[str, _Candidate], max_error: float, tell: Callable[[str], None]
+    ) -> None:
+        self.title, self.members, self.max_error, self.tell = title, members, max_error, tell
+        self.norm = sum(one.squared_norm for one in members.values())
+        self.most = max(one.most for one in members.values())
+        self.tried: dict[int, float] = {}
+
+    def smallest(self) -> int:
+        start = next((m for m in range(1, self.most + 1) if self.bound(m) <= self.max_error), self.most)
+        low, high, step = start - 1, start, 1  # low is known to fail
+        while self.error(high) > self.max_error:
+            if high == self.most:
+                raise self._unmet()
+            low, high, step = high, min(high + step, self.most), 2 * step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.error(middle) <= self.max_error else (middle, high)
+        return high
+
+    def bound(self, m: int) -> float:
+        return self._relative(sum(one.best_possible(m) for one in self.members.values()))
+
+    def error(self, m: int) -> float:
+        if m not in self.tried:
+            squared = 0.0
+            for name, one in self.members.items():
+                self.tell(f"{name}, m = {m}")
+                squared += decompose_weight(one.planned.layout, one.weight, one.recipe(m)).squared_error
+            self.tried[m] = self._relative(squared)
+        return self.tried[m]
+
+    def table(self, chosen: int) -> pd.DataFrame:
+        rows = [
+            {
+                "name": self.title,
+                "m": m,
+                "atoms": sum(one.recipe(m).n_atoms(one.planned.layout) for one in self.members.values()),
+                "relative_error": error,
+                "best_possible": self.bound(m),
+                "meets": error <= self.max_error,
+                "chosen": m == chosen,
+            }
+            for m, error in sorted(self.tried.items())
+        ]
+        return pd.DataFrame(rows)
+
+    def _relative(self, squared: float) -> float:
+        return (squared / self.norm) ** 0.5 if self.norm > 0 else 0.0
+
+    def _unmet(self) -> FiltersubError:
+        whose = "the model" if self.title == "(model)" else f"layer {self.title!r}"
+        best = min(self.tried, key=lambda m: self.tried[m])
+        recipe = next(iter(self.members.values())).planned.recipe
+        cure = (
+            f"sparsity {recipe.sparsity:g} stands in the way, lower it"
+            if self.bound(best) <= self.max_error
+            else "allow more atoms"
+        )
+        return FiltersubError(
+            f"no m up to {self.most} brings {whose} to a relative error of {self.max_error:g}: m = {best} leaves "
+            f"{self.tried[best]:.3g} (best possible {self.bound(best):.3g}); {cure}"
+        )
+
+
+def _tails(rows: Tensor) -> Tensor:
+    """(d + 1,): squared error that the best subspace of 0, 1, ..., d dimensions leaves, in float64."""
+    values = torch.linalg.eigvalsh(second_moment(rows)).clamp_min(0).cpu()  # rising
+    return torch.cat([values.cumsum(0).flip(0), values.new_zeros(1)])
+
+
+def _tell(on_layer: Callable[[int, int, str], None] | None, done: int, total: int, name: str) -> None:
+    if on_layer is not None:
+        on_layer(done, total, name)

@@ -1,0 +1,176 @@
+"""A decomposition as one safetensors file: whole, or atoms only.
+
+Tensors: ``NAME.atoms`` (a shared dictionary is stored once, as ``dictionary:TITLE.atoms``), ``NAME.coefficients``, and
+per level l ``NAME:alpha_l`` and ``NAME:D_l``. The header holds the recipe and each layer's diagnostics. A file of
+atoms only has no ``NAME.coefficients`` but their fingerprints: the coefficients are as large as the layer, and are
+made again from the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from ..files import written_whole
+from ..fingerprint import fingerprint, fingerprint_gap
+from ..kernels import KernelLayout, named_layers
+from ..sparse_coding import SOLVERS
+from .expansion import Level
+from .layer import codes_over, decomposable_rows, decompose_weight
+from .recipe import DecompositionConfig
+from .result import Decomposition, ModelDecomposition
+
+_TENSORS = ("layout", "atoms", "coefficients", "levels")  # fields that are not plain values of the header
+_SAME_WEIGHTS, _SAME_CODES = 1e-6, 1e-3  # fingerprints: the very weights; coefficients up to rounding between machines
+
+
+def save(model: ModelDecomposition, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:
+    """Write a decomposition whole or not at all; ``coefficients=False`` leaves alpha out (atoms only)."""
+    tensors = {}
+    for name, layer in model.layers.items():
+        tensors[atoms_key(name, layer.dictionary)] = layer.atoms.contiguous()
+        if coefficients:
+            tensors[f"{name}.coefficients"] = layer.coefficients.contiguous()
+        for depth, level in enumerate(layer.levels, 1):
+            tensors[f"{name}:alpha_{depth}"] = level.coefficients.contiguous()
+            tensors[f"{name}:D_{depth}"] = level.atoms.contiguous()
+    metadata = metadata_of(model, coefficients=coefficients)
+    with written_whole(path) as aside:
+        save_file(tensors, aside, metadata=metadata)
+    return Path(path)
+
+
+def metadata_of(model: ModelDecomposition, *, coefficients: bool = True) -> dict[str, str]:
+    """The header of the file: recipe, overrides, sharing, and each layer's layout and diagnostics, as JSON."""
+    described = {}
+    for name, layer in model.layers.items():
+        plain = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in _TENSORS}
+        described[name] = {
+            **plain,
+            "layout": asdict(layer.layout),
+            "levels": [[level.atoms_error, level.weight_error] for level in layer.levels],
+            "fingerprint": None if coefficients else fingerprint(layer.coefficients).tolist(),
+        }
+    return {
+        "recipe": json.dumps(asdict(model.config)),
+        "overrides": json.dumps(model.overrides),
+        "shared": json.dumps(model.shared),
+        "layers": json.dumps(described),
+    }
+
+
+def holds_atoms_only(path: str | os.PathLike[str]) -> bool:
+    """Whether the coefficients were left out. Raises FiltersubError where the file cannot be read."""
+    header, _ = _read(path, tensors=False)
+    return any(plain.get("fingerprint") for plain in header["layers"].values())
+
+
+def _read(path: str | os.PathLike[str], *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            _ = header["recipe"], header["layers"]
+            return header, {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
+    except Exception as error:  # the reader, JSON and the header each raise classes of their own
+        raise FiltersubError(f"{path} is not a decomposition that filtersub saved: {error}") from None
+
+
+def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] | None = None) -> ModelDecomposition:
+    """Read what save wrote; on a CPU the tensors stay in the file until they are touched.
+
+    ``model`` is the model (or the tensors of a weight file) that was decomposed. A file of atoms only needs it: the
+    coefficients are made again from its weights, by the recipe, and checked against their fingerprints. With a whole
+    file it is optional, and then kinds, shapes and weights are checked.
+
+    Raises FiltersubError when the file is missing, truncated or of another kind, when it is of atoms only and no model
+    came, and when it does not fit the model.
+    """
+    header, tensors = _read(path)
+    try:
+        layers = {name: _layer(name, plain, tensors) for name, plain in header["layers"].items()}
+        shared = header.get("shared", False)
+        overrides = header.get("overrides", {})
+        shared = tuple(shared) if isinstance(shared, list) else shared
+        found = ModelDecomposition(layers, DecompositionConfig(**header["recipe"]), overrides, shared)
+    except Exception as error:
+        raise FiltersubError(f"{path} is not a decomposition that filtersub saved: {error}") from None
+    missing = {name: plain["fingerprint"] for name, plain in header["layers"].items() if plain.get("fingerprint")}
+    if model is None:
+        if missing:
+            raise FiltersubError(f"{path} holds atoms only; give load the model whose weights they were learned on")
+        return found
+    found.check_fits(model)
+    modules = dict(named_layers(model))
+    for name, layer in found.layers.items():
+        check_same_weights(name, layer.weight_fingerprint, decomposable_rows(layer.layout, modules[name]))
+    for name, stored in missing.items():
+        layer = layers[name]
+        codes = _codes_again(layer, modules[name], found.recipe_of(name), torch.tensor(stored, dtype=torch.float64))
+        layers[name] = Decomposition(**{**_fields(layer), "coefficients": codes})
+    return found
+
+
+def check_same_weights(name: str, stored: tuple[float, ...], rows: Tensor) -> None:
+    """FiltersubError unless the rows are, by their fingerprint, the ones that were decomposed."""
+    if not stored:  # written before fingerprints were
+        return
+    gap = fingerprint_gap(torch.tensor(stored, dtype=torch.float64), fingerprint(rows))
+    if gap > _SAME_WEIGHTS:
+        raise FiltersubError(
+            f"layer {name!r}: these are not the weights that were decomposed (fingerprints differ by {gap:.2g}); "
+            "take the model, its weights and their precision as they were"
+        )
+
+
+def atoms_key(name: str, dictionary: str | None) -> str:
+    return f"{name}.atoms" if dictionary is None else f"dictionary:{dictionary}.atoms"
+
+
+def _layer(name: str, plain: dict[str, Any], tensors: Mapping[str, Tensor]) -> Decomposition:
+    layout = {key: tuple(value) if isinstance(value, list) else value for key, value in plain["layout"].items()}
+    levels = tuple(
+        Level(tensors[f"{name}:alpha_{depth}"], tensors[f"{name}:D_{depth}"], *errors)
+        for depth, errors in enumerate(plain.get("levels", []), 1)
+    )
+    atoms = tensors[atoms_key(name, plain.get("dictionary"))]
+    without = torch.empty(0, atoms.shape[0], dtype=atoms.dtype)  # until they are made again
+    coefficients = without if plain.get("fingerprint") else tensors[f"{name}.coefficients"]
+    known = {f.name for f in fields(Decomposition)} - set(_TENSORS)
+    rest = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key in known}
+    return Decomposition(layout=KernelLayout(**layout), atoms=atoms, coefficients=coefficients, levels=levels, **rest)
+
+
+def _codes_again(
+    layer: Decomposition, module: nn.Module | Tensor, recipe: DecompositionConfig, stored: Tensor
+) -> Tensor:
+    """The coefficients over the stored atoms; where a greedy solver had kept better ones, by learning again."""
+    name, rows = layer.layout.name, decomposable_rows(layer.layout, module)
+    codes = (
+        codes_over(rows, layer.atoms.to(rows), recipe).codes
+        if bool(rows.any())
+        else rows.new_zeros(rows.shape[0], layer.atoms.shape[0])
+    )
+    gap = fingerprint_gap(stored, fingerprint(codes))
+    if gap > _SAME_CODES and layer.dictionary is None and SOLVERS[recipe.solver] != "linear":
+        codes = decompose_weight(layer.layout, module, recipe).coefficients
+        gap = fingerprint_gap(stored, fingerprint(codes)) if codes.shape[1] == stored.shape[0] else float("inf")
+    if gap > _SAME_CODES:
+        raise FiltersubError(
+            f"layer {name!r}: the coefficients made from this model's weights are not those that were saved "
+            f"(fingerprints differ by {gap:.2g}); save the decomposition with its coefficients"
+        )
+    return codes
+
+
+def _fields(layer: Decomposition) -> dict[str, Any]:
+    return {f.name: getattr(layer, f.name) for f in fields(layer)}

@@ -1,0 +1,184 @@
+"""One layer: learn its atoms, or code it over atoms that are given, and say how good that is."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..dictionary import DictionaryResult, learn_dictionary
+from ..fingerprint import fingerprint
+from ..kernels import KernelLayout, kernel_matrix
+from ..sparse_coding import SOLVERS, CodingResult, encode
+from .expansion import expand, squared_norm, squared_residual
+from .recipe import DecompositionConfig
+from .result import Decomposition
+
+
+def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: DecompositionConfig) -> Decomposition:
+    """Decompose one layer (or its bare weight) by the recipe; low-precision weights are decomposed in float32.
+
+    A kernel of zeros has coefficients of zero and error 0; its ``note`` says so, as it does where the layer has fewer
+    rows than atoms were asked for, or where the penalty leaves no coefficient but zero (and from which value on).
+
+    Raises FiltersubError when the weight holds NaN or infinity, naming the layer.
+    """
+    rows = decomposable_rows(layout, layer)
+    n_atoms = config.n_atoms(layout)
+    if not bool(rows.any()):
+        return _finish(layout, rows, config, _of_zeros(rows, n_atoms, config.seed))
+    learned = learn(rows, n_atoms, config, layout.patch_shape)
+    return _finish(
+        layout,
+        rows,
+        config,
+        Coded(
+            learned.atoms,
+            learned.codes,
+            learned.rounds,
+            learned.seconds,
+            learned.converged,
+            learned.objective,
+            learned.stopped,
+        ),
+    )
+
+
+def code_weight(
+    layout: KernelLayout,
+    layer: nn.Module | Tensor,
+    config: DecompositionConfig,
+    atoms: Tensor,
+    *,
+    dictionary: str | None = None,
+    learned: DictionaryResult | None = None,
+    share: float = 1.0,
+) -> Decomposition:
+    """A layer over atoms (n_atoms, d) that are given: no learning, only coefficients.
+
+    ``dictionary`` names the shared dictionary that the atoms are, ``learned`` tells how it was learned: the layer
+    reports its rounds, and bears the given share of its seconds.
+    """
+    rows = decomposable_rows(layout, layer)
+    coding = codes_over(rows, atoms.to(rows), config)
+    seconds, rounds, converged, stopped = coding.seconds, 0, coding.converged, ""
+    if learned is not None:
+        seconds += share * learned.seconds
+        rounds, converged, stopped = learned.rounds, learned.converged, learned.stopped
+    found = Coded(atoms.to(rows), coding.codes, rounds, seconds, converged, (), stopped)
+    return _finish(layout, rows, config, found, dictionary=dictionary)
+
+
+def codes_over(rows: Tensor, atoms: Tensor, config: DecompositionConfig) -> CodingResult:
+    """The coefficients that the recipe's solver gives rows (n_rows, d) over atoms (n_atoms, d)."""
+    return encode(rows, atoms, **coding_settings(config, atoms.shape[0]))
+
+
+def learn(rows: Tensor, n_atoms: int, config: DecompositionConfig, patch_shape: tuple[int, ...]) -> DictionaryResult:
+    """A dictionary of so many atoms by the recipe; a penalty that leaves nothing is for the layer's note to tell."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="every code is zero", category=UserWarning)
+        return learn_dictionary(
+            rows,
+            n_atoms,
+            init=config.init,
+            patch_shape=patch_shape,
+            learner=config.learner,
+            max_rounds=config.max_rounds,
+            tol=config.tol,
+            seed=config.seed,
+            **coding_settings(config, n_atoms),
+        )
+
+
+def coding_settings(config: DecompositionConfig, n_atoms: int) -> dict[str, Any]:
+    """What the recipe says to encode and learn_dictionary alike, for so many atoms."""
+    nonzeros = None
+    if SOLVERS[config.solver] == "support":
+        nonzeros = min(config.nonzeros or max(1, n_atoms // 3), n_atoms)
+    return {
+        "solver": config.solver,
+        "l1_penalty": config.sparsity,
+        "n_nonzero": nonzeros,
+        "nonnegative": config.nonnegative,
+    }
+
+
+def decomposable_rows(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:
+    """The kernel matrix (n_rows, d), in float32 at least."""
+    rows = kernel_matrix(layout, layer)
+    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+
+
+def largest_patch(rows: Tensor) -> float:
+    """The largest norm of a row: from that penalty on every code over unit-norm atoms is zero."""
+    return max((float(part.norm(dim=1).max()) for part in rows.split(1 << 12)), default=0.0)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Atoms and codes of one kernel matrix, before they are judged."""
+
+    atoms: Tensor
+    codes: Tensor
+    rounds: int
+    seconds: float
+    converged: bool
+    history: tuple[float, ...]
+    stopped: str
+
+
+def _of_zeros(rows: Tensor, n_atoms: int, seed: int) -> Coded:
+    """Any atoms do for rows of zeros: seeded random directions."""
+    atoms = torch.randn(n_atoms, rows.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    atoms = (atoms / atoms.norm(dim=1, keepdim=True)).to(rows)
+    return Coded(atoms, rows.new_zeros(rows.shape[0], n_atoms), 0, 0.0, True, (0.0,), "the kernel is zero")
+
+
+def _finish(
+    layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, *, dictionary: str | None = None
+) -> Decomposition:
+    began = time.perf_counter()
+    squared_error = squared_residual(rows, coded.codes, coded.atoms)
+    channels = layout.input_channels if config.expansion_coefficients == "per-channel" else None
+    levels = expand(rows, coded.codes, coded.atoms, config.expansion_sizes, channels=channels, seed=config.seed)
+    absolute = float(torch.linalg.vector_norm(coded.codes, 1, dtype=torch.float64)) if coded.codes.numel() else 0.0
+    objective = 0.5 * squared_error + config.sparsity * absolute
+    note = _note(layout, rows, config, coded, dictionary)
+    return Decomposition(
+        layout,
+        coded.atoms,
+        coded.codes,
+        config.solver,
+        objective,
+        squared_error,
+        squared_norm(rows),
+        coded.rounds,
+        coded.seconds + (time.perf_counter() - began if levels else 0.0),
+        coded.converged,
+        coded.history or (objective,),
+        levels,
+        coded.stopped,
+        note,
+        dictionary,
+        tuple(fingerprint(rows).tolist()),
+    )
+
+
+def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, dictionary: str | None) -> str:
+    notes = []
+    wanted, n_atoms = config.atoms * prod(layout.block), coded.atoms.shape[0]
+    if n_atoms < wanted and dictionary is None:
+        limit = f"{layout.n_rows} rows" if n_atoms == layout.n_rows else f"{layout.patch_size} entries in a patch"
+        notes.append(f"{n_atoms} atoms instead of {wanted}: there are only {limit}")
+    if not bool(coded.codes.any()):
+        if not bool(rows.any()):
+            notes.append("the kernel is zero")
+        else:
+            notes.append(f"every coefficient is zero: that is so from sparsity {largest_patch(rows):.3g} on")
+    return "; ".join(notes)

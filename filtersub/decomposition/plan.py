@@ -1,0 +1,120 @@
+"""Which layers a decomposition takes, each with its layout, its recipe, and the dictionary that it shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from ..kernels import KernelLayout, compile_pattern, kernel_matrix, layout_of, named_layers, select_layers
+from ..sparse_coding import SOLVERS
+from .layer import largest_patch
+from .recipe import DecompositionConfig, check_overrides, recipe_of
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A layer that takes part. ``dictionary`` names the one that it shares; None where its atoms are its own."""
+
+    layout: KernelLayout
+    recipe: DecompositionConfig
+    dictionary: str | None = None
+
+
+def plan_layers(
+    model: nn.Module | Mapping[str, Tensor],
+    config: DecompositionConfig,
+    *,
+    layers: str | None = None,
+    exclude: Iterable[str] = (),
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    shared: bool | Sequence[str] = False,
+) -> dict[str, PlannedLayer]:
+    """The layers that take part, in the model's order; arguments as in decompose_model.
+
+    Raises FiltersubError where nothing takes part, and on patterns of overrides or sharing that no layer matches.
+    """
+    checked, modules = check_overrides(overrides), dict(named_layers(model))
+    candidates = select_layers(model, layers=layers, block=1, exclude=exclude)
+    _check_matched(checked, candidates, "the override of")
+    planned = {}
+    for name in candidates:
+        recipe = recipe_of(name, config, checked)
+        layout = layout_of(name, modules[name], recipe.block, recipe.block_spatial)
+        if layout is not None:
+            planned[name] = PlannedLayer(layout, recipe)
+    if not planned:  # says why
+        select_layers(model, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude)
+    _check_matched(checked, planned, "the override of")
+    return _with_groups(planned, shared)
+
+
+def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, PlannedLayer]) -> None:
+    """Look at every weight before any time is spent on one.
+
+    Raises FiltersubError on NaN and infinity (naming the layer), on more atoms than any layer has rows, and on a
+    penalty so large that every coefficient of every layer would be zero (saying from which value on that is so).
+    """
+    modules = dict(named_layers(model))
+    largest, all_silent = 0.0, True
+    for name, layer in plan.items():
+        rows = kernel_matrix(layer.layout, modules[name])
+        if SOLVERS[layer.recipe.solver] != "penalty":
+            all_silent = False
+        elif all_silent:
+            patch = largest_patch(rows)
+            largest = max(largest, patch)
+            all_silent = patch == 0 or patch <= layer.recipe.sparsity
+    if all_silent and largest > 0:
+        raise FiltersubError(
+            f"every coefficient would be zero: so it is from sparsity {largest:.4g} on (the largest norm of a patch); "
+            "choose a smaller one"
+        )
+    asked = {name: layer.recipe.atoms * prod(layer.layout.block) for name, layer in plan.items()}
+    most = max(plan, key=lambda name: plan[name].layout.n_rows)
+    if all(asked[name] > layer.layout.n_rows for name, layer in plan.items()) and not any(
+        layer.dictionary for layer in plan.values()
+    ):
+        raise FiltersubError(
+            f"{asked[most]} atoms are more than any layer has rows: {most!r} has most, {plan[most].layout.n_rows}; "
+            "as many atoms as rows reconstruct exactly"
+        )
+
+
+def _check_matched(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
+    names = list(names)
+    for pattern in patterns:
+        if not any(compile_pattern(pattern).search(name) for name in names):
+            raise FiltersubError(f"{what} {pattern!r} matches no layer that takes part; they are named like {names[0]}")
+
+
+def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str]) -> dict[str, PlannedLayer]:
+    """Names the dictionaries: layers of one patch shape and one recipe within a pattern share one."""
+    if shared is False:
+        return planned
+    patterns = ("",) if shared is True else (shared,) if isinstance(shared, str) else tuple(shared)
+    _check_matched(patterns, planned, "the sharing pattern")
+    members: dict[tuple[object, ...], list[str]] = {}
+    for name, layer in planned.items():
+        matching = [pattern for pattern in patterns if compile_pattern(pattern).search(name)]
+        if len(matching) > 1:
+            raise FiltersubError(
+                f"layer {name!r} matches two sharing patterns, {matching[0]!r} and {matching[1]!r}; it can share one "
+                "dictionary only"
+            )
+        if matching:
+            members.setdefault((matching[0], layer.layout.patch_shape, layer.recipe), []).append(name)
+    grouped, titles = dict(planned), set()
+    for (pattern, patch_shape, _), names in members.items():
+        if len(names) == 1:
+            continue
+        title = "×".join(map(str, patch_shape)) + (f" of {pattern}" if pattern else "")
+        while title in titles:
+            title += "′"
+        titles.add(title)
+        grouped.update({name: replace(planned[name], dictionary=title) for name in names})
+    return grouped

@@ -1,0 +1,140 @@
+"""The recipe of a decomposition: with the weights it determines the result."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from math import prod
+from typing import Any
+
+from ..errors import FiltersubError
+from ..kernels import KernelLayout, check_block, compile_pattern
+from ..sparse_coding import SOLVERS, check_solver
+
+INITS = ("rows", "pca", "kmeans++", "dct", "fourier-bessel")
+LEARNERS = ("alternating", "ksvd", "online")
+EXPANSION_COEFFICIENTS = ("shared", "per-channel")
+
+
+@dataclass(frozen=True)
+class DecompositionConfig:
+    """The recipe of a decomposition; with the weights it determines the result.
+
+    Attributes
+    ----------
+    atoms : int, m: filter atoms of a spatial kernel; a block of p x q channels has m p q (as the authors' code does)
+    block : int or (k_c', k_c), optional: channel blocks of 1x1 kernels and linear layers; without it they take no part
+    block_spatial : bool, block the channels of spatial kernels too
+    solver : a name in sparse_coding.SOLVERS
+    sparsity : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``
+    nonzeros : int, optional: largest support of a row, for omp; default a third of the atoms
+    max_rounds, tol : stopping of the dictionary learning, see learn_dictionary
+    seed : of the initial atoms
+    nonnegative : bool, codes that are never negative (solvers with linear codes cannot)
+    init : initial atoms, a name in INITS; learner : how the atoms are learned, a name in LEARNERS
+    expansion : int m_1 or (m_1, m_2, ...), optional: every atom over m_1 atoms of its own, each of those over m_2, and
+        so on: D[i] = sum_j alpha_1[i, j] D_1[i, j] with D_1 (n_atoms, m_1, d), then
+        D_1[i, j] = sum_k alpha_2[i, j, k] D_2[i, j, k] with D_2 (n_atoms, m_1, m_2, d)
+    expansion_coefficients : "shared", one alpha_1 (n_atoms, m_1); or "per-channel", alpha_1 (c', n_atoms, m_1), so that
+        input channel c has atoms D[c, i] = sum_j alpha_1[c, i, j] D_1[i, j] of its own over the one D_1. c' counts the
+        input channels of a group, in blocks c' / k_c'. Only alpha_1 can be per channel
+    """
+
+    atoms: int = 9
+    block: int | tuple[int, int] | None = None
+    block_spatial: bool = False
+    solver: str = "lasso"
+    sparsity: float = 1e-3
+    nonzeros: int | None = None
+    max_rounds: int = 1000
+    tol: float = 1e-5
+    seed: int = 0
+    nonnegative: bool = False
+    init: str = "rows"
+    learner: str = "alternating"
+    expansion: int | tuple[int, ...] | None = None
+    expansion_coefficients: str = "shared"
+
+    def __post_init__(self) -> None:
+        for name in ("block", "expansion"):  # JSON and YAML know no tuples
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_solver(self.solver)
+        check_block(self.block)
+        if isinstance(self.atoms, bool) or not isinstance(self.atoms, int) or self.atoms < 1:
+            raise FiltersubError(f"the number of atoms must be a positive integer, got {self.atoms!r}")
+        if not 0 <= self.sparsity < float("inf"):
+            raise FiltersubError(f"sparsity must be a finite number >= 0, got {self.sparsity!r}")
+        check_name("init", self.init, INITS)
+        check_name("learner", self.learner, LEARNERS)
+        check_name("expansion_coefficients", self.expansion_coefficients, EXPANSION_COEFFICIENTS)
+        if any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in self.expansion_sizes):
+            raise FiltersubError(f"expansion must be a positive integer or a tuple of them, got {self.expansion!r}")
+        if self.expansion == ():
+            raise FiltersubError("expansion must name at least one level, got (); None is no expansion")
+        if self.nonnegative and SOLVERS[self.solver] == "linear":
+            raise FiltersubError(f"solver {self.solver!r} has linear codes, which cannot be kept nonnegative")
+
+    @property
+    def expansion_sizes(self) -> tuple[int, ...]:
+        """(m_1, m_2, ...); empty without expansion."""
+        if self.expansion is None:
+            return ()
+        return self.expansion if isinstance(self.expansion, tuple) else (self.expansion,)
+
+    def n_atoms(self, layout: KernelLayout) -> int:
+        """Atoms of a layer: m p q, but never more than rows (that many reconstruct exactly), nor d for linear codes."""
+        wanted = min(self.atoms * prod(layout.block), layout.n_rows)
+        return min(wanted, layout.patch_size) if SOLVERS[self.solver] == "linear" else wanted
+
+
+def check_name(what: str, name: str, known: tuple[str, ...]) -> str:
+    """The name, or a FiltersubError that lists the known ones and the nearest."""
+    if name in known:
+        return name
+    near = difflib.get_close_matches(str(name), known, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise FiltersubError(f"unknown {what} {name!r}{meant} Known: {', '.join(known)}")
+
+
+def check_overrides(overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
+    """Settings by pattern of layer names, each pattern and each setting looked at.
+
+    Raises FiltersubError on patterns that are no regular expressions, unknown settings (with the nearest) and settings
+    that are not a mapping.
+
+    >>> check_overrides({"stage4": {"atoms": 12}})
+    {'stage4': {'atoms': 12}}
+    """
+    known = tuple(field.name for field in fields(DecompositionConfig))
+    checked = {}
+    for pattern, settings in (overrides or {}).items():
+        compile_pattern(pattern)
+        if not isinstance(settings, Mapping):
+            raise FiltersubError(f"the override of {pattern!r} must map settings to values, got {settings!r}")
+        for name in settings:
+            check_name(f"setting in the override of {pattern!r}:", name, known)
+        checked[str(pattern)] = dict(settings)
+    return checked
+
+
+def recipe_of(
+    name: str, config: DecompositionConfig, overrides: Mapping[str, Mapping[str, Any]]
+) -> DecompositionConfig:
+    """The recipe of one layer: every override whose pattern its name holds, in their order, the last one winning."""
+    for pattern, settings in overrides.items():
+        if compile_pattern(pattern).search(name):
+            config = replace(config, **settings)
+    return config
+
+
+def first_difference(
+    one: DecompositionConfig, other: DecompositionConfig, ignore: Iterable[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """(setting, value in one, value in other) of the first setting in which two recipes differ; None if in none."""
+    for field in fields(DecompositionConfig):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if field.name not in ignore and mine != theirs:
+            return field.name, mine, theirs
+    return None

@@ -1,0 +1,142 @@
+"""What a decomposition is: a layer's atoms and coefficients, a model's layers by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from ..kernels import KernelLayout, layout_of, named_layers
+from .expansion import Level, chained_atoms, combine
+from .recipe import DecompositionConfig, recipe_of
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """One layer's atoms (n_atoms, d) and coefficients (n_rows, n_atoms), with how they came about.
+
+    Attributes
+    ----------
+    objective : ``1/2 ||rows - C D||_F^2 + l ||C||_1``, summed over rows; squared_error, squared_norm : of the kernel
+    iterations : rounds of dictionary learning; history : the objective after each round on all rows
+    levels : the atoms that the atoms are made of, level by level; empty without expansion
+    stopped : why the learning stopped; note : what is unusual about the layer (a kernel of zeros, fewer atoms than
+        asked for, no coefficient but zero), empty for most
+    dictionary : name of the dictionary that the layer shares with others; None where the atoms are its own
+    weight_fingerprint : of the kernel matrix, see filtersub.fingerprint
+    """
+
+    layout: KernelLayout
+    atoms: Tensor
+    coefficients: Tensor
+    solver: str
+    objective: float
+    squared_error: float
+    squared_norm: float
+    iterations: int
+    seconds: float
+    converged: bool
+    history: tuple[float, ...] = field(default=(), repr=False)
+    levels: tuple[Level, ...] = field(default=(), repr=False)
+    stopped: str = ""
+    note: str = ""
+    dictionary: str | None = None
+    weight_fingerprint: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def relative_error(self) -> float:
+        """||F - alpha x D||_F / ||F||_F; 0 for a kernel of zeros."""
+        return (self.squared_error / self.squared_norm) ** 0.5 if self.squared_norm > 0 else 0.0
+
+    @property
+    def density(self) -> float:
+        """Fraction of nonzero coefficients."""
+        return int(torch.count_nonzero(self.coefficients)) / max(1, self.coefficients.numel())
+
+    def weight(self, level: int = 0) -> Tensor:
+        """The reconstructed weight in the stored shape: ``alpha x D``, or with the chain down to D_level put in."""
+        if not 0 <= level <= len(self.levels):
+            raise FiltersubError(f"layer {self.layout.name!r} has levels 0 to {len(self.levels)}, got {level!r}")
+        atoms = chained_atoms(self.levels[:level]) if level else self.atoms
+        return self.layout.to_weight(combine(self.coefficients, atoms))
+
+    def atom_pictures(self) -> Tensor:
+        """Atoms as (n_atoms, p, *kernel_size, q), for drawing."""
+        return self.atoms.reshape(-1, *self.layout.patch_shape)
+
+
+@dataclass(frozen=True)
+class ModelDecomposition:
+    """The decompositions of a model's layers by name, and the recipe that made them.
+
+    ``overrides`` are settings by pattern of layer names, ``shared`` which layers share dictionaries; see
+    decompose_model.
+    """
+
+    layers: dict[str, Decomposition]
+    config: DecompositionConfig
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shared: bool | tuple[str, ...] = False
+
+    @property
+    def relative_error(self) -> float:
+        """||F - alpha x D||_F / ||F||_F over all decomposed kernels together."""
+        error = sum(layer.squared_error for layer in self.layers.values())
+        norm = sum(layer.squared_norm for layer in self.layers.values())
+        return (error / norm) ** 0.5 if norm > 0 else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return sum(layer.seconds for layer in self.layers.values())
+
+    def recipe_of(self, name: str) -> DecompositionConfig:
+        """The recipe of one layer, its overrides applied."""
+        return recipe_of(name, self.config, self.overrides)
+
+    def check_fits(self, model: nn.Module | Mapping[str, Tensor]) -> None:
+        """FiltersubError unless the model has every layer, with weights of the same kind and shape."""
+        modules = dict(named_layers(model))
+        for name, layer in self.layers.items():
+            if name not in modules:
+                raise FiltersubError(f"the decomposition does not fit this model: it has no layer {name!r}")
+            found = layout_of(name, modules[name], layer.layout.block[::-1], block_spatial=True)
+            if found != layer.layout:
+                has = "no weight of the kind" if found is None else f"{found.kind} of shape {found.shape}"
+                raise FiltersubError(
+                    f"the decomposition does not fit this model: layer {name!r} is {has}, "
+                    f"not {layer.layout.kind} of shape {layer.layout.shape}"
+                )
+
+    def rebuild_(self, model: nn.Module, level: int = 0) -> nn.Module:
+        """Replace each decomposed kernel of the model, in place, by its reconstruction ``alpha x D``.
+
+        ``level`` puts the chain of atoms down to D_level in, see Decomposition.weight. Raises FiltersubError where the
+        model is another one, before anything is replaced.
+        """
+        self.check_fits(model)
+        modules = dict(model.named_modules())
+        with torch.no_grad():
+            for name, layer in self.layers.items():
+                modules[name].weight.copy_(layer.weight(level))
+        return model
+
+    def save(self, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:
+        """Write one safetensors file, recipe and diagnostics in its header; see file.save."""
+        from .file import save
+
+        return save(self, path, coefficients=coefficients)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] | None = None
+    ) -> ModelDecomposition:
+        """Read what save wrote; see file.load."""
+        from .file import load
+
+        return load(path, model)

@@ -1,0 +1,82 @@
+"""Settings of a decomposition as text: a YAML file, overrides and expansion sizes of the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .decomposition import DecompositionConfig
+from .decomposition.recipe import check_name, check_overrides
+from .errors import FiltersubError
+
+#: beside the fields of DecompositionConfig
+_OTHER = ("overrides", "share", "layers", "max_error", "max_error_per")
+
+
+def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A YAML file of settings, read safely: fields of DecompositionConfig, ``overrides`` (by pattern), ``share`` (true
+    or patterns), ``layers``, ``max_error``, ``max_error_per``.
+
+    Raises FiltersubError when the file is missing or no mapping, and on names that it does not know.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FiltersubError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise FiltersubError(f"{path} must map settings to values, such as 'atoms: 9'")
+    known = (*(field.name for field in fields(DecompositionConfig)), *_OTHER)
+    for name in found:
+        check_name(f"setting in {path}:", str(name), known)
+    check_overrides(found.get("overrides"))
+    return dict(found)
+
+
+def read_override(text: str) -> tuple[str, dict[str, Any]]:
+    """``PATTERN:setting=value,setting=value``; the values are YAML, and the pattern may hold colons itself.
+
+    >>> read_override("stage4:atoms=12,solver=pca")
+    ('stage4', {'atoms': 12, 'solver': 'pca'})
+    """
+    pattern, colon, rest = text.rpartition(":")
+    settings = {}
+    for part in _split(rest):
+        name, equals, value = part.partition("=")
+        if not colon or not pattern or not equals:
+            raise FiltersubError(f"an override is PATTERN:setting=value,..., such as 'stage4:atoms=12'; got {text!r}")
+        try:
+            settings[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise FiltersubError(f"cannot read the value {value!r} in the override {text!r}") from None
+    return pattern, settings
+
+
+def read_sizes(text: str | None) -> tuple[int, ...] | None:
+    """Sizes of levels: "4" or "4,3"; FiltersubError where they are no numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise FiltersubError(f"--expansion takes numbers such as 4 or 4,3; got {text!r}") from None
+
+
+def _split(text: str) -> list[str]:
+    """At commas that are in no brackets: ``atoms=12,block=[2,4]``."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[(") - (character in "])")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts

@@ -1,0 +1,163 @@
+"""The command decompose, run in this process: files, JSON, settings from YAML, interruption, bad input."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from filtersub import cli
+from filtersub.decomposition import ModelDecomposition, decompose_model
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """run(*arguments) -> (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["filtersub", "decompose", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        shown = capsys.readouterr()
+        return left.value.code or 0, shown.out, shown.err
+
+    return call
+
+
+@pytest.fixture
+def weights(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    tensors = {f"stage{i}.conv.weight": torch.randn(12, 8, 3, 3, generator=generator) for i in range(3)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    return tmp_path / "w.safetensors"
+
+
+def test_levels_and_notes_as_json(run, weights):
+    code, out, _ = run(weights, "--atoms", 3, "--expansion", "2,2", "--expansion-coefficients", "per-channel", "--json")
+    assert code == 0
+    (first, *_) = json.loads(out)["layers"]
+    assert [level["atoms"] for level in first["levels"]] == [[3, 2], [3, 2, 2]]
+    assert first["levels"][0]["coefficients"] == [8, 3, 2]
+    assert first["levels"][1]["weight_error"] == pytest.approx(first["levels"][0]["weight_error"], abs=1e-4)
+    assert first["note"] == ""
+    assert first["stopped"]
+
+
+def test_a_yaml_file_and_options_that_win_over_it(run, weights, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("atoms: 4\nsolver: pca\nlayers: stage[01]\noverrides:\n  stage1: {atoms: 6}\n")
+    code, out, _ = run(weights, "--config", recipe, "--json")
+    assert code == 0
+    assert [(layer["name"], layer["atoms"], layer["solver"]) for layer in json.loads(out)["layers"]] == [
+        ("stage0.conv", 4, "pca"),
+        ("stage1.conv", 6, "pca"),
+    ]
+    code, out, _ = run(weights, "--config", recipe, "--atoms", 2, "--override", "stage1:atoms=5,solver=omp", "--json")
+    assert [(layer["atoms"], layer["solver"]) for layer in json.loads(out)["layers"]] == [(2, "pca"), (5, "omp")]
+
+
+def test_sharing_and_what_it_costs(run, weights, tmp_path):
+    code, out, _ = run(weights, "--atoms", 4, "--share", "--compare-own", "--out", tmp_path / "o", "--json")
+    assert code == 0
+    value = json.loads(out)
+    assert len(value["sharing"]) == 3
+    assert value["relative_error"] >= value["relative_error_own"]
+    assert set(pd.read_csv(tmp_path / "o" / "sharing.csv")["dictionary"]) == {"1×3×3×1"}
+    stored = load_file(tmp_path / "o" / "atoms.safetensors")
+    assert [key for key in stored if key.endswith("atoms")] == ["dictionary:1×3×3×1.atoms"]
+
+
+def test_the_smallest_m_for_an_error(run, weights, tmp_path):
+    code, out, _ = run(weights, "--max-error", 0.5, "--solver", "pca", "--out", tmp_path / "o", "--json")
+    assert code == 0
+    value = json.loads(out)
+    assert all(layer["relative_error"] <= 0.5 for layer in value["layers"])
+    assert [layer["atoms"] for layer in value["layers"]] == list(value["chosen_atoms"].values())
+    assert len(pd.read_csv(tmp_path / "o" / "curve.csv")) == len(value["curve"])
+
+
+def test_csv_is_the_table(run, weights, tmp_path):
+    code, out, _ = run(weights, "--atoms", 3, "--csv", "--out", tmp_path / "o")
+    assert code == 0
+    assert out == (tmp_path / "o" / "layers.csv").read_text()
+
+
+def test_atoms_only_and_a_rerun(run, weights, tmp_path):
+    arguments = (weights, "--atoms", 3, "--atoms-only", "--out", tmp_path / "o", "--json")
+    first = json.loads(run(*arguments)[1])
+    path = tmp_path / "o" / "atoms.safetensors"
+    written = path.read_bytes()
+    assert not any(key.endswith("coefficients") for key in load_file(path))
+    assert json.loads(run(*arguments)[1]) == first
+    assert path.read_bytes() == written
+    loaded = ModelDecomposition.load(path, load_file(weights))
+    assert loaded.layers["stage1.conv"].density == pytest.approx(first["layers"][1]["density"])
+
+
+def test_an_interrupted_command_says_how_to_go_on(run, weights, tmp_path, monkeypatch):
+    import filtersub.decomposition.model as module
+
+    real = module._decomposed
+
+    def stop(model, weight, name, *rest):
+        if name == "stage2.conv":
+            raise KeyboardInterrupt
+        return real(model, weight, name, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_decomposed", stop)
+        code, out, err = run(weights, "--atoms", 3, "--out", tmp_path / "o")
+    assert (code, out) == (130, "")
+    assert "2 of 3 layers are kept in" in err
+    assert err.count("\n") == 1
+    code, out, _ = run(weights, "--atoms", 3, "--out", tmp_path / "o", "--json")
+    assert code == 0
+    whole = decompose_model(load_file(weights), module.DecompositionConfig(atoms=3))
+    assert json.loads(out)["relative_error"] == pytest.approx(whole.relative_error)
+
+
+BAD = {
+    "other recipe": (("--atoms", 4, "--out", "{done}"), "has atoms 3 there, not 4"),
+    "zero error": (("--max-error", 0), "between 0 and 1, got 0.0"),
+    "error out of reach": (("--max-error", 0.01, "--sparsity", 2.0), "stands in the way"),
+    "error of what": (("--max-error", 0.1, "--max-error-per", "row"), "got 'row'"),
+    "everything zero": (("--sparsity", 100), "every coefficient would be zero"),
+    "too many atoms": (("--atoms", 97), "97 atoms are more than any layer has rows"),
+    "initialisation": (("--init", "row"), "did you mean 'rows'"),
+    "learner": (("--learner", "k-svd"), "did you mean 'ksvd'"),
+    "no such learner for it": (("--learner", "ksvd"), "ksvd"),
+    "expansion": (("--expansion", "four"), "--expansion takes numbers such as 4 or 4,3; got 'four'"),
+    "expansion of nothing": (("--expansion", "0"), "expansion must be"),
+    "alpha_1": (("--expansion-coefficients", "own"), "unknown expansion_coefficients 'own'"),
+    "linear and nonnegative": (("--solver", "pca", "--nonnegative"), "cannot be kept nonnegative"),
+    "override": (("--override", "stage1=3"), "PATTERN:setting=value"),
+    "override of nothing": (("--override", "head:atoms=3"), "'head' matches no layer"),
+    "override of an unknown setting": (("--override", "stage1:atom=3"), "did you mean 'atoms'"),
+    "sharing of nothing": (("--share-layers", "head"), "'head' matches no layer"),
+    "cost without sharing": (("--compare-own",), "needs --share"),
+    "atoms only, nowhere": (("--atoms-only",), "give --out"),
+    "afresh, nowhere": (("--fresh",), "give --out"),
+    "no YAML": (("--config", "{missing}"), "cannot read"),
+    "bad YAML": (("--config", "{broken}"), "is not YAML"),
+    "unknown setting": (("--config", "{unknown}"), "unknown setting in"),
+    "a list": (("--config", "{list}"), "must map settings to values"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(case, run, weights, tmp_path):
+    texts = {"broken": "atoms: [", "unknown": "atom: 3", "list": "- 3"}
+    paths = {name: tmp_path / f"{name}.yaml" for name in ("missing", *texts)} | {"done": tmp_path / "done"}
+    for name, text in texts.items():
+        paths[name].write_text(text)
+    arguments, message = BAD[case]
+    if "{done}" in arguments:
+        assert run(weights, "--atoms", 3, "--out", paths["done"])[0] == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, out, err = run(weights, *(str(part).format(**paths) for part in arguments))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

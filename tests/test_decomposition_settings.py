@@ -1,0 +1,185 @@
+"""Settings by layer, shared dictionaries, and what is refused or noted."""
+
+import pytest
+import torch
+from torch import nn
+
+from filtersub.decomposition import DecompositionConfig, decompose_model, decompose_weight, plan_layers, sharing_table
+from filtersub.decomposition.plan import PlannedLayer
+from filtersub.decomposition.shared import learn_shared
+from filtersub.errors import FiltersubError
+from filtersub.kernels import layout_of
+from filtersub.sparse_coding import kkt_violation, principal_atoms
+
+
+def stack(seed=0, widths=(8, 12, 16)):
+    """3x3 convolutions of one patch shape, a 5x5 one apart."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        f"stage{i}.conv.weight": torch.randn(width, 8, 3, 3, generator=generator) for i, width in enumerate(widths)
+    }
+    return {**tensors, "stem.weight": torch.randn(8, 3, 5, 5, generator=generator)}
+
+
+def test_overrides_reach_the_layers_they_name_and_the_last_one_wins():
+    overrides = {"stage": {"atoms": 5}, "stage2": {"atoms": 7, "solver": "pca"}}
+    found = decompose_model(stack(), DecompositionConfig(atoms=3), overrides=overrides)
+    assert {name: layer.atoms.shape[0] for name, layer in found.layers.items()} == {
+        "stage0.conv": 5,
+        "stage1.conv": 5,
+        "stage2.conv": 7,
+        "stem": 3,
+    }
+    assert found.layers["stage2.conv"].solver == "pca"
+    alone = decompose_model(stack(), DecompositionConfig(atoms=5), layers="stage1")
+    assert torch.equal(found.layers["stage1.conv"].coefficients, alone.layers["stage1.conv"].coefficients)
+
+
+def test_an_override_can_bring_a_layer_in(every_kind):
+    plan = plan_layers(every_kind, DecompositionConfig(), overrides={"^mix$": {"block": [2, 4]}})
+    assert plan["mix"].layout.block == (4, 2)
+    assert "pointwise" not in plan
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"stage": {"atom": 3}}, "did you mean 'atoms'"),
+        ({"nowhere": {"atoms": 3}}, "'nowhere' matches no layer"),
+        ({"(": {"atoms": 3}}, "not a regular expression"),
+        ({"stage": 3}, "must map settings to values"),
+        ({"stage": {"atoms": 0}}, "positive integer, got 0"),
+    ],
+)
+def test_bad_overrides_are_named(overrides, message):
+    with pytest.raises(FiltersubError, match=message):
+        plan_layers(stack(), DecompositionConfig(), overrides=overrides)
+
+
+def test_layers_of_one_patch_shape_share_one_dictionary():
+    tensors = stack()
+    found = decompose_model(tensors, DecompositionConfig(atoms=4, sparsity=0.1), shared=True)
+    sharing = [layer for layer in found.layers.values() if layer.dictionary is not None]
+    assert [layer.layout.name for layer in sharing] == ["stage0.conv", "stage1.conv", "stage2.conv"]
+    for layer in sharing:
+        rows = layer.layout.to_rows(tensors[f"{layer.layout.name}.weight"])
+        assert torch.equal(layer.atoms, sharing[0].atoms)
+        assert kkt_violation(rows, layer.atoms, layer.coefficients, 0.1) < 1e-5
+    assert found.layers["stem"].dictionary is None
+
+
+def test_a_shared_dictionary_is_that_of_the_stacked_rows():
+    tensors = stack()
+    stacked = torch.cat([tensor.reshape(-1, 9) for name, tensor in tensors.items() if "stage" in name])
+    found = decompose_model(tensors, DecompositionConfig(atoms=4, solver="pca"), shared="stage").layers["stage1.conv"]
+    best = principal_atoms(stacked.double(), 4)
+    torch.testing.assert_close(found.atoms.double().T @ found.atoms.double(), best.T @ best, atol=1e-5, rtol=0)
+    whole = stacked.reshape(-1, 8, 3, 3)
+    alone = decompose_weight(layout_of("all", whole), whole, DecompositionConfig(atoms=4))
+    together = decompose_model(tensors, DecompositionConfig(atoms=4), shared="stage")
+    torch.testing.assert_close(together.layers["stage0.conv"].atoms, alone.atoms)
+
+
+def test_sampled_rows_come_from_every_layer():
+    """With one row of energy a layer the dictionary can only have seen all layers if it holds every direction."""
+    members, tensors = {}, {}
+    for i in range(3):
+        rows = torch.zeros(400, 3)
+        rows[:, i] = 1.0
+        tensors[f"l{i}"] = rows.reshape(20, 20, 3)
+        members[f"l{i}"] = PlannedLayer(layout_of(f"l{i}", tensors[f"l{i}"]), DecompositionConfig(atoms=3), "g")
+    learned = learn_shared(tensors, members, most_rows=60)
+    assert learned.codes.shape[0] == 60
+    assert sorted(atom.argmax().item() for atom in learned.atoms) == [0, 1, 2]
+
+
+def test_what_sharing_costs():
+    tensors, config = stack(), DecompositionConfig(atoms=4, solver="pca")
+    shared, own = decompose_model(tensors, config, shared=True), decompose_model(tensors, config)
+    table = sharing_table(shared, own)
+    assert table["name"].tolist() == ["stage0.conv", "stage1.conv", "stage2.conv"]
+    assert bool((table["relative_error_shared"] >= table["relative_error_own"]).all())  # each layer's own are its best
+    with pytest.raises(FiltersubError, match="not of one model"):
+        sharing_table(shared, decompose_model(stack(seed=1), config))
+    with pytest.raises(FiltersubError, match="no layers share"):
+        sharing_table(own, own)
+
+
+def test_bad_sharing_is_named():
+    with pytest.raises(FiltersubError, match="'nowhere' matches no layer"):
+        decompose_model(stack(), shared=["nowhere"])
+    with pytest.raises(FiltersubError, match=r"'stage1\.conv' matches two sharing patterns"):
+        decompose_model(stack(), shared=["stage", "stage1"])
+
+
+def test_a_kernel_of_zeros_is_fine_and_noted(every_kind):
+    every_kind.stem.weight.data.zero_()
+    found = decompose_model(every_kind, DecompositionConfig(atoms=4)).layers
+    assert found["stem"].note == "the kernel is zero"
+    assert found["stem"].relative_error == 0.0
+    assert not found["stem"].weight().any()
+    assert found["strided"].note == ""
+    zeros = {"a": torch.zeros(4, 4, 3, 3), "b": torch.zeros(4, 4, 3, 3)}
+    for shared in (False, True):
+        for solver in ("lasso", "pca", "omp"):
+            found = decompose_model(zeros, DecompositionConfig(atoms=3, solver=solver), shared=shared)
+            assert found.relative_error == 0.0
+
+
+def test_a_penalty_that_leaves_nothing_says_from_which_value_on():
+    weight = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    largest = float(weight.reshape(-1, 9).norm(dim=1).max())
+    with pytest.raises(FiltersubError, match=f"from sparsity {largest:.4g} on"):
+        decompose_model({"a": weight}, DecompositionConfig(sparsity=largest * 1.001))
+    found = decompose_model({"a": weight}, DecompositionConfig(sparsity=largest * 0.99)).layers["a"]
+    assert found.density > 0
+    small = {"a": weight, "b": 1e-3 * weight}
+    found = decompose_model(small, DecompositionConfig(sparsity=0.1))
+    assert "every coefficient is zero" in found.layers["b"].note
+    assert found.layers["b"].relative_error == pytest.approx(1.0)
+
+
+def test_more_atoms_than_rows():
+    with pytest.raises(FiltersubError, match="9 atoms are more than any layer has rows: 'a' has most, 8"):
+        decompose_model({"a": torch.randn(4, 2, 3, 3)}, DecompositionConfig(atoms=9))
+    found = decompose_model({"a": torch.randn(4, 2, 3, 3), "b": torch.randn(4, 4, 3, 3)}, DecompositionConfig(atoms=9))
+    assert found.layers["a"].note == "8 atoms instead of 9: there are only 8 rows"
+    assert found.layers["a"].relative_error < 0.02
+
+
+def test_what_is_not_covered_is_said():
+    with pytest.raises(FiltersubError, match=r"Bilinear and MultiheadAttention weights are not covered"):
+        plan_layers(nn.ModuleDict({"a": nn.Bilinear(2, 3, 4), "b": nn.MultiheadAttention(4, 2)}), DecompositionConfig())
+
+
+def test_rebuilding_another_model_is_refused_before_anything_changes(every_kind):
+    found = decompose_model(every_kind, DecompositionConfig(atoms=4))
+    other = nn.ModuleDict({"stem": nn.Conv2d(3, 8, 3)})
+    before = other.stem.weight.detach().clone()
+    with pytest.raises(FiltersubError, match="it has no layer 'strided'"):
+        found.rebuild_(other)
+    assert torch.equal(other.stem.weight, before)
+    every_kind.stem = nn.Conv2d(3, 9, 3)
+    with pytest.raises(FiltersubError, match="'stem' is conv2d of shape"):
+        found.rebuild_(every_kind)
+
+
+@pytest.mark.parametrize("init", ["rows", "pca", "kmeans++", "dct", "fourier-bessel"])
+def test_every_initialisation_reaches_the_learner(init):
+    config = DecompositionConfig(atoms=4, init=init, max_rounds=0)
+    weight = stack()["stage0.conv.weight"]
+    usual = decompose_weight(layout_of("a", weight), weight, DecompositionConfig(atoms=4, max_rounds=0))
+    found = decompose_weight(layout_of("a", weight), weight, config)
+    assert torch.equal(found.atoms, usual.atoms) == (init == "rows")
+
+
+def test_nonnegative_codes_and_other_learners():
+    weight = stack()["stage1.conv.weight"]
+    layout = layout_of("a", weight)
+    found = decompose_weight(layout, weight, DecompositionConfig(atoms=6, solver="fista", nonnegative=True))
+    assert float(found.coefficients.min()) == 0.0
+    assert float(found.coefficients.max()) > 0.0
+    for learner, solver in (("ksvd", "omp"), ("online", "lasso")):
+        found = decompose_weight(layout, weight, DecompositionConfig(atoms=6, learner=learner, solver=solver))
+        assert found.relative_error < 0.9
+        assert found.stopped
