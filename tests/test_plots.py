@@ -34,7 +34,68 @@ ROUNDS = pd.DataFrame(
     [{"name": f"l{n}", "round": r, "relative_to_start": 0.9**r} for n in (1, 2) for r in range(4 * n)]
 )
 CONFUSION = pd.DataFrame([{"true": t, "predicted": p, "count": 9 * (t == p) + p} for t in range(3) for p in range(3)])
+NAMES = ["stem", "block"]
+SUBSPACE = pd.DataFrame(
+    {"name": NAMES, "atoms": [4, 6], "relative_error": [0.3, 0.2], "best_relative_error": [0.25, 0.2]}
+)
+OUTPUTS = pd.DataFrame({"name": NAMES, "output_error": [0.1, np.nan]})
+KERNELS = pd.DataFrame(
+    [
+        {"name": name, "quantile": q, "relative_error": q / 2}
+        for name in NAMES
+        for q in (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+    ]
+)
+COHERENCE = pd.DataFrame(
+    {"name": [*NAMES, "single"], "coherence": [0.8, 0.9, 0.0], "welch_bound": [0.0, 0.5, 0.0]}
+).assign(bound_applies=lambda table: table["welch_bound"] > 0)
+COSTS = pd.DataFrame({"name": NAMES, "learning_seconds": [0.4, 1.2], "rounds": [10, 40]})
+STORAGE = pd.DataFrame(
+    [
+        {"name": name, "counting": counting, "method": method, "relative_error": 0.1 * len(method)}
+        for name in NAMES
+        for counting in ("dense", "nonzero")
+        for method in ("atoms", "cp", "tucker")
+    ]
+)
+SUPPORTS = pd.DataFrame(
+    [{"name": n, "nonzeros": k, "rows": k + 1, "fraction": (k + 1) / 6} for n in NAMES for k in range(3)]
+)
+ATOMS = pd.DataFrame(
+    [{"name": n, "atom": k, "usage": 0.9 - k / 10, "energy_fraction": 0.5 - k / 5} for n in NAMES for k in range(3)]
+)
+SPECTRA = pd.DataFrame([{"name": n, "rank": k, "best_relative_error": 1 - k / 9} for n in NAMES for k in range(10)])
+GAPS = pd.DataFrame(
+    [
+        {"solver": "fista", "solves": "penalty", "stepwise": True, "seconds": s, "relative_gap": 1e-3 / s}
+        for s in (1, 10)
+    ]
+    + [
+        {"solver": "lasso", "solves": "penalty", "stepwise": False, "seconds": 0.1, "relative_gap": 0.0},
+        {"solver": "omp", "solves": "support", "stepwise": False, "seconds": 0.2, "relative_gap": 0.3},
+    ]
+)
+PATH = pd.DataFrame(
+    [
+        {"l1_penalty": x, "seed": seed, "density": 1 / (1 + x), "relative_error": x / (1 + x) + seed / 50}
+        for x in (0.0, 0.1, 1.0)
+        for seed in (0, 1)
+    ]
+)
+TUNED = pd.DataFrame({"l1_penalty": [0.1, 0.1, 1.0], "seed": [0, 1, 0], "test_accuracy": [0.9, 0.92, 0.8]})
+NETWORK = pd.DataFrame({"m": [3, 9], "agreement": [0.2, 1.0], "relative_error": [0.4, 0.0], "output_error": [0.3, 0.0]})
 FIGURES = {
+    "layer errors": lambda: plots.layer_errors(SUBSPACE, OUTPUTS),
+    "kernel errors": lambda: plots.kernel_errors(KERNELS),
+    "coherence": lambda: plots.coherence(KERNELS.rename(columns={"relative_error": "correlation"}), COHERENCE),
+    "costs": lambda: plots.layer_costs(COSTS),
+    "storage": lambda: plots.storage_formats(STORAGE),
+    "supports": lambda: plots.support_histogram(SUPPORTS),
+    "usage": lambda: plots.atom_usage(ATOMS),
+    "spectrum": lambda: plots.spectrum(SPECTRA, SUBSPACE),
+    "gaps": lambda: plots.solver_gaps(GAPS),
+    "path": lambda: plots.penalty_path(PATH, TUNED),
+    "network": lambda: plots.network_vs_atoms(NETWORK),
     "accuracy": lambda: plots.accuracy_vs_parameters(RUNS),
     "learning": lambda: plots.learning_curves(HISTORY),
     "error": lambda: plots.error_vs_atoms(CURVE),
@@ -91,3 +152,56 @@ def test_labels_stand_a_line_apart():
 def test_counts_read_well():
     shown = [plots.short_count(value) for value in (950, 12_810, 3_384_000)]
     assert shown == ["950", "12.8k", "3.38M"]
+
+
+def drawn_points(ax):
+    return {tuple(point) for line in ax.lines for point in np.round(line.get_xydata().astype(float), 12).tolist()}
+
+
+@pytest.mark.parametrize("name", ["layer errors", "kernel errors", "coherence", "costs", "storage"])
+def test_each_layer_has_its_line_from_the_first_on_top(name):
+    ax = FIGURES[name]().axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()][:2] == NAMES
+    bottom, top = ax.get_ylim()
+    assert bottom > top
+
+
+def test_layer_errors_are_the_tables():
+    assert {(0.3, 0.0), (0.2, 1.0), (0.25, 0.0), (0.1, 0.0)} <= drawn_points(FIGURES["layer errors"]().axes[0])
+
+
+def test_the_welch_bound_is_drawn_where_it_says_something():
+    ax = FIGURES["coherence"]().axes[0]
+    (bound,) = (line for line in ax.lines if line.get_label().startswith("Welch"))
+    assert bound.get_xydata()[~np.isnan(bound.get_xydata()).any(axis=1)].tolist() == [[0.5, 1.0]]
+
+
+def test_many_layers_are_numbered_instead_of_named():
+    many = pd.concat([SUBSPACE.assign(name=f"layer{n}") for n in range(60)])
+    ax = plots.layer_errors(many.drop_duplicates("name")).axes[0]
+    assert "from the first to the last" in ax.get_ylabel()
+
+
+def test_gaps_of_rounding_are_drawn_at_the_floor_and_every_solver_is_named():
+    ax = FIGURES["gaps"]().axes[0]
+    assert {text.get_text() for text in ax.texts} == set(GAPS["solver"])
+    lowest = min(y for line in ax.lines for x, y in line.get_xydata() if x == 0.1)
+    assert 0 < lowest < 1e-14
+    assert (10.0, 1e-4) in drawn_points(ax)
+
+
+def test_the_path_shows_the_mean_over_seeds_and_leaves_out_no_penalty():
+    density, error, accuracy = FIGURES["path"]().axes
+    assert {(1.0, 0.5), (0.1, round(1 / 1.1, 12))} == drawn_points(density)
+    assert (1.0, 0.51) in drawn_points(error)
+    assert drawn_points(accuracy) == {(0.1, 0.91), (1.0, 0.8)}
+    assert len(plots.penalty_path(PATH, TUNED.iloc[:0]).axes) == 2
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_say_what_they_show(name):
+    if name == "atoms":
+        return  # pictures without axes
+    for ax in FIGURES[name]().axes:
+        shared = ax.get_shared_x_axes().joined(ax, ax.figure.axes[-1]) and ax is not ax.figure.axes[-1]
+        assert ax.get_xlabel() or shared

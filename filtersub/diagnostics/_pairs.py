@@ -1,0 +1,26 @@
+"""A decomposition's layers beside the kernels they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+
+from ..decomposition import Decomposition, ModelDecomposition
+from ..errors import FiltersubError
+from ..kernels import kernel_matrix, named_layers
+
+
+def rows_and_rebuilt(
+    model: nn.Module | Mapping[str, Tensor], decomposition: ModelDecomposition
+) -> Iterator[tuple[str, Decomposition, Tensor, Tensor]]:
+    """(name, layer, rows, rebuilt rows) of each decomposed layer, rows (n_rows, d) in float64.
+
+    ``model`` is what was decomposed. Raises FiltersubError where it has no such layer, or one of another shape.
+    """
+    modules = dict(named_layers(model))
+    for name, layer in decomposition.layers.items():
+        if name not in modules:
+            raise FiltersubError(f"the model has no layer {name!r}, so this is not the model that was decomposed")
+        rows = kernel_matrix(layer.layout, modules[name]).double()
+        yield name, layer, rows, layer.layout.to_rows(layer.weight()).to(rows)

@@ -1,0 +1,43 @@
+"""The reconstruction error of every single kernel: a layer's error hides whether a few kernels carry it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from torch import Tensor, nn
+
+from ..decomposition import ModelDecomposition
+from ._pairs import rows_and_rebuilt
+
+
+def kernel_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDecomposition) -> pd.DataFrame:
+    """One row a kernel (a row of the kernel matrix): name, kernel, norm, absolute_error, relative_error, nonzeros.
+
+    Parameters
+    ----------
+    model : Module or tensors by name, as it was decomposed (its weights are the truth that errors refer to)
+    decomposition : of that model, or of some of its layers
+
+    Returns
+    -------
+    DataFrame
+        ``kernel`` counts within its layer, from 0. ``absolute_error`` is ``||f - f_hat||_2``, ``norm`` ``||f||_2`` and
+        ``relative_error`` their quotient, in units of the weights and as a fraction; NaN for a kernel of zeros.
+        ``nonzeros`` counts its coefficients that are not zero.
+
+    Raises FiltersubError when a layer is missing or of another shape.
+    """
+    tables = []
+    for name, layer, rows, rebuilt in rows_and_rebuilt(model, decomposition):
+        norm, error = rows.norm(dim=1), (rows - rebuilt).norm(dim=1)
+        values = {
+            "name": name,
+            "kernel": range(rows.shape[0]),
+            "norm": norm.numpy(force=True),
+            "absolute_error": error.numpy(force=True),
+            "relative_error": (error / norm.where(norm > 0, float("nan"))).numpy(force=True),
+            "nonzeros": (layer.coefficients != 0).reshape(rows.shape[0], -1).sum(1).numpy(force=True),
+        }
+        tables.append(pd.DataFrame(values))
+    return pd.concat(tables, ignore_index=True)

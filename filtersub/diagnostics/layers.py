@@ -1,0 +1,166 @@
+"""Layers and the whole model: how well they are rebuilt, how sparse the coefficients are, what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+import pandas as pd
+from torch import Tensor, nn
+
+from ..decomposition import Decomposition, DecompositionConfig, ModelDecomposition, decompose_weight
+from ..kernels import named_layers, select_layers
+from ..sparse_coding import SOLVERS, encode
+from ._pairs import rows_and_rebuilt
+
+
+def layer_table(model: ModelDecomposition) -> pd.DataFrame:
+    """One row a layer: name, kind, shape, block, rows, atoms, solver, relative_error, density, objective, iterations,
+    converged, seconds, stopped, dictionary, note.
+
+    ``relative_error`` is ``||F - alpha x D||_F / ||F||_F``, ``density`` the fraction of nonzero coefficients,
+    ``objective`` ``1/2 ||F - alpha x D||_F^2 + l ||alpha||_1`` (a sum over rows), ``iterations`` the rounds of
+    dictionary learning, ``stopped`` why it stopped, ``dictionary`` the name of the one that the layer shares (None
+    where it has its own), ``note`` what is unusual about it.
+    """
+    return pd.DataFrame([_row(name, layer) for name, layer in model.layers.items()])
+
+
+def model_table(model: ModelDecomposition) -> pd.DataFrame:
+    """The whole model in one row: layers, rows, weights, atoms, coefficients, nonzeros, relative_error, density,
+    rounds, converged_layers, seconds.
+
+    ``weights`` counts the numbers in the decomposed kernels, ``coefficients`` those of alpha, zeros included;
+    ``relative_error`` is over all kernels together, ``seconds`` the sum over layers.
+    """
+    layers = list(model.layers.values())
+    coefficients = sum(layer.coefficients.numel() for layer in layers)
+    nonzeros = sum(int((layer.coefficients != 0).sum()) for layer in layers)
+    row = {
+        "layers": len(layers),
+        "rows": sum(layer.layout.n_rows for layer in layers),
+        "weights": sum(prod(layer.layout.shape) for layer in layers),
+        "atoms": sum(layer.coefficients.shape[-1] for layer in layers),
+        "coefficients": coefficients,
+        "nonzeros": nonzeros,
+        "relative_error": model.relative_error,
+        "density": nonzeros / max(1, coefficients),
+        "rounds": sum(layer.iterations for layer in layers),
+        "converged_layers": sum(layer.converged for layer in layers),
+        "seconds": model.seconds,
+    }
+    return pd.DataFrame([row])
+
+
+def cost_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDecomposition) -> pd.DataFrame:
+    """What each layer took: name, rows, size, atoms, rounds, rounds_on_all_rows, learning_seconds, coding_iterations,
+    coding_seconds, rows_per_second, optimality_over_penalty.
+
+    ``rounds`` of dictionary learning are counted with those on the sample of rows that is learned on first. The
+    ``coding`` columns are of one more coding of all rows over the finished atoms, cold, timed here; its iterations are
+    the solver's own. ``optimality_over_penalty`` is its largest KKT violation over l, NaN where no penalty is paid.
+
+    Raises FiltersubError when a layer is missing or of another shape.
+    """
+    found = []
+    for name, layer, rows, _ in rows_and_rebuilt(model, decomposition):
+        row = {
+            "name": name,
+            "rows": rows.shape[0],
+            "size": rows.shape[1],
+            "atoms": layer.atoms.shape[0],
+            "rounds": layer.iterations,
+            "rounds_on_all_rows": max(0, len(layer.history) - 1),  # the last value is that of the result
+            "learning_seconds": layer.seconds,
+        }
+        found.append({**row, **_coded_again(rows.to(layer.atoms), layer.atoms, decomposition.recipe_of(name))})
+    return pd.DataFrame(found)
+
+
+def _coded_again(rows: Tensor, atoms: Tensor, recipe: DecompositionConfig) -> dict[str, float]:
+    n_nonzero = min(recipe.nonzeros or max(1, atoms.shape[0] // 3), atoms.shape[0])
+    options = {"l1_penalty": recipe.sparsity, "n_nonzero": n_nonzero, "nonnegative": recipe.nonnegative}
+    coding = encode(rows, atoms, recipe.solver, **options)
+    penalised = SOLVERS[recipe.solver] == "penalty" and recipe.sparsity > 0
+    return {
+        "coding_iterations": coding.iterations,
+        "coding_seconds": coding.seconds,
+        "rows_per_second": rows.shape[0] / coding.seconds if coding.seconds > 0 else float("nan"),
+        "optimality_over_penalty": coding.optimality / recipe.sparsity if penalised else float("nan"),
+    }
+
+
+def level_table(model: ModelDecomposition) -> pd.DataFrame:
+    """The chain of atoms made of atoms, one row a layer and level: name, level, atoms, coefficients, per_channel,
+    atoms_error, weight_error.
+
+    Level 0 is the layer's own atoms D, with alpha as its coefficients. At level l, ``atoms`` counts those of D_l and
+    ``coefficients`` the numbers in alpha_l; ``atoms_error`` is ``||D_{l-1} - alpha_l x D_l||_F / ||D_{l-1}||_F`` (NaN
+    at level 0) and ``weight_error`` the kernel's relative error with the chain down to this level put in.
+    """
+    rows = []
+    for name, layer in model.layers.items():
+        top = {"atoms": layer.atoms.shape[0], "coefficients": layer.coefficients.numel(), "per_channel": False}
+        errors = {"atoms_error": float("nan"), "weight_error": layer.relative_error}
+        rows.append({"name": name, "level": 0, **top, **errors})
+        for number, level in enumerate(layer.levels, start=1):
+            own = {"atoms": prod(level.atoms.shape[:-1]), "coefficients": level.coefficients.numel()}
+            errors = {"atoms_error": level.atoms_error, "weight_error": level.weight_error}
+            rows.append({"name": name, "level": number, **own, "per_channel": level.per_channel, **errors})
+    return pd.DataFrame(rows)
+
+
+def convergence_table(model: ModelDecomposition) -> pd.DataFrame:
+    """The objective of each layer after each round on all its rows: name, round, objective, relative_to_start."""
+    rows = [
+        {"name": name, "round": index, "objective": value, "relative_to_start": value / layer.history[0]}
+        for name, layer in model.layers.items()
+        for index, value in enumerate(layer.history)
+        if layer.history[0] > 0
+    ]
+    return pd.DataFrame(rows, columns=["name", "round", "objective", "relative_to_start"])
+
+
+def error_curve(
+    model: nn.Module | Mapping[str, Tensor],
+    config: DecompositionConfig,
+    atoms: Sequence[int],
+    *,
+    layers: str | None = None,
+    exclude: tuple[str, ...] = (),
+    on_layer: Callable[[int, int, str], None] | None = None,
+) -> pd.DataFrame:
+    """layer_table of the same layers for each m, with a column ``m``; ``atoms`` is what a layer could make of it."""
+    settings = [replace(config, atoms=m) for m in atoms]
+    layouts = select_layers(
+        model, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude
+    )
+    modules, rows = dict(named_layers(model)), []
+    for index, setting in enumerate(settings):
+        for position, (name, layout) in enumerate(layouts.items()):
+            if on_layer is not None:
+                on_layer(index * len(layouts) + position, len(settings) * len(layouts), f"{name}, m = {setting.atoms}")
+            rows.append({"m": setting.atoms, **_row(name, decompose_weight(layout, modules[name], setting))})
+    return pd.DataFrame(rows)
+
+
+def _row(name: str, layer: Decomposition) -> dict[str, object]:
+    return {
+        "name": name,
+        "kind": layer.layout.kind,
+        "shape": list(layer.layout.shape),
+        "block": list(layer.layout.block),
+        "rows": layer.layout.n_rows,
+        "atoms": layer.atoms.shape[0],
+        "solver": layer.solver,
+        "relative_error": layer.relative_error,
+        "density": layer.density,
+        "objective": layer.objective,
+        "iterations": layer.iterations,
+        "converged": layer.converged,
+        "seconds": layer.seconds,
+        "stopped": layer.stopped,
+        "dictionary": layer.dictionary,
+        "note": layer.note,
+    }

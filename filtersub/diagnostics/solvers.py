@@ -1,0 +1,178 @@
+"""Solvers on the same rows and atoms: how near the optimum each comes, and in what time."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from statistics import median
+
+import pandas as pd
+from torch import Tensor
+
+from .. import sparse_coding
+from ..errors import FiltersubError
+from ..sparse_coding import SOLVERS, CodingResult, encode, kkt_violation, lasso_objective
+
+#: Solvers of many equal steps, by the step counts at which their progress is looked at.
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+_STEPWISE = ("ista", "fista")
+_LONG = 1.0  # seconds from which on a coding is timed once
+_WARM_ROWS = 256  # coded once before the clock runs: compilation and first touch are not what is compared
+
+
+def solver_table(
+    rows: Tensor,
+    atoms: Tensor,
+    l1_penalty: float,
+    *,
+    solvers: Sequence[str] | None = None,
+    n_nonzero: int | None = None,
+    repeats: int = 3,
+) -> pd.DataFrame:
+    """Every solver by name on one problem, cold, at its own default tolerance.
+
+    All are judged by the LASSO's objective ``1/2 ||rows - C atoms||_F^2 + l ||C||_1``, also those that minimise
+    something else (``solves``), in float64 from the codes that they return.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_rows, d); float64 shows what each solver can reach
+    atoms : Tensor of shape (n_atoms, d)
+    l1_penalty : float > 0
+    solvers : names in sparse_coding.SOLVERS, default all
+    n_nonzero : int, largest support for pursuits, default the mean support at the optimum, rounded, at least 1
+    repeats : int >= 1, codings timed in turn; one that takes more than a second is not repeated
+
+    Returns
+    -------
+    DataFrame
+        One row a solver: solver, solves ("penalty", "support" or "linear"), objective, relative_gap (to the smallest
+        objective found), kkt_over_penalty (largest KKT violation over l), relative_error, density, iterations, seconds
+        (median), lowest_seconds, highest_seconds, rows_per_second, converged, note (why a solver did not run, else "").
+
+    Raises FiltersubError when a name is unknown or the penalty is not positive.
+    """
+    if not l1_penalty > 0:
+        raise FiltersubError(f"solvers are compared at a positive penalty, got {l1_penalty}")
+    names = list(SOLVERS) if solvers is None else [sparse_coding.check_solver(name) for name in solvers]
+    n_nonzero = n_nonzero or _mean_support(rows, atoms, l1_penalty)
+    found, norm = [], float(rows.double().norm())
+    runs, notes = _timed(names, rows, atoms, l1_penalty, n_nonzero, repeats)
+    for name in names:
+        row = {"solver": name, "solves": SOLVERS[name], "note": notes.get(name, "")}
+        if name in runs:
+            row |= _judged(runs[name], rows, atoms, l1_penalty, norm)
+        found.append(row)
+    table = pd.DataFrame(found)
+    table["relative_gap"] = table["objective"] / table["objective"].min() - 1
+    order = ["solver", "solves", "objective", "relative_gap", "kkt_over_penalty", "relative_error", "density"]
+    order += ["iterations", "seconds", "lowest_seconds", "highest_seconds", "rows_per_second", "converged", "note"]
+    return table[order]
+
+
+def gap_table(
+    rows: Tensor,
+    atoms: Tensor,
+    l1_penalty: float,
+    *,
+    solvers: Sequence[str] | None = None,
+    n_nonzero: int | None = None,
+    steps: Sequence[int] = STEPS,
+    repeats: int = 3,
+    table: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Objective gap against time: a line of points for solvers of many equal steps, one point for each of the others.
+
+    Each point is a coding of its own from zeros, stopped after that many steps: nothing but the solver is timed.
+
+    Parameters
+    ----------
+    rows, atoms, l1_penalty, solvers, n_nonzero, repeats : see solver_table
+    steps : numbers of steps at which stepwise solvers (ista, fista) are stopped; a line ends where one converges
+    table : a solver_table of the same problem, made here where it is not given
+
+    Returns
+    -------
+    DataFrame
+        One row a point: solver, solves, stepwise (bool), iterations, seconds (median), objective, relative_gap (to the
+        smallest objective in both tables; not below 0).
+    """
+    if table is None:
+        table = solver_table(rows, atoms, l1_penalty, solvers=solvers, n_nonzero=n_nonzero, repeats=repeats)
+    points = []
+    for row in table.dropna(subset=["objective"]).itertuples():
+        shared = {"solver": row.solver, "solves": row.solves}
+        solve = _stepwise(row.solver)
+        if solve is None:
+            own = {"stepwise": False, "iterations": row.iterations, "seconds": row.seconds}
+            points.append({**shared, **own, "objective": row.objective})
+            continue
+        for count in steps:
+            runs = [_quietly(solve, rows, atoms, l1_penalty, max_iter=count, tol=0.0)]
+            again = repeats - 1 if runs[0].seconds < _LONG else 0
+            runs += [_quietly(solve, rows, atoms, l1_penalty, max_iter=count, tol=0.0) for _ in range(again)]
+            own = {"stepwise": True, "iterations": runs[0].iterations, "seconds": median(r.seconds for r in runs)}
+            points.append({**shared, **own, "objective": lasso_objective(rows, atoms, runs[0].codes, l1_penalty)})
+            if runs[0].iterations < count:
+                break
+    found = pd.DataFrame(points)
+    best = min(found["objective"].min(), table["objective"].min())
+    return found.assign(relative_gap=(found["objective"] / best - 1).clip(lower=0.0))
+
+
+def _timed(
+    names: list[str], rows: Tensor, atoms: Tensor, l1_penalty: float, n_nonzero: int, repeats: int
+) -> tuple[dict[str, list[CodingResult]], dict[str, str]]:
+    """Codings of each solver, the solvers taking turns, and why some did not run."""
+    options = {"l1_penalty": l1_penalty, "n_nonzero": n_nonzero}
+    runs: dict[str, list[CodingResult]] = {}
+    notes = {}
+    for name in names:
+        try:
+            _quietly(encode, rows[:_WARM_ROWS], atoms, name, **options)
+            runs[name] = []
+        except FiltersubError as error:  # a package that is not installed, atoms that it cannot take
+            notes[name] = str(error)
+    for _ in range(repeats):
+        for name in runs:
+            if not runs[name] or runs[name][0].seconds < _LONG:
+                runs[name].append(_quietly(encode, rows, atoms, name, **options))
+    return runs, notes
+
+
+def _judged(runs: list[CodingResult], rows: Tensor, atoms: Tensor, l1_penalty: float, norm: float) -> dict[str, object]:
+    codes = runs[0].codes
+    seconds = sorted(run.seconds for run in runs)
+    middle = median(seconds)
+    residual = rows.double() - codes.double() @ atoms.double()
+    return {
+        "objective": lasso_objective(rows, atoms, codes, l1_penalty),
+        "kkt_over_penalty": kkt_violation(rows, atoms, codes, l1_penalty) / l1_penalty,
+        "relative_error": float(residual.norm()) / norm if norm > 0 else 0.0,
+        "density": runs[0].density,
+        "iterations": runs[0].iterations,
+        "seconds": middle,
+        "lowest_seconds": seconds[0],
+        "highest_seconds": seconds[-1],
+        "rows_per_second": rows.shape[0] / middle,
+        "converged": runs[0].converged,
+    }
+
+
+def _mean_support(rows: Tensor, atoms: Tensor, l1_penalty: float) -> int:
+    codes = _quietly(encode, rows, atoms, "lasso", l1_penalty=l1_penalty).codes
+    return max(1, round(float((codes != 0).sum(1).double().mean())))
+
+
+def _stepwise(name: str):
+    """The solver's own function where it takes equal steps and can be stopped after any number of them."""
+    solve = getattr(sparse_coding, name, None) if name in _STEPWISE else None
+    return solve if solve is not None and "max_iter" in inspect.signature(solve).parameters else None
+
+
+def _quietly(solve, *arguments, **options) -> CodingResult:
+    """Without the warning that a solver stopped short: here it is meant to, and the table says what it left."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return solve(*arguments, **options)

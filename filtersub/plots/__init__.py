@@ -1,0 +1,38 @@
+"""Figures from tidy tables, and nothing but figures: no training, no state left in matplotlib.
+
+Each function takes a table and returns a Figure of its own (never one of pyplot's); ``figure_html`` turns it into an
+inline SVG with a description for those who cannot see it, and ``show`` displays that in a notebook.
+"""
+
+from .codes import atom_usage, spectrum, support_histogram
+from .decomposition import atoms_grid, convergence, error_vs_atoms
+from .layers import coherence, kernel_errors, layer_costs, layer_errors, storage_formats
+from .page import figure_html, show
+from .runs import accuracy_vs_parameters, confusion, learning_curves
+from .studies import network_vs_atoms, penalty_path, solver_gaps
+from .style import families_style, kernel_name, short_count
+
+__all__ = [
+    "accuracy_vs_parameters",
+    "atom_usage",
+    "atoms_grid",
+    "coherence",
+    "confusion",
+    "convergence",
+    "error_vs_atoms",
+    "families_style",
+    "figure_html",
+    "kernel_errors",
+    "kernel_name",
+    "layer_costs",
+    "layer_errors",
+    "learning_curves",
+    "network_vs_atoms",
+    "penalty_path",
+    "short_count",
+    "show",
+    "solver_gaps",
+    "spectrum",
+    "storage_formats",
+    "support_histogram",
+]

@@ -1,0 +1,98 @@
+"""Figures of how kernels use their atoms, and of the spectrum that bounds what atoms can do."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .style import BLUE, INK, VERMILION, house_figure
+
+
+def support_histogram(supports: pd.DataFrame, *, width: float = 7.4, height: float = 3.4) -> Figure:
+    """How many atoms the kernels use: bars for all kernels together, a thin line a layer.
+
+    Parameters
+    ----------
+    supports : diagnostics.support_table: name, nonzeros, rows, fraction
+    """
+    together = supports.groupby("nonzeros")["rows"].sum()
+    together = together / together.sum()
+    layers = supports["name"].nunique()
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        ax.bar(together.index, together, color=BLUE, alpha=0.45, width=0.8, label="all kernels together")
+        for number, (_name, rows) in enumerate(supports.groupby("name", sort=False)):
+            words = {"label": f"each of {layers} layers"} if number == 0 and layers > 1 else {}
+            ax.plot(rows["nonzeros"], rows["fraction"], color=INK, lw=0.8, alpha=0.35, marker=".", ms=3, **words)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("atoms that a kernel uses (nonzero coefficients)")
+        ax.set_ylabel("share of the kernels")
+        ax.legend(loc="upper left")
+    return figure
+
+
+def atom_usage(atoms: pd.DataFrame, *, width: float = 7.4, height: float = 3.2) -> Figure:
+    """Share of the kernels that use each atom, and its share of the energy: a thin line a layer, and their median.
+
+    Parameters
+    ----------
+    atoms : diagnostics.atom_table: name, atom, usage, energy_fraction; atoms stand in the order of falling energy
+    """
+    panels = {"usage": "share of the kernels that use it", "energy_fraction": "share of the atoms' energy"}
+    columns = len(panels) if width > 6 else 1
+    with house_figure(width, height * (len(panels) // columns), ncols=columns, nrows=len(panels) // columns) as (
+        figure,
+        axes,
+    ):
+        for ax, (column, words) in zip(axes.flat, panels.items(), strict=True):
+            for _name, rows in atoms.groupby("name"):
+                ax.plot(rows["atom"] + 1, rows[column], color=BLUE, lw=0.8, alpha=0.35)
+            middle = atoms.groupby("atom")[column].median()
+            layers = atoms["name"].nunique()
+            label = f"median of {layers} layers" if layers > 1 else "1 layer"
+            ax.plot(middle.index + 1, middle, color=INK, lw=2, marker="o", ms=4, mec="white", label=label)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.set_ylim(0, 1.04 * atoms[column].max())
+            ax.set_xlabel("atom, by falling energy")
+            ax.set_ylabel(words)
+            ax.legend(loc="lower left" if column == "usage" else "upper right")
+    return figure
+
+
+def spectrum(
+    spectra: pd.DataFrame, subspace: pd.DataFrame | None = None, *, width: float = 7.4, height: float = 3.8
+) -> Figure:
+    """The error of the best subspace of each rank, a line a layer, and where the decomposition stands.
+
+    Parameters
+    ----------
+    spectra : diagnostics.spectrum_table: name, rank, best_relative_error
+    subspace : diagnostics.subspace_table: name, atoms, size, relative_error; optional
+    """
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        for number, (_name, rows) in enumerate(spectra.groupby("name", sort=False)):
+            words = {"label": "best subspace, each layer"} if number == 0 else {}
+            ax.plot(rows["rank"], rows["best_relative_error"], color=INK, lw=0.8, alpha=0.4, **words)
+        if subspace is not None:
+            ax.plot(
+                subspace["atoms"],
+                subspace["relative_error"],
+                "o",
+                color=VERMILION,
+                ms=5,
+                mec="white",
+                label="these atoms",
+            )
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(left=0)
+        ax.set_xlabel("dimensions of the subspace, or atoms m")
+        ax.set_ylabel("relative reconstruction error")
+        ax.legend(loc="upper right")
+    return figure

@@ -1,0 +1,84 @@
+"""Figures of a decomposition: its error against m, how it converged, its atoms, its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .style import INK, OTHERS, TIMES, house_figure, kernel_name
+
+
+def error_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3.9) -> Figure:
+    """Relative reconstruction error against m: a thin line a layer, coloured by kernel size, and their median.
+
+    Parameters
+    ----------
+    curve : diagnostics.error_curve: name, m, shape, relative_error
+    """
+    curve = curve.assign(kernel=[kernel_name(shape) for shape in curve["shape"]])
+    kernels = sorted(curve["kernel"].unique())
+    palette = dict(zip(kernels, ["#0072b2", "#d55e00", *OTHERS, *["#7a828c"] * len(kernels)], strict=False))
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        for (kernel, _name), rows in curve.groupby(["kernel", "name"]):
+            ax.plot(rows["m"], rows["relative_error"], color=palette[kernel], lw=0.8, alpha=0.35)
+        for kernel, rows in curve.groupby("kernel"):
+            median = rows.groupby("m")["relative_error"].median()
+            count = rows["name"].nunique()
+            text = f"{kernel}, median of {count} layers" if count > 1 else f"{kernel}, 1 layer"
+            ax.plot(median.index, median, color=palette[kernel], lw=2.2, marker="o", ms=5, mec="white", label=text)
+        ax.set_ylim(bottom=0)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xticks(sorted(curve["m"].unique()))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_xlabel("filter atoms m")
+        ax.set_ylabel("relative reconstruction error")
+        ax.legend(loc="upper right")
+    return figure
+
+
+def convergence(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.4) -> Figure:
+    """The objective over its first value, per round of dictionary learning: a thin line a layer, and their median.
+
+    Parameters
+    ----------
+    table : diagnostics.convergence_table: name, round, relative_to_start
+    """
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        for _name, rows in table.groupby("name"):
+            ax.plot(rows["round"], rows["relative_to_start"], color="#0072b2", lw=0.8, alpha=0.3)
+            ax.plot(rows["round"].iloc[-1], rows["relative_to_start"].iloc[-1], "o", color="#0072b2", ms=3)
+        # Layers stop at different rounds; a stopped one keeps its last value, or the median would jump.
+        wide = table.pivot(index="round", columns="name", values="relative_to_start").ffill()
+        ax.plot(wide.index, wide.median(axis=1), color=INK, lw=2, label=f"median of {wide.shape[1]} layers")
+        ax.set_xlabel("round of dictionary learning (a dot where a layer stopped)")
+        ax.set_ylabel("objective / first objective")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.legend(loc="upper right")
+    return figure
+
+
+def atoms_grid(pictures: Mapping[str, np.ndarray], *, width: float = 7.4) -> Figure:
+    """Filter atoms as pictures, a row a layer: blue below zero, red above, white at zero, each layer on its own scale.
+
+    Parameters
+    ----------
+    pictures : arrays (n_atoms, h, w) by layer name
+    """
+    columns = max(len(atoms) for atoms in pictures.values())
+    cell = min(0.62, (width - 2.2) / columns)
+    with house_figure(width, (cell + 0.09) * len(pictures) + 0.1, nrows=len(pictures), ncols=columns) as (figure, axes):
+        for row, (name, atoms) in zip(axes, pictures.items(), strict=True):
+            largest = float(np.abs(atoms).max()) or 1.0
+            for ax in row:
+                ax.set_axis_off()
+            for ax, atom in zip(row, atoms, strict=False):
+                ax.imshow(atom, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+            size = TIMES.join(map(str, np.shape(atoms)[1:]))
+            row[0].text(-0.25, 0.5, f"{name}  {size}", transform=row[0].transAxes, ha="right", va="center", fontsize=8)
+    return figure

@@ -1,0 +1,205 @@
+"""Figures with a line a layer: errors, their distribution over kernels, coherence, cost, storage formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION, house_figure
+
+_MOST_NAMES = 48  # beyond, layers are numbered
+_FORMATS = {"atoms": ("filter atoms", BLUE, "o"), "cp": ("CP", VERMILION, "s"), "tucker": ("Tucker", GREEN, "^")}
+_COUNTINGS = {"dense": "all coefficients counted", "nonzero": "nonzero ones counted"}
+
+
+def layer_errors(
+    subspace: pd.DataFrame, outputs: pd.DataFrame | None = None, *, width: float = 7.4, height: float | None = None
+) -> Figure:
+    """Each layer's relative error, beside that of the best subspace and that of its output on real images.
+
+    Parameters
+    ----------
+    subspace : diagnostics.subspace_table: name, relative_error, best_relative_error
+    outputs : diagnostics.output_table: name, output_error; optional
+    """
+    names = subspace["name"].tolist()
+    with house_figure(width, height or _height(names)) as (figure, axes):
+        ax, lines = axes[0, 0], np.arange(len(names))
+        ax.plot(
+            subspace["best_relative_error"],
+            lines,
+            "|",
+            color=INK,
+            ms=9,
+            mew=1.6,
+            label="kernels, best subspace",
+            zorder=4,
+        )
+        ax.plot(subspace["relative_error"], lines, "o", color=BLUE, ms=5.5, label="kernels, these atoms")
+        if outputs is not None:
+            errors = outputs.set_index("name")["output_error"].reindex(names)
+            ax.plot(errors, lines, "D", color=VERMILION, ms=4.5, label="outputs on images")
+        _name_layers(ax, names)
+        _percent_from_zero(ax)
+        ax.set_xlabel("relative error")
+        _legend_above(figure, ax)
+    return figure
+
+
+def kernel_errors(quantiles: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
+    """How the relative error is spread over a layer's kernels: median, middle half, and 5th to 95th percentile.
+
+    Parameters
+    ----------
+    quantiles : diagnostics.kernel_quantiles: name, quantile, relative_error
+    """
+    groups = _by_layer(quantiles, "relative_error")
+    with house_figure(width, height or _height(groups)) as (figure, axes):
+        ax = axes[0, 0]
+        _distributions(ax, groups, BLUE)
+        _name_layers(ax, list(groups))
+        _percent_from_zero(ax)
+        ax.set_xlabel("relative error of a kernel")
+        _legend_above(figure, ax)
+    return figure
+
+
+def coherence(
+    quantiles: pd.DataFrame, summary: pd.DataFrame, *, width: float = 7.4, height: float | None = None
+) -> Figure:
+    """How alike the atoms of each layer are: all pairs, the largest (the coherence), and the Welch bound for m > d.
+
+    Parameters
+    ----------
+    quantiles : diagnostics.correlation_quantiles: name, quantile, correlation
+    summary : diagnostics.coherence_table: name, coherence, welch_bound, bound_applies
+    """
+    pairs, names = _by_layer(quantiles, "correlation"), summary["name"].tolist()
+    groups = {name: pairs.get(name, {}) for name in names}  # a single atom has no pairs
+    with house_figure(width, height or _height(groups)) as (figure, axes):
+        ax, lines = axes[0, 0], np.arange(len(names))
+        _distributions(ax, groups, BLUE)
+        ax.plot(summary["coherence"], lines, "D", color=VERMILION, ms=4.5, label="largest (coherence)")
+        bound = summary["welch_bound"].where(summary["bound_applies"])
+        if bound.notna().any():
+            ax.plot(bound, lines, "|", color=INK, ms=10, mew=1.8, label="Welch bound, where m > d")
+        _name_layers(ax, names)
+        ax.set_xlim(-0.02, 1.02)
+        ax.set_xlabel("|inner product| of two unit-norm atoms")
+        _legend_above(figure, ax)
+    return figure
+
+
+def layer_costs(costs: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
+    """Seconds of dictionary learning and its rounds, layer by layer.
+
+    Parameters
+    ----------
+    costs : diagnostics.cost_table: name, learning_seconds, rounds
+    """
+    names = costs["name"].tolist()
+    with house_figure(width, height or _height(names), ncols=2, sharey=True) as (figure, axes):
+        for ax, column, colour, words in zip(
+            axes[0],
+            ("learning_seconds", "rounds"),
+            (BLUE, ORANGE),
+            ("seconds of learning", "rounds of learning"),
+            strict=True,
+        ):
+            ax.barh(np.arange(len(names)), costs[column], color=colour, height=0.62)
+            ax.set_xlabel(words)
+            ax.set_xlim(left=0)
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=column == "rounds"))
+            ax.grid(axis="y", visible=False)
+        _name_layers(axes[0, 0], names)
+        axes[0, 1].tick_params(axis="y", length=0)
+    return figure
+
+
+def storage_formats(table: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
+    """Relative errors of filter atoms, CP and Tucker at equal storage, layer by layer, a panel a way of counting.
+
+    Parameters
+    ----------
+    table : diagnostics.storage_table: name, counting, method, relative_error
+    """
+    names = list(dict.fromkeys(table["name"]))
+    countings = [name for name in _COUNTINGS if name in set(table["counting"])]
+    with house_figure(width, height or _height(names) + 0.2, ncols=len(countings), sharex=True, sharey=True) as (
+        figure,
+        axes,
+    ):
+        for ax, counting in zip(axes[0], countings, strict=True):
+            rows = table[table["counting"] == counting]
+            for method, (words, colour, marker) in _FORMATS.items():
+                errors = rows[rows["method"] == method].set_index("name")["relative_error"].reindex(names)
+                ax.plot(errors, np.arange(len(names)), marker, color=colour, ms=5, alpha=0.9, label=words)
+            ax.set_title(_COUNTINGS[counting], fontsize=9.5 if width > 6 else 7, color=MUTED)
+            _percent_from_zero(ax, 6 if width > 6 else 3)
+            ax.set_xlim(right=1.05 * table["relative_error"].max())
+            ax.set_xlabel("relative error")
+        _name_layers(axes[0, 0], names)
+        _legend_above(figure, axes[0, 0])
+    return figure
+
+
+def _by_layer(quantiles: pd.DataFrame, column: str) -> dict[str, dict[float, float]]:
+    """Value by quantile, by layer."""
+    return {
+        name: dict(zip(rows["quantile"], rows[column], strict=True))
+        for name, rows in quantiles.groupby("name", sort=False)
+    }
+
+
+def _distributions(ax: Axes, groups: Mapping[str, Mapping[float, float]], colour: str) -> None:
+    for line, values in enumerate(groups.values()):
+        if not values:
+            continue
+        low, lower, middle, upper, high = (values[q] for q in (0.05, 0.25, 0.5, 0.75, 0.95))
+        first = {"label": "5th to 95th percentile"} if line == 0 else {}
+        ax.plot([low, high], [line, line], color=colour, lw=1.1, alpha=0.8, **first)
+        first = {"label": "middle half"} if line == 0 else {}
+        ax.plot([lower, upper], [line, line], color=colour, lw=5, alpha=0.35, solid_capstyle="butt", **first)
+        first = {"label": "median"} if line == 0 else {}
+        ax.plot(middle, line, "o", color=colour, ms=4.5, mec="white", mew=0.7, **first)
+
+
+def _height(names: object) -> float:
+    count = len(names)
+    return (0.21 if count <= _MOST_NAMES else 0.08) * count + 1.15
+
+
+def _name_layers(ax: Axes, names: list[str]) -> None:
+    """The first layer on top; named where there is room, numbered otherwise."""
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    if len(names) <= _MOST_NAMES:
+        ax.set_yticks(range(len(names)), names, fontsize=8)
+    else:
+        ax.set_ylabel("layer, from the first to the last")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", color="#f0f2f4")
+
+
+def _percent_from_zero(ax: Axes, most_ticks: int = 6) -> None:
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(most_ticks))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _legend_above(figure: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    narrow = figure.get_figwidth() < 6
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=2 if narrow else 4,
+        fontsize=8.5,
+        handlelength=1.4,
+        columnspacing=1.2,
+    )

@@ -1,0 +1,131 @@
+"""Figures of tuning runs: accuracy against parameters, learning curves, confusion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from .style import families_style, house_figure, room_above_and_below, short_count, spread
+
+
+def accuracy_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, height: float = 4.3) -> Figure:
+    """Test accuracy against all trained parameters on a log axis, a point a run and the mean of each setting.
+
+    Parameters
+    ----------
+    runs : one row a run: label, family, seed, trained (atoms and head together), test_accuracy
+    """
+    style = families_style(runs["family"])
+    means = runs.groupby(["label", "family"], sort=False)[["trained", "test_accuracy"]].mean().reset_index()
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        for row in means.itertuples():
+            colour, marker = style[row.family]
+            points = runs[(runs["label"] == row.label) & (runs["family"] == row.family)]
+            ax.plot(points["trained"], points["test_accuracy"], "_", color=colour, ms=9, mew=1.2, alpha=0.8, zorder=2)
+            lowest, highest = points["test_accuracy"].min(), points["test_accuracy"].max()
+            ax.plot([row.trained] * 2, [lowest, highest], color=colour, lw=1.2, zorder=2)
+            ax.plot(row.trained, row.test_accuracy, marker, color=colour, ms=7.5, mec="white", mew=0.8, zorder=3)
+        ax.set_xscale("log")
+        low, high = means["trained"].min(), means["trained"].max()
+        ax.set_xlim(low / 1.35, max(high * 1.5, low * 8))
+        if high / low < 100:
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        room_above_and_below(ax, runs["test_accuracy"])
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_xlabel("trained parameters, head included (log scale)")
+        ax.set_ylabel("test accuracy")
+        _label_points(ax, means, style)
+    return figure
+
+
+def learning_curves(
+    history: pd.DataFrame, *, measure: str = "test_accuracy", width: float = 7.4, height: float = 3.8
+) -> Figure:
+    """A measure per epoch, the mean over seeds as a line and their range as a band, labelled at its end.
+
+    Parameters
+    ----------
+    history : one row an epoch and run: label, family, seed, epoch and the measure
+    """
+    labels = list(dict.fromkeys(history["label"]))
+    style = families_style(history["family"])
+    with house_figure(width, height) as (figure, axes):
+        ax, ends = axes[0, 0], []
+        for label in labels:
+            rows = history[history["label"] == label].dropna(subset=[measure])
+            if rows.empty:
+                continue
+            family = rows["family"].iloc[0]
+            colour, marker = style[family]
+            over = rows.groupby("epoch")[measure].agg(["mean", "min", "max"])
+            ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, lw=0)
+            position = [name for name in labels if (history["label"] == name).any()].index(label)
+            ax.plot(over.index, over["mean"], color=colour, marker=marker, ms=3.5, lw=1.5, ls=["-", "--"][position % 2])
+            ends.append({"label": label, "family": family, "x": over.index[-1], "y": over["mean"].iloc[-1]})
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if measure.endswith("accuracy"):
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(measure.replace("_", " "))
+        _label_ends(ax, ends, style)
+    return figure
+
+
+def confusion(table: pd.DataFrame, *, width: float = 5.2, height: float = 4.6) -> Figure:
+    """Counts of true against predicted class, shaded by the fraction of the true class.
+
+    Parameters
+    ----------
+    table : long form: true, predicted, count
+    """
+    import seaborn
+
+    counts = table.pivot_table(index="true", columns="predicted", values="count", aggfunc="sum", fill_value=0)
+    classes = sorted({*counts.index, *counts.columns})
+    counts = counts.reindex(index=classes, columns=classes, fill_value=0)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    few = len(classes) <= 20
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        words = counts.astype(str).where(counts > 0, "") if few else False
+        seaborn.heatmap(
+            shares, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, ax=ax, cbar=not few, linewidths=0.5 * few
+        )
+        ax.grid(False)
+        ax.set(xlabel="predicted class", ylabel="true class")
+        ax.tick_params(length=0)
+    return figure
+
+
+def _label_points(ax: Axes, means: pd.DataFrame, style: dict[str, tuple[str, str]]) -> None:
+    """Each setting's name beside its point, pushed apart where they would overlap, with a thin line back."""
+    middle = np.sqrt(np.prod(ax.get_xlim()))
+    right = means[means["trained"] < middle]
+    for side, rows in ((1, right), (-1, means.drop(right.index))):
+        x = rows["trained"].max() * 1.45 if side > 0 else None
+        for row, y in zip(rows.itertuples(), spread(ax, rows["test_accuracy"]), strict=True):
+            at = (x, y) if side > 0 else (row.trained / 1.25, y)
+            arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
+            ax.annotate(
+                row.label,
+                (row.trained, row.test_accuracy),
+                at,
+                color=style[row.family][0],
+                ha="left" if side > 0 else "right",
+                va="center",
+                arrowprops=arrow if side > 0 else None,
+            )
+
+
+def _label_ends(ax: Axes, ends: list[dict], style: dict[str, tuple[str, str]]) -> None:
+    ends = pd.DataFrame(ends, columns=["label", "family", "x", "y"])
+    for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
+        ax.annotate(
+            row.label, (row.x, y), xytext=(8, 0), textcoords="offset points", color=style[row.family][0], va="center"
+        )

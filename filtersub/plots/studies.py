@@ -1,0 +1,173 @@
+"""Figures of what a setting does: solvers against time, the penalty, the number of atoms seen by the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+
+from .style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, SKY, VERMILION, house_figure, spread
+
+_FLOOR = 1e-15  # gaps below are rounding of float64
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SOLVER_COLOURS = {
+    "lasso": BLUE,
+    "fista": VERMILION,
+    "ista": ORANGE,
+    "spams": GREEN,
+    "spams-cd": GREEN,
+    "spams-omp": GREEN,
+    "sklearn": PURPLE,
+    "omp": SKY,
+    "ormp": SKY,
+    "mp": SKY,
+}
+_SOLVER_MARKERS = {
+    "lasso": "*",
+    "spams": "s",
+    "spams-cd": "D",
+    "spams-omp": "P",
+    "sklearn": "^",
+    "mp": "v",
+    "omp": "o",
+    "ormp": "<",
+    "ridge": "X",
+    "pca": "p",
+}
+
+
+def solver_gaps(gaps: pd.DataFrame, *, width: float = 7.4, height: float = 4.6) -> Figure:
+    """Distance to the LASSO's optimum against seconds: lines for stepwise solvers, a mark for each of the others.
+
+    Hollow marks belong to solvers of another problem (pursuits, linear codes), whose codes need not be the LASSO's.
+
+    Parameters
+    ----------
+    gaps : diagnostics.gap_table: solver, solves, stepwise, seconds, relative_gap
+    """
+    drawn = gaps.assign(shown=gaps["relative_gap"].clip(lower=_FLOOR))
+    with house_figure(width, height) as (figure, axes):
+        ax, ends = axes[0, 0], []
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        for name, rows in drawn.groupby("solver", sort=False):
+            colour, marker = _SOLVER_COLOURS.get(name, GREY), _SOLVER_MARKERS.get(name, "o")
+            if rows["stepwise"].all():
+                ax.plot(rows["seconds"], rows["shown"], color=colour, marker="o", ms=3.5, lw=1.5)
+            else:
+                hollow = {"mfc": "white"} if rows["solves"].iloc[0] != "penalty" else {"mec": "white", "mew": 0.6}
+                size = 13 if marker == "*" else 7
+                front = (
+                    4 if marker == "*" else 3
+                )  # the package's own exact solver is not to be hidden by its references
+                ax.plot(
+                    rows["seconds"], rows["shown"], marker, color=colour, ms=size, ls="none", zorder=front, **hollow
+                )
+            last = rows.iloc[-1]
+            ends.append({"label": name, "x": last["seconds"], "y": np.log10(last["shown"]), "colour": colour})
+        highest = int(np.ceil(np.log10(drawn["shown"].max()) + 0.8))
+        ax.set_ylim(_FLOOR / 30, 10.0**highest)
+        ax.set_yticks([10.0**power for power in range(-15, highest + 1, 3)])
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_xlim(drawn["seconds"].min() / 2, drawn["seconds"].max() * 4.5)
+        _label_logarithmic(ax, pd.DataFrame(ends))
+        ax.axhline(_FLOOR, color=MUTED, lw=0.8, ls=":")
+        ax.set_xlabel("seconds (log scale)")
+        ax.set_ylabel("objective over the optimum's, less 1 (log scale)")
+        ax.yaxis.set_major_formatter(FuncFormatter(_power))
+    return figure
+
+
+def penalty_path(
+    total: pd.DataFrame, accuracy: pd.DataFrame | None = None, *, width: float = 7.4, height: float | None = None
+) -> Figure:
+    """Density, reconstruction error and, where it is known, accuracy after tuning against l: mean and range over seeds.
+
+    Parameters
+    ----------
+    total : diagnostics.total_over_layers: l1_penalty, seed, density, relative_error; l = 0 has no place on a log axis
+    accuracy : l1_penalty, seed, test_accuracy; optional
+    """
+    panels = [
+        (total, "density", "nonzero coefficients", BLUE),
+        (total, "relative_error", "reconstruction error", VERMILION),
+    ]
+    if accuracy is not None and len(accuracy):
+        panels.append((accuracy, "test_accuracy", "accuracy, tuned", GREEN))
+    with house_figure(width, height or 0.5 + 1.75 * len(panels), nrows=len(panels), sharex=True) as (figure, axes):
+        for ax, (table, column, words, colour) in zip(axes[:, 0], panels, strict=True):
+            over = table[table["l1_penalty"] > 0].groupby("l1_penalty")[column].agg(["mean", "min", "max"])
+            ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.18, lw=0)
+            ax.vlines(over.index, over["min"], over["max"], color=colour, lw=1.2)
+            ax.plot(over.index, over["mean"], color=colour, marker="o", ms=4.5, mec="white", lw=1.6)
+            ax.set_xscale("log")
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if over["max"].max() > 0.05 else 1))
+            ax.yaxis.set_major_locator(MaxNLocator(4))
+            ax.set_ylabel(words, fontsize=8.5)
+            if column != "test_accuracy":
+                ax.set_ylim(bottom=0)
+        axes[-1, 0].set_xlabel("penalty l (log scale), half the paper's λ")
+        figure.align_ylabels()
+    return figure
+
+
+def network_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3.8) -> Figure:
+    """What the rebuilt network keeps against m: predictions that agree, and the errors of kernels and logits.
+
+    Parameters
+    ----------
+    curve : one row an m: m, agreement, relative_error, output_error (median over layers)
+    """
+    lines = [
+        ("agreement", "predictions that agree", GREEN, "o", "-"),
+        ("relative_error", "error of all kernels", BLUE, "s", "--"),
+        ("output_error", "error of a layer's output, median", VERMILION, "D", "-."),
+    ]
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        for column, words, colour, marker, style in lines:
+            if column in curve:
+                ax.plot(
+                    curve["m"],
+                    curve[column],
+                    style,
+                    color=colour,
+                    marker=marker,
+                    ms=5,
+                    mec="white",
+                    lw=1.6,
+                    label=words,
+                )
+        ax.set_ylim(-0.02, 1.04)
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_xticks(sorted(curve["m"].unique()))
+        ax.set_xlabel("filter atoms m")
+        ax.set_ylabel("share of the images, or relative error")
+        figure.legend(loc="outside upper left", ncols=3 if width > 6 else 1, fontsize=8.5)
+    return figure
+
+
+def _label_logarithmic(ax: Axes, ends: pd.DataFrame) -> None:
+    """Names beside the last points, pushed apart where they would overlap."""
+    low, high = np.log10(ax.get_ylim())
+    heights = spread(ax, ends["y"], limits=(low, high))
+    for row, height in zip(ends.itertuples(), heights, strict=True):
+        arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
+        colour = row.colour if row.colour != SKY else INK
+        ax.annotate(
+            row.label,
+            (row.x, 10**row.y),
+            (row.x * 1.35, 10**height),
+            color=colour,
+            fontsize=8.5,
+            va="center",
+            arrowprops=arrow,
+        )
+
+
+def _power(value: float, _position: int) -> str:
+    """Powers of ten in plain text, which needs no font for formulas; what float64 cannot tell from 0 is said."""
+    exponent = str(round(np.log10(value)))
+    return "rounding" if value <= 2 * _FLOOR else "10" + exponent.translate(_RAISED)

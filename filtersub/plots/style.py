@@ -1,0 +1,107 @@
+"""The house style: colours, a figure of its own, words beside points, counts for a reader's eye.
+
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart, and markers repeat what colours say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#1f2328", "#59636e", "#e4e7eb"
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+GREY = "#7a828c"
+#: Colour and marker by family of settings, see report.tuning_table.
+FAMILIES = {
+    "head only": ("#7a828c", "s"),
+    "spatial atoms": ("#0072b2", "o"),
+    "spatial and block atoms": ("#d55e00", "D"),
+    "full tuning": (INK, "^"),
+}
+OTHERS = [GREEN, PURPLE, ORANGE, SKY]
+FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
+TIMES = "\N{MULTIPLICATION SIGN}"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.edgecolor": "#9aa4ae",
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: readable, searchable, in the page's own font
+}
+
+
+@contextmanager
+def house_figure(width: float, height: float, **subplots: object) -> Iterator[tuple[Figure, np.ndarray]]:
+    """A figure of its own in the house style, with its axes as a 2-d array."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots(squeeze=False, **subplots)
+
+
+def families_style(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(colour, marker) by family name, the known ones always alike."""
+    others = [name for name in dict.fromkeys(names) if name not in FAMILIES]
+    spare = {name: (OTHERS[n % len(OTHERS)], "Pv<>"[n % 4]) for n, name in enumerate(others)}
+    return {**FAMILIES, **spare}
+
+
+def short_count(value: float) -> str:
+    """A count for a reader's eye: 950, 12.8k, 3.4M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def kernel_name(shape: Sequence[int] | str) -> str:
+    """``3×3`` from a weight's shape (or its text in a CSV), ``1×1`` for a linear layer.
+
+    >>> kernel_name("[32, 1, 5, 5]")
+    '5×5'
+    """
+    sizes = [int(size) for size in re.findall(r"\d+", str(shape))][2:]
+    return TIMES.join(map(str, sizes)) or f"1{TIMES}1"
+
+
+def room_above_and_below(ax: Axes, values: pd.Series) -> None:
+    room = max(0.02, 0.08 * (values.max() - values.min()))
+    ax.set_ylim(max(0.0, values.min() - room), values.max() + room)
+
+
+def spread(ax: Axes, values: pd.Series, lines: float = 1.35, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Heights for labels at these values, moved as little as needed to stand a line apart within the axes.
+
+    ``limits`` are those of the axes where the values are not in its own units (logarithms).
+    """
+    low, high = limits or ax.get_ylim()
+    inches = ax.figure.get_figheight() * 0.8
+    gap = lines * matplotlib.rcParams["font.size"] / 72 / inches * (high - low)
+    order = np.argsort(values.to_numpy(), kind="stable")
+    placed = values.to_numpy(dtype=float)[order]
+    for _ in range(100):  # neighbours too close move apart by half of what is missing each
+        for n in range(len(placed) - 1):
+            missing = gap - (placed[n + 1] - placed[n])
+            if missing > 1e-9:
+                placed[n] -= missing / 2
+                placed[n + 1] += missing / 2
+        placed = np.clip(placed, low, high)
+    result = np.empty_like(placed)
+    result[order] = placed
+    return result

@@ -1,0 +1,197 @@
+"""What does decomposing a whole model take, and what does the network keep of its predictions?"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+
+import pandas as pd
+from torch import Tensor, nn
+
+from .. import diagnostics
+from ..decomposition import DecompositionConfig, ModelDecomposition, decompose_model
+from ..errors import FiltersubError
+from ..files import make_folder
+from ..kernels import check_block
+from ..memory import PeakMemory
+from ..models import head_name, input_statistics, load_model
+from ..photographs import PHOTOGRAPHS, centre_crops, photograph_batches
+from ..records import Record, describe_environment
+from .warm import warm_up
+
+_FEW = 16  # images for the output errors of the curve
+
+
+def model_study(
+    out: str | os.PathLike[str],
+    *,
+    model: str = "efficientnet_lite0",
+    pretrained: bool = True,
+    config: DecompositionConfig | None = None,
+    atoms_grid: Sequence[int] = (3, 6, 9, 12, 16, 20, 25),
+    layers: str | None = None,
+    n_images: int = 48,
+    image_size: int = 224,
+    tensor_formats: bool = True,
+    seeds: Sequence[int] = (0,),
+    on_layer: Callable[[int, int, str], None] | None = None,
+) -> Record:
+    """Decompose every layer of a model at each m, look at it from all sides, and write the record into ``out``.
+
+    Parameters
+    ----------
+    model, pretrained : see load_model; without pretrained weights the predictions mean nothing and are not compared
+    config : the recipe; its ``atoms`` is the m that every table but curve.csv is of
+    atoms_grid : values of m for the curve; layers : regular expression of layer names
+    n_images, image_size : photographs.photograph_batches; 0 images leave outputs and predictions out
+    tensor_formats : compare with CP and Tucker at equal storage
+    seeds : of the initial atoms, for network.csv; the recipe has the one for all else
+
+    Beside record.json: layers, costs, convergence, kernel_quantiles, supports, frequent_supports, atoms, coherence,
+    correlation_quantiles, spectrum, subspace, energy, levels and, where asked for, outputs, predictions, photographs
+    and storage, all as filtersub.diagnostics describes them; curve.csv, one row a layer and m of the first seed;
+    network.csv, one row an m and seed; and atoms.safetensors.
+    """
+    folder, config = make_folder(out), config or DecompositionConfig()
+    if not seeds or not atoms_grid:
+        raise FiltersubError("seeds and atoms_grid must name at least one value each")
+    loaded = load_model(model, pretrained=pretrained)
+    head = head_name(loaded)
+    exclude = () if head is None else (head,)
+    images = _Images(loaded, n_images if pretrained else 0, image_size)
+    warm_up(config, atoms_grid)
+    began = time.perf_counter()
+    with PeakMemory("cpu") as memory:
+        decomposed = decompose_model(loaded, config, layers=layers, exclude=exclude, on_layer=on_layer)
+        tables = _tables(loaded, decomposed, images, tensor_formats)
+        curve, network = _curves(loaded, config, atoms_grid, seeds, layers, exclude, images, on_layer)
+    wall_seconds = time.perf_counter() - began
+    decomposed.save(folder / "atoms.safetensors")
+    total = diagnostics.model_table(decomposed).iloc[0]
+    metrics = {"relative_error": decomposed.relative_error, "density": float(total["density"])}
+    if "predictions" in tables:
+        metrics["agreement"] = float(tables["predictions"]["agrees"].mean())
+        metrics["median_output_error"] = float(tables["outputs"]["output_error"].median())
+    parameters = {
+        **{"model": model, "pretrained": pretrained, "atoms_grid": list(atoms_grid), "layers": layers},
+        **{"n_images": images.count, "image_size": image_size, "seeds": list(seeds), **asdict(config)},
+    }
+    record = Record(
+        kind="decomposition",
+        label=_label(model, config, pretrained),
+        parameters=parameters,
+        seed=config.seed,
+        metrics=metrics,
+        counts={
+            "layers": int(total["layers"]),
+            "rows": int(total["rows"]),
+            "atoms": int(total["atoms"]),
+            "total": sum(p.numel() for p in loaded.parameters()),
+        },
+        cost={
+            "wall_seconds": wall_seconds,
+            "decomposition_seconds": decomposed.seconds,
+            "decomposition_iterations": int(total["rounds"]),
+            "peak_memory_bytes": memory.bytes,
+        },
+        environment=describe_environment(),
+    )
+    return record.write(folder, curve=curve, network=network, **tables)
+
+
+def _label(model: str, config: DecompositionConfig, pretrained: bool) -> str:
+    """What sets the run apart for a reader."""
+    sides = "" if config.block is None else ", {}×{} blocks".format(*check_block(config.block))
+    codes = "" if config.solver == "lasso" else f", {config.solver} codes"
+    return f"{model}, m={config.atoms}{sides}{codes}{'' if pretrained else ', random weights'}"
+
+
+class _Images:
+    """The photographs as a model wants them; none where ``count`` is 0."""
+
+    def __init__(self, model: nn.Module, count: int, size: int) -> None:
+        mean, std = input_statistics(model)
+        self.count, self._options = count, {"size": size, "mean": mean, "std": std}
+
+    def crops(self) -> Iterator[Tensor]:
+        return photograph_batches(self.count, **self._options)
+
+    def few(self) -> Iterator[Tensor]:
+        """The first of the crops: the median over layers of output errors settles sooner than predictions do."""
+        return photograph_batches(min(self.count, _FEW), **self._options)
+
+    def whole(self) -> list[Tensor]:
+        return [centre_crops(**self._options)]
+
+
+def _tables(
+    model: nn.Module, decomposed: ModelDecomposition, images: _Images, tensor_formats: bool
+) -> dict[str, pd.DataFrame]:
+    tables = {
+        "layers": diagnostics.layer_table(decomposed),
+        "costs": diagnostics.cost_table(model, decomposed),
+        "convergence": diagnostics.convergence_table(decomposed),
+        "kernel_quantiles": diagnostics.kernel_quantiles(model, decomposed),
+        "supports": diagnostics.support_table(decomposed),
+        "frequent_supports": diagnostics.frequent_supports(decomposed),
+        "atoms": diagnostics.atom_table(decomposed),
+        "coherence": diagnostics.coherence_table(decomposed),
+        "correlation_quantiles": diagnostics.correlation_quantiles(decomposed),
+        "spectrum": diagnostics.spectrum_table(model, decomposed),
+        "subspace": diagnostics.subspace_table(model, decomposed),
+        "energy": diagnostics.energy_table(model, decomposed),
+        "levels": diagnostics.level_table(decomposed),
+    }
+    if images.count:
+        tables["outputs"] = diagnostics.output_table(model, decomposed, images.crops())
+        tables["predictions"] = diagnostics.prediction_table(model, decomposed, images.crops())
+        whole = diagnostics.prediction_table(model, decomposed, images.whole())
+        tables["photographs"] = _named(whole.assign(photograph=list(PHOTOGRAPHS)), model)
+    if tensor_formats:
+        tables["storage"] = diagnostics.storage_table(model, decomposed)
+    return tables
+
+
+def _named(predictions: pd.DataFrame, model: nn.Module) -> pd.DataFrame:
+    """ImageNet's words for the classes where the network has its thousand; the numbers otherwise."""
+    pairs = {"class_name": "predicted", "class_name_rebuilt": "predicted_rebuilt"}
+    if getattr(model, "num_classes", None) != 1000:
+        return predictions.assign(**{name: predictions[column].astype(str) for name, column in pairs.items()})
+    from timm.data import ImageNetInfo
+
+    words = ImageNetInfo()
+    return predictions.assign(
+        **{
+            name: [words.index_to_description(int(index)).split(",")[0] for index in predictions[c]]
+            for name, c in pairs.items()
+        }
+    )
+
+
+def _curves(
+    model: nn.Module,
+    config: DecompositionConfig,
+    atoms_grid: Sequence[int],
+    seeds: Sequence[int],
+    layers: str | None,
+    exclude: tuple[str, ...],
+    images: _Images,
+    on_layer: Callable[[int, int, str], None] | None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(a layer_table at each m, of the first seed; what the network keeps at each m and seed)."""
+    curves, network = [], []
+    for seed in seeds:
+        for m in atoms_grid:
+            setting = replace(config, atoms=m, seed=seed)
+            found = decompose_model(model, setting, layers=layers, exclude=exclude, on_layer=on_layer)
+            if seed == seeds[0]:
+                curves.append(diagnostics.layer_table(found).assign(m=m))
+            row = {"m": m, "seed": seed, "relative_error": found.relative_error, "seconds": found.seconds}
+            if images.count:
+                row |= diagnostics.agreement(diagnostics.prediction_table(model, found, images.crops())).iloc[0]
+                outputs = diagnostics.output_table(model, found, images.few())
+                row["output_error"] = float(outputs["output_error"].median())
+            network.append(row)
+    return pd.concat(curves, ignore_index=True), pd.DataFrame(network)

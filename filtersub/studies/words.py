@@ -1,0 +1,125 @@
+"""What the tables of a study say, in sentences: for readers of a page, and for those who cannot see its figures."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+_EXACT = 1e-9  # relative gap below which a solver counts as having reached the optimum
+
+
+def solver_sentence(table: pd.DataFrame) -> str:
+    """Who reached the optimum and who was fastest, spread over seeds named.
+
+    Parameters
+    ----------
+    table : solvers.csv of a solver_study: solver, seed, relative_gap, kkt_over_penalty, rows_per_second, seconds
+    """
+    ran = table[table["note"].isna() | (table["note"] == "")]
+    worst = ran[ran["solves"] == "penalty"].groupby("solver", sort=False)["relative_gap"].max()
+    exact = ran[ran["solver"].isin(worst.index[worst < _EXACT])]
+    if exact.empty:
+        return f"No solver came within {_EXACT:g} of the smallest objective."
+    seconds = exact.groupby("solver")["seconds"].median().sort_values()
+    best = ran[ran["solver"] == seconds.index[0]]
+    others = "; ".join(
+        f"{name} takes {value / seconds.iloc[0]:.3g} times as long" for name, value in seconds[1:].items()
+    )
+    short = worst[worst >= _EXACT]
+    missed = ", ".join(f"{name} stops {gap:.1g} above it" for name, gap in short.items())
+    text = (
+        f"Fastest of the solvers that reach the optimum (to a relative {_EXACT:g}) is {seconds.index[0]}: "
+        f"{_range(best['rows_per_second'])} rows a second over {_seeds(best)}, its largest KKT violation "
+        f"{best['kkt_over_penalty'].max():.1g} of l"
+    )
+    return text + (f"; {others}" if others else "") + (f". At its default tolerance {missed}." if missed else ".")
+
+
+def penalty_sentence(total: pd.DataFrame, accuracy: pd.DataFrame) -> str:
+    """Where the penalty starts to cost error, and what it did to accuracy.
+
+    Parameters
+    ----------
+    total : total.csv of a penalty_study; accuracy : its accuracy.csv, may be empty
+    """
+    over = total.groupby("l1_penalty")[["density", "relative_error"]].mean()
+    low, high = over.index.min(), over.index.max()
+    text = (
+        f"From l = {low:g} to l = {high:g} the share of nonzero coefficients falls from {over['density'][low]:.1%} to "
+        f"{over['density'][high]:.1%}, and the kernels' relative error grows from {over['relative_error'][low]:.1%} to "
+        f"{over['relative_error'][high]:.1%} ({_seeds(total)})."
+    )
+    if accuracy.empty:
+        return text + " No model was tuned, so the effect on accuracy is not known from this run."
+    means = accuracy.groupby("l1_penalty")["test_accuracy"].agg(["mean", "min", "max"])
+    parts = "; ".join(f"l = {l1:g}: {row['mean']:.1%}" for l1, row in means.iterrows())
+    known = "one seed"
+    if accuracy["seed"].nunique() > 1:
+        known = f"{_seeds(accuracy)}, at most {(means['max'] - means['min']).max():.1%} apart at one l"
+    text += f" After tuning, test accuracy is {parts} ({known})"
+    if len(means) == 1:
+        return text + "."
+    difference, spread = means["mean"].max() - means["mean"].min(), (means["max"] - means["min"]).max()
+    verdict = ", more than seeds differ" if difference > spread else ", no more than the seeds of one l differ"
+    return f"{text}: a difference of {difference:.1%}{verdict if accuracy['seed'].nunique() > 1 else ''}."
+
+
+def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFrame, relative_error: float) -> str:
+    """What a whole model took, and what it keeps.
+
+    Parameters
+    ----------
+    layers, costs, network : tables of a model_study; relative_error : over all kernels, of its record
+    """
+    rounds, seconds = costs["rounds"], costs["learning_seconds"]
+    work = "without rounds, since linear codes are direct."
+    if rounds.max() > 0:
+        met = f"{int(layers['converged'].sum())} of them met the tolerance before the rounds were spent."
+        each = f"a layer: {rounds.min()} to {rounds.max()}, median {rounds.median():.0f}"
+        work = f"and {int(rounds.sum()):,} rounds of dictionary learning ({each}); {met}"
+    text = (
+        f"{len(layers)} layers with {int(layers['rows'].sum()):,} kernels were decomposed in {seconds.sum():.1f} s "
+        f"{work} All kernels together are rebuilt to a relative error of {relative_error:.1%}."
+    )
+    if "agreement" not in network:
+        return text + " Predictions were not compared: the weights are random, or no images were asked for."
+    curve = network.groupby("m")["agreement"].agg(["mean", "min", "max"])
+    few, many = curve.index.min(), curve.index.max()
+    spread = (curve["max"] - curve["min"]).max()
+    known = f"; over {_seeds(network)} it differs by at most {spread:.1%}" if network["seed"].nunique() > 1 else ""
+    other = f" and on {curve['mean'][many]:.1%} at m = {many}" if many > few else ""
+    return text + (
+        f" The rebuilt network's prediction agrees with the original's on {curve['mean'][few]:.1%} of the images at "
+        f"m = {few}{other}{known}."
+    )
+
+
+def spread_sentence(table: pd.DataFrame, by: str, value: str, what: str) -> str:
+    """How far ``value`` differs between seeds at one ``by``: the largest difference, or that it is not known."""
+    if table["seed"].nunique() < 2:
+        return f"With one seed, the spread of {what} over seeds is not known."
+    grouped = table.groupby(by)[value]
+    return f"Over {_seeds(table)} {what} at one {by} differs by at most {(grouped.max() - grouped.min()).max():.2%}."
+
+
+def storage_sentence(storage: pd.DataFrame) -> str:
+    """Filter atoms, CP and Tucker at equal storage: median error over layers, counted both ways."""
+    medians = storage.groupby(["counting", "method"], sort=False)["relative_error"].median()
+    parts = []
+    for counting, words in (("dense", "all coefficients counted"), ("nonzero", "only nonzero ones counted")):
+        named = ", ".join(f"{value:.1%} by {_method(name)}" for name, value in medians[counting].items())
+        parts.append(f"{words}: {named}")
+    return f"Median relative error over {storage['name'].nunique()} layers at equal storage, {'; '.join(parts)}."
+
+
+def _method(name: str) -> str:
+    return {"atoms": "filter atoms", "cp": "CP", "tucker": "Tucker"}.get(name, name)
+
+
+def _range(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:,.0f}" if len(values) == 1 else f"{low:,.0f} to {high:,.0f}"
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    count = table["seed"].nunique()
+    return f"{count} seeds" if count > 1 else "one seed"
