@@ -1,0 +1,153 @@
+"""Closed formulas of the baselines: what each trains in one layer, equal to what peft injects.
+
+A rule takes a layer's layout, the layer itself and the options, and gives the number of trained parameters; 0 where
+the method has no adapter for that kind of layer. For a convolution c_in -> c_out of g groups and kernel k_h x k_w, with
+rank r:
+
+    lora            r c_in k_h k_w + c_out r / g             peft: A is an ungrouped convolution, B a grouped 1x1 one
+    lora-ungrouped  r c_in k_h k_w + c_out r                 peft until it knew groups: B an ungrouped 1x1 convolution
+    lora-loralib    r k c_in k + (c_out / g) k r k           microsoft/LoRA: A (r k, c_in k), B (c_out / g k, r k)
+    lora-matrix     r (c_in / g) k_h k_w + c_out r           the kernel as a matrix (c_out, c_in / g k_h k_w)
+    dora            lora + c_out                             a magnitude for each output channel
+    loha            2 r (c_out + (c_in / g) k_h k_w)
+    lokr            a b + r (b' + a' k_h k_w)                Kronecker factors; the second whole where r is large
+    oft             (n / s) s (s - 1) / 2                    n = c_in k^2, blocks of s
+    boft            n s + c_out                              n = c_in k^2, no groups
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from ..kernels import KernelLayout
+
+
+@dataclass(frozen=True)
+class BaselineOptions:
+    """rank of lora, dora, loha and lokr; block sizes of oft and boft (peft's defaults)."""
+
+    rank: int = 16
+    oft_block: int = 32
+    boft_block: int = 4
+
+    def __post_init__(self) -> None:
+        named = {"rank": self.rank, "block size of oft": self.oft_block, "block size of boft": self.boft_block}
+        for what, value in named.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise FiltersubError(f"the {what} must be a positive integer, got {value}")
+
+
+Rule = Callable[[KernelLayout, nn.Module | Tensor, BaselineOptions], int]
+
+
+def _lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    rank = options.rank
+    if rank % layout.groups or _is_transposed(layout):
+        return 0
+    outs, ins = layout.channels
+    return rank * ins * layout.groups * prod(layout.kernel_size) + outs * rank // layout.groups
+
+
+def _lora_ungrouped(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if _is_transposed(layout):
+        return 0
+    outs, ins = layout.channels
+    return options.rank * (ins * layout.groups * prod(layout.kernel_size) + outs)
+
+
+def _lora_matrix(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    outs, ins = layout.channels
+    return options.rank * (ins * prod(layout.kernel_size) + outs)
+
+
+def _lora_loralib(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    """loralib knows square kernels of plain convolutions, and linear layers."""
+    outs, ins = layout.channels
+    if layout.kind == "linear":
+        return options.rank * (ins + outs)
+    if _is_transposed(layout) or not layout.kind.startswith("conv") or layout.kind == "conv1d_transformers":
+        return 0
+    if len(set(layout.kernel_size)) != 1:
+        return 0
+    k = layout.kernel_size[0]
+    return options.rank * k * ins * layout.groups * k + outs // layout.groups * k * options.rank * k
+
+
+def _dora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    low_rank = _lora(layout, layer, options)
+    return low_rank + layout.channels[0] if low_rank else 0
+
+
+def _loha(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if layout.kind not in ("linear", "conv1d", "conv2d"):
+        return 0
+    outs, ins = layout.channels
+    return 2 * options.rank * (outs + ins * prod(layout.kernel_size))
+
+
+def _lokr(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if layout.kind not in ("linear", "conv1d", "conv2d"):
+        return 0
+    outs, ins = layout.channels
+    (out_1, out_2), (in_1, in_2) = _factors(outs), _factors(ins)
+    area, rank = prod(layout.kernel_size), options.rank
+    second = out_2 * in_2 * area if rank >= max(out_2, in_2) / 2 else rank * (out_2 + in_2 * area)
+    return out_1 * in_1 + second
+
+
+def _factors(n: int) -> tuple[int, int]:
+    """The two factors of n that are nearest to each other, the smaller first: peft's choice of Kronecker sizes."""
+    small = next(k for k in range(int(n**0.5), 0, -1) if n % k == 0)
+    return small, n // small
+
+
+def _oft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    dilated = max(getattr(layer, "dilation", None) or (1,)) > 1
+    if layout.kind not in ("linear", "conv2d") or dilated:
+        return 0
+    size = _rotated(layout)
+    block = _nearest_divisor(size, options.oft_block)
+    return size // block * (block * (block - 1) // 2)
+
+
+def _boft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    size = _rotated(layout)
+    if layout.kind not in ("linear", "conv2d") or layout.groups > 1 or size % options.boft_block:
+        return 0
+    return size * options.boft_block + layout.channels[0]
+
+
+def _rotated(layout: KernelLayout) -> int:
+    """Side of the rotation: all input channels times the square of the first kernel side, as peft takes it."""
+    side = layout.kernel_size[0] if layout.kernel_size else 1
+    return layout.channels[1] * layout.groups * side * side
+
+
+def _nearest_divisor(size: int, wanted: int) -> int:
+    """The divisor of ``size`` that is nearest to ``wanted``, the smaller of two; ``size`` itself is the largest."""
+    if wanted >= size:
+        return size
+    return min((k for k in range(1, size + 1) if size % k == 0), key=lambda k: (abs(k - wanted), k))
+
+
+def _is_transposed(layout: KernelLayout) -> bool:
+    return layout.kind.startswith("conv_transpose")
+
+
+#: name -> rule of one layer
+LAYER_RULES: dict[str, Rule] = {
+    "lora": _lora,
+    "lora-ungrouped": _lora_ungrouped,
+    "lora-loralib": _lora_loralib,
+    "lora-matrix": _lora_matrix,
+    "dora": _dora,
+    "loha": _loha,
+    "lokr": _lokr,
+    "oft": _oft,
+    "boft": _boft,
+}

@@ -1,0 +1,204 @@
+"""What a setting costs beside its trained parameters: memory, files, arithmetic. A multiply-add is 2 FLOPs.
+
+Per layer, with n_rows patches of d = p q k^2 entries and m atoms (M = m m_1 ... m_n where atoms are expanded):
+
+    forming alpha x dD               2 n_rows m d      a step, whatever the batch; the gradient of dD as much again
+    convolution with F + alpha x dD  2 numel(F)        an output position
+    the paper's two steps            2 (c_in M p k^2 + sums + n_rows m p)   an output position: D * X, then alpha
+    after merging                    0                 the weight is a plain weight again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from ..decomposition import DecompositionConfig
+from ..errors import FiltersubError
+from ..kernels import KernelLayout, layout_of, named_layers
+from . import formulas
+from .result import ADAM_STATES, BYTES, ParameterCount
+
+
+@dataclass(frozen=True)
+class LayerFlops:
+    """FLOPs of one layer: of the update a step, of the two forms of the convolution an image."""
+
+    update: int
+    update_gradient: int
+    one_step: int
+    two_step: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a whole model and setting.
+
+    Attributes
+    ----------
+    trained : parameters with a gradient, head included
+    stored_coefficients : entries of alpha that are held while training; with linear codes those of V (d, m) would do
+    linear_code_entries : entries of V where the codes are linear, else None
+    coefficient_bytes, gradient_bytes, optimizer_bytes : float32; Adam holds two numbers a parameter
+    adapter_bytes : the trained parameters as float32, what a saved adapter holds without coefficients
+    update_flops, update_gradient_flops : extra arithmetic of one training step, whatever the batch
+    one_step_flops, two_step_flops : convolutions of the layers that take part, an image; None without an image size
+    merged_flops : extra arithmetic after merging, none
+    """
+
+    trained: int
+    stored_coefficients: int
+    linear_code_entries: int | None
+    coefficient_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    adapter_bytes: int
+    update_flops: int
+    update_gradient_flops: int
+    one_step_flops: int | None
+    two_step_flops: int | None
+    merged_flops: int = 0
+
+    def to_json(self) -> dict[str, int | None]:
+        return asdict(self)
+
+
+def layer_flops(layout: KernelLayout, recipe: DecompositionConfig, positions: tuple[int, int] = (1, 1)) -> LayerFlops:
+    """FLOPs of one layer; ``positions`` are its input and output positions an image (height x width, or tokens)."""
+    m, (p, q) = recipe.n_atoms(layout), layout.block
+    rows, d, area = layout.n_rows, layout.patch_size, prod(layout.kernel_size)
+    sizes, c_in = formulas.expansion_of(layout, recipe), layout.channels[1] * layout.groups
+    own_atoms = layout.input_channels if sizes and recipe.expansion_coefficients == "per-channel" else 1
+    levels = [prod((m, *sizes[:level])) for level in range(1, len(sizes) + 1)]  # products that each level sums over
+    update = 2 * rows * m * d + 2 * own_atoms * sum(levels) * d
+    gradient = 2 * rows * m * d + 4 * own_atoms * sum(levels) * d
+    entering, leaving = positions
+    transposed = layout.kind.startswith("conv_transpose")
+    one_step = 2 * prod(layout.shape) * (entering if transposed else leaving)
+    every_atom = prod((m, *sizes))
+    atoms_step = 2 * c_in * every_atom * p * area * (entering if transposed else leaving)
+    sums_step = 2 * (c_in // q * sum(levels) + rows * m) * p * leaving
+    return LayerFlops(update, gradient, one_step, atoms_step + sums_step)
+
+
+def setting_cost(
+    count: ParameterCount,
+    layouts: Mapping[str, KernelLayout],
+    recipe: DecompositionConfig,
+    positions: Mapping[str, tuple[int, int]] | None = None,
+) -> Cost:
+    """The cost of a setting whose parameters were counted; ``layouts`` are its layers (select_layers)."""
+    trained = count.trainable + count.head
+    each = {name: layer_flops(layout, recipe, (positions or {}).get(name, (0, 0))) for name, layout in layouts.items()}
+    linear = formulas.has_linear_codes(recipe)
+    return Cost(
+        trained=trained,
+        stored_coefficients=count.coefficients,
+        linear_code_entries=sum(a.patch_size * recipe.n_atoms(a) for a in layouts.values()) if linear else None,
+        coefficient_bytes=BYTES * count.coefficients,
+        gradient_bytes=BYTES * trained,
+        optimizer_bytes=BYTES * ADAM_STATES * trained,
+        adapter_bytes=BYTES * trained,
+        update_flops=sum(flops.update for flops in each.values()),
+        update_gradient_flops=sum(flops.update_gradient for flops in each.values()),
+        one_step_flops=None if positions is None else sum(flops.one_step for flops in each.values()),
+        two_step_flops=None if positions is None else sum(flops.two_step for flops in each.values()),
+    )
+
+
+def count_cost(
+    model: nn.Module | Mapping[str, Tensor],
+    count: ParameterCount,
+    recipe: DecompositionConfig,
+    image_size: int | None = None,
+) -> tuple[Cost, str]:
+    """The cost of what count_parameters counted, and why its convolutions have no FLOPs, where they have none."""
+    modules = dict(named_layers(model))
+    layouts = {
+        layer.name: layout_of(layer.name, modules[layer.name], recipe.block, recipe.block_spatial)
+        for layer in count.layers
+    }
+    if not isinstance(model, nn.Module):
+        return setting_cost(count, layouts, recipe), "a bare file of weights has no architecture to run"
+    try:
+        return setting_cost(count, layouts, recipe, layer_positions(model, image_size)), ""
+    except FiltersubError as error:
+        if image_size is not None:
+            raise
+        return setting_cost(count, layouts, recipe), str(error)
+
+
+def layer_positions(model: nn.Module, image_size: int | None = None) -> dict[str, tuple[int, int]]:
+    """(input positions, output positions) an image of each convolution and linear layer that a forward pass meets.
+
+    The model runs once on its own device, for a model on the meta device without arithmetic. ``image_size`` in pixels;
+    default what the model says of itself, else 224 (512 for a UNet of diffusers). A layer that runs several times is
+    counted as often.
+
+    Raises FiltersubError where the model cannot run on an image of that size.
+    """
+    seen: dict[str, tuple[int, int]] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            entering, leaving = _positions(layer, inputs[0]), _positions(layer, output)
+            before = seen.get(name, (0, 0))
+            seen[name] = (before[0] + entering, before[1] + leaving)
+
+        return note
+
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if isinstance(m, kinds)]
+    size = image_size or _usual_size(model)
+    try:
+        inputs, named = _example(model, size)
+        with torch.no_grad():
+            model(*inputs, **named)
+    except Exception as error:  # models refuse sizes in ways of their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FiltersubError(f"the model does not run on images of {size} pixels: {reason[:160]}") from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _positions(layer: nn.Module, features: Tensor) -> int:
+    """Positions of features (1, c, *positions) of a convolution or (1, *positions, c) of a linear layer."""
+    if isinstance(layer, nn.Linear):
+        return prod(features.shape[:-1])
+    return prod(features.shape[2:])
+
+
+def _usual_size(model: nn.Module) -> int:
+    known = getattr(model, "default_cfg", None) or {}
+    config = getattr(model, "config", None)
+    if hasattr(config, "cross_attention_dim"):
+        return 512
+    named = known.get("input_size", (3, 224, 224)) if isinstance(known, dict) else (3, 224, 224)
+    size = getattr(config, "image_size", None)
+    return size if isinstance(size, int) else named[-1]
+
+
+def _example(model: nn.Module, size: int) -> tuple[tuple[Tensor, ...], dict[str, object]]:
+    """Arguments of one forward pass."""
+    config, device = getattr(model, "config", None), next(model.parameters()).device
+    if not hasattr(config, "cross_attention_dim"):
+        channels = getattr(config, "num_channels", None) or getattr(config, "in_channels", None) or 3
+        image = torch.empty(1, channels, size, size, device=device)
+        needs_time = type(model).__name__.startswith("UNet2D")
+        return ((image, torch.ones(1, device=device)) if needs_time else (image,)), {}
+    latent = torch.empty(1, config.in_channels, size // 8, size // 8, device=device)
+    words = torch.empty(1, 77, config.cross_attention_dim, device=device)
+    more = {}
+    if config.addition_embed_type == "text_time":
+        text = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        more["added_cond_kwargs"] = {
+            "text_embeds": torch.empty(1, text, device=device),
+            "time_ids": torch.empty(1, 6, device=device),
+        }
+    return (latent, torch.ones(1, device=device), words), more

@@ -1,0 +1,219 @@
+"""A method's count over a whole model: which layers take part, what each trains, the head, the sum."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from ..decomposition import DecompositionConfig
+from ..errors import FiltersubError
+from ..kernels import KernelLayout, check_block, named_layers, select_layers
+from ..models import head_name
+from . import formulas
+from .architectures import load_architecture
+from .baselines import LAYER_RULES, BaselineOptions
+from .result import ADAM_STATES, BYTES, LayerCount, ParameterCount
+
+#: name -> what it trains beside the head
+METHODS: dict[str, str] = {
+    "filter-subspace": "filter atoms of each layer that takes part, by the recipe",
+    "coefficients": "filter atoms and alpha itself, the control for the claim that alpha should stay frozen",
+    "lora": "low-rank factors, as peft injects them",
+    "lora-ungrouped": "low-rank factors, the second ungrouped",
+    "lora-loralib": "low-rank factors of the (c_out k, c_in k) matrix, as loralib has them",
+    "lora-matrix": "low-rank factors of the (c_out, c_in k k) matrix",
+    "dora": "low-rank factors and a magnitude an output channel (peft)",
+    "loha": "two Hadamard-multiplied low-rank products (peft)",
+    "lokr": "Kronecker factors (peft)",
+    "oft": "block-diagonal rotations (peft)",
+    "boft": "butterfly rotations (peft)",
+    "bitfit": "every bias",
+    "norm": "weights and biases of the normalisation layers",
+    "ssf": "a scale and a shift after every convolution, linear and normalisation layer",
+    "linear": "nothing but the head",
+    "full": "every weight",
+}
+_FEATURE_METHODS = ("bitfit", "norm", "ssf")  # of features rather than kernels
+
+
+def count_parameters(
+    model: str | nn.Module | Mapping[str, Tensor],
+    method: str = "filter-subspace",
+    *,
+    recipe: DecompositionConfig | None = None,
+    rank: int = 16,
+    options: BaselineOptions | None = None,
+    layers: str | None = None,
+    num_classes: int | None = None,
+    name: str | None = None,
+) -> ParameterCount:
+    """Count what ``method`` trains, from shapes alone.
+
+    Parameters
+    ----------
+    model : a name for load_architecture (built on the meta device: no weights, no memory), a module, or the tensors of
+        a bare file of weights
+    method : a name in METHODS
+    recipe : of the decomposition, for "filter-subspace" and "coefficients"
+    rank : of the low-rank methods; ``options`` says it too, with the block sizes of the rotations
+    layers : regular expression of layer names
+    num_classes : classes of a new head
+    name : what the model is called in the result; default its name, or its class
+
+    Raises FiltersubError for unknown methods and names, where no layer takes part, and for blocks that divide the
+    channels of none.
+
+    >>> count_parameters("resnet18").trainable
+    1737
+    """
+    if method not in METHODS:
+        raise FiltersubError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    options = options or BaselineOptions(rank=rank)
+    name = name or (model if isinstance(model, str) else type(model).__name__)
+    module = load_architecture(model, num_classes=num_classes) if isinstance(model, str) else model
+    head, total, in_head = _head_and_total(module)
+    if method == "linear":
+        return ParameterCount(name, method, 0, in_head, total)
+    if method == "full":
+        return ParameterCount(name, method, total - in_head, in_head, total)
+    recipe = recipe or DecompositionConfig()
+    if method in _FEATURE_METHODS:
+        counted = tuple(_features(module, method, layers, head))
+    else:
+        counted = tuple(_kernels(module, method, recipe, options, layers, head))
+    counted = tuple(layer for layer in counted if layer.trainable)
+    return ParameterCount(name, method, sum(layer.trainable for layer in counted), in_head, total, counted)
+
+
+def compare_methods(
+    model: str | nn.Module | Mapping[str, Tensor],
+    methods: Sequence[str] | None = None,
+    *,
+    num_classes: int | None = None,
+    **settings: Any,
+) -> tuple[ParameterCount, ...]:
+    """One count a method, all of one model, which is built once; settings as in count_parameters.
+
+    ``methods`` None takes all that the model allows: a bare file of weights knows no biases and norms of its layers.
+    """
+    if isinstance(model, str):
+        settings.setdefault("name", model)
+    module = load_architecture(model, num_classes=num_classes) if isinstance(model, str) else model
+    if methods is None:
+        methods = [name for name in METHODS if isinstance(module, nn.Module) or name not in _FEATURE_METHODS]
+    return tuple(count_parameters(module, method, **settings) for method in methods)
+
+
+def comparison_table(counts: Sequence[ParameterCount]) -> pd.DataFrame:
+    """One row a method: layers, trainable, fraction (of the model), head, coefficients, adapter_bytes, adam_bytes.
+
+    Bytes are those of float32 numbers, head included: what is saved, and the two numbers a parameter that Adam holds.
+    """
+    rows = [
+        {
+            "method": count.method,
+            "layers": len(count.layers),
+            "trainable": count.trainable,
+            "fraction": count.fraction,
+            "head": count.head,
+            "coefficients": count.coefficients,
+            "adapter_bytes": BYTES * (count.trainable + count.head),
+            "adam_bytes": ADAM_STATES * BYTES * (count.trainable + count.head),
+        }
+        for count in counts
+    ]
+    return pd.DataFrame(rows)
+
+
+def count_trained(model: nn.Module, head: str, name: str, method: str, total: int) -> ParameterCount:
+    """What requires a gradient in a model as it stands, the head (by its name before injection) apart."""
+    trained = {key: p.numel() for key, p in model.named_parameters() if p.requires_grad}
+    inside = f".{head}."
+    in_head = sum(n for key, n in trained.items() if inside in f".{key}.")
+    return ParameterCount(name, method, sum(trained.values()) - in_head, in_head, total)
+
+
+def _head_and_total(module: nn.Module | Mapping[str, Tensor]) -> tuple[str | None, int, int]:
+    if not isinstance(module, nn.Module):
+        return None, sum(tensor.numel() for tensor in module.values()), 0
+    head = head_name(module)
+    in_head = 0 if head is None else sum(p.numel() for p in module.get_submodule(head).parameters())
+    return head, sum(p.numel() for p in module.parameters()), in_head
+
+
+def _kernels(
+    module: nn.Module | Mapping[str, Tensor],
+    method: str,
+    recipe: DecompositionConfig,
+    options: BaselineOptions,
+    layers: str | None,
+    head: str | None,
+) -> Iterator[LayerCount]:
+    """Shares of convolutions and linear layers."""
+    by_atoms = method in ("filter-subspace", "coefficients")
+    block = recipe.block if by_atoms else 1  # the baselines take pointwise layers whole
+    block_spatial = by_atoms and recipe.block_spatial
+    exclude = () if head is None else (head,)
+    layouts = select_layers(module, layers=layers, block=block, block_spatial=block_spatial, exclude=exclude)
+    if by_atoms:
+        _check_blocks(layouts, block)
+    modules = dict(named_layers(module))
+    for name, layout in layouts.items():
+        if by_atoms:
+            yield _atoms_share(layout, recipe, trains_coefficients=method == "coefficients")
+        else:
+            share = LAYER_RULES[method](layout, modules[name], options)
+            yield LayerCount(name, layout.kind, layout.shape, 0, share, block=layout.block)
+
+
+def _check_blocks(layouts: Mapping[str, KernelLayout], block: int | tuple[int, int] | None) -> None:
+    """A side that does not divide falls back to 1; where that happens in every layer the setting means nothing."""
+    sides = check_block(block)
+    if sides in (None, (1, 1)) or any(layout.block != (1, 1) for layout in layouts.values()):
+        return
+    channels = [n for layout in layouts.values() for n in layout.channels]
+    fitting = [str(k) for k in (2, 3, 4, 5, 6, 8) if any(n % k == 0 for n in channels)]
+    hint = f"; sides that do: {', '.join(fitting)}" if fitting else ""
+    raise FiltersubError(f"block {block} divides the channels of no layer that takes part{hint}")
+
+
+def _atoms_share(layout: KernelLayout, recipe: DecompositionConfig, *, trains_coefficients: bool) -> LayerCount:
+    stored = formulas.coefficients(layout, recipe)
+    trained = formulas.trained(layout, recipe) + (stored if trains_coefficients else 0)
+    return LayerCount(layout.name, layout.kind, layout.shape, recipe.n_atoms(layout), trained, stored, layout.block)
+
+
+def _features(
+    module: nn.Module | Mapping[str, Tensor], method: str, layers: str | None, head: str | None
+) -> Iterator[LayerCount]:
+    """Shares of biases, of normalisation layers, or of a scale and shift after each layer."""
+    if not isinstance(module, nn.Module):
+        raise FiltersubError(f"a bare file of weights has no architecture to count {method} in; name the model")
+    kernels = select_layers(module, layers=layers, block=1, exclude=() if head is None else (head,))
+    for name, layer in module.named_modules():
+        inside_head = head is not None and (name == head or name.startswith(f"{head}."))
+        own = dict(layer.named_parameters(recurse=False))
+        if inside_head or not own or (layers is not None and not re.search(layers, name)):
+            continue
+        kernel, is_norm = kernels.get(name), _is_norm(layer)
+        share = 0
+        if method == "bitfit":
+            share = own["bias"].numel() if own.get("bias") is not None else 0
+        elif method == "norm":
+            share = sum(p.numel() for p in own.values()) if is_norm else 0
+        elif kernel is not None:
+            share = 2 * kernel.channels[0]
+        elif is_norm:
+            share = 2 * max(p.numel() for p in own.values())
+        kind = kernel.kind if kernel is not None else type(layer).__name__
+        shape = tuple(next(iter(own.values())).shape)
+        yield LayerCount(name, kind, shape, 0, share)
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    """By its class name: every library has normalisation classes of its own."""
+    return "norm" in type(layer).__name__.lower() and all(p.ndim <= 1 for p in layer.parameters(recurse=False))

@@ -1,0 +1,152 @@
+"""Does a ranking without training agree with training? The criterion beside the accuracies of tuning records."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from .data import load_data, n_classes
+from .decomposition import DecompositionConfig
+from .errors import FiltersubError
+from .kernels import select_layers
+from .models import head_name, input_statistics, load_model
+from .parameters import GradientEnergy
+from .records import Record, read_records
+
+_REGIME = ("data", "epochs", "batch_size", "image_size", "validation", "batch_norm", "optimizer", "pretrained")
+_METRICS = ("test_accuracy", "validation_accuracy")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Scores beside measured accuracies.
+
+    ``table``: one row a setting (seeds averaged), by accuracy: label, runs, trainable, score, accuracy.
+    ``spearman``: rank correlation of score and accuracy; ``spearman_of_count`` the same of the trained parameters, the
+    ranking that needs no gradient; both also among the settings of the method alone (``_of_atoms``), since that linear
+    probing is worst and full tuning best is no achievement.
+    """
+
+    table: pd.DataFrame
+    spearman: float
+    spearman_of_count: float
+    spearman_of_atoms: float
+    spearman_of_count_of_atoms: float
+
+    @property
+    def sentence(self) -> str:
+        settings, atoms = len(self.table), int(self.table["by_atoms"].sum())
+        return (
+            f"rank correlation with measured accuracy (Spearman) over {settings} settings: score {self.spearman:.3f}, "
+            f"count alone {self.spearman_of_count:.3f}; over the {atoms} of them that tune atoms: score "
+            f"{self.spearman_of_atoms:.3f}, count alone {self.spearman_of_count_of_atoms:.3f}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        numbers = {
+            name: None if value != value else value for name, value in vars(self).items() if isinstance(value, float)
+        }
+        return {**numbers, "settings": self.table.to_dict("records")}
+
+
+def gradient_energy(
+    model: str,
+    data: str = "digits",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    image_size: int = 48,
+    n_images: int = 200,
+) -> GradientEnergy:
+    """The criterion for a pretrained model on a data set, both by name; validation and test images stay unseen."""
+    if n_images < 1:
+        raise FiltersubError(f"the number of images must be positive, got {n_images}")
+    loaded = load_model(model, weights=weights, num_classes=n_classes(data))
+    mean, std = input_statistics(loaded)
+    images, labels = load_data(data, size=image_size, mean=mean, std=std, validation=True).train.tensors
+    return GradientEnergy(loaded, images[:n_images], labels[:n_images])
+
+
+def agreement(energy: GradientEnergy, folders: Sequence[str | os.PathLike[str]], model: str) -> Agreement:
+    """Score the tuning records of ``model`` below the folders and correlate the ranks.
+
+    Accuracies compare only where data, image size, epochs and batch norm are alike: of several such regimes the one
+    with most runs is taken.
+
+    Raises FiltersubError where fewer than three settings were measured.
+    """
+    records = [record for folder in folders for record in read_records(folder)[0].values()]
+    tuned = [r for r in records if r.kind == "tuning" and r.parameters.get("model") == model]
+    regimes = Counter(_regime(record) for record in tuned)
+    kept = [r for r in tuned if _regime(r) == regimes.most_common(1)[0][0]]
+    rows = [row for row in (_row(energy, record) for record in kept) if row is not None]
+    keys = ["label", "layers", "trainable", "score", "by_atoms"]
+    table = pd.DataFrame(rows, columns=[*keys, "accuracy"])
+    grouped = table.groupby(keys, dropna=False)["accuracy"].agg(["size", "mean"]).reset_index()
+    table = grouped.rename(columns={"size": "runs", "mean": "accuracy"}).sort_values("accuracy", ignore_index=True)
+    if len(table) < 3:
+        where = ", ".join(map(str, folders))
+        raise FiltersubError(f"{where} holds {len(table)} tuned settings of {model}; ranks need at least three")
+    atoms = table[table["by_atoms"]]
+    return Agreement(
+        table,
+        spearman(table["score"], table["accuracy"]),
+        spearman(table["trainable"], table["accuracy"]),
+        spearman(atoms["score"], atoms["accuracy"]),
+        spearman(atoms["trainable"], atoms["accuracy"]),
+    )
+
+
+def spearman(one: pd.Series, other: pd.Series) -> float:
+    """Spearman's rank correlation, ties at their mean rank; NaN for fewer than two values.
+
+    >>> round(spearman(pd.Series([1, 2, 3]), pd.Series([10, 30, 20])), 3)
+    0.5
+    """
+    if len(one) < 2:
+        return float("nan")
+    return float(one.rank().corr(other.rank()))
+
+
+def _regime(record: Record) -> tuple[object, ...]:
+    return tuple(record.parameters.get(name) for name in _REGIME)
+
+
+def _row(energy: GradientEnergy, record: Record) -> dict[str, object] | None:
+    accuracy = next((record.metrics[name] for name in _METRICS if name in record.metrics), None)
+    method = record.parameters.get("method")
+    score = _score(energy, record) if accuracy is not None else None
+    if score is None:
+        return None
+    return {
+        "label": record.label,
+        "layers": record.parameters.get("layers"),
+        "trainable": record.counts["trainable"],
+        "score": score,
+        "by_atoms": method == "filter-subspace",
+        "accuracy": accuracy,
+    }
+
+
+def _score(energy: GradientEnergy, record: Record) -> float | None:
+    """None for methods that the criterion does not know."""
+    settings = record.parameters
+    if settings["method"] in ("linear", "full"):
+        return float(settings["method"] == "full")
+    if settings["method"] != "filter-subspace":
+        return None
+    known = DecompositionConfig.__dataclass_fields__
+    recipe = DecompositionConfig(**{name: value for name, value in settings.items() if name in known})
+    head = head_name(energy.model)
+    chosen = select_layers(
+        energy.model,
+        layers=settings.get("layers"),
+        block=recipe.block,
+        block_spatial=recipe.block_spatial,
+        exclude=() if head is None else (head,),
+    )
+    return energy.score(recipe, list(chosen))
