@@ -1,12 +1,13 @@
 """One layer for every kind of weight: it runs its base layer with the summed weight ``F + alpha x dD``.
 
-One convolution instead of the two steps of the paper (they are equal; tests/test_tuning.py shows it), with whatever
-stride, padding, dilation and groups the base layer has.
+One convolution instead of the two steps of the paper (they are equal; tests/test_tuning_math.py shows it), with
+whatever stride, padding, dilation and groups the base layer has.
 """
 
 from __future__ import annotations
 
-import math
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,25 +16,48 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..decomposition import DecompositionConfig, decompose_weight
+from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
+from .codes import frozen_codes, mapped_fingerprint
+from .config import FilterSubspaceConfig
+from .repack import to_rows
+from .update import Term, by_input, by_row, collapse, summed
 
 PREFIX = "filtersub_"
 
 
 class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
-    """Wraps a convolution or linear layer; holds per adapter dD (n_atoms, d), trained, and alpha (n_rows, n_atoms)."""
+    """Wraps a convolution or linear layer. Holds, per adapter (o' x i' rows, m atoms of d entries):
 
-    adapter_layer_names = ("filtersub_atoms",)
-    other_param_names = ("filtersub_coefficients", "filtersub_fingerprint", "layouts", "recipes")
+    - ``filtersub_atoms``, trained: dD (m, d), or those of the last level, (m, m_1, ..., d)
+    - ``filtersub_expansion``, trained: d-alpha_1, d-alpha_2, ... where the atoms are expanded
+    - ``filtersub_coefficients_update``, trained where asked for: d-alpha (o', m, i')
+    - ``filtersub_coefficients``, frozen: alpha (o', m, i'); or ``filtersub_mapping``: V (d, m) with alpha = F V
+    - ``filtersub_dictionary``, frozen: D (m, d), where d-alpha needs it
+    - ``filtersub_fingerprint``: of alpha
+    """
+
+    adapter_layer_names = ("filtersub_atoms", "filtersub_expansion", "filtersub_coefficients_update")
+    other_param_names = (
+        "filtersub_coefficients",
+        "filtersub_mapping",
+        "filtersub_dictionary",
+        "filtersub_fingerprint",
+        "layouts",
+        "recipes",
+    )
 
     def __init__(self, base_layer: nn.Module, name: str) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.name = name
         self.filtersub_atoms = nn.ParameterDict({})
+        self.filtersub_expansion = nn.ModuleDict({})
+        self.filtersub_coefficients_update = nn.ParameterDict({})
         self.filtersub_coefficients = BufferDict({})
+        self.filtersub_mapping = BufferDict({}, persistent=True)
+        self.filtersub_dictionary = BufferDict({}, persistent=True)
         self.filtersub_fingerprint = BufferDict({}, persistent=True)
         self.layouts: dict[str, KernelLayout] = {}
         self.recipes: dict[str, DecompositionConfig] = {}
@@ -41,50 +65,105 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.merged_adapters: list[str] = []
         self._weight_before_merge: Tensor | None = None
 
-    def add_adapter(self, adapter: str, recipe: DecompositionConfig, *, save_coefficients: bool) -> None:
-        """Decompose the base weight by the recipe and start an adapter at dD = 0.
+    def add_adapter(self, adapter: str, config: FilterSubspaceConfig) -> None:
+        """Decompose the base weight by the recipe and start an adapter whose update is zero.
 
-        Two adapters of one recipe share their coefficients in memory. On the meta device only shapes are made.
+        Adapters of one coding recipe share their coefficients in memory. On the meta device only shapes are made.
         """
-        base = self.get_base_layer()
+        base, recipe = self.get_base_layer(), config.coding_recipe
         layout = layout_of(self.name, base, recipe.block, recipe.block_spatial)
         if layout is None:
             raise FiltersubError(f"layer {self.name!r} ({type(base).__name__}) cannot be decomposed by this recipe")
-        coefficients = self._coefficients_of(recipe, layout)
-        shape = (coefficients.shape[1], layout.patch_size)
-        zeros = torch.zeros(shape, dtype=base.weight.dtype, device=base.weight.device)
+        self._freeze_codes(adapter, layout, config)
         self.layouts[adapter], self.recipes[adapter] = layout, recipe
-        self.filtersub_coefficients.register_buffer(adapter, coefficients, persistent=save_coefficients)
-        self.filtersub_fingerprint[adapter] = fingerprint(coefficients)
-        self.filtersub_atoms[adapter] = nn.Parameter(zeros)
+        n_atoms, sizes = recipe.n_atoms(layout), config.expansion_of(layout)
+        own = (layout.input_channels,) if config.expansion_coefficients == "per-channel" else ()
+        if sizes:
+            generator = torch.Generator().manual_seed(config.seed ^ zlib.crc32(self.name.encode()))
+            shapes = [(*(own if level == 0 else ()), n_atoms, *sizes[: level + 1]) for level in range(len(sizes))]
+            drawn = [_kaiming(shape, generator).to(base.weight) for shape in shapes]
+            self.filtersub_expansion[adapter] = nn.ParameterList([nn.Parameter(each) for each in drawn])
+        if config.train_coefficients:
+            shape = (layout.n_rows // layout.input_channels, n_atoms, layout.input_channels)
+            self.filtersub_coefficients_update[adapter] = nn.Parameter(base.weight.new_zeros(shape))
+        self.filtersub_atoms[adapter] = nn.Parameter(base.weight.new_zeros((n_atoms, *sizes, layout.patch_size)))
 
-    def _coefficients_of(self, recipe: DecompositionConfig, layout: KernelLayout) -> Tensor:
-        for adapter, known in self.recipes.items():
-            if known == recipe:
-                return self.filtersub_coefficients[adapter]
-        weight = self.get_base_layer().weight
+    def _freeze_codes(self, adapter: str, layout: KernelLayout, config: FilterSubspaceConfig) -> None:
+        held = self.filtersub_coefficients if config.holds_coefficients else self.filtersub_mapping
+        twin = next((a for a, r in self.recipes.items() if r == config.coding_recipe and a in held), None)
+        if twin is not None and (not config.train_coefficients or twin in self.filtersub_dictionary):
+            kept = held[twin], self.filtersub_fingerprint[twin], self.filtersub_dictionary._buffers.get(twin)
+        else:
+            codes = frozen_codes(
+                layout, self._base_weight(), self.base_layer, config.coding_recipe, hold=config.holds_coefficients
+            )
+            source = codes.coefficients if config.holds_coefficients else codes.mapping
+            kept = source, codes.fingerprint, codes.dictionary
+        persistent = config.save_coefficients if config.holds_coefficients else True
+        held.register_buffer(adapter, kept[0], persistent=persistent)
+        self.filtersub_fingerprint[adapter] = kept[1]
+        if config.train_coefficients:
+            self.filtersub_dictionary[adapter] = kept[2]
+
+    def _base_weight(self) -> Tensor:
+        """The weight F that adapters belong to, whether or not some are merged into the base layer."""
         if self._weight_before_merge is not None:
-            weight = self._weight_before_merge
-        if weight.device.type == "meta":
-            dtype = torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else weight.dtype
-            return torch.empty(layout.n_rows, recipe.n_atoms(layout), dtype=dtype, device="meta")
-        return decompose_weight(layout, weight, recipe).coefficients
+            return self._weight_before_merge
+        return self.get_base_layer().weight
+
+    def coefficients(self, adapter: str) -> Tensor:
+        """The frozen alpha (n_rows, m) of an adapter; computed where it is not held."""
+        if adapter in self.filtersub_coefficients:
+            return by_row(self.filtersub_coefficients[adapter])
+        mapping = self.filtersub_mapping[adapter]
+        return self.layouts[adapter].to_rows(self._base_weight().detach()).to(mapping.dtype) @ mapping
+
+    def atoms_update(self, adapter: str) -> Tensor:
+        """dD (m, d), collapsed where it is expanded; (i', m, d) where each input channel has atoms of its own."""
+        levels = list(self.filtersub_expansion[adapter]) if adapter in self.filtersub_expansion else []
+        return collapse(self.filtersub_atoms[adapter], levels)
+
+    def _terms(self, adapters: list[str]) -> list[Term]:
+        """What the adapters add, those of one coding recipe as one summand."""
+        shared: dict[tuple[DecompositionConfig, bool, bool], Term] = {}
+        terms = []
+        for adapter in adapters:
+            if adapter not in self.filtersub_atoms:
+                continue
+            layout, held = self.layouts[adapter], adapter in self.filtersub_coefficients
+            source = self.filtersub_coefficients[adapter] if held else None
+            small = self.atoms_update(adapter)
+            if source is None:
+                mapping = self.filtersub_mapping[adapter]
+                source = by_input(to_rows(layout, self._base_weight()).to(mapping.dtype), layout)
+                small = mapping @ small.to(mapping.dtype)
+            small = small.to(source.dtype)
+            key = (self.recipes[adapter], held, small.ndim == 3)
+            shared[key] = Term(layout, source, shared[key].small + small if key in shared else small)
+            if adapter in self.filtersub_coefficients_update:
+                update, dictionary = self.filtersub_coefficients_update[adapter], self.filtersub_dictionary[adapter]
+                terms.append(Term(layout, update.to(dictionary.dtype), dictionary))
+        return [*shared.values(), *terms]
+
+    def _sum(self, adapters: list[str]) -> Tensor:
+        weight = self._base_weight()
+        present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
+        if not present:
+            return weight
+        with torch.autocast(weight.device.type, enabled=False):
+            return summed(weight, self._terms(present))
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """``alpha x dD`` in the stored shape and dtype of the base weight; differentiable in dD."""
-        coefficients, atoms = self.filtersub_coefficients[adapter], self.filtersub_atoms[adapter]
-        weight = self.get_base_layer().weight
+        """``alpha x dD`` in the stored shape and dtype of the base weight; differentiable in what is trained."""
+        weight = self._base_weight()
+        terms = self._terms([adapter])
+        zero = torch.zeros_like(weight, dtype=terms[0].source.dtype)
         with torch.autocast(weight.device.type, enabled=False):
-            rows = coefficients @ atoms.to(coefficients.dtype)
-        return self.layouts[adapter].to_weight(rows).to(weight.dtype)
+            return summed(zero, terms).to(weight.dtype)
 
     def summed_weight(self) -> Tensor:
         """The base weight with the update of every active adapter."""
-        weight = self.get_base_layer().weight
-        for adapter in self.active_adapters:
-            if adapter in self.filtersub_atoms:
-                weight = weight + self.get_delta_weight(adapter)
-        return weight
+        return self._sum(self.active_adapters)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters and self.merged:
@@ -98,44 +177,63 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
         ``safe_merge`` raises ValueError instead where the sum is not finite, and leaves the weight as it was.
         """
+        wanted = [a for a in check_adapters_to_merge(self, adapter_names) if a in self.filtersub_atoms]
+        if not wanted:
+            return
         weight = self.get_base_layer().weight
-        for adapter in check_adapters_to_merge(self, adapter_names):
-            if adapter not in self.filtersub_atoms:
-                continue
-            merged = weight.data + self.get_delta_weight(adapter).detach()
-            if safe_merge and not bool(torch.isfinite(merged).all()):
-                raise ValueError(f"merging {adapter!r} into layer {self.name!r} would give NaN or infinite weights")
-            if self._weight_before_merge is None:
-                self._weight_before_merge = weight.data
-            weight.data = merged
-            self.merged_adapters.append(adapter)
+        merged = self._sum([*self.merged_adapters, *wanted]).detach()
+        if safe_merge and not bool(torch.isfinite(merged).all()):
+            names = ", ".join(repr(name) for name in wanted)
+            raise ValueError(f"merging {names} into layer {self.name!r} would give NaN or infinite weights")
+        if self._weight_before_merge is None:
+            self._weight_before_merge = weight.data
+        weight.data = merged
+        self.merged_adapters = [*self.merged_adapters, *wanted]
 
     def unmerge(self) -> None:
         """Give the base layer the very weight it had before merging."""
         if self._weight_before_merge is not None:
-            self.get_base_layer().weight.data = self._weight_before_merge
+            weight = self.get_base_layer().weight
+            weight.data = self._weight_before_merge.to(weight.device, weight.dtype)
         self._weight_before_merge = None
-        self.merged_adapters.clear()
+        self.merged_adapters = []
+
+    def fingerprint_for(self, adapter: str, mapping: Tensor | None) -> Tensor:
+        """The fingerprint of the coefficients as made here, by a saved adapter's mapping V where it has one."""
+        if mapping is not None and self._base_weight().device.type != "meta":
+            return mapped_fingerprint(self.layouts[adapter], self._base_weight(), mapping)
+        return self.filtersub_fingerprint[adapter]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FilterSubspaceLayer:
+        """Moves and casts; fingerprints stay in float64, and adapters of one recipe go on sharing coefficients."""
+        exact = dict(self.filtersub_fingerprint.items())
+        super()._apply(fn, recurse)
+        for adapter, value in exact.items():
+            moved = self.filtersub_fingerprint[adapter]
+            self.filtersub_fingerprint[adapter] = moved if moved.dtype == value.dtype else value.to(moved.device)
+        for held in (self.filtersub_coefficients, self.filtersub_mapping):
+            first: dict[DecompositionConfig, Tensor] = {}
+            for adapter in held:
+                held._buffers[adapter] = first.setdefault(self.recipes[adapter], held[adapter])
+        return self
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """Device alone: coefficients of half-precision weights are float32, fingerprints float64, and stay so."""
+        device = device if device is not None else self.get_base_layer().weight.device
+        for name in (*self.adapter_layer_names, *self.other_param_names):
+            kept = getattr(self, name)
+            if isinstance(kept, (nn.ParameterDict, nn.ModuleDict)) and adapter_name in kept:
+                if not any(p.device.type == "meta" for p in kept.parameters()):
+                    kept[adapter_name] = kept[adapter_name].to(device)
+            elif isinstance(kept, BufferDict) and adapter_name in kept and kept[adapter_name].device.type != "meta":
+                kept._buffers[adapter_name] = kept[adapter_name].to(device)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}: {p.shape[0]} atoms of {p.shape[1]}" for name, p in self.filtersub_atoms.items())
+        shapes = {name: " x ".join(map(str, atoms.shape)) for name, atoms in self.filtersub_atoms.items()}
+        return ", ".join(f"{name}: atoms {shape}" for name, shape in shapes.items())
 
 
-def fingerprint(coefficients: Tensor) -> Tensor:
-    """(n_atoms,) float64: the coefficients summed over rows with fixed weights, which neither order nor sign survives.
-
-    The weights are cosines of the row number, so they are the same everywhere. Compare with same_fingerprint.
-    """
-    if coefficients.device.type == "meta":
-        return torch.empty(coefficients.shape[1], dtype=torch.float64, device="meta")
-    numbers = torch.arange(coefficients.shape[0], dtype=torch.float64, device=coefficients.device)
-    weights = torch.cos(numbers * math.pi * (math.sqrt(5) - 1) + 0.5)
-    return weights @ coefficients.double()
-
-
-def same_fingerprint(one: Tensor, other: Tensor, relative: float = 1e-3) -> bool:
-    """Whether two fingerprints agree up to rounding that differs between machines, but not between base weights."""
-    if one.shape != other.shape:
-        return False
-    one, other = one.double().cpu(), other.double().cpu()
-    return bool((one - other).norm() <= relative * torch.maximum(one.norm(), other.norm()))
+def _kaiming(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Kaiming uniform, the fan-in the number of summands, which is the last axis."""
+    flat = torch.empty(shape).reshape(-1, shape[-1])
+    return nn.init.kaiming_uniform_(flat, generator=generator).reshape(shape)

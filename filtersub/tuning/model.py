@@ -1,20 +1,20 @@
-"""The tuner: finds the layers that take part, wraps them, and says what belongs to a saved adapter."""
+"""The tuner: wraps the layers that take part, combines adapters, and says what belongs to a saved adapter."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _ExcludedModule, check_target_module_exists
-from peft.utils.other import AuxiliaryTrainingWrapper
+from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..kernels import layout_of
-from ..models import head_name
+from ..fingerprint import fingerprint_gap, same_fingerprint
+from .combination import combined_config, fill
 from .config import FilterSubspaceConfig
-from .layer import PREFIX, FilterSubspaceLayer, same_fingerprint
+from .layer import PREFIX, FilterSubspaceLayer
+from .targets import as_pattern, participants
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -27,11 +27,8 @@ class FilterSubspaceModel(BaseTuner):
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 (peft's own form)
 
     def _prepare_adapter_config(self, peft_config: FilterSubspaceConfig, model_config: dict) -> FilterSubspaceConfig:
-        """Resolve target_modules to the layers that take part, as one pattern of full names.
-
-        A list would not do: peft matches its entries as endings too, and ``conv1`` then means every block's conv1.
-        """
-        peft_config.target_modules = "|".join(re.escape(name) for name in _participants(self.model, peft_config))
+        """Resolve target_modules, a preset for one, to the layers that take part."""
+        peft_config.target_modules = as_pattern(participants(self.model, peft_config))
         return peft_config
 
     def _create_and_replace(
@@ -45,13 +42,59 @@ class FilterSubspaceModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         layer = target if isinstance(target, FilterSubspaceLayer) else FilterSubspaceLayer(target, current_key)
-        layer.add_adapter(adapter_name, peft_config.recipe, save_coefficients=peft_config.save_coefficients)
+        layer.add_adapter(adapter_name, peft_config)
         if layer is not target:
             if adapter_name not in self.active_adapters:
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
         elif adapter_name not in self.active_adapters:
-            layer.filtersub_atoms[adapter_name].requires_grad_(False)
+            layer.set_requires_grad(adapter_name, False)
+
+    def add_weighted_adapter(
+        self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str, combination_type: str = "linear"
+    ) -> None:
+        """A new adapter whose update is ``sum of weight x update`` of others, exactly; it is not made the active one.
+
+        Parameters
+        ----------
+        adapters : names of adapters of one recipe; their layers, and the m_1 of expanded atoms, may differ
+        weights : one for each; any real numbers
+        adapter_name : the new one's
+        combination_type : "linear", the only one
+
+        The head of the new adapter (modules_to_save) is a copy of the base model's, as for peft's other methods.
+        Raises FiltersubError on unknown or twice-named adapters, and where recipes differ, naming the difference.
+        """
+        if adapter_name in self.peft_config:
+            raise FiltersubError(
+                f"there is an adapter {adapter_name!r} already; delete it first or choose another name"
+            )
+        if combination_type != "linear":
+            raise FiltersubError(f"combination_type must be 'linear', got {combination_type!r}")
+        unknown = [name for name in adapters if name not in self.peft_config]
+        if unknown or len(set(adapters)) != len(adapters):
+            known = ", ".join(self.peft_config)
+            raise FiltersubError(f"adapters to combine must be distinct names of {known}; got {list(adapters)}")
+        targets = [
+            key
+            for key, module in self.model.named_modules()
+            if isinstance(module, FilterSubspaceLayer) and any(name in module.filtersub_atoms for name in adapters)
+        ]
+        configs = {name: self.peft_config[name] for name in adapters}
+        self.peft_config[adapter_name] = combined_config(configs, weights, targets)
+        try:
+            self.inject_adapter(self.model, adapter_name)
+        except Exception:
+            self.peft_config.pop(adapter_name, None)
+            raise
+        fill(self, adapter_name, adapters, weights)
+        self._cast_adapter_dtype(adapter_name)
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Frozen coefficients: every process makes the same, so none need be sent to the others at each step."""
+        names = [name for name, _ in self.named_buffers() if f".{PREFIX}" in name]
+        return [*names, *(f"base_model.{name}" for name in names)]
 
     @classmethod
     def _get_adapter_state_dict(
@@ -77,50 +120,15 @@ class FilterSubspaceModel(BaseTuner):
         return remapped
 
 
-def _participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
-    """Full names of the layers to wrap. Raises FiltersubError where there is none, naming what could be meant."""
-    head = head_name(model) if config.target_modules is None else None
-    able, chosen = [], []
-    inside: tuple[str, ...] = ()
-    for name, module in model.named_modules():
-        if not name or name.startswith(inside):
-            continue
-        if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
-            inside = (*inside, f"{name}.")
-        base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-        if name == head or layout_of(name, base, config.block, config.block_spatial) is None:
-            continue
-        able.append(name)
-        if _is_wanted(config, name):
-            chosen.append(name)
-    if not chosen:
-        wanted = f"target_modules {config.target_modules!r} match" if config.target_modules else "there is"
-        blocks = "" if config.block is not None else " (1x1 and linear layers take part only with a block)"
-        known = f"; layers that could: {', '.join(able[:5])}" if able else ""
-        raise FiltersubError(f"{wanted} no layer that can be decomposed{blocks}{known}")
-    return chosen
-
-
-def _is_wanted(config: FilterSubspaceConfig, name: str) -> bool:
-    if config.target_modules is not None:
-        found = check_target_module_exists(config, name)
-    else:
-        everything = FilterSubspaceConfig(
-            target_modules=".*", exclude_modules=config.exclude_modules, modules_to_save=config.modules_to_save
-        )
-        found = check_target_module_exists(everything, name)
-    return bool(found) and not isinstance(found, _ExcludedModule)
-
-
 def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
     """The coefficients made here must be the ones that the atoms were trained with: the adapter has no meaning else."""
     for name, layer in model.named_modules():
         key = f"{name}.filtersub_fingerprint.{adapter}"
         if not isinstance(layer, FilterSubspaceLayer) or key not in state_dict:
             continue
-        made = layer.filtersub_fingerprint[adapter]
+        made = layer.fingerprint_for(adapter, state_dict.get(f"{name}.filtersub_mapping.{adapter}"))
         if made.device.type != "meta" and not same_fingerprint(made, state_dict[key]):
-            gap = float((made.cpu() - state_dict[key].double().cpu()).norm() / made.norm().clamp_min(1e-300))
+            gap = fingerprint_gap(made, state_dict[key])
             raise FiltersubError(
                 f"layer {layer.name!r}: the coefficients made from this model's weights are not those the adapter was "
                 f"trained with (fingerprints differ by {gap:.1%}); load it on the base weights it was trained on, "

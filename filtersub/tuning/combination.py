@@ -1,0 +1,87 @@
+"""A weighted combination of adapters as a new adapter: exact, since an update is linear in its atoms."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import FiltersubError
+from .config import FilterSubspaceConfig
+from .layer import FilterSubspaceLayer
+from .targets import as_pattern
+
+if TYPE_CHECKING:
+    from .model import FilterSubspaceModel
+
+
+def combined_config(
+    configs: dict[str, FilterSubspaceConfig], weights: Sequence[float], targets: list[str]
+) -> FilterSubspaceConfig:
+    """The config of ``sum of weight x adapter``; ``targets`` are the layers of all of them together.
+
+    Raises FiltersubError unless the adapters have one recipe and kind of expansion (m_1 may differ: it adds up).
+    """
+    if not configs or len(weights) != len(configs):
+        raise FiltersubError(f"{len(configs)} distinct adapters need as many weights, got {len(weights)}")
+    (first_name, first), *others = configs.items()
+    for name, other in others:
+        for field in ("coding_recipe", "holds_coefficients", "train_coefficients", "expansion_coefficients"):
+            mine, theirs = getattr(first, field), getattr(other, field)
+            if mine != theirs:
+                raise FiltersubError(
+                    f"adapters {first_name!r} and {name!r} cannot be combined: {field} is {mine!r} and {theirs!r}"
+                )
+        if _tail(first) != _tail(other):
+            raise FiltersubError(
+                f"adapters {first_name!r} and {name!r} cannot be combined: expansion is {first.expansion!r} and "
+                f"{other.expansion!r}; only m_1 may differ"
+            )
+    config = copy.deepcopy(first)
+    config.target_modules, config.exclude_modules = as_pattern(targets), None
+    if first.expansion is not None:
+        sizes = [each.recipe.expansion_sizes for each in configs.values()]
+        config.expansion = (sum(size[0] for size in sizes), *sizes[0][1:])
+    return config
+
+
+def fill(model: FilterSubspaceModel, name: str, adapters: Sequence[str], weights: Sequence[float]) -> None:
+    """Write the combination into the adapter ``name`` of every layer.
+
+    Plain atoms add up. Expanded ones lie side by side, d-alpha_1 of each times its weight, which is the same sum.
+    """
+    for layer in model.modules():
+        if not isinstance(layer, FilterSubspaceLayer) or name not in layer.filtersub_atoms:
+            continue
+        present = [(a, w) for a, w in zip(adapters, weights, strict=True) if a in layer.filtersub_atoms]
+        with torch.no_grad():
+            if name in layer.filtersub_coefficients_update:
+                layer.filtersub_coefficients_update[name].copy_(
+                    sum(w * layer.filtersub_coefficients_update[a] for a, w in present)
+                )
+            if name not in layer.filtersub_expansion:
+                layer.filtersub_atoms[name].copy_(sum(w * layer.filtersub_atoms[a] for a, w in present))
+                continue
+            _side_by_side(layer.filtersub_atoms[name], [layer.filtersub_atoms[a] for a, _ in present], 1)
+            n_levels = len(layer.filtersub_expansion[name])
+            for level in range(n_levels):
+                into = layer.filtersub_expansion[name][level]
+                parts = [layer.filtersub_expansion[a][level] for a, _ in present]
+                if level == 0:
+                    parts = [w * part for part, (_, w) in zip(parts, present, strict=True)]
+                axis = into.ndim - 1 - level  # that of m_1
+                _side_by_side(into, parts, axis)
+
+
+def _side_by_side(into: Tensor, parts: list[Tensor], axis: int) -> None:
+    """Parts joined along an axis, zeros where they do not fill it."""
+    joined = torch.cat(parts, axis)
+    into.zero_()
+    into.narrow(axis, 0, joined.shape[axis]).copy_(joined)
+
+
+def _tail(config: FilterSubspaceConfig) -> tuple[int, ...] | None:
+    return None if config.expansion is None else config.recipe.expansion_sizes[1:]

@@ -1,0 +1,99 @@
+"""Which layers of a model an adapter wraps: names, patterns, and presets by short names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+
+from peft.tuners.tuners_utils import BaseTunerLayer, _ExcludedModule, check_target_module_exists
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
+
+from ..errors import FiltersubError
+from ..kernels import KernelLayout, layout_of
+from ..models import head_name
+from .config import FilterSubspaceConfig
+from .layer import FilterSubspaceLayer
+
+Wanted = Callable[[str, KernelLayout], bool]
+
+
+def _named(pattern: str) -> Wanted:
+    compiled = re.compile(pattern)
+    return lambda name, layout: compiled.search(name) is not None
+
+
+#: preset -> which layers it means, by (full name, layout). Stages are those of timm's and torchvision's ResNets
+#: (layer1 to layer4), timm's and transformers' ConvNeXt and transformers' ResNet (stages.0 to stages.3), RegNets (s1 to
+#: s4) and whatever says stage1 to stage4; "unet-resnets" are the residual blocks of a diffusers UNet.
+PRESETS: dict[str, Wanted] = {
+    "spatial": lambda name, layout: layout.is_spatial,
+    "pointwise": lambda name, layout: not layout.is_spatial,
+    "depthwise": lambda name, layout: layout.is_spatial and layout.channels[1] == 1,
+    **{f"stage{n}": _named(rf"(^|\.)(layer{n}|stages\.{n - 1}|stages_{n - 1}|stage_?{n}|s{n})\.") for n in range(1, 5)},
+    "unet-resnets": _named(r"(^|\.)(down_blocks|mid_block|up_blocks)\.(\d+\.)?resnets\."),
+}
+
+
+def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
+    """Full names of the layers to wrap, in the model's order; layers that another tuner has wrapped are left to it.
+
+    Raises FiltersubError where there is none, naming layers, and presets, that could be meant.
+    """
+    head = head_name(model) if config.target_modules is None else None
+    wanted = _wanted(config)
+    able, chosen = [], []
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if not name or name.startswith(inside):
+            continue
+        if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+            inside = (*inside, f"{name}.")
+            if not isinstance(module, FilterSubspaceLayer):
+                continue
+        base = module.get_base_layer() if isinstance(module, FilterSubspaceLayer) else module
+        layout = layout_of(name, base, config.block, config.block_spatial)
+        if name == head or layout is None:
+            continue
+        able.append(name)
+        if wanted(name, layout):
+            chosen.append(name)
+    if not chosen:
+        raise FiltersubError(_nothing(config, able))
+    return chosen
+
+
+def as_pattern(names: list[str]) -> str:
+    """One regular expression of exactly these names.
+
+    A list would not do: peft matches its entries as endings too, and ``conv1`` then means every block's conv1.
+    """
+    return "|".join(re.escape(name) for name in names)
+
+
+def _wanted(config: FilterSubspaceConfig) -> Wanted:
+    targets = config.target_modules
+    preset = PRESETS.get(targets) if isinstance(targets, str) else None
+    pattern = ".*" if targets is None or preset is not None else targets
+    matched = FilterSubspaceConfig(
+        target_modules=pattern, exclude_modules=config.exclude_modules, modules_to_save=config.modules_to_save
+    )
+
+    def wanted(name: str, layout: KernelLayout) -> bool:
+        found = check_target_module_exists(matched, name)
+        if not found or isinstance(found, _ExcludedModule):
+            return False
+        return preset is None or preset(name, layout)
+
+    return wanted
+
+
+def _nothing(config: FilterSubspaceConfig, able: list[str]) -> str:
+    wanted = f"target_modules {config.target_modules!r} match" if config.target_modules else "there is"
+    blocks = "" if config.block is not None else " (1x1 and linear layers take part only with a block)"
+    known = f"; layers that could: {', '.join(able[:5])}" if able else ""
+    asked = config.target_modules if isinstance(config.target_modules, list) else [str(config.target_modules)]
+    near = [name for each in asked for name in difflib.get_close_matches(each, [*PRESETS, *able], n=2)]
+    meant = f"; did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near and config.target_modules else ""
+    return f"{wanted} no layer that can be decomposed{blocks}{known}{meant}"

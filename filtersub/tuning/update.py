@@ -1,0 +1,90 @@
+"""What an adapter adds to a weight: small matrices B against tall sources S, ``delta[o, i] = sum_j S[o, j, i] B[j]``.
+
+S holds the frozen coefficients alpha, laid out (o', m, i') for o' x i' rows of the kernel matrix, or, where the codes
+are a linear map alpha = F V of the kernels, the kernels F themselves; then B is ``V dD`` and alpha is never stored.
+In this layout a channels-last weight (o, *k, i) is one batched product, sum included, with no copy in between; its
+gradient ``dB = sum_o S[o] dW[o]^T`` is another, and nothing else is differentiated (Chen, Miao and Qiu,
+arXiv:2403.00269, equations 2 to 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kernels import KernelLayout
+from .repack import to_weight
+
+_NARROW = 8  # input channels below which batched products are slower than one tall one
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand: source S (o', m, i') and small matrix B, (m, d) or one for each input channel, (i', m, d)."""
+
+    layout: KernelLayout
+    source: Tensor
+    small: Tensor
+
+
+def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
+    """The atoms that expanded atoms stand for: ``D[i] = sum_j alpha_1[i, j] D_1[i, j]``, level by level.
+
+    atoms (m, m_1, ..., m_n, d), levels alpha_1 to alpha_n with alpha_l of shape (m, m_1, ..., m_l); alpha_1 may have a
+    leading axis of input channels, which the result, (m, d) else, then has too.
+    """
+    for coefficients in reversed(levels):
+        atoms = (coefficients[..., None, :] @ atoms)[..., 0, :]
+    return atoms
+
+
+def by_input(rows: Tensor, layout: KernelLayout) -> Tensor:
+    """A kernel matrix (n_rows, m) as the view (o', m, i')."""
+    return rows.unflatten(0, (-1, layout.input_channels)).transpose(1, 2)
+
+
+def by_row(source: Tensor) -> Tensor:
+    """The inverse of by_input: (o', m, i') as (n_rows, m)."""
+    return source.transpose(1, 2).flatten(0, 1)
+
+
+def product(term: Term) -> Tensor:
+    """``S x B`` in the stored shape of the weight."""
+    if term.small.ndim == 3:
+        rows = torch.bmm(term.source.permute(2, 0, 1), term.small).transpose(0, 1).flatten(0, 1)
+    else:
+        rows = by_row(term.source) @ term.small
+    return to_weight(term.layout, rows)
+
+
+def summed(weight: Tensor, terms: list[Term]) -> Tensor:
+    """``weight + sum of the terms`` in the weight's shape, dtype and memory format, summed in the terms' precision.
+
+    Where every B is zero the result equals the weight bit for bit.
+    """
+    if len(terms) == 1 and _lands_in_place(weight, terms[0]):
+        source, small = terms[0].source, terms[0].small
+        flat = weight.flatten(2).transpose(1, 2)  # (o, k, i), dense in channels-last memory
+        total = torch.baddbmm(flat, small.T.expand(flat.shape[0], -1, -1), source)
+        return total.transpose(1, 2).unflatten(2, terms[0].layout.kernel_size)
+    if not terms:
+        return weight
+    total = weight.to(terms[0].source.dtype)
+    for term in terms:
+        total = total + product(term)
+    return total.to(weight.dtype)
+
+
+def _lands_in_place(weight: Tensor, term: Term) -> bool:
+    """Whether the batched product gives the weight's own memory format."""
+    layout = term.layout
+    return (
+        layout.block == (1, 1)
+        and layout.kind in ("conv2d", "conv3d")
+        and layout.input_channels >= _NARROW
+        and term.small.ndim == 2
+        and weight.dtype == term.source.dtype == term.small.dtype
+        and weight.flatten(2).transpose(1, 2).is_contiguous()
+    )
