@@ -1,69 +1,116 @@
-"""One training step of each method on EfficientNet-Lite0: channels first and last, and against full tuning.
+"""One training step (forward, backward, Adam) of each setting beside full tuning, LoRA and the two-convolution form.
 
-All variants are measured in one process, alternating, one thread by default; prints medians and their ratios.
+All variants of a model are measured in one process, alternating, in channels-last memory; prints medians, their
+quartiles and the ratios to full tuning. What a step costs does not depend on the values of the coefficients, so they
+are those of a quick recipe with as many atoms (one round of pursuit).
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import time
+from collections.abc import Callable
 
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from filtersub.models import load_model
-from filtersub.tuning import FilterSubspaceConfig
+from filtersub.kernels import select_layers
+from filtersub.models import head_name, load_model
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
-METHODS = ("linear", "atoms", "atoms, 4x4 blocks", "full")
+QUICK = {"solver": "omp", "nonzeros": 1, "max_rounds": 0, "atoms": 9}
+SETTINGS = {
+    "setting 1": QUICK,
+    "setting 1, linear codes": {"solver": "pca"},
+    "setting 2": {**QUICK, "expansion": 4},
+    "setting 3": {**QUICK, "block": 4},
+    "setting 3, linear codes": {"solver": "pca", "block": 4},
+    "setting 4": {**QUICK, "block": 4, "expansion": 4},
+}
+METHODS = ("full", "linear", "two convolutions", "lora 1", "lora 3", *SETTINGS)
 
 
-def build(method: str, channels_last: bool) -> nn.Module:
+class TwoConvolutions(FilterSubspaceLayer):
+    """Setting 1 in its naive form: the base convolution and a second one with the update, summed."""
+
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        update = functional_call(self.base_layer, {"weight": self.get_delta_weight("default")}, (x,))
+        return self.base_layer(x) + update  # the bias twice costs nothing that shows
+
+
+def build(name: str, method: str) -> nn.Module:
     torch.manual_seed(0)
-    model = load_model("efficientnet_lite0", num_classes=10)
+    model = load_model(name, pretrained=False, num_classes=10)
+    head = head_name(model)
     if method == "linear":
         model.requires_grad_(False)
-        model.classifier.requires_grad_(True)
+        model.get_submodule(head).requires_grad_(True)
+    elif method.startswith("lora"):
+        layers = select_layers(model, block=4 if method.endswith("3") else None, exclude=(head,))
+        able = [n for n, layout in layers.items() if 16 % layout.groups == 0 or layout.groups == 1]
+        model = get_peft_model(model, LoraConfig(r=16, target_modules=able, modules_to_save=[head]))
     elif method != "full":
-        block = 4 if "blocks" in method else None
-        model = get_peft_model(model, FilterSubspaceConfig(solver="pca", block=block, modules_to_save=["classifier"]))
-    model = model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    return model.train()
+        options = SETTINGS.get(method, QUICK)
+        model = get_peft_model(model, FilterSubspaceConfig(modules_to_save=[head], **options))
+        for layer in model.modules():
+            if isinstance(layer, FilterSubspaceLayer) and method == "two convolutions":
+                layer.__class__ = TwoConvolutions
+    return model.to(memory_format=torch.channels_last).train()
 
 
-def step_seconds(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    began = time.perf_counter()
-    cross_entropy(model(images), labels).backward()
-    model.zero_grad()
-    return time.perf_counter() - began
+def stepper(model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[], float]) -> Callable[[], float]:
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-5)
+
+    def step() -> float:
+        began = clock()
+        cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return clock() - began
+
+    return step
+
+
+def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: Callable[[], float]) -> None:
+    labels = torch.arange(images.shape[0]) % 10
+    steps = {method: stepper(build(name, method), images, labels, clock) for method in methods}
+    gc.disable()
+    times: dict[str, list[float]] = {method: [] for method in methods}
+    for repeat in range(repeats + 1):
+        for method, step in steps.items():
+            seconds = step()
+            if repeat:  # the first round warms up
+                times[method].append(seconds)
+    gc.enable()
+    quartiles = {m: torch.tensor(t).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist() for m, t in times.items()}
+    full = quartiles["full"][1]
+    print(
+        f"\n{name}: batch {images.shape[0]}, {images.shape[-1]} px, {torch.get_num_threads()} thread(s), n = {repeats}"
+    )
+    print(f"{'method':26s} {'median ms':>10s} {'quartiles':>15s} {'of full':>8s}")
+    for method, (low, middle, high) in quartiles.items():
+        print(f"{method:26s} {1e3 * middle:10.0f} {1e3 * low:7.0f} {1e3 * high:7.0f} {middle / full:8.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--size", type=int, default=64, help="pixels a side")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--models", nargs="+", default=["resnet50", "convnext_tiny"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=96, help="pixels a side")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cpu-time", action="store_true", help="processor instead of wall time: for a busy machine")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    images = torch.randn(options.batch, 3, options.size, options.size)
-    labels = torch.arange(options.batch) % 10
-    variants = {(method, last): build(method, last) for method in METHODS for last in (False, True)}
-    inputs = {last: images.contiguous(memory_format=torch.channels_last) if last else images for last in (False, True)}
-    times: dict[tuple[str, bool], list[float]] = {variant: [] for variant in variants}
-    for repeat in range(options.repeats + 1):
-        for variant, model in variants.items():
-            seconds = step_seconds(model, inputs[variant[1]], labels)
-            if repeat:  # the first round warms up
-                times[variant].append(seconds)
-    median = {variant: float(torch.tensor(values).median()) for variant, values in times.items()}
-    print(f"batch {options.batch}, {options.size} px, {options.threads} thread(s), median of {options.repeats}")
-    print(f"{'method':20s} {'first ms':>9s} {'last ms':>9s} {'first/last':>11s} {'last, of full':>14s}")
-    for method in METHODS:
-        first, last = median[method, False], median[method, True]
-        of_full = last / median["full", True]
-        print(f"{method:20s} {1e3 * first:9.0f} {1e3 * last:9.0f} {first / last:11.2f} {of_full:14.2f}")
+    images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    for name in options.models:
+        measure(name, list(dict.fromkeys(["full", *options.methods])), images, options.repeats, clock)
 
 
 if __name__ == "__main__":
