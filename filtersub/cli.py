@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from .cli_counting import count, suggest
+from .cli_decompose import decompose
+from .cli_options import AsJson, Atoms, Block, BlockSpatial, Layers, Model, Random, Solver, Sparsity, Weights
+from .console import print_json
 from .errors import FiltersubError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 app = typer.Typer(
     help="Decompose convolution kernels into filter atoms, tune only the atoms, publish the ablation.",
@@ -23,23 +23,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: what there is, and whether it is complete.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="efficientnet_lite0 (embedded weights), a timm name, timm:NAME, torchvision:NAME, diffusers:FOLDER",
-    ),
-]
-Atoms = Annotated[int, typer.Option(help="Filter atoms m of a spatial kernel; a block of p x q channels gets m p q.")]
-Block = Annotated[int | None, typer.Option(help="Channel block k_c: 1x1 kernels and linear layers take part too.")]
-BlockSpatial = Annotated[bool, typer.Option("--block-spatial", help="Block the channels of spatial kernels too.")]
-Solver = Annotated[str, typer.Option(help="lasso, fista, omp, pca, spams or sklearn.")]
-Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
-Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
-Weights = Annotated[Path | None, typer.Option(help="Local file of weights for the architecture (safetensors or pth).")]
-Random = Annotated[bool, typer.Option("--random", help="Random weights instead of pretrained ones.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+app.command()(decompose)
+app.command()(count)
+app.command()(suggest)
 
 
 class Method(StrEnum):
@@ -47,83 +33,6 @@ class Method(StrEnum):
     LORA = "lora"
     LINEAR = "linear"
     FULL = "full"
-
-
-@app.command()
-def decompose(
-    model: Model,
-    atoms: Atoms = 9,
-    block: Block = None,
-    block_spatial: BlockSpatial = False,
-    solver: Solver = "lasso",
-    sparsity: Sparsity = 1e-3,
-    nonzeros: Annotated[int | None, typer.Option(help="Largest support of a row, for omp (a third of m).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the initial atoms.")] = 0,
-    layers: Layers = None,
-    weights: Weights = None,
-    random: Random = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for atoms.safetensors and layers.csv.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Decompose a model's kernels (or a bare file of weights) into filter atoms and coefficients."""
-    from .decomposition import DecompositionConfig, decompose_model
-    from .diagnostics import layer_table
-    from .files import make_folder, written_whole
-
-    recipe = DecompositionConfig(
-        atoms=atoms,
-        block=block,
-        block_spatial=block_spatial,
-        solver=solver,
-        sparsity=sparsity,
-        nonzeros=nonzeros,
-        seed=seed,
-    )
-    folder = None if out is None else make_folder(out)
-    source, exclude = _weights_of(model, weights, random)
-    with _layer_bar() as on_layer:
-        found = decompose_model(source, recipe, layers=layers, exclude=exclude, on_layer=on_layer)
-    table = layer_table(found)
-    if folder is not None:
-        found.save(folder / "atoms.safetensors")
-        with written_whole(folder / "layers.csv") as aside:
-            table.to_csv(aside, index=False)
-    if as_json:
-        summary = {"model": model, "relative_error": found.relative_error, "seconds": found.seconds}
-        _print_json({**summary, "layers": table.to_dict("records")})
-        return
-    shown = table[["name", "shape", "rows", "atoms", "relative_error", "density", "objective", "iterations", "seconds"]]
-    _print_table(shown, f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s")
-
-
-@app.command()
-def count(
-    model: Model,
-    method: Annotated[Method, typer.Option(help="What is trained.")] = Method.FILTER_SUBSPACE,
-    atoms: Atoms = 9,
-    block: Block = None,
-    block_spatial: BlockSpatial = False,
-    solver: Solver = "lasso",
-    rank: Annotated[int, typer.Option(help="Rank of LoRA.")] = 16,
-    layers: Layers = None,
-    classes: Annotated[int | None, typer.Option(help="Classes of a new head.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Count what a method would train, from the architecture alone (no weights are loaded)."""
-    from .decomposition import DecompositionConfig
-    from .parameters import count_parameters
-
-    recipe = DecompositionConfig(atoms=atoms, block=block, block_spatial=block_spatial, solver=solver)
-    found = count_parameters(model, method.value, recipe=recipe, rank=rank, layers=layers, num_classes=classes)
-    if as_json:
-        _print_json(found.to_json())
-        return
-    if found.layers:
-        _print_table(found.table(), model)
-    typer.echo(
-        f"{model}, {method.value}: {found.trainable:,} trained + {found.head:,} in the head, "
-        f"of {found.total:,} ({found.fraction:.3%} without the head)"
-    )
 
 
 @app.command()
@@ -144,14 +53,14 @@ def tune(
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 50,
     optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; default by method.")] = None,
-    head_learning_rate: Annotated[float | None, typer.Option(help="The same for the new head.")] = None,
+    head_learning_rate: Annotated[float | None, typer.Option(help="Of the new head; default 3e-3.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-4,
     warmup_epochs: Annotated[float, typer.Option(help="Epochs of linear warm-up.")] = 1.0,
     batch_norm: Annotated[
         str, typer.Option(help="Running statistics: adapted, frozen, updated or recomputed.")
     ] = "adapted",
     mixed_precision: Annotated[str, typer.Option(help="auto, no, bf16 or fp16.")] = "auto",
-    image_size: Annotated[int, typer.Option(help="Images are enlarged to this many pixels.")] = 48,
+    image_size: Annotated[int, typer.Option(help="Images are enlarged to this many pixels.")] = 64,
     validation: Annotated[bool, typer.Option("--validation", help="Train on 800, judge on the other 200.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the head, the order of images and the initial atoms.")] = 0,
     as_json: AsJson = False,
@@ -187,7 +96,7 @@ def tune(
     )
     record = run(settings, out, quiet=as_json)
     if as_json:
-        _print_json({"label": record.label, "metrics": record.metrics, "counts": record.counts, "cost": record.cost})
+        print_json({"label": record.label, "metrics": record.metrics, "counts": record.counts, "cost": record.cost})
         return
     accuracy = next(value for key, value in record.metrics.items() if key in ("test_accuracy", "validation_accuracy"))
     typer.echo(
@@ -250,59 +159,6 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
         raise SystemExit(130) from None
-
-
-def _weights_of(model: str, weights: Path | None, random: bool) -> tuple[Any, tuple[str, ...]]:
-    """(module or bare tensors, names left out): the head of a model takes no part."""
-    from .models import head_name, is_weight_file, load_model, load_weight_file
-
-    if is_weight_file(model):
-        return load_weight_file(model), ()
-    loaded = load_model(model, weights=weights, pretrained=not random)
-    head = head_name(loaded)
-    return loaded, () if head is None else (head,)
-
-
-class _layer_bar:
-    """A progress bar over layers on standard error; nothing where that is not a terminal."""
-
-    def __enter__(self) -> Any:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._progress.start()
-        task = self._progress.add_task("")
-        return lambda done, total, name: self._progress.update(task, completed=done, total=total, description=name)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def _print_table(table: pd.DataFrame, title: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title=title)
-    for name in table.columns:
-        shown.add_column(name, justify="left" if table[name].dtype == object or name == "name" else "right")
-    for row in table.itertuples(index=False):
-        shown.add_row(*(_cell(value) for value in row))
-    Console().print(shown)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return "×".join(str(part) for part in value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Collection:
     records : by folder
     damaged : a line for each record that cannot be read
     superseded : folders of records left out, since a newer run of the same name replaces them
+    (records below the folder of another one are parts of that run, and are left to it)
     failures : planned runs that have no record
     readers : by run_id, the pages of notebooks that only read records
     """
@@ -68,7 +69,11 @@ def collect(root: str | os.PathLike[str]) -> Collection:
     plan = _read_plan(root)
     planned = {run["run_id"]: run for run in plan.get("runs", [])}
     found, damaged = read_records(root)
-    records = {folder: record for folder, record in found.items() if not _unfinished(folder, planned)}
+    records = {
+        folder: record
+        for folder, record in found.items()
+        if not _unfinished(folder, planned) and not _is_part(folder, found, root)
+    }
     kept = _without_superseded(records, set(planned))
     failures, readers = [], {}
     for run_id, run in planned.items():
@@ -181,6 +186,11 @@ def _read_plan(root: Path) -> dict[str, Any]:
 def _unfinished(folder: Path, planned: Mapping[str, Any]) -> bool:
     """A planned run whose notebook failed after its record was written: a failure, not a result."""
     return folder.name in planned and read_state(folder).get("status") == "failed"
+
+
+def _is_part(folder: Path, folders: Iterable[Path], root: Path) -> bool:
+    """Whether a record lies below the folder of another one (but the root's): then it is a part of that run."""
+    return any(parent in folders for parent in folder.parents if root in parent.parents)
 
 
 def _without_superseded(records: dict[Path, Record], planned: set[str]) -> dict[Path, Record]:

@@ -81,6 +81,6 @@ def _digits() -> tuple[Tensor, Tensor]:
 
 
 def _prepared(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    enlarged = interpolate(images[:, None], size=(size, size), mode="bicubic", align_corners=False).clamp(0, 1)
+    enlarged = interpolate(images[:, None], size=(size, size), mode="bilinear", align_corners=False)
     centre, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
     return (enlarged.expand(-1, len(mean), -1, -1) - centre) / spread

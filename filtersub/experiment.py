@@ -29,6 +29,7 @@ from .records import RECORD_FILE, Record, describe_environment, read_record
 from .settings import taken_from
 from .training import CHECKPOINT_FILE, TrainingConfig, TrainingResult, fit
 
+_USUAL_RATE = 3e-3  # of heads, and of weights tuned whole
 METHODS = {
     "filter-subspace": "filter atoms and the head",
     "linear": "the head alone (linear probing)",
@@ -41,8 +42,8 @@ PROGRESS_FILE = "progress.json"
 class TuneSettings:
     """Everything that determines a tuning run; see DecompositionConfig, TrainingConfig and load_model for each.
 
-    ``learning_rate`` None becomes 3e-2 for the head and the atoms of spatial kernels, 2e-2 where blocks take part, 3e-3
-    for full tuning; chosen on the digits' validation images. ``head_learning_rate`` None is the same.
+    ``learning_rate`` None becomes 3e-2 for the atoms of spatial kernels, 2e-2 where blocks take part, 3e-3 for full
+    tuning and linear probing; ``head_learning_rate`` None becomes 3e-3. Chosen on the digits' validation images.
     ``validation`` trains on 800 and judges on 200 of the 1,000 training images, for choosing settings.
     """
 
@@ -66,7 +67,7 @@ class TuneSettings:
     warmup_epochs: float = 1.0
     batch_norm: str = "recomputed"
     mixed_precision: str = "auto"
-    image_size: int = 48
+    image_size: int = 64
     validation: bool = False
     seed: int = 0
 
@@ -75,11 +76,13 @@ class TuneSettings:
             raise FiltersubError(f"unknown method {self.method!r}; known: {', '.join(METHODS)}")
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", self._usual_rate())
+        if self.head_learning_rate is None:
+            object.__setattr__(self, "head_learning_rate", _USUAL_RATE)
         _ = self.recipe, self.training  # both validate
 
     def _usual_rate(self) -> float:
-        if self.method == "full":
-            return 3e-3
+        if self.method != "filter-subspace":
+            return _USUAL_RATE
         return 3e-2 if self.block is None else 2e-2
 
     @property

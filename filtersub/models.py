@@ -50,6 +50,8 @@ def load_model(
         model = _build(name, pretrained and weights is None and not on_meta, num_classes)
     if on_meta:
         return model.eval()
+    if num_classes is not None:
+        _start_head_anew_(model)
     if weights is not None:
         _load_checked(model, load_weight_file(weights), str(weights), new_head=num_classes is not None)
     elif pretrained and name == EMBEDDED:
@@ -168,6 +170,19 @@ def _replace_head(model: nn.Module, num_classes: int) -> None:
     parent, _, child = name.rpartition(".")
     old = model.get_submodule(name)
     setattr(model.get_submodule(parent), child, nn.Linear(old.in_features, num_classes, old.bias is not None))
+
+
+def _start_head_anew_(model: nn.Module) -> None:
+    """Draw the new head as torch draws a linear layer, whatever the architecture's own recipe is.
+
+    Some recipes are made for training from scratch: timm's EfficientNets draw a head of 10 classes from +-1/sqrt(10),
+    ten times as wide as 1/sqrt(1280). A head with more inputs than there are images keeps that noise where no image
+    corrects it, which costs linear probing several points of accuracy.
+    """
+    name = head_name(model)
+    head = None if name is None else model.get_submodule(name)
+    if hasattr(head, "reset_parameters"):
+        head.reset_parameters()
 
 
 def _load_embedded(model: nn.Module, *, new_head: bool) -> None:

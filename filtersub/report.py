@@ -32,6 +32,7 @@ from .files import make_folder, write_text, written_whole
 from .notebook_html import TEMPLATES, commit_text, hardware_text, page_css
 from .notebook_run import HTML_FILE
 from .records import Record
+from .report_studies import Section, study_sections
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _NBSP = "\N{NO-BREAK SPACE}"
@@ -92,7 +93,7 @@ def write_report(root: str | os.PathLike[str], spec: Spec | str | None = None) -
 
 def report_content(found: Collection, spec: Spec | None = None) -> dict[str, Any]:
     """All that the template shows, computed."""
-    runs, curve = tuning_table(found.records), curve_table(found.records)
+    runs, curve, sections = tuning_table(found.records), curve_table(_telling_curve(found)), study_sections(found)
     tuning = [record for record in found.records.values() if is_judged_on_test(record)]
     columns = _columns(tuning, runs) if tuning else []
     settings = settings_table(runs) if len(runs) else pd.DataFrame()
@@ -105,10 +106,11 @@ def report_content(found: Collection, spec: Spec | None = None) -> dict[str, Any
         "name": heading.get("name", found.root.resolve().name),
         "title": heading.get("title", f"Runs in {found.root.resolve().name}"),
         "question": heading.get("question", ""),
-        "answer": answer(settings),
+        "answer": answer(settings) if len(settings) or not sections else sections[0].text,
         "compared": _compared(settings),
         "figures": _figures(runs, history_table(found.records), curve),
         "decomposed": decomposition_sentence(curve),
+        "sections": [_section(section) for section in sections],
         "settings": settings.to_dict("records"),
         "columns": columns,
         "rows": _rows(found, runs, columns),
@@ -160,10 +162,10 @@ def decomposition_sentence(curve: pd.DataFrame) -> str:
         return ""
     median = curve.groupby("m")["relative_error"].median()
     few, many = median.index.min(), median.index.max()
-    return (
-        f"Over {curve['name'].nunique()} layers the median relative error of a kernel rebuilt from its atoms falls "
-        f"from {_percent(median[few])} at m = {few} to {_percent(median[many])} at m = {many}."
-    )
+    found = f"Over {curve['name'].nunique()} layers the median relative error of a kernel rebuilt from its atoms"
+    if few == many:
+        return f"{found} is {_percent(median[few])} at m = {few}."
+    return f"{found} falls from {_percent(median[few])} at m = {few} to {_percent(median[many])} at m = {many}."
 
 
 def _compared(settings: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -230,14 +232,40 @@ def _figures(runs: pd.DataFrame, history: pd.DataFrame, curve: pd.DataFrame) -> 
     return figures
 
 
+def _telling_curve(found: Collection) -> dict[Path, Record]:
+    """The decomposition whose error the report draws against m: curves of several do not make one figure.
+
+    Pretrained weights before random ones, then the one with most values of m.
+    """
+    records = found.of_kind("decomposition").items()
+    ordered = sorted(
+        records,
+        key=lambda item: (
+            not item[1].parameters.get("pretrained", True),
+            -len(item[1].parameters.get("atoms_grid") or ()),
+        ),
+    )
+    return dict(ordered[:1])
+
+
+def _section(section: Section) -> dict[str, Any]:
+    """A study's section with its figures drawn, twice each."""
+    figures = [
+        {**_both_of(draw, f"{section.title}. {caption}"), "caption": caption} for draw, caption in section.figures
+    ]
+    return {**vars(section), "figures": figures}
+
+
 def _measured(history: pd.DataFrame, name: str) -> bool:
     return name in history and history[name].notna().any()
 
 
 def _both(draw: Any, table: pd.DataFrame, alt: str, **options: Any) -> dict[str, str]:
-    wide = plots.figure_html(draw(table, **_WIDE, **options), alt)
-    narrow = plots.figure_html(draw(table, **_NARROW, **options), alt)
-    return {"wide": wide, "narrow": narrow}
+    return _both_of(lambda **size: draw(table, **size, **options), alt)
+
+
+def _both_of(draw: Any, alt: str) -> dict[str, str]:
+    return {name: plots.figure_html(draw(**size), alt) for name, size in (("wide", _WIDE), ("narrow", _NARROW))}
 
 
 def _columns(records: list[Record], runs: pd.DataFrame) -> list[Column]:

@@ -39,9 +39,7 @@ class TrainingConfig:
     epochs, batch_size : int; the last, smaller batch of an epoch is dropped where more than one batch remains
     optimizer : "adamw" or "adam" (the paper's validation experiment)
     learning_rate : float, the peak
-    head_learning_rate : float, optional, the peak for the new head, which starts at random and needs a larger one
-    than what
-        was pretrained; default learning_rate
+    head_learning_rate : float, optional, the peak for the new head; default learning_rate
     weight_decay : float
     warmup_epochs : float, of linear warm-up from 0, after which the rate follows half a cosine down to 0
     batch_norm : what becomes of the running statistics.
@@ -50,12 +48,11 @@ class TrainingConfig:
         "frozen": those of pretraining are kept.
         "updated": batch statistics while training, moving averages when judged, which lag behind the weights in runs of
         a few hundred steps.
-        "recomputed": as "updated", but averaged anew over the training images before each judging (Wu and Johnson,
-        arXiv:2105.07576).
+        "recomputed": as "updated", but averaged anew over the training images after the last epoch (Wu and Johnson,
+        arXiv:2105.07576), so that the last judgement is of the weights as they are.
     mixed_precision : "no", "bf16", "fp16", or "auto": bf16 on a GPU that has it, else none
-    channels_last : images and 4-d weights in memory with the channels last; the same mathematics, about half the
-    time of a
-        step on a CPU (benchmarks/training_step.py)
+    channels_last : images and 4-d weights in memory with the channels last; the same mathematics, about half the time
+        of a step on a CPU (benchmarks/training_step.py)
     seed : of the order of the images (and of dropout)
     """
 
@@ -178,7 +175,7 @@ def fit(
                 correct += int((logits.detach().argmax(1) == labels).sum())
                 if on_step is not None:
                     on_step(start * per_epoch + len(durations), total)
-            if config.batch_norm == "recomputed":
+            if config.batch_norm == "recomputed" and epoch + 1 == config.epochs:
                 recompute_batch_norm_(model, batches, config)
             judged_loss, confusion = evaluate(model, judged_batches, n_classes, accelerator)
             row = {

@@ -5,18 +5,22 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
 ROOMS = (
-    ("errors", "files", "memory", "settings"),
+    ("errors", "files", "fingerprint", "memory", "settings"),
     ("kernels",),
     ("sparse_coding",),
     ("dictionary",),
     ("decomposition",),
+    ("recipe_file",),
     ("diagnostics",),
-    ("models", "data"),
+    ("models", "data", "photographs"),
     ("parameters",),
     ("tuning",),
     ("training",),
     ("records",),
     ("experiment",),
+    ("ranking",),
+    ("tuned",),
+    ("studies",),
     ("ablation_spec",),
     ("notebook_html",),
     ("notebook_run",),
@@ -24,8 +28,9 @@ ROOMS = (
     ("ablation",),
     ("collect",),
     ("plots",),
+    ("report_studies",),
     ("report",),
-    ("cli",),
+    ("cli", "cli_counting", "cli_decompose", "cli_options", "console"),
     ("__main__", "__init__"),
 )
 ORDER = {name: number for number, rooms in enumerate(ROOMS) for name in rooms}

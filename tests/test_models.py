@@ -36,6 +36,13 @@ def test_a_new_head_leaves_the_rest_pretrained():
             assert torch.equal(own[name], tensor), name
 
 
+def test_a_new_head_is_drawn_as_a_linear_layer():
+    # timm's own recipe of this architecture draws it from +-1/sqrt(classes), 11 times as wide
+    head = load_model("efficientnet_lite0", num_classes=10).classifier
+    bound = head.in_features**-0.5
+    assert 0.99 * bound < float(head.weight.detach().abs().max()) <= bound
+
+
 @pytest.mark.parametrize(
     ("name", "head"),
     [

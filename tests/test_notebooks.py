@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from filtersub.ablation import find_notebook, run_ablation
-from filtersub.ablation_spec import notebook_parameters, parse_spec
+from filtersub.ablation_spec import load_spec, notebook_parameters, parse_spec, plan, presets
 from filtersub.collect import collect
 from filtersub.experiment import TuneSettings
 from filtersub.notebook_html import external_references
@@ -73,6 +73,28 @@ def test_the_tuning_notebook_has_the_defaults_of_the_package():
     assert TuneSettings(**stated) == TuneSettings()
 
 
+def check_pages(root):
+    """Every executed notebook shows a figure, fetches nothing, runs no script and names no place on this machine."""
+    for page in root.rglob("notebook.html"):
+        text = page.read_text()
+        assert external_references(text) == []
+        assert "<figure" in text
+        assert "<script" not in text
+        assert str(root) not in text
+
+
+def test_the_guide_asks_what_each_notebook_asks():
+    guide = (NOTEBOOKS[0].parent.parent / "docs" / "notebooks.md").read_text()
+    for path in NOTEBOOKS:
+        question = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].removeprefix("# ")
+        assert f"| `{path.stem}` | {question} |" in guide
+
+
+def test_presets_give_their_notebooks_what_these_know(tmp_path):
+    for name in presets():
+        assert plan(load_spec(name), tmp_path)
+
+
 @pytest.mark.notebook
 def test_the_notebooks_run_and_make_a_report(tmp_path):
     tiny = {"epochs": 1, "image_size": 32, "batch_size": 250, "solver": "pca"}
@@ -89,12 +111,32 @@ def test_the_notebooks_run_and_make_a_report(tmp_path):
     errors = {path.parent.name: path.read_text() for path in tmp_path.rglob("error.txt")}
     assert not errors
     assert summary.exit_code == 0
-    for page in tmp_path.rglob("notebook.html"):
-        text = page.read_text()
-        assert external_references(text) == []
-        assert "<figure" in text
-        assert "<script" not in text
-        assert str(tmp_path) not in text
+    check_pages(tmp_path)
     report = write_report(tmp_path).read_text()
     for record in collect(tmp_path).of_kind("tuning").values():
         assert f"{100 * record.metrics['test_accuracy']:.1f}\N{NO-BREAK SPACE}%" in report
+
+
+@pytest.mark.notebook
+def test_the_notebooks_of_decomposition_run_and_make_a_report(tmp_path):
+    one_seed = {"seeds": [0]}
+    stages = [
+        {"notebook": "04_solvers", "parameters": {**one_seed, "n_rows": 200, "repeats": 1}},
+        {
+            "notebook": "05_lambda",
+            "parameters": {**one_seed, "layers": r"blocks\.0", "penalties": [0.01, 1.0], "tuned_penalties": []},
+        },
+        {
+            "notebook": "06_model_decomposition",
+            "parameters": {**one_seed, "layers": r"blocks\.[01]", "atoms_grid": [3], "n_images": 3, "image_size": 32},
+        },
+    ]
+    spec = parse_spec({"name": "tiny", "title": "Tiny", "question": "Does it run?", "stages": stages})
+    summary = run_ablation(spec, tmp_path)
+    assert {path.parent.name: path.read_text() for path in tmp_path.rglob("error.txt")} == {}
+    assert summary.exit_code == 0
+    check_pages(tmp_path)
+    report = write_report(tmp_path).read_text()
+    assert external_references(report) == []
+    (record,) = collect(tmp_path).of_kind("decomposition").values()
+    assert f"{record.metrics['relative_error']:.1%}" in report
