@@ -24,7 +24,7 @@ $(READY): pyproject.toml
 		|| { echo "filtersub needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
 	@echo "Installing filtersub and what it needs into $(VENV) (minutes, mostly torch) ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[spams,tensor,diffusion,lab,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[attribution,datasets,dev,diffusion,lab,spams,tensor,tensorboard]'
 	@touch $(READY)
 
 format: $(READY)  ## rewrite the code in the project's style

@@ -30,7 +30,9 @@ ROOMS = (
     ("plots",),
     ("report_studies",),
     ("report",),
-    ("cli", "cli_counting", "cli_decompose", "cli_options", "console"),
+    ("console", "cli_options"),
+    ("cli_ablate", "cli_counting", "cli_data", "cli_decompose", "cli_report", "cli_tune"),
+    ("cli",),
     ("__main__", "__init__"),
 )
 ORDER = {name: number for number, rooms in enumerate(ROOMS) for name in rooms}

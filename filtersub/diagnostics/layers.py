@@ -54,12 +54,13 @@ def model_table(model: ModelDecomposition) -> pd.DataFrame:
 
 
 def cost_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDecomposition) -> pd.DataFrame:
-    """What each layer took: name, rows, size, atoms, rounds, rounds_on_all_rows, learning_seconds, coding_iterations,
+    """What each layer took: name, rows, size, atoms, rounds, codings_of_all_rows, learning_seconds, coding_iterations,
     coding_seconds, rows_per_second, optimality_over_penalty.
 
-    ``rounds`` of dictionary learning are counted with those on the sample of rows that is learned on first. The
-    ``coding`` columns are of one more coding of all rows over the finished atoms, cold, timed here; its iterations are
-    the solver's own. ``optimality_over_penalty`` is its largest KKT violation over l, NaN where no penalty is paid.
+    ``rounds`` of dictionary learning are those of all starts and parts of the rows together; ``codings_of_all_rows``
+    counts how often the kept start coded every row, its first and last coding included. The other ``coding`` columns
+    are of one more coding of all rows over the finished atoms, cold, timed here; its iterations are the solver's own.
+    ``optimality_over_penalty`` is its largest KKT violation over l, NaN where no penalty is paid.
 
     Raises FiltersubError when a layer is missing or of another shape.
     """
@@ -71,7 +72,7 @@ def cost_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDeco
             "size": rows.shape[1],
             "atoms": layer.atoms.shape[0],
             "rounds": layer.iterations,
-            "rounds_on_all_rows": max(0, len(layer.history) - 1),  # the last value is that of the result
+            "codings_of_all_rows": len(layer.history),
             "learning_seconds": layer.seconds,
         }
         found.append({**row, **_coded_again(rows.to(layer.atoms), layer.atoms, decomposition.recipe_of(name))})
