@@ -84,10 +84,11 @@ def agreement(energy: GradientEnergy, folders: Sequence[str | os.PathLike[str]],
     regimes = Counter(_regime(record) for record in tuned)
     kept = [r for r in tuned if _regime(r) == regimes.most_common(1)[0][0]]
     rows = [row for row in (_row(energy, record) for record in kept) if row is not None]
-    keys = ["label", "layers", "trainable", "score", "by_atoms"]
-    table = pd.DataFrame(rows, columns=[*keys, "accuracy"])
-    grouped = table.groupby(keys, dropna=False)["accuracy"].agg(["size", "mean"]).reset_index()
-    table = grouped.rename(columns={"size": "runs", "mean": "accuracy"}).sort_values("accuracy", ignore_index=True)
+    keys = ["label", "layers", "trainable", "by_atoms"]
+    measured = pd.DataFrame(rows, columns=[*keys, "score", "accuracy"]).groupby(keys, dropna=False)
+    # seeds learn atoms of their own, so that the score has a mean too
+    table = measured.agg(runs=("score", "size"), score=("score", "mean"), accuracy=("accuracy", "mean")).reset_index()
+    table = table.sort_values("accuracy", ignore_index=True)
     if len(table) < 3:
         where = ", ".join(map(str, folders))
         raise FiltersubError(f"{where} holds {len(table)} tuned settings of {model}; ranks need at least three")

@@ -1,6 +1,6 @@
 """How the LASSO's kernels are run: interrupted, failing, and by several threads."""
 
-import _thread
+import signal
 import threading
 import time
 
@@ -33,7 +33,8 @@ def test_an_interrupt_ends_the_threads(threads):
 
     def interrupt():
         started.wait()
-        _thread.interrupt_main()
+        # a real signal, as Ctrl-C sends: _thread.interrupt_main does not wake a main thread that waits for a lock
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
