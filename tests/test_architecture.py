@@ -20,6 +20,8 @@ ROOMS = (
     ("experiment",),
     ("ranking",),
     ("tuned",),
+    ("metrics",),
+    ("generation",),
     ("studies",),
     ("ablation_spec",),
     ("notebook_html",),

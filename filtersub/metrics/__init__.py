@@ -1,0 +1,23 @@
+"""How far generated images are from real ones, and how well they fit their prompts.
+
+``distance.compare`` for sets (Fréchet and kernel distances in stated features), ``subject.subject_scores`` for prompts.
+"""
+
+from .distance import Comparison, FewImagesWarning, compare
+from .features import FeatureExtractor, encoder_features, inception_features, module_features
+from .images import ImageSet, image_folder, image_tensor
+from .subject import subject_scores
+
+__all__ = [
+    "Comparison",
+    "FeatureExtractor",
+    "FewImagesWarning",
+    "ImageSet",
+    "compare",
+    "encoder_features",
+    "image_folder",
+    "image_tensor",
+    "inception_features",
+    "module_features",
+    "subject_scores",
+]

@@ -1,0 +1,152 @@
+"""Distances between sets of features: Fréchet (FID's formula) and unbiased kernel (KID's), by torchmetrics."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from .features import FeatureExtractor
+from .images import ImageSet
+from .statistics import FeatureStatistics, SetStatistics, set_statistics
+
+
+class FewImagesWarning(UserWarning):
+    """A distance of fewer images than features: its covariances are singular."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a set of images is from a real one.
+
+    Attributes
+    ----------
+    features, digest : of the extractor; distance_name, kernel_name : what the two numbers are called
+    frechet : ||mu - mu'||^2 + tr(S + S' - 2 (S S')^1/2), squared units of the features; biased upwards, about as 1 / n
+    kernel : squared maximum mean discrepancy, kernel (x.y / d + 1)^3, unbiased, so it may be below zero
+    floor_frechet, floor_kernel : the same between two random halves of the real set; ``floor_images`` in each
+    real_images, images : sizes of the sets; of each, at most statistics.KEPT random ones enter the kernel distance
+    """
+
+    features: str
+    digest: str
+    distance_name: str
+    kernel_name: str
+    frechet: float
+    kernel: float
+    floor_frechet: float
+    floor_kernel: float
+    floor_images: int
+    real_images: int
+    images: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        """The numbers with what they can bear."""
+        return (
+            f"{self.distance_name} {self.frechet:.4g} ({self.images:,} images against {self.real_images:,} real ones; "
+            f"two halves of the real set, {self.floor_images:,} images each, are {self.floor_frechet:.4g} apart). "
+            f"The {self.kernel_name}, which has no bias of sample size, is {self.kernel:.4g} "
+            f"(halves of the real set: {self.floor_kernel:.4g}). The Fréchet distance shrinks as sets grow, about as "
+            "one over their size: only numbers of equal sizes compare."
+        )
+
+
+def compare(
+    real: ImageSet,
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    *,
+    batch_size: int = 50,
+    cache: str | os.PathLike[str] | None = None,
+) -> Comparison:
+    """Distance of ``images`` from ``real`` in the features of ``extractor``, streamed; real statistics are cached.
+
+    Warns FewImagesWarning when a set has no more images than there are features. Raises FiltersubError on sets of fewer
+    than 4 images, and on images of mixed sizes or modes.
+    """
+    theirs = set_statistics(real, extractor, batch_size=batch_size, cache=cache)
+    return compare_statistics(theirs, set_statistics(images, extractor, batch_size=batch_size), extractor)
+
+
+def compare_statistics(real: SetStatistics, other: SetStatistics, extractor: FeatureExtractor) -> Comparison:
+    """The same from statistics."""
+    one, two = real.whole, other.whole
+    _warn_of_few(min(one.count, two.count), extractor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewImagesWarning)
+        floor = frechet_distance(*real.halves)
+    return Comparison(
+        features=extractor.name,
+        digest=extractor.digest,
+        distance_name=extractor.distance_name,
+        kernel_name=extractor.kernel_name,
+        frechet=frechet_distance(one, two),
+        kernel=kernel_distance(one, two),
+        floor_frechet=floor,
+        floor_kernel=kernel_distance(*real.halves),
+        floor_images=real.halves[0].count,
+        real_images=one.count,
+        images=two.count,
+    )
+
+
+def frechet_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
+    """``||mu - mu'||^2 + tr(S + S' - 2 (S S')^1/2)`` in float64 (Dowson and Landau, J. Multivariate Anal. 12, 1982)."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    if one.width != two.width:
+        raise FiltersubError(f"features of {one.width} and of {two.width} numbers do not compare")
+    metric = FrechetInceptionDistance(feature=_Given(one.width), normalize=True)
+    metric.set_dtype(torch.float64)
+    for name, part in (("real", one), ("fake", two)):
+        setattr(metric, f"{name}_features_sum", part.total)
+        setattr(metric, f"{name}_features_cov_sum", part.outer)
+        setattr(metric, f"{name}_features_num_samples", torch.tensor(part.count))
+    metric.orig_dtype = torch.float64  # what the features of the last update were
+    metric._update_count = 1
+    return max(0.0, float(metric.compute()))  # rounding can leave -1e-12 between equal sets
+
+
+def kernel_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
+    """Unbiased squared maximum mean discrepancy of the kept features, kernel (x.y / d + 1)^3 (Binkowski et al., 2018)."""
+    from torchmetrics.image.kid import poly_kernel
+
+    first, second = one.sample.double(), two.sample.double()
+    within = sum(_off_diagonal_mean(poly_kernel(sample, sample)) for sample in (first, second))
+    return float(within - 2 * poly_kernel(first, second).mean())
+
+
+def _off_diagonal_mean(kernel: Tensor) -> Tensor:
+    count = len(kernel)
+    return (kernel.sum() - kernel.trace()) / (count * (count - 1))
+
+
+class _Given(nn.Module):
+    """An extractor for torchmetrics whose "images" are features already."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def _warn_of_few(count: int, extractor: FeatureExtractor) -> None:
+    if count <= extractor.width:
+        warnings.warn(
+            f"{count} images for {extractor.width} features: the covariance is singular, so the {extractor.distance_name} "
+            f"is mostly bias of sample size; it ranks sets of just this size at best, and more than {extractor.width} "
+            "images are needed for its value to mean something",
+            FewImagesWarning,
+            stacklevel=3,
+        )

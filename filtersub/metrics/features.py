@@ -1,0 +1,122 @@
+"""Feature extractors by their own names: what a Fréchet distance is measured in. Only Inception's is called FID.
+
+An extractor maps uint8 images (n, 3, h, w) to features (n, d), and says who it is: a name, d, and a digest of its
+weights, since a distance means nothing without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+
+INCEPTION = "inception-2048"
+_INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Images to features.
+
+    Attributes
+    ----------
+    name : as it stands before "Fréchet distance"
+    width : d
+    digest : of the weights
+    compute : uint8 (n, 3, h, w) on ``device`` -> float (n, d)
+    """
+
+    name: str
+    width: int
+    digest: str
+    compute: Callable[[Tensor], Tensor] = field(repr=False)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Raises FiltersubError when features are not finite or of another width."""
+        features = self.compute(images.to(self.device)).float()
+        if features.shape != (len(images), self.width):
+            raise FiltersubError(
+                f"{self.name} gave features {tuple(features.shape)}, not ({len(images)}, {self.width})"
+            )
+        if not bool(torch.isfinite(features).all()):
+            raise FiltersubError(f"{self.name} gave features that are not finite; look at its weights and the images")
+        return features.cpu()
+
+    @property
+    def distance_name(self) -> str:
+        """FID where the features are the standard ones, else the extractor's own name with what is measured."""
+        return "FID" if self.name == INCEPTION else f"{self.name} Fréchet distance"
+
+    @property
+    def kernel_name(self) -> str:
+        return "KID" if self.name == INCEPTION else f"{self.name} kernel distance"
+
+
+def inception_features(
+    weights: str | os.PathLike[str] | None = None, *, device: torch.device | str = "cpu"
+) -> FeatureExtractor:
+    """The 2,048 pooled features of the Inception network of 2015 that FID is defined by (Heusel et al., 2017).
+
+    Parameters
+    ----------
+    weights : its file of weights in torch-fidelity's form; None looks into torch's cache of downloads. Nothing is
+        fetched.
+
+    Raises FiltersubError when the file is not there, saying where it can be had, or does not hold these weights.
+    """
+    from torch.hub import get_dir
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    file = Path(get_dir()) / "checkpoints" / _INCEPTION_FILE if weights is None else Path(weights)
+    if not file.is_file():
+        raise FiltersubError(
+            f"FID needs the Inception weights, and there is no file {file}; put {_INCEPTION_FILE} of torch-fidelity's "
+            "releases there or name it, or choose features of your own, whose distance is then not called FID"
+        )
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)  # torch-fidelity itself would unpickle anything
+        net = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))
+    except ModuleNotFoundError:
+        raise FiltersubError("FID needs torch-fidelity: pip install 'filtersub[diffusion]'") from None
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FiltersubError(f"{file} does not hold the Inception weights of FID: {reason[:160]}") from None
+    net = net.to(device)
+    return FeatureExtractor(INCEPTION, 2048, weight_digest(state), net, torch.device(device))
+
+
+def encoder_features(folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Image embeddings of a model of transformers in a local folder (CLIP, DINO, DINOv2), named after its kind."""
+    from .encoders import ImageEncoder
+
+    encoder = ImageEncoder(folder, device=device)
+    return FeatureExtractor(
+        f"{encoder.kind}-{encoder.width}", encoder.width, weight_digest(encoder.model), encoder.embed, encoder.device
+    )
+
+
+def module_features(name: str, module: nn.Module, width: int, compute: Callable[[Tensor], Tensor]) -> FeatureExtractor:
+    """Features of a module that is there already; ``compute`` maps uint8 images to (n, width) through it."""
+    if name.upper() == "FID" or name == INCEPTION:
+        raise FiltersubError(f"{name!r} is not a name for other features: only Inception's distance is called FID")
+    return FeatureExtractor(name, width, weight_digest(module), compute, next(module.parameters()).device)
+
+
+def weight_digest(source: nn.Module | dict[str, Tensor]) -> str:
+    """16 hexadecimal digits that tell weights apart."""
+    found = hashlib.sha256()
+    state = source.state_dict() if isinstance(source, nn.Module) else source
+    for key in sorted(state):
+        value = state[key]
+        found.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
