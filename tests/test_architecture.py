@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
 ROOMS = (
-    ("errors", "files", "fingerprint", "memory", "settings"),
+    ("errors", "files", "fingerprint", "memory", "markup", "report_statistics", "settings"),
     ("kernels",),
     ("sparse_coding",),
     ("dictionary",),
@@ -31,7 +31,12 @@ ROOMS = (
     ("collect",),
     ("plots",),
     ("report_studies",),
+    ("report_merge",),
+    ("report_answer",),
+    ("report_against",),
+    ("report_table",),
     ("report",),
+    ("explore",),
     ("console", "cli_options"),
     ("cli_ablate", "cli_counting", "cli_data", "cli_decompose", "cli_report", "cli_tune"),
     ("cli",),
