@@ -1,5 +1,8 @@
 """Linear codes: best subspaces, least squares of least norm, ridge's stationarity."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from conftest import planted
@@ -61,3 +64,25 @@ def test_ridge_shrinks_towards_zero_from_least_squares():
     torch.testing.assert_close(ridge_codes(ROWS, ATOMS, 0.0).codes, least_squares_codes(ROWS, ATOMS).codes)
     with pytest.raises(FiltersubError, match="penalty must be"):
         ridge_codes(ROWS, ATOMS, -1.0)
+
+
+@pytest.mark.parametrize(("n_atoms", "d"), [(4, 9), (70, 80)])
+def test_the_objective_is_measured_when_asked_for_and_the_rows_let_go(n_atoms, d):
+    rows, atoms, _ = planted(50, n_atoms, d, 3)
+    result, watched = least_squares_codes(rows, atoms), weakref.ref(rows)
+    wanted = lasso_objective(rows, atoms, result.codes, 0.0)
+    assert result.objective == (pytest.approx(wanted, abs=1e-12),)
+    assert f"iterations=1, seconds={result.seconds}" in repr(result)
+    del rows
+    gc.collect()
+    assert watched() is None
+    assert result.objective == (pytest.approx(wanted, abs=1e-12),)
+
+
+@pytest.mark.parametrize(("n_atoms", "d"), [(4, 9), (70, 80)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_are_refused_at_once(n_atoms, d, value):
+    rows, atoms, _ = planted(50, n_atoms, d, 3)
+    rows[7, 2] = value
+    with pytest.raises(FiltersubError, match="rows holds NaN or infinity"):
+        least_squares_codes(rows, atoms)

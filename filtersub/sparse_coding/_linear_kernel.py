@@ -1,4 +1,4 @@
-"""Linear codes of many short rows, with the objective and the gradient of each, in one pass over the rows."""
+"""Linear codes of many short rows, and what they reach, each in one pass over the rows."""
 
 from __future__ import annotations
 
@@ -9,22 +9,37 @@ from ._omp_simd import LANES, correlate_lanes, largest_lanes, subtract_lanes
 
 
 @compiled
-def map_rows(rows, codes, coder, atoms, atoms_t, l2_penalty, totals):
-    """``codes = rows coder``; ``totals`` gets the squared residuals, the squared codes and the largest gradient.
+def map_rows(rows, codes, coder, totals):
+    """``codes = rows coder``; coder (d, width), zero beyond the last atom; ``totals[0]`` gets the squared rows."""
+    (d, width), n_atoms = coder.shape, codes.shape[1]
+    x, c = np.zeros(d), np.zeros(width)
+    squares = 0.0
+    for i in range(rows.shape[0]):
+        for k in range(d):
+            x[k] = rows[i, k]
+        square = 0.0
+        for lane in range(0, width, LANES):
+            square = correlate_lanes(x, 0, d, coder, lane, width, c, 0.0)
+        squares += square
+        for j in range(n_atoms):
+            codes[i, j] = c[j]
+    totals[0] = squares
 
-    coder, atoms_t : (d, width); atoms : (n_atoms, length); zero beyond the last atom or dimension; width and length
-    are multiples of LANES. The codes are judged as they are stored, rounded to their dtype.
+
+@compiled
+def judge_rows(rows, codes, atoms, atoms_t, l2_penalty, totals):
+    """``totals`` gets the squared residuals, the squared codes and the largest gradient.
+
+    atoms_t : (d, width); atoms : (n_atoms, length); zero beyond the last atom or dimension; width and length are
+    multiples of LANES. The codes are judged as they are stored, rounded to their dtype.
     """
-    (d, width), length, n_atoms = coder.shape, atoms.shape[1], codes.shape[1]
+    (d, width), length, n_atoms = atoms_t.shape, atoms.shape[1], codes.shape[1]
     x, fit, c, gradient = np.zeros(length), np.zeros(length), np.zeros(width), np.zeros(width)
     largest, residuals, squares = np.zeros(width), 0.0, 0.0
     for i in range(rows.shape[0]):
         for k in range(d):
             x[k] = rows[i, k]
-        for lane in range(0, width, LANES):
-            correlate_lanes(x, 0, d, coder, lane, width, c, 0.0)
         for j in range(n_atoms):
-            codes[i, j] = c[j]
             c[j] = codes[i, j]
         square = 0.0
         for lane in range(0, length, LANES):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from ..errors import FiltersubError
 from ._threads import make_ready, over_rows
 from .result import CodingResult, check_finite, check_penalty, check_problem
 
-_SHORT = 64  # atoms or dimensions up to which one compiled pass beats torch's separate products
+_SHORT = 64  # atoms or dimensions up to which compiled passes beat torch's products
 _SHARE = 8192  # rows that a thread takes at a time
 
 
@@ -74,55 +76,103 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
     return _coded(rows, atoms, torch.linalg.solve(regularised, atoms64).T, float(l2_penalty), started)
 
 
+class LinearCoding(CodingResult):
+    """A CodingResult of codes that are one matrix product: ``objective`` and ``optimality`` are measured when first
+    read, over the rows that were coded (which must not have changed meanwhile), so that codes alone cost the product.
+    """
+
+    def __init__(self, codes: Tensor, seconds: float, measure: Callable[[], tuple[float, float]]) -> None:
+        whole = {"codes": codes, "iterations": 1, "seconds": seconds, "converged": True, "details": {}}
+        self.__dict__.update(whole, _measure=measure)
+
+    @cached_property
+    def _measured(self) -> tuple[float, float]:
+        return self.__dict__.pop("_measure")()  # once, and the rows are let go
+
+    @property
+    def objective(self) -> tuple[float, ...]:
+        return (self._measured[0],)
+
+    @property
+    def optimality(self) -> float:
+        return self._measured[1]
+
+
 def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, started: float) -> CodingResult:
     """``rows coder`` as a result; coder (d, n_atoms) in float64."""
     short = rows.device.type == "cpu" and max(atoms.shape) <= _SHORT
-    codes, residuals, squares, optimality = (_in_one_pass if short else _in_chunks)(rows, atoms, coder, l2_penalty)
-    objective = 0.5 * residuals + 0.5 * l2_penalty * squares
-    if not math.isfinite(objective):
+    codes, energy = _mapped(rows, coder) if short else _mapped_by_torch(rows, coder)
+    seconds = time.perf_counter() - started
+    if not math.isfinite(energy):  # a finite sum is quick proof; another one may be an overflow of finite numbers
         check_finite("rows", rows)
-    return CodingResult(codes, (objective,), 1, time.perf_counter() - started, optimality, True)
+
+    def measure() -> tuple[float, float]:
+        judge = _judged if short else _judged_by_torch
+        residuals, squares, optimality = judge(rows, atoms, codes, l2_penalty)
+        return 0.5 * residuals + 0.5 * l2_penalty * squares, optimality
+
+    return LinearCoding(codes, seconds, measure)
 
 
 def _make_ready(rows: Tensor) -> None:
-    if rows.device.type == "cpu":
+    def compile_both() -> None:
         two = torch.eye(2, dtype=rows.dtype)
-        make_ready(("linear", rows.dtype), lambda: _in_one_pass(two, two, two.double(), 0.0))
+        _judged(two, two, _mapped(two, two.double())[0], 0.0)
+
+    if rows.device.type == "cpu":
+        make_ready(("linear", rows.dtype), compile_both)
 
 
-def _in_one_pass(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float) -> tuple[Tensor, float, float, float]:
-    from ._linear_kernel import LANES, map_rows
+def _mapped(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
+    """The codes, and the sum of the squared rows."""
+    from ._linear_kernel import map_rows
 
-    def padded(matrix: Tensor) -> np.ndarray:
-        wide = np.zeros((matrix.shape[0], -(-matrix.shape[1] // LANES) * LANES))
-        wide[:, : matrix.shape[1]] = matrix.detach().cpu().numpy()
-        return wide
+    data, wide = rows.detach().contiguous().numpy(), _padded(coder)
+    codes = np.empty((len(data), coder.shape[1]), data.dtype)
+    totals = np.zeros((-(-len(data) // _SHARE), 1))
+    over_rows(lambda n, rows, codes: map_rows(rows, codes, wide, totals[n]), _SHARE, (data, codes), 1, widen=False)
+    return torch.from_numpy(codes), float(totals.sum())
 
-    problem = padded(coder), padded(atoms), padded(atoms.T), l2_penalty
-    data = rows.detach().contiguous().numpy()
-    codes = np.empty((rows.shape[0], atoms.shape[0]), data.dtype)
+
+def _judged(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
+    """Squared residuals, squared codes, largest gradient."""
+    from ._linear_kernel import judge_rows
+
+    data, problem = rows.detach().contiguous().numpy(), (_padded(atoms), _padded(atoms.T), l2_penalty)
     totals = np.zeros((-(-len(data) // _SHARE), 3))
 
-    def kernel(number, rows, codes):
-        map_rows(rows, codes, *problem, totals[number])
+    def kernel(number: int, rows: np.ndarray, codes: np.ndarray) -> None:
+        judge_rows(rows, codes, *problem, totals[number])
 
-    over_rows(kernel, _SHARE, (data, codes), 1, widen=False)
+    over_rows(kernel, _SHARE, (data, codes.numpy()), 0, widen=False)
     residuals, squares, gradients = totals.T
-    return torch.from_numpy(codes), float(residuals.sum()), float(squares.sum()), float(gradients.max(initial=0.0))
+    return float(residuals.sum()), float(squares.sum()), float(gradients.max(initial=0.0))
 
 
-def _in_chunks(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float) -> tuple[Tensor, float, float, float]:
-    coder, atoms = coder.to(rows), atoms.to(rows)
-    codes = torch.empty(rows.shape[0], atoms.shape[0], dtype=rows.dtype, device=rows.device)
+def _padded(matrix: Tensor) -> np.ndarray:
+    """In float64, with columns of zeros up to whole vectors."""
+    from ._linear_kernel import LANES
+
+    wide = np.zeros((matrix.shape[0], -(-matrix.shape[1] // LANES) * LANES))
+    wide[:, : matrix.shape[1]] = matrix.detach().cpu().numpy()
+    return wide
+
+
+def _mapped_by_torch(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
+    codes = rows @ coder.to(rows)
+    return codes, float(codes.sum())  # not finite where a row is not
+
+
+def _judged_by_torch(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
+    atoms = atoms.to(rows)
     totals = torch.zeros(3, dtype=torch.float64, device=rows.device)  # there until the end: no waiting for the device
     share = _SHARE if rows.device.type == "cpu" else 32 * _SHARE
     for begin in range(0, rows.shape[0], share):
         part = slice(begin, begin + share)
-        torch.mm(rows[part], coder, out=codes[part])
         left = torch.addmm(rows[part], codes[part], atoms, alpha=-1)
         gradient = torch.addmm(codes[part], left, atoms.T, beta=-l2_penalty)
         totals[0] += left.square().sum(dtype=torch.float64)
         totals[1] += codes[part].square().sum(dtype=torch.float64)
         totals[2] = totals[2].maximum(gradient.abs().max())
     residuals, squares, largest = totals.tolist()
-    return codes, residuals, squares, largest
+    return residuals, squares, largest
