@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
 ROOMS = (
-    ("errors", "files", "fingerprint", "memory", "markup", "report_statistics", "settings"),
+    ("errors", "files", "fingerprint", "memory", "meta_copy", "markup", "report_statistics", "settings"),
     ("kernels",),
     ("sparse_coding",),
     ("dictionary",),
@@ -16,6 +16,7 @@ ROOMS = (
     ("parameters",),
     ("tuning",),
     ("training",),
+    ("methods",),
     ("records",),
     ("experiment",),
     ("ranking",),
@@ -34,7 +35,9 @@ ROOMS = (
     ("report_merge",),
     ("report_answer",),
     ("report_against",),
+    ("report_grids",),
     ("report_table",),
+    ("report_provenance",),
     ("report",),
     ("explore",),
     ("console", "cli_options"),

@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(tmp_path):
     with pytest.raises(FiltersubError, match=r"loss became nan in epoch 3.*state after epoch 2 is kept"):
         fit(model, train, test, 3, CONFIG, folder=tmp_path, on_epoch=spoil)
     kept = torch.load(tmp_path / CHECKPOINT_FILE, weights_only=True)
-    assert len(kept["history"]) == 2
+    assert len(kept["progress"]["history"]) == 2
     assert bool(torch.isfinite(kept["weights"]["0.weight"]).all())
 
 

@@ -1,0 +1,26 @@
+"""peft's configurations of the rivals that peft has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import BOFTConfig, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig
+from peft.config import PeftConfig
+
+from .options import MethodOptions
+
+
+def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftConfig:
+    """The configuration of ``method``; ``common`` is what all have: target_modules, modules_to_save.
+
+    Scales: LoRA's update is multiplied by lora_alpha / r, that of LoHa and LoKr by alpha / r, here ``adapter_scale``.
+    """
+    alpha = options.rank * options.adapter_scale
+    if method in ("lora", "dora"):
+        return LoraConfig(r=options.rank, lora_alpha=alpha, use_dora=method == "dora", **common)
+    if method in ("loha", "lokr"):
+        kind = LoHaConfig if method == "loha" else LoKrConfig
+        return kind(r=options.rank, alpha=alpha, **common)
+    if method == "oft":
+        return OFTConfig(oft_block_size=options.oft_block, **common)
+    return BOFTConfig(boft_block_size=options.boft_block, **common)

@@ -1,0 +1,138 @@
+"""Puts a method into a model, and takes the result out again as plain weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from ..decomposition import DecompositionConfig
+from ..errors import FiltersubError
+from ..kernels import select_layers
+from ..parameters import METHODS as COUNTED
+from ..parameters import count_parameters
+from ..tuning import FilterSubspaceConfig
+from ..tuning.targets import as_pattern
+from .adapters import adapter_config
+from .features import merge_scale_and_shift_, scale_and_shift_, train_biases_, train_whole_
+from .options import METHODS, MethodOptions, check_method
+from .support import try_adapter
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A model that trains what the method says and the head.
+
+    Attributes
+    ----------
+    model : the model given, changed, or peft's wrapper of it
+    skipped : why, by the name of each layer that the method cannot take
+    cost : decomposition_seconds, where there was a decomposition
+    """
+
+    model: nn.Module
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+
+def inject(
+    model: nn.Module,
+    method: str,
+    head: str,
+    *,
+    recipe: DecompositionConfig | None = None,
+    options: MethodOptions | None = None,
+    layers: str | None = None,
+    train_coefficients: bool = False,
+    save_batch_norm: bool = True,
+) -> Injected:
+    """Freeze the model but for its head and what ``method`` trains; its output stays what it was.
+
+    Parameters
+    ----------
+    head : name of the classification head, which is trained whole
+    recipe, train_coefficients : of the method filter-subspace
+    options : of the others
+    layers : regular expression of layer names; linear probing and full tuning have no use for it
+    save_batch_norm : running statistics are saved with the atoms
+
+    Raises FiltersubError for unknown methods, and where no layer can take the method, saying why.
+    """
+    check_method(method)
+    options = options or MethodOptions()
+    if method == "full":
+        return Injected(model)
+    if method == "filter-subspace":
+        return _with_atoms(model, head, recipe or DecompositionConfig(), layers, train_coefficients, save_batch_norm)
+    if METHODS[method].by_peft:
+        return _with_adapter(model, method, head, options, layers)
+    model.requires_grad_(False)
+    model.get_submodule(head).requires_grad_(True)
+    if method != "linear":
+        counted = count_parameters(model, method, options=options, layers=layers)
+        names = [layer.name for layer in counted.layers]
+        if not names:
+            raise FiltersubError(f"{method} tunes {COUNTED[method]}, and the model has none{_by(layers)}")
+        {"bitfit": train_biases_, "norm": train_whole_, "ssf": scale_and_shift_}[method](model, names)
+    return Injected(model)
+
+
+def merged(model: nn.Module, method: str) -> nn.Module:
+    """The model with plain weights that compute what was trained; where peft cannot merge, still with its adapter."""
+    if method == "ssf":
+        merge_scale_and_shift_(model)
+    if isinstance(model, PeftModel):
+        try:
+            return model.merge_and_unload(safe_merge=True)
+        except (ValueError, NotImplementedError, RuntimeError):
+            return model
+    return model
+
+
+def _with_atoms(
+    model: nn.Module,
+    head: str,
+    recipe: DecompositionConfig,
+    layers: str | None,
+    train_coefficients: bool,
+    save_batch_norm: bool,
+) -> Injected:
+    chosen = select_layers(
+        model, layers=layers, block=recipe.block, block_spatial=recipe.block_spatial, exclude=(head,)
+    )
+    config = FilterSubspaceConfig(
+        target_modules=list(chosen),
+        modules_to_save=[head],
+        save_batch_norm=save_batch_norm,
+        train_coefficients=train_coefficients,
+        **asdict(recipe),
+    )
+    began = time.perf_counter()
+    tuned = get_peft_model(model, config)
+    return Injected(tuned, cost={"decomposition_seconds": time.perf_counter() - began})
+
+
+def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> Injected:
+    layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
+    tried: dict[str, str | None] = {}
+    refused = {}
+    for name, layout in layouts.items():
+        layer = model.get_submodule(name)
+        signature = f"{type(layer)} {layout.shape} {layer.extra_repr()}"
+        if signature not in tried:
+            tried[signature] = try_adapter(method, layer, options).refusal
+        if tried[signature] is not None:
+            refused[name] = tried[signature]
+    chosen = [name for name in layouts if name not in refused]
+    if not chosen:
+        name, reason = next(iter(refused.items()))
+        raise FiltersubError(f"{method} takes no layer of the model{_by(layers)}; {name} for one: {reason}")
+    config = adapter_config(method, options, target_modules=as_pattern(chosen), modules_to_save=[head])
+    return Injected(get_peft_model(model, config), skipped=refused)
+
+
+def _by(layers: str | None) -> str:
+    return "" if layers is None else f" by the pattern {layers!r}"

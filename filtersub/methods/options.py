@@ -1,0 +1,79 @@
+"""What can be tuned, by name, and the options of the methods."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import FiltersubError
+from ..parameters import BaselineOptions
+
+HEAD_RATE = 3e-3  # of heads, and of weights tuned whole
+_ATOM_RATE, _BLOCK_RATE = 3e-2, 2e-2
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes
+    ----------
+    trains : what it trains beside the head
+    label : what a reader calls it; ``{rank}`` and the like are filled from the options
+    source : who proposed it
+    by_peft : whether it is an adapter of peft, saved and loaded as one
+    learning_rate : the peak that runs take unless told
+    """
+
+    trains: str
+    label: str
+    source: str
+    by_peft: bool = False
+    learning_rate: float = HEAD_RATE
+
+
+METHODS: dict[str, Method] = {
+    "filter-subspace": Method("filter atoms", "", "Chen, Miao and Qiu, arXiv:2403.00269", True, _ATOM_RATE),
+    "linear": Method("nothing: the head alone", "linear probing", "-"),
+    "full": Method("every weight", "full tuning", "-"),
+    "bitfit": Method("every bias", "biases (BitFit)", "Ben Zaken, Ravfogel and Goldberg, arXiv:2106.10199"),
+    "norm": Method(
+        "weights and biases of the normalisation layers",
+        "normalisation layers",
+        "Frankle, Schwab and Morcos, arXiv:2003.00152",
+    ),
+    "ssf": Method(
+        "a scale and a shift of the output channels of each layer",
+        "scale and shift (SSF)",
+        "Lian et al., arXiv:2210.08823",
+    ),
+    "lora": Method("low-rank factors", "LoRA r={rank}", "Hu et al., arXiv:2106.09685", True),
+    "dora": Method("low-rank factors and a magnitude", "DoRA r={rank}", "Liu et al., arXiv:2402.09353", True),
+    "loha": Method("Hadamard-multiplied low-rank factors", "LoHa r={rank}", "Hyeon-Woo et al., arXiv:2108.06098", True),
+    "lokr": Method("Kronecker factors", "LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
+    "oft": Method("block-diagonal rotations", "OFT blocks of {oft_block}", "Qiu et al., arXiv:2306.07280", True),
+    "boft": Method("butterfly rotations", "BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True),
+}
+
+
+@dataclass(frozen=True)
+class MethodOptions(BaselineOptions):
+    """Options of the rivals: ``rank``, ``oft_block``, ``boft_block`` (see BaselineOptions), and ``adapter_scale``, the
+    factor of the low-rank updates (peft's alpha / r), a positive number."""
+
+    adapter_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.adapter_scale < math.inf:
+            raise FiltersubError(f"adapter_scale must be a positive number, got {self.adapter_scale}")
+
+
+def check_method(name: str) -> None:
+    if name not in METHODS:
+        raise FiltersubError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+
+
+def usual_rate(method: str, *, blocks: bool) -> float:
+    """The peak learning rate that was chosen on the digits' validation images."""
+    return _BLOCK_RATE if method == "filter-subspace" and blocks else METHODS[method].learning_rate

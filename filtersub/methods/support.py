@@ -1,0 +1,123 @@
+"""Which layers an adapter of the installed peft can really be put into: each is tried, none is assumed."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from peft import inject_adapter_in_model
+from torch import Tensor, nn
+
+from ..kernels import layout_of
+from .adapters import adapter_config
+from .options import METHODS, MethodOptions
+
+_ADAPTER = "default"
+#: layer kinds of the table, small
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "convolution 3 x 3": lambda: nn.Conv2d(16, 32, 3, padding=1),
+    "strided, no bias": lambda: nn.Conv2d(16, 32, 3, stride=2, bias=False),
+    "reflected padding": lambda: nn.Conv2d(16, 32, 3, padding=1, padding_mode="reflect"),
+    "dilated": lambda: nn.Conv2d(16, 32, 3, dilation=2),
+    "not square": lambda: nn.Conv2d(16, 32, (1, 7)),
+    "pointwise 1 x 1": lambda: nn.Conv2d(16, 32, 1),
+    "grouped": lambda: nn.Conv2d(16, 32, 3, groups=4),
+    "depthwise": lambda: nn.Conv2d(16, 16, 3, groups=16),
+    "one dimension": lambda: nn.Conv1d(16, 32, 3),
+    "three dimensions": lambda: nn.Conv3d(16, 32, 3),
+    "transposed": lambda: nn.ConvTranspose2d(16, 32, 3),
+    "linear": lambda: nn.Linear(16, 32),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a trial went: why peft cannot take the layer (None where it can), and whether the result can be merged."""
+
+    refusal: str | None
+    merges: bool = False
+
+    @property
+    def word(self) -> str:
+        return "no" if self.refusal else "yes" if self.merges else "no merge"
+
+
+def try_adapter(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
+    """Put the adapter into a copy of the layer and see, on real numbers, that it does what an adapter promises.
+
+    It must run, leave the output unchanged at the start, give every trained parameter a gradient, and where it merges,
+    merge into what it computes. Some adapters are refused by peft, some fail to run, and some compute another function:
+    OFT folds the rotated patches of k x k kernels back by adding their overlaps, so that nothing is unchanged.
+    No random number is drawn from the global generators.
+    """
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        try:
+            return _tried(method, copy.deepcopy(layer).float().cpu(), options)
+        except Exception as error:  # peft and torch refuse in many ways
+            return Trial(_reason(error))
+
+
+def support_table(options: MethodOptions | None = None) -> pd.DataFrame:
+    """One row a layer kind, one column a method of peft: "yes", "no merge" (trains, cannot be merged), or "no"."""
+    options = options or MethodOptions(rank=4, oft_block=4)
+    methods = [name for name, method in METHODS.items() if method.by_peft and name != "filter-subspace"]
+    rows = {
+        kind: {method: try_adapter(method, make(), options).word for method in methods} for kind, make in KINDS.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer").reset_index()
+
+
+def _tried(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
+    example = _example(layer)
+    before = layer(example).detach()
+    adapted = _injected(method, nn.ModuleDict({"layer": layer}), options)["layer"]
+    if not _near(adapted(example), before):
+        return Trial("the output at the start is not the layer's own")
+    trained = [p for p in adapted.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    after = adapted(example)
+    after.square().sum().backward()
+    if not trained or any(p.grad is None for p in trained):
+        return Trial("not every trained parameter has a gradient")
+    try:
+        adapted.merge(safe_merge=True)
+    except Exception:  # peft says no by several kinds of errors
+        return Trial(None)
+    if not _near(adapted(example), after.detach()):
+        return Trial("the merged layer computes something else")
+    return Trial(None, merges=True)
+
+
+def _near(found: Tensor, wanted: Tensor) -> bool:
+    """Float32 sums in another order differ by about 1e-6 of the largest value."""
+    return found.shape == wanted.shape and bool((found - wanted).abs().max() <= 1e-4 * wanted.abs().max())
+
+
+def _injected(method: str, holder: nn.ModuleDict, options: MethodOptions) -> Any:
+    config = adapter_config(method, options, target_modules=["layer"])
+    return inject_adapter_in_model(config, holder, _ADAPTER)
+
+
+def _example(layer: nn.Module) -> Tensor:
+    """Two examples, each a few positions larger than the kernel."""
+    layout = layout_of("layer", layer, block=1)
+    if layout is None or not layout.kernel_size:
+        width = getattr(layer, "in_features", None) or layer.weight.shape[0]
+        return torch.randn(2, width)
+    dilation = getattr(layer, "dilation", None) or (1,) * len(layout.kernel_size)
+    sides = [(k - 1) * d + 3 for k, d in zip(layout.kernel_size, dilation, strict=True)]
+    return torch.randn(2, layer.in_channels, *sides)
+
+
+def _reason(error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first.split("Currently, only")[0].strip()[:160]

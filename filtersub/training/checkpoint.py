@@ -1,0 +1,118 @@
+"""What a training run needs to go on exactly: one file an epoch, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from ..files import written_whole
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+class Checkpoint:
+    """Keeps and restores the trained weights and running statistics of a model, ``parts`` by name (optimiser, schedule,
+    averages, ...), the random states, and the progress that the loop hands over.
+
+    Exact on one process: a run that was killed at any moment goes on after its last whole epoch and ends with the same
+    bits. On several processes the random state is that of the first.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        model: nn.Module,
+        parts: Mapping[str, Stateful],
+        order: torch.Generator,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.path = None if folder is None else Path(folder) / CHECKPOINT_FILE
+        self.model, self.parts, self.order, self.settings = model, dict(parts), order, dict(settings)
+        self.names = state_names(model)
+
+    def keep(self, progress: Mapping[str, Any]) -> None:
+        """Replace the file by the state as it is now. Raises FiltersubError on a full disk; the old file stays."""
+        if self.path is None:
+            return
+        state = {
+            "settings": self.settings,
+            "progress": dict(progress),
+            "weights": weights_of(self.model, self.names),
+            "parts": {name: _plain(part.state_dict()) for name, part in self.parts.items()},
+            "random": {"order": self.order.get_state(), **_random_states()},
+        }
+        with written_whole(self.path) as aside:
+            try:
+                torch.save(state, aside)
+            except RuntimeError as error:  # torch's own writer says so where the disk is full
+                raise FiltersubError(
+                    f"cannot write {self.path}: {str(error).splitlines()[0][:120]} (is the disk full?); the checkpoint "
+                    "before it is kept"
+                ) from None
+
+    def resume(self) -> dict[str, Any]:
+        """The progress so far, everything else put back in place; empty where there is no checkpoint."""
+        if self.path is None or not self.path.exists():
+            return {}
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state["settings"] != self.settings or sorted(state["weights"]) != self.names:
+                raise FiltersubError(
+                    f"{self.path} is the checkpoint of other settings; remove it or use another folder"
+                )
+            self.model.load_state_dict(state["weights"], strict=False)
+            for name, part in self.parts.items():
+                part.load_state_dict({**part.state_dict(), **state["parts"][name]})
+            self.order.set_state(state["random"].pop("order"))
+            _set_random_states(state["random"])
+        except FiltersubError:
+            raise
+        except Exception as error:  # damage shows in many ways
+            raise FiltersubError(f"{self.path} is damaged ({type(error).__name__}); remove it to start anew") from None
+        return state["progress"]
+
+
+def state_names(model: nn.Module) -> list[str]:
+    """Names of what training changes: trained parameters and running statistics."""
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    running = {name for name in model.state_dict() if name.rpartition(".")[2].startswith(("running_", "num_batches"))}
+    return sorted(trained | running)
+
+
+def weights_of(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
+    """These tensors of the model, as they are (not copied)."""
+    weights = model.state_dict()
+    return {name: weights[name] for name in names}
+
+
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Without functions, which no safe file holds: a schedule's."""
+    return {key: value for key, value in state.items() if key != "lr_lambdas"}
+
+
+def _random_states() -> dict[str, Any]:
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state: data sets may draw from it)
+    states = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": (kind, keys.tolist(), *rest)}
+    return states | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+
+
+def _set_random_states(states: Mapping[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,40 @@
+"""Learning rates: of which parameters, and when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..errors import FiltersubError
+from .config import TrainingConfig
+
+
+def parameter_groups(model: nn.Module, config: TrainingConfig, head: str | None) -> list[dict[str, Any]]:
+    """What trains, the head apart with a rate of its own; the first group is the one whose rate the history shows.
+
+    Raises FiltersubError where nothing requires a gradient.
+    """
+    trained = [(f".{name}", p) for name, p in model.named_parameters() if p.requires_grad]
+    if not trained:
+        raise FiltersubError("nothing to train: no parameter of the model requires a gradient")
+    in_head = [p for name, p in trained if head is not None and f".{head}." in name]
+    others = [p for name, p in trained if head is None or f".{head}." not in name]
+    head_rate = config.learning_rate if config.head_learning_rate is None else config.head_learning_rate
+    groups = [{"params": others, "lr": config.learning_rate}, {"params": in_head, "lr": head_rate}]
+    return [group for group in groups if group["params"]]
+
+
+def factor_at(schedule: str, warmup: float, total: int) -> Callable[[int], float]:
+    """Factor of the peak rate at a step: linear over ``warmup`` steps, then half a cosine down to 0, or constant."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
+
+    return factor
