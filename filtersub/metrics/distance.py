@@ -117,7 +117,7 @@ def frechet_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
 
 
 def kernel_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
-    """Unbiased squared maximum mean discrepancy of the kept features, kernel (x.y / d + 1)^3 (Binkowski et al., 2018)."""
+    """Unbiased squared maximum mean discrepancy of kept features, kernel (x.y / d + 1)^3 (Binkowski et al., 2018)."""
     from torchmetrics.image.kid import poly_kernel
 
     first, second = one.sample.double(), two.sample.double()
@@ -144,9 +144,9 @@ class _Given(nn.Module):
 def _warn_of_few(count: int, extractor: FeatureExtractor) -> None:
     if count <= extractor.width:
         warnings.warn(
-            f"{count} images for {extractor.width} features: the covariance is singular, so the {extractor.distance_name} "
-            f"is mostly bias of sample size; it ranks sets of just this size at best, and more than {extractor.width} "
-            "images are needed for its value to mean something",
+            f"{count} images for {extractor.width} features: the covariance is singular, so the "
+            f"{extractor.distance_name} is mostly bias of sample size; at best it ranks sets of just this size; for a "
+            f"value that means something take more than {extractor.width} images",
             FewImagesWarning,
             stacklevel=3,
         )

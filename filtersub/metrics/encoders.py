@@ -77,7 +77,7 @@ def _check_folder(folder: Path, names: Sequence[str]) -> None:
         raise FiltersubError(f"{folder} lacks {', '.join(missing)}; save model and processor there by save_pretrained")
 
 
-def _loaded(kind: type, folder: Path, **options: object):  # noqa: ANN202 (transformers' own classes)
+def _loaded(kind: type, folder: Path, **options: object):
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # transformers raises many kinds for damage

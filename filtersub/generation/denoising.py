@@ -1,0 +1,387 @@
+"""The noise-prediction loop, on accelerate: any device, any number of processes, mixed precision, exact resume.
+
+Every random number of a step is drawn from the seed and the step's own number, on the CPU, for the whole batch of all
+processes: a resumed run, a run on another device and a run on more processes see the same images, noise and times.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..errors import FiltersubError
+from ..files import written_whole
+from ..memory import PeakMemory
+
+CHECKPOINT_FILE = "checkpoint.pt"
+_OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+_KNOWN = {
+    "optimizer": tuple(_OPTIMIZERS),
+    "mixed_precision": ("auto", "no", "bf16", "fp16"),
+    "schedule": ("constant", "cosine"),
+}
+
+
+@dataclass(frozen=True)
+class DenoisingConfig:
+    """How a denoising network is trained; recorded whole with every run.
+
+    Attributes
+    ----------
+    steps : of the optimiser (the paper: 5,000)
+    batch_size : images a step, over all processes and accumulated parts
+    accumulation : parts that a batch is computed in, one after another, to save memory
+    optimizer : "adamw" (the paper's) or "adam"; learning_rate, weight_decay : its own
+    warmup_steps : of linear warm-up; schedule : "constant" after it, or "cosine" down to zero
+    max_grad_norm : gradients are scaled down to this norm; None leaves them
+    condition_dropout : share of images whose prompt is left empty, for classifier-free guidance (Ho and Salimans, 2022)
+    flip : mirror half of the images
+    ema_decay : keep an exponential average of the trained weights, and end with it; None for none
+    mixed_precision : "no", "bf16", "fp16", or "auto": bf16 on a GPU that has it, else none
+    gradient_checkpointing : recompute activations in the backward pass: less memory, about a third more time
+    checkpoint_every : steps between two checkpoints; preview_every : between two calls of on_preview, 0 for none
+    seed : of everything that is drawn
+    """
+
+    steps: int = 5000
+    batch_size: int = 8
+    accumulation: int = 1
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    max_grad_norm: float | None = 1.0
+    condition_dropout: float = 0.0
+    flip: bool = False
+    ema_decay: float | None = None
+    mixed_precision: str = "auto"
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 500
+    preview_every: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise FiltersubError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_steps", "preview_every"):
+            if getattr(self, name) < 0:
+                raise FiltersubError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise FiltersubError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        if not 0 <= self.condition_dropout <= 1:
+            raise FiltersubError(f"condition_dropout must be in 0..1, got {self.condition_dropout}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise FiltersubError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
+        if self.batch_size % self.accumulation:
+            raise FiltersubError(f"a batch of {self.batch_size} cannot be split into {self.accumulation} equal parts")
+        for name, known in _KNOWN.items():
+            if getattr(self, name) not in known:
+                raise FiltersubError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class DenoisingSet:
+    """What is denoised: images or latents, with prompts where there are any.
+
+    Attributes
+    ----------
+    means : float (n, c, h, w), scaled as the network expects
+    deviations : of the posterior that latents are drawn from, like means, or None: the means themselves
+    prompts : int64 (n,), places in ``embeddings``; None for an unconditional network
+    embeddings : (k, length, width) of the distinct prompts; the first is the empty prompt
+    """
+
+    means: Tensor
+    deviations: Tensor | None = None
+    prompts: Tensor | None = None
+    embeddings: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+
+@dataclass(frozen=True)
+class DenoisingResult:
+    """What training leaves behind, beside the trained network.
+
+    Attributes
+    ----------
+    history : one row a step: step, loss (mean squared error of the prediction), learning_rate
+    seconds_per_step : median over the steps of this process; nan where there was none
+    peak_memory_bytes : of the GPU's allocator, or the largest resident set of the process on a CPU
+    """
+
+    history: list[dict[str, float]]
+    seconds_per_step: float
+    peak_memory_bytes: int
+    device: str
+    mixed_precision: str
+    resumed_from_step: int = 0
+
+
+def fit_denoiser(
+    unet: nn.Module,
+    noise: Any,
+    data: DenoisingSet,
+    config: DenoisingConfig,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+    on_preview: Callable[[int], None] | None = None,
+) -> DenoisingResult:
+    """Train what requires a gradient to predict the noise (Ho et al., 2020), or the scheduler's other target.
+
+    Parameters
+    ----------
+    unet : UNet2DConditionModel or UNet2DModel of diffusers; trained in place
+    noise : training scheduler of diffusers (DDPMScheduler); its prediction_type says what is predicted
+    folder : where the checkpoint lives; None keeps none. A checkpoint of other settings or data is refused.
+    on_step : called with each row of the history; on_preview : with the step, on the main process
+
+    Raises FiltersubError when nothing is trainable, when the data does not fit the network, when the loss is not finite
+    (the last checkpoint stays), and when the checkpoint cannot be used.
+    """
+    _check_fits(unet, data)
+    accelerator = Accelerator(
+        mixed_precision=_precision(config.mixed_precision), gradient_accumulation_steps=config.accumulation
+    )
+    parts = accelerator.num_processes * config.accumulation
+    if config.batch_size % parts:
+        raise FiltersubError(f"a batch of {config.batch_size} cannot be shared by {parts} processes and parts")
+    trained = [p for p in unet.parameters() if p.requires_grad]
+    if not trained:
+        raise FiltersubError("nothing to train: no parameter of the network requires a gradient")
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    unet.train()
+    optimizer = _OPTIMIZERS[config.optimizer](trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    network, optimizer = accelerator.prepare(unet, optimizer)
+    state = _State(unet, optimizer, accelerator, config, data, folder)
+    history = state.resume()
+    start, durations = len(history), []
+    on_device = _on_device(data, accelerator.device)
+    with PeakMemory(accelerator.device) as memory:
+        for step in range(start, config.steps):
+            began = time.perf_counter()
+            rate = config.learning_rate * _factor(step, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            draw = _Draw(step, config, len(data), noise.config.num_train_timesteps, data.means.shape[1:])
+            loss_sum = torch.zeros((), device=accelerator.device)
+            for part in range(config.accumulation):
+                own = _own_share(part, accelerator, config)
+                with accelerator.accumulate(network):
+                    loss = _loss(network, noise, on_device, draw, own, accelerator)
+                    accelerator.backward(loss)
+                    if config.max_grad_norm is not None and accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(trained, config.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                loss_sum += loss.detach() / config.accumulation
+            value = float(accelerator.reduce(loss_sum, "mean"))
+            _check_finite(value, step, state)
+            state.average()
+            row = {"step": step + 1, "loss": value, "learning_rate": rate}
+            history.append(row)
+            durations.append(time.perf_counter() - began)
+            if on_step is not None:
+                on_step(row)
+            if not accelerator.is_main_process:
+                continue
+            if step + 1 == config.steps or (step + 1) % config.checkpoint_every == 0:
+                state.keep(history)
+            if on_preview is not None and config.preview_every and (step + 1) % config.preview_every == 0:
+                unet.eval()
+                on_preview(step + 1)
+                unet.train()
+    state.finish()
+    unet.eval()
+    if config.gradient_checkpointing:
+        unet.disable_gradient_checkpointing()
+    return DenoisingResult(
+        history,
+        float(torch.tensor(durations).median()) if durations else math.nan,
+        memory.bytes,
+        str(accelerator.device),
+        accelerator.mixed_precision,
+        start,
+    )
+
+
+class _Draw:
+    """The random numbers of one step, for the whole batch: images, their latents, noise, times, prompts left out."""
+
+    def __init__(self, step: int, config: DenoisingConfig, count: int, times: int, shape: torch.Size) -> None:
+        random = torch.Generator().manual_seed((config.seed << 32) + step)
+        size = config.batch_size
+        places = torch.arange(step * size, (step + 1) * size)
+        self.images = torch.cat([_epoch(int(e), count, config.seed)[places[places // count == e] % count]
+                                 for e in (places // count).unique()])  # fmt: skip
+        self.noise = torch.randn(size, *shape, generator=random)
+        self.posterior = torch.randn(size, *shape, generator=random)
+        self.times = torch.randint(times, (size,), generator=random)
+        self.empty = torch.rand(size, generator=random) < config.condition_dropout
+        self.mirrored = (torch.rand(size, generator=random) < 0.5) & config.flip
+
+
+def _epoch(number: int, count: int, seed: int) -> Tensor:
+    """The order of images in one pass over them."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed((seed << 32) + (1 << 31) + number))
+
+
+def _loss(
+    network: nn.Module, noise: Any, data: DenoisingSet, draw: _Draw, own: slice, accelerator: Accelerator
+) -> Tensor:
+    device = accelerator.device
+    images, added, times = draw.images[own].to(device), draw.noise[own].to(device), draw.times[own].to(device)
+    clean = data.means[images]
+    if data.deviations is not None:
+        clean = clean + data.deviations[images] * draw.posterior[own].to(device)
+    mirrored = draw.mirrored[own].to(device).view(-1, 1, 1, 1)
+    clean = torch.where(mirrored, clean.flip(3), clean)
+    noisy = noise.add_noise(clean, added, times)
+    options = {}
+    if data.embeddings is not None and data.prompts is not None:
+        chosen = torch.where(draw.empty[own].to(device), 0, data.prompts[images])
+        options["encoder_hidden_states"] = data.embeddings[chosen]
+    with accelerator.autocast():
+        predicted = network(noisy, times, return_dict=False, **options)[0]
+    return nn.functional.mse_loss(predicted.float(), _target(noise, clean, added, times))
+
+
+def _target(noise: Any, clean: Tensor, added: Tensor, times: Tensor) -> Tensor:
+    kind = noise.config.prediction_type
+    if kind == "epsilon":
+        return added
+    if kind == "v_prediction":
+        return noise.get_velocity(clean, added, times)
+    if kind == "sample":
+        return clean
+    raise FiltersubError(f"the scheduler predicts {kind!r}; known: epsilon, v_prediction, sample")
+
+
+class _State:
+    """What a checkpoint holds: trained weights, their average, the optimiser, the scaler of float16, the history."""
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        optimizer: Any,
+        accelerator: Accelerator,
+        config: DenoisingConfig,
+        data: DenoisingSet,
+        folder: str | os.PathLike[str] | None,
+    ) -> None:
+        self.trained = {name: p for name, p in unet.named_parameters() if p.requires_grad}
+        self.optimizer, self.scaler, self.config = optimizer, accelerator.scaler, config
+        self.path = None if folder is None else Path(folder) / CHECKPOINT_FILE
+        # the length of a run and what it shows do not change its steps: a longer one may go on from a shorter one
+        free = ("checkpoint_every", "preview_every", *(("steps",) if config.schedule == "constant" else ()))
+        settings = {key: value for key, value in asdict(config).items() if key not in free}
+        self.identity = {**settings, "data": [*data.means.shape], "sum": float(data.means.double().sum())}
+        self.kept_step = 0
+        self.ema = None
+        if config.ema_decay is not None:
+            from diffusers.training_utils import EMAModel
+
+            self.ema = EMAModel(list(self.trained.values()), decay=config.ema_decay, use_ema_warmup=False)
+
+    def average(self) -> None:
+        if self.ema is not None:
+            self.ema.step(list(self.trained.values()))
+
+    def finish(self) -> None:
+        if self.ema is not None:
+            self.ema.copy_to(list(self.trained.values()))
+
+    def keep(self, history: list[dict[str, float]]) -> None:
+        if self.path is None:
+            return
+        state: dict[str, Any] = {
+            "identity": self.identity,
+            "history": history,
+            "weights": {name: p.detach() for name, p in self.trained.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+        }
+        with written_whole(self.path) as aside:
+            torch.save(state, aside)
+        self.kept_step = len(history)
+
+    @torch.no_grad()
+    def resume(self) -> list[dict[str, float]]:
+        """The history so far, everything else put back in place; empty where there is no checkpoint."""
+        if self.path is None or not self.path.exists():
+            return []
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state["identity"] != self.identity or list(state["weights"]) != list(self.trained):
+                raise FiltersubError(f"{self.path} is of other settings or data; remove it or use another folder")
+            for name, parameter in self.trained.items():
+                parameter.copy_(state["weights"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.ema is not None:
+                self.ema.load_state_dict(state["ema"])
+            if self.scaler is not None:
+                self.scaler.load_state_dict(state["scaler"])
+        except FiltersubError:
+            raise
+        except Exception as error:  # damage shows in many ways
+            raise FiltersubError(f"{self.path} is damaged ({type(error).__name__}); remove it to start anew") from None
+        self.kept_step = len(state["history"])
+        return state["history"][: self.config.steps]
+
+
+def _on_device(data: DenoisingSet, device: torch.device) -> DenoisingSet:
+    return DenoisingSet(*(None if part is None else part.to(device) for part in vars(data).values()))
+
+
+def _own_share(part: int, accelerator: Accelerator, config: DenoisingConfig) -> slice:
+    """This process's images of one part of the batch."""
+    size = config.batch_size // (config.accumulation * accelerator.num_processes)
+    start = (part * accelerator.num_processes + accelerator.process_index) * size
+    return slice(start, start + size)
+
+
+def _factor(step: int, config: DenoisingConfig) -> float:
+    if step < config.warmup_steps:
+        return (step + 1) / (config.warmup_steps + 1)
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)))
+
+
+def _check_fits(unet: nn.Module, data: DenoisingSet) -> None:
+    expected, found = unet.config.in_channels, data.means.shape[1]
+    if expected != found:
+        raise FiltersubError(f"the UNet takes {expected} channels, the latents have {found}; use the VAE made for it")
+    width = getattr(unet.config, "cross_attention_dim", None)
+    if data.embeddings is not None and isinstance(width, int) and data.embeddings.shape[-1] != width:
+        raise FiltersubError(
+            f"the UNet attends to {width} numbers a token, the text encoder gives {data.embeddings.shape[-1]}"
+        )
+
+
+def _check_finite(loss: float, step: int, state: _State) -> None:
+    if not math.isfinite(loss):
+        where = state.path is not None and state.kept_step
+        kept = f"; the state after step {state.kept_step} is kept in {state.path.parent}" if where else ""
+        raise FiltersubError(f"the loss became {loss} in step {step + 1}; lower the learning rate{kept}")
+
+
+def _precision(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"

@@ -1,0 +1,182 @@
+"""The embedded case: a small unconditional UNet of 8 x 8 digits, and a classifier whose features judge its images.
+
+Both files come with the package; ``python -m filtersub.generation.digits`` makes them again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..data import digits_order
+from ..files import written_whole
+from ..metrics import FeatureExtractor, ImageSet, image_tensor, module_features
+from ..models import load_weight_file
+from ..training import TrainingConfig, evaluate, fit
+from .denoising import DenoisingConfig, DenoisingSet, fit_denoiser
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+UNET_FILE, CLASSIFIER_FILE = "digits_unet_0to4.safetensors", "digits_classifier.safetensors"
+FIRST, LAST = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
+FEATURES = "digits-classifier"
+_TRAIN = 1000
+
+
+def digits_unet() -> nn.Module:
+    """The architecture, with torch's own random weights: UNet2DModel, 8 x 8 grey images, 32 and 64 channels."""
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+        attention_head_dim=16,
+    )
+
+
+def base_unet() -> nn.Module:
+    """The network trained on the digits 0 to 4 (stored in half precision), as float32."""
+    unet = digits_unet()
+    unet.load_state_dict({k: v.float() for k, v in load_weight_file(ASSETS / UNET_FILE).items()})
+    return unet.eval()
+
+
+def noise_schedule() -> Any:
+    """The training scheduler: 1,000 steps, squared cosine (Nichol and Dhariwal, 2021)."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", clip_sample=True)
+
+
+def digits(classes: Sequence[int], *, test: bool = False) -> Tensor:
+    """Grey digits (n, 1, 8, 8) float in -1..1 of some classes: of the 1,000 training images, or of the 797 others.
+
+    The split is that of data.load_data.
+    """
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    order = digits_order(len(found.target), 0)
+    part = (order[_TRAIN:] if test else order[:_TRAIN]).numpy()
+    part = part[[int(found.target[place]) in classes for place in part]]
+    return torch.from_numpy(found.images[part]).float()[:, None] / 8 - 1
+
+
+def as_images(pixels: Tensor, source: str) -> ImageSet:
+    """(n, 1, 8, 8) in -1..1 as uint8 images; values outside are cut off."""
+    return image_tensor(((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8), source)
+
+
+class DigitsClassifier(nn.Module):
+    """Three convolutions and 32 features before the classes: small enough that 400 images fill their covariance."""
+
+    width = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(32, 48, 3, padding=1, stride=2), nn.ReLU(),
+            nn.Conv2d(48, 64, 3, padding=1), nn.ReLU(), nn.Flatten(),
+            nn.Linear(64 * 16, self.width), nn.ReLU(),
+        )  # fmt: skip
+        self.classifier = nn.Linear(self.width, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 1, 8, 8) in -1..1 to logits (n, 10)."""
+        return self.classifier(self.body(images))
+
+
+def digits_classifier() -> DigitsClassifier:
+    """The classifier that comes with the package, trained on all ten digits of the 1,000 training images."""
+    classifier = DigitsClassifier()
+    classifier.load_state_dict(load_weight_file(ASSETS / CLASSIFIER_FILE))
+    return classifier.eval()
+
+
+def digits_features() -> FeatureExtractor:
+    """Its 32 features. The Fréchet distance in them is named after them: it is no FID."""
+    classifier = digits_classifier()
+
+    def compute(images: Tensor) -> Tensor:
+        return classifier.body(images[:, :1].float() / 127.5 - 1)
+
+    return module_features(FEATURES, classifier, DigitsClassifier.width, compute)
+
+
+@torch.no_grad()
+def sample_digits(unet: nn.Module, count: int, *, seed: int = 0, steps: int = 25, batch_size: int = 250) -> Tensor:
+    """Images (count, 1, 8, 8) in -1..1 by DDIM (Song et al., 2021) from noise that depends on ``seed`` alone."""
+    from diffusers import DDIMScheduler
+
+    sampler = DDIMScheduler.from_config(noise_schedule().config, timestep_spacing="trailing")
+    sampler.set_timesteps(steps)
+    noise = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    done = []
+    for part in noise.split(batch_size):
+        for time in sampler.timesteps:
+            part = sampler.step(unet(part, time).sample, time, part).prev_sample
+        done.append(part)
+    return torch.cat(done)
+
+
+def train_base(steps: int, on_step: Callable[[dict[str, float]], None] | None = None) -> nn.Module:
+    """The UNet trained from scratch on the training images of 0 to 4."""
+    torch.manual_seed(0)
+    unet = digits_unet()
+    config = DenoisingConfig(
+        steps=steps, batch_size=64, learning_rate=2e-3, weight_decay=1e-2, warmup_steps=100, schedule="cosine",
+        ema_decay=0.995, mixed_precision="no",
+    )  # fmt: skip
+    fit_denoiser(unet, noise_schedule(), DenoisingSet(digits(FIRST)), config, on_step=on_step)
+    return unet
+
+
+def train_classifier() -> tuple[nn.Module, float]:
+    """The classifier, and its accuracy on the 797 test images."""
+    torch.manual_seed(0)
+    classifier = DigitsClassifier()
+    train, test = (_labelled(test=part) for part in (False, True))
+    fit(classifier, train, test, 10, TrainingConfig(epochs=30, batch_size=50, learning_rate=2e-3, mixed_precision="no"))
+    _, confusion = evaluate(classifier, torch.utils.data.DataLoader(test, 200), 10)
+    return classifier, float(confusion.diagonal().sum() / confusion.sum())
+
+
+def _labelled(*, test: bool) -> torch.utils.data.TensorDataset:
+    parts = [digits((label,), test=test) for label in range(10)]
+    labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(parts)])
+    return torch.utils.data.TensorDataset(torch.cat(parts), labels)
+
+
+def main() -> None:
+    """Train both and write their files."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=ASSETS)
+    parser.add_argument("--steps", type=int, default=4000)
+    args = parser.parse_args()
+    classifier, accuracy = train_classifier()
+    print(f"classifier: {accuracy:.1%} of the test images", flush=True)
+    every = max(1, args.steps // 20)
+    unet = train_base(args.steps, lambda row: None if row["step"] % every else print(row, flush=True))
+    written = {
+        CLASSIFIER_FILE: {k: v.contiguous() for k, v in classifier.state_dict().items()},
+        UNET_FILE: {k: v.half().contiguous() for k, v in unet.state_dict().items()},
+    }
+    for name, state in written.items():
+        with written_whole(args.out / name) as aside:
+            save_file(state, aside)
+
+
+if __name__ == "__main__":
+    main()

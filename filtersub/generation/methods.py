@@ -1,0 +1,117 @@
+"""What is trained in a denoising network: nothing, filter atoms, LoRA, or everything."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from peft import LoraConfig, PeftConfig
+from torch import nn
+
+from ..decomposition import DecompositionConfig
+from ..errors import FiltersubError
+from ..settings import taken_from
+from ..tuning import FilterSubspaceConfig
+from .adapters import inject
+
+METHODS = {
+    "none": "nothing: the pretrained network as it is",
+    "filter-subspace": "filter atoms",
+    "lora": "low-rank updates (Hu et al., 2021)",
+    "full": "every weight",
+}
+#: layers of a diffusers UNet by name. "convolutions" is the reading that meets the paper's 1.11 M (docs/parameters.md):
+#: the convolutions of the blocks, those around the attention's input and output among them.
+LAYERS = {
+    "resnets": r".*resnets\.\d+\.conv[12]",
+    "convolutions": r".*(resnets\.\d+\.conv[12]|samplers\.\d+\.conv|attentions\.\d+\.proj_(in|out))",
+    "attention": r".*attn\d?\.(to_[qkv]|to_out\.0)|.*attentions\.\d+\.to_([qkv]|out\.0)|.*ff\.net\.(0\.proj|2)",
+}
+LAYERS["blocks"] = f"{LAYERS['convolutions']}|{LAYERS['attention']}|.*resnets\\.\\d+\\.(conv_shortcut|time_emb_proj)"
+#: the paper's rates for Stable Diffusion (its section 5.4)
+PAPER_RATES = {"none": 1e-3, "filter-subspace": 1e-3, "lora": 1e-3, "full": 5e-6}
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """A method with its size; the defaults are the paper's reading for Stable Diffusion (1.11 M).
+
+    Attributes
+    ----------
+    method : one of METHODS
+    atoms, block, block_spatial, expansion, solver, sparsity, seed : see DecompositionConfig. The default codes are
+        linear, so that no coefficients are held.
+    rank : of LoRA
+    layers : "resnets", "convolutions", "attention", "blocks", or a regular expression of full names. Default
+        "convolutions" for atoms, "blocks" for LoRA.
+    """
+
+    method: str = "filter-subspace"
+    atoms: int = 9
+    block: int | None = 4
+    block_spatial: bool = True
+    expansion: int | None = None
+    solver: str = "pca"
+    sparsity: float = 1e-3
+    rank: int = 16
+    layers: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise FiltersubError(f"unknown method {self.method!r}; known: {', '.join(METHODS)}")
+        if self.rank < 1:
+            raise FiltersubError(f"the rank of LoRA must be at least 1, got {self.rank}")
+        taken_from(self, DecompositionConfig)  # validates
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression that the full name of a tuned layer matches."""
+        default = "blocks" if self.method == "lora" else "convolutions"
+        asked = default if self.layers is None else self.layers
+        return LAYERS.get(asked, asked)
+
+    @property
+    def label(self) -> str:
+        """What a reader calls the method."""
+        if self.method in ("none", "full"):
+            return {"none": "not tuned", "full": "full tuning"}[self.method]
+        if self.method == "lora":
+            return f"LoRA r={self.rank}"
+        expanded = "" if self.expansion is None else f", m₁={self.expansion}"
+        blocks = "" if self.block is None else f", {self.block}×{self.block} blocks"
+        spatial = " of spatial kernels too" if self.block is not None and self.block_spatial else ""
+        return f"atoms m={self.atoms}{expanded}{blocks}{spatial}"
+
+    def config(self) -> PeftConfig:
+        """peft's configuration of the adapter; only of atoms and LoRA."""
+        if self.method == "lora":
+            return LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=self.pattern)
+        recipe = taken_from(self, DecompositionConfig)
+        fields = ("atoms", "block", "block_spatial", "expansion", "solver", "sparsity", "seed")
+        return FilterSubspaceConfig(target_modules=self.pattern, **{name: getattr(recipe, name) for name in fields})
+
+
+@dataclass(frozen=True)
+class Injected:
+    """Parameters that train, parameters of the network, what the injection took (for atoms: the decomposition)."""
+
+    trainable: int
+    total: int
+    seconds: float
+
+
+def inject_method(unet: nn.Module, settings: MethodSettings, adapter: str = "default") -> Injected:
+    """Freeze the network and make what the method trains trainable, in place.
+
+    Raises FiltersubError when no layer matches.
+    """
+    total, began = sum(p.numel() for p in unet.parameters()), time.perf_counter()
+    unet.requires_grad_(settings.method == "full")
+    if settings.method in ("filter-subspace", "lora"):
+        try:
+            inject(unet, settings.config(), adapter)
+        except ValueError as error:  # peft's own word for a pattern that matches nothing
+            raise FiltersubError(str(error).splitlines()[0]) from None
+    trainable = sum(p.numel() for p in unet.parameters() if p.requires_grad)
+    return Injected(trainable, total, time.perf_counter() - began)
