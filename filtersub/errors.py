@@ -5,5 +5,9 @@ class FiltersubError(ValueError):
     """Bad input: the command line prints its message as one line and exits with code 2."""
 
 
+class LossNotFinite(FiltersubError):
+    """Training stopped at a loss that is no number; the state after the last whole epoch is kept."""
+
+
 class ConvergenceWarning(UserWarning):
     """A solver spent its iterations before it met its tolerance; its result says how far off it is."""

@@ -14,7 +14,7 @@ from ..errors import FiltersubError
 from ..kernels import select_layers
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
-from ..tuning import FilterSubspaceConfig
+from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.targets import as_pattern
 from .adapters import adapter_config
 from .features import merge_scale_and_shift_, scale_and_shift_, train_biases_, train_whole_
@@ -30,7 +30,8 @@ class Injected:
     ----------
     model : the model given, changed, or peft's wrapper of it
     skipped : why, by the name of each layer that the method cannot take
-    cost : decomposition_seconds, where there was a decomposition
+    cost : decomposition_seconds and decomposition_iterations (rounds of dictionary learning, summed over layers),
+        where there was a decomposition
     """
 
     model: nn.Module
@@ -112,7 +113,9 @@ def _with_atoms(
     )
     began = time.perf_counter()
     tuned = get_peft_model(model, config)
-    return Injected(tuned, cost={"decomposition_seconds": time.perf_counter() - began})
+    seconds = time.perf_counter() - began
+    rounds = sum(sum(m.rounds.values()) for m in tuned.modules() if isinstance(m, FilterSubspaceLayer))
+    return Injected(tuned, cost={"decomposition_seconds": seconds, "decomposition_iterations": rounds})
 
 
 def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> Injected:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, LossNotFinite
 from ..memory import PeakMemory
 from .batch_norm import recompute_batch_norm_, set_training_mode_
 from .checkpoint import Checkpoint, state_names, weights_of
@@ -294,7 +294,7 @@ class _Run:
         spoilt = next((name for name, p in named if not bool(torch.isfinite(p).all())), None)
         weights = "" if spoilt is None else f", where {spoilt} is not finite"
         kept = f"; the state after epoch {epoch} is kept in {self.folder}" if self.folder is not None and epoch else ""
-        raise FiltersubError(
+        raise LossNotFinite(
             f"the {what} became {value} in epoch {epoch + 1}{where}{weights}; lower the learning rate, or set "
             f"clip_norm{kept}"
         )

@@ -16,12 +16,14 @@ from .update import by_input
 
 @dataclass(frozen=True)
 class FrozenCodes:
-    """alpha as (o', m, i') or V (d, m), one of them; the dictionary D (m, d); the fingerprint (m,) of alpha."""
+    """alpha as (o', m, i') or V (d, m), one of them; the dictionary D (m, d); the fingerprint (m,) of alpha; the rounds
+    of dictionary learning that were needed (0 where V is computed at once)."""
 
     coefficients: Tensor | None
     mapping: Tensor | None
     dictionary: Tensor
     fingerprint: Tensor
+    rounds: int = 0
 
 
 def frozen_codes(
@@ -42,7 +44,7 @@ def frozen_codes(
     if hold:
         found = decompose_weight(layout, weight, recipe)
         alpha = by_input(found.coefficients, layout).contiguous()
-        return FrozenCodes(alpha, None, found.atoms, fingerprint(found.coefficients))
+        return FrozenCodes(alpha, None, found.atoms, fingerprint(found.coefficients), found.iterations)
     rows = kernel_matrix(layout, weight)
     dictionary = _canonical_signs(principal_atoms(rows.to(dtype), n_atoms))
     mapping = linear_mapping(dictionary, recipe)

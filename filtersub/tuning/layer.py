@@ -46,6 +46,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         "filtersub_fingerprint",
         "layouts",
         "recipes",
+        "rounds",
     )
 
     def __init__(self, base_layer: nn.Module, name: str) -> None:
@@ -61,6 +62,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.filtersub_fingerprint = BufferDict({}, persistent=True)
         self.layouts: dict[str, KernelLayout] = {}
         self.recipes: dict[str, DecompositionConfig] = {}
+        self.rounds: dict[str, int] = {}  # of dictionary learning
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self._weight_before_merge: Tensor | None = None
@@ -93,12 +95,14 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         twin = next((a for a, r in self.recipes.items() if r == config.coding_recipe and a in held), None)
         if twin is not None and (not config.train_coefficients or twin in self.filtersub_dictionary):
             kept = held[twin], self.filtersub_fingerprint[twin], self.filtersub_dictionary._buffers.get(twin)
+            self.rounds[adapter] = 0  # decomposed before
         else:
             codes = frozen_codes(
                 layout, self._base_weight(), self.base_layer, config.coding_recipe, hold=config.holds_coefficients
             )
             source = codes.coefficients if config.holds_coefficients else codes.mapping
             kept = source, codes.fingerprint, codes.dictionary
+            self.rounds[adapter] = codes.rounds
         persistent = config.save_coefficients if config.holds_coefficients else True
         held.register_buffer(adapter, kept[0], persistent=persistent)
         self.filtersub_fingerprint[adapter] = kept[1]
