@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from .data import load_data, n_classes
+from .data import first_images, load_data, n_classes
 from .decomposition import DecompositionConfig
 from .errors import FiltersubError
 from .kernels import select_layers
@@ -67,8 +67,8 @@ def gradient_energy(
         raise FiltersubError(f"the number of images must be positive, got {n_images}")
     loaded = load_model(model, weights=weights, num_classes=n_classes(data))
     mean, std = input_statistics(loaded)
-    images, labels = load_data(data, size=image_size, mean=mean, std=std, validation=True).train.tensors
-    return GradientEnergy(loaded, images[:n_images], labels[:n_images])
+    train = load_data(data, size=image_size, mean=mean, std=std, validation=True).train
+    return GradientEnergy(loaded, *first_images(train, n_images))
 
 
 def agreement(energy: GradientEnergy, folders: Sequence[str | os.PathLike[str]], model: str) -> Agreement:

@@ -1,0 +1,70 @@
+"""What is known of the data sets described in data/*.yaml: classes, counts, where they are put, how to obtain them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from ..errors import FiltersubError
+from .root import data_root, descriptions_folder
+
+
+@dataclass(frozen=True)
+class Description:
+    """One data set.
+
+    Attributes
+    ----------
+    name : as `filtersub tune --data` takes it
+    title, group : for people; the group of a VTAB task is natural, specialized or structured
+    classes : int
+    train, validation, test : images; the validation images are part of the training images, 0 where none are named
+    folder : below the data root; None where the set needs no files
+    obtain : how to get it, in words; nothing is ever downloaded
+    crop : share of the enlarged image that is kept in its middle; None squeezes the whole image into the square
+    """
+
+    name: str
+    title: str
+    group: str
+    classes: int
+    train: int
+    validation: int
+    test: int
+    folder: str | None
+    obtain: str
+    crop: float | None = None
+
+
+@cache
+def catalogue() -> dict[str, Description]:
+    """All described sets by name, the digits first. Raises FiltersubError where a description is damaged."""
+    found = {}
+    for path in sorted(descriptions_folder().glob("*.yaml"), key=lambda path: (path.stem != "digits", path.stem)):
+        found |= _read(path)
+    return found
+
+
+def folder_of(described: Description) -> Path | None:
+    """Where the set's files are looked for; None where it needs none."""
+    return None if described.folder is None else data_root() / described.folder
+
+
+def is_there(described: Description) -> bool:
+    """Whether the set's folder exists; whether it is whole, check_data says."""
+    folder = folder_of(described)
+    return folder is None or folder.is_dir()
+
+
+def _read(path: Path) -> dict[str, Description]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {
+            name: Description(**{"name": name, **content["defaults"], **values})
+            for name, values in content["sets"].items()
+        }
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise FiltersubError(f"{path} is no description of data sets: {' '.join(str(error).split())}") from None

@@ -1,0 +1,160 @@
+"""A data set looked at image by image: what is there, what is missing, broken, doubled or wrongly labelled."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import FiltersubError
+from .catalogue import Description, folder_of
+from .images import Images, Source
+from .names import described, open_source, path_of
+from .prepared import reason
+from .problems import DataMissing, Problem, problem
+
+_CHUNK = 512
+OnImage = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What check_data found.
+
+    Attributes
+    ----------
+    name, where : the set, and the folder or file looked at
+    there : whether there is anything
+    complete : whether it can be trained on as it is; duplicates and empty classes alone do not hinder that
+    classes : int, 0 where nothing is there
+    images : by part, how many can be used by their names and labels
+    problems : what is wrong
+    seconds : of looking
+    """
+
+    name: str
+    where: str
+    there: bool
+    complete: bool
+    classes: int
+    images: dict[str, int]
+    problems: tuple[Problem, ...]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
+    """Open every list, decode every image, and report all that is wrong; nothing is written or fetched.
+
+    ``on_image`` is called with (images done, images in all, name). Raises FiltersubError for unknown names alone.
+    """
+    began = time.perf_counter()
+    known = described(name)
+    where = str(folder_of(known) or "memory") if known else str(path_of(name)[0])
+    try:
+        source = open_source(name)
+    except DataMissing as error:
+        return _report(name, where, False, 0, {}, [Problem("missing", "", 1, str(error))], began)
+    except FiltersubError as error:
+        return _report(name, where, True, 0, {}, [Problem("unreadable", "", 1, str(error))], began)
+    parts = _parts(source)
+    problems = list(source.problems) + _counts(parts, known)
+    problems += _empty_classes(source)
+    sums, broken = _examined(parts, on_image)
+    problems += [found for part in parts for found in problem("broken image", part, broken[part], "cannot be decoded")]
+    problems += _duplicates(parts, sums)
+    images = {part: len(found.labels) for part, found in parts.items()}
+    return _report(name, where, True, source.n_classes, images, problems, began)
+
+
+def _report(
+    name: str, where: str, there: bool, classes: int, images: dict[str, int], problems: list[Problem], began: float
+) -> Report:
+    complete = there and not any(found.fatal for found in problems)
+    return Report(name, where, there, complete, classes, images, tuple(problems), time.perf_counter() - began)
+
+
+def _parts(source: Source) -> dict[str, Images]:
+    named = {part: getattr(source, part) for part in ("train", "search", "validation", "test")}
+    unique: dict[str, Images] = {}
+    for part, images in named.items():
+        if images is not None and not any(images is other for other in unique.values()):
+            unique[part] = images
+    return unique
+
+
+def _counts(parts: dict[str, Images], known: Description | None) -> list[Problem]:
+    """Archives are often incomplete: as many images as the set is known to have."""
+    if known is None:
+        return []
+    expected = {"train": known.train, "validation": known.validation, "test": known.test}
+    expected["search"] = known.train - known.validation
+    found = []
+    for part, images in parts.items():
+        wanted, own = expected[part], len(images.labels)
+        if own != wanted and (part in ("train", "test") or known.validation):
+            found.append(
+                Problem("count", part, abs(wanted - own), f"{part}: {own:,} images where the set has {wanted:,}")
+            )
+    return found
+
+
+def _empty_classes(source: Source) -> list[Problem]:
+    counts = np.bincount(source.train.labels, minlength=source.n_classes)
+    names = source.classes or tuple(str(label) for label in range(source.n_classes))
+    empty = [names[label] for label in np.flatnonzero(counts == 0)]
+    return problem("empty class", "train", empty, "classes have no image", fatal=False)
+
+
+def _examined(
+    parts: dict[str, Images], on_image: OnImage | None
+) -> tuple[dict[str, list[bytes | None]], dict[str, list[str]]]:
+    """By part: a digest of each image's pixels (None where it cannot be decoded), and the names of the broken ones."""
+    total, done = sum(len(images.labels) for images in parts.values()), 0
+    sums: dict[str, list[bytes | None]] = {part: [] for part in parts}
+    broken: dict[str, list[str]] = {part: [] for part in parts}
+    with ThreadPoolExecutor() as pool:
+        for part, images in parts.items():
+            for name, digest, fault in _digests(images, pool):
+                sums[part].append(digest)
+                if fault:
+                    broken[part].append(f"{name} ({fault})")
+                done += 1
+                if on_image is not None:
+                    on_image(done, total, part)
+    return sums, broken
+
+
+def _digests(images: Images, pool: ThreadPoolExecutor) -> Iterator[tuple[str, bytes | None, str]]:
+    def digest(index: int) -> tuple[str, bytes | None, str]:
+        name = images.name(index)
+        try:
+            image = images.open(index)
+        except Exception as error:  # every format's reader raises classes of its own
+            return name, None, reason(error)
+        return name, hashlib.blake2b(image.tobytes() + repr(image.size).encode(), digest_size=16).digest(), ""
+
+    for first in range(0, len(images.labels), _CHUNK):
+        yield from pool.map(digest, range(first, min(first + _CHUNK, len(images.labels))))
+
+
+def _duplicates(parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -> list[Problem]:
+    """Images that train and are judged on as well, pixel by pixel: they flatter what is reported."""
+    found = []
+    for trained, judged in (("train", "test"), ("search", "validation"), ("train", "validation")):
+        if trained not in parts or judged not in parts:
+            continue
+        if (trained, judged) == ("train", "validation") and "search" in parts:
+            continue  # VTAB-1k's 1,000 are its 800 and its 200
+        first = {digest: index for index, digest in enumerate(sums[trained]) if digest is not None}
+        pairs = [(first[digest], index) for index, digest in enumerate(sums[judged]) if digest in first]
+        names = [f"{parts[judged].name(index)} = {parts[trained].name(own)}" for own, index in pairs]
+        found += problem("duplicate", judged, names, f"images are among the {trained} images too", fatal=False)
+    return found

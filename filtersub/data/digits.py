@@ -1,0 +1,43 @@
+"""scikit-learn's digits, split in the VTAB-1k manner: 1,000 train (800 + 200 where something is chosen), 797 test."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from .images import PixelImages, Source
+
+N_TRAIN, N_SEARCH = 1000, 800
+
+
+def digits_order(n_images: int, split_seed: int) -> Tensor:
+    """The fixed order of images: the first 1,000 train (800 + 200), the rest test. PCG64, the same on every machine."""
+    return torch.from_numpy(np.random.Generator(np.random.PCG64(split_seed)).permutation(n_images))
+
+
+def load_digits() -> tuple[Tensor, Tensor]:
+    """(1797, 8, 8) grey images in 0..1 and their labels."""
+    from sklearn.datasets import load_digits as load
+
+    found = load()
+    return torch.from_numpy(found.images).float() / 16.0, torch.from_numpy(found.target).long()
+
+
+def prepared_digits(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Grey images (n, 8, 8) enlarged bilinearly, repeated on each channel, normalised: (n, channels, size, size)."""
+    enlarged = interpolate(images[:, None], size=(size, size), mode="bilinear", align_corners=False)
+    centre, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+    return (enlarged.expand(-1, len(mean), -1, -1) - centre) / spread
+
+
+def open_digits() -> Source:
+    """The digits as pixels, for whoever looks at them one by one."""
+    images, labels = load_digits()
+    pixels = (images * 255).round().byte()[..., None].expand(-1, -1, -1, 3).numpy()
+    order = digits_order(len(labels), 0)
+    kept = {"train": order[:N_TRAIN], "test": order[N_TRAIN:], "search": order[:N_SEARCH]}
+    kept["validation"] = order[N_SEARCH:N_TRAIN]
+    parts = {part: PixelImages(part, pixels[rows], labels[rows].numpy()) for part, rows in kept.items()}
+    return Source(10, **parts)

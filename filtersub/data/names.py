@@ -1,0 +1,110 @@
+"""What the name of a data set means: a described set, or a path behind ``folder:``, ``csv:`` or ``hf:``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from ..errors import FiltersubError
+from .catalogue import Description, catalogue, folder_of
+from .images import Source
+from .problems import DataMissing
+from .root import VARIABLE, place
+
+#: Prefix -> what stands behind it.
+PATH_KINDS = {
+    "folder": "an ImageFolder: PATH/train/CLASS/*, PATH/val, PATH/test, or the classes directly",
+    "csv": "a CSV list with columns path, label and split, or a folder of train.csv, val.csv, test.csv",
+    "hf": "a Hugging Face data set saved to disk, or a folder of train*.parquet files",
+}
+
+
+def described(name: str) -> Description | None:
+    """What is known of a name beforehand; None for paths. Raises FiltersubError for unknown names."""
+    known = catalogue()
+    if name in known:
+        return known[name]
+    kind, _, rest = name.partition(":")
+    if kind in PATH_KINDS and rest:
+        return None
+    short = [key for key in known if not key.startswith("vtab:")]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise FiltersubError(
+        f"unknown data set {name!r}; known: {', '.join(short)}, vtab:TASK, {', '.join(f'{k}:PATH' for k in PATH_KINDS)}"
+        f"{hint} (`filtersub data list` shows all)"
+    )
+
+
+def path_of(name: str) -> tuple[Path, dict[str, str]]:
+    """(path, columns) of a name such as ``csv:lists/birds.csv?label=species``."""
+    path, _, query = name.partition(":")[2].partition("?")
+    columns = dict(parse_qsl(query))
+    if unknown := sorted(set(columns) - {"image", "label", "split"}):
+        raise FiltersubError(f"{name!r} names the column {unknown[0]!r}; known are image, label and split")
+    return place(path), columns
+
+
+def open_source(name: str) -> Source:
+    """A data set by name, read as far as names and labels; no image is decoded.
+
+    Raises DataMissing (a FiltersubError) when it is not there, FiltersubError when it is no such set.
+    """
+    known = described(name)
+    if known is None:
+        return _open_path(name)
+    folder = folder_of(known)
+    if folder is None:
+        from .digits import open_digits
+
+        return open_digits()
+    if not folder.is_dir():
+        raise DataMissing(f"{name} is not at {folder} (set {VARIABLE} to look elsewhere); to obtain it: {known.obtain}")
+    return _described_opener(name)(folder, known)
+
+
+def _described_opener(name: str) -> Callable[[Path, Description], Source]:
+    if name.startswith("vtab:"):
+        from .vtab import open_vtab
+
+        return open_vtab
+    if name == "cifar100":
+        from .cifar import open_cifar100
+
+        return lambda folder, _: open_cifar100(folder)
+    return _open_described_folder
+
+
+def _open_described_folder(folder: Path, known: Description) -> Source:
+    from .folders import open_folder
+
+    found = replace(open_folder(folder, val_is_test=True), crop=known.crop)
+    if found.n_classes != known.classes:
+        raise FiltersubError(
+            f"{folder} has {found.n_classes} class folders where {known.name} has {known.classes}; complete it, or "
+            f"name it as folder:{folder}"
+        )
+    return found
+
+
+def _open_path(name: str) -> Source:
+    path, columns = path_of(name)
+    kind = name.partition(":")[0]
+    if not path.exists():
+        raise DataMissing(f"{name}: there is nothing at {path}; expected is {PATH_KINDS[kind]}")
+    if kind == "csv":
+        from .csv_lists import open_csv
+
+        return open_csv(path, columns)
+    if not path.is_dir():
+        raise FiltersubError(f"{name}: {path} is a file; expected is {PATH_KINDS[kind]}")
+    if kind == "folder":
+        from .folders import open_folder
+
+        return open_folder(path)
+    from .hub import open_hub
+
+    return open_hub(path, columns)

@@ -1,0 +1,88 @@
+"""Images as a model takes them: decoded when asked for, resized, normalised; small training sets held in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import FiltersubError
+from .images import Images
+from .problems import problem, refuse
+
+_HELD_BYTES = 512 * 2**20
+
+
+class PreparedImages(Dataset):
+    """A torch data set of (image (3, size, size) float32, label int).
+
+    Images are squeezed into the square by bicubic interpolation, as VTAB-1k's users do; with ``crop`` the shorter side
+    becomes size / crop and the middle is cut out. ``hold`` decodes them all at once where they take at most 512 MiB:
+    an epoch then costs no decoding, and every broken image is named before the first step.
+
+    Raises FiltersubError naming the image that cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        name: str,
+        crop: float | None = None,
+        hold: bool = False,
+    ) -> None:
+        self.images, self.size, self.crop, self.name = images, size, crop, name
+        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+        self.pixels: Tensor | None = None
+        if hold and len(self) * 3 * size * size <= _HELD_BYTES:
+            self.pixels = self._all_pixels()
+
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        pixels = self._pixels(index) if self.pixels is None else self.pixels[index]
+        return (pixels.float() / 255 - self.mean) / self.std, int(self.images.labels[index])
+
+    def _pixels(self, index: int) -> Tensor:
+        """(3, size, size) uint8."""
+        try:
+            image = self.images.open(index)
+        except Exception as error:  # every format's reader raises classes of its own
+            raise FiltersubError(
+                f"{self.name}: the image {self.images.name(index)} cannot be decoded ({reason(error)}); "
+                f"replace it, `filtersub data check {self.name}` lists all such images"
+            ) from None
+        return torch.from_numpy(np.array(fitted(image, self.size, self.crop))).permute(2, 0, 1)
+
+    def _all_pixels(self) -> Tensor:
+        pixels = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
+        broken = []
+        for index in range(len(self)):
+            try:
+                pixels[index] = self._pixels(index)
+            except FiltersubError:
+                broken.append(self.images.name(index))
+        refuse(problem("broken image", "train", broken, "images cannot be decoded"), self.name)
+        return pixels
+
+
+def fitted(image: Image.Image, size: int, crop: float | None) -> Image.Image:
+    """An image as a square of ``size`` pixels; bicubic."""
+    if crop is None:
+        return image.resize((size, size), Image.Resampling.BICUBIC)
+    scale = size / crop / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+
+
+def reason(error: Exception) -> str:
+    """An exception as a few words on one line."""
+    words = str(error).strip().splitlines()
+    return words[0][:120] if words else type(error).__name__

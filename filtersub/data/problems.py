@@ -1,0 +1,57 @@
+"""What can be wrong with a data set, each kind a clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import FiltersubError
+
+_EXAMPLES = 3
+
+
+class DataMissing(FiltersubError):
+    """The set is not on this disk; the message says where it is looked for and how to obtain it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of fault in one part of a set.
+
+    Attributes
+    ----------
+    what : "missing list", "malformed line", "outside", "missing image", "label", "broken image", "empty class",
+        "count", "duplicate", "checksum", "missing" or "unreadable"
+    part : "train", "validation", "test" or ""
+    count : images, lines or classes concerned
+    message : one line
+    examples : the first few, by name
+    fatal : whether loading refuses it; the others are worth knowing (an empty class, a duplicate)
+    """
+
+    what: str
+    part: str
+    count: int
+    message: str
+    examples: tuple[str, ...] = ()
+    fatal: bool = True
+
+
+def problem(what: str, part: str, found: Iterable[str], words: str, *, fatal: bool = True) -> list[Problem]:
+    """One Problem of all that was found, its first examples in the message; nothing where nothing was found."""
+    found = list(found)
+    if not found:
+        return []
+    shown = tuple(found[:_EXAMPLES])
+    more = f" and {len(found) - len(shown):,} more" if len(found) > len(shown) else ""
+    message = f"{part}: {len(found):,} {words}: {', '.join(shown)}{more}"
+    return [Problem(what, part, len(found), message.removeprefix(": "), shown, fatal)]
+
+
+def refuse(problems: Iterable[Problem], name: str) -> None:
+    """FiltersubError naming the first fatal problem; nothing where there is none."""
+    fatal = [found for found in problems if found.fatal]
+    if not fatal:
+        return
+    more = f" (and {len(fatal) - 1} other problems)" if len(fatal) > 1 else ""
+    raise FiltersubError(f"{name}: {fatal[0].message}{more}; `filtersub data check {name}` lists everything")
