@@ -16,7 +16,23 @@ from .ablation import ABLATION_FILE
 from .errors import FiltersubError
 from .notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .records import Record, read_records, records_table
+from .report_statistics import interval, on_pareto_front
 
+_TASK = ("data", "model")  # settings that say what is learned and from what, not how
+#: Families that tune filter atoms, the paper's settings 1 to 4.
+ATOM_FAMILIES = ("spatial atoms", "overcomplete atoms", "spatial and block atoms", "overcomplete and block atoms")
+_METHOD_NAMES = {
+    "lora": "LoRA",
+    "dora": "DoRA",
+    "loha": "LoHa",
+    "lokr": "LoKr",
+    "oft": "OFT",
+    "boft": "BOFT",
+    "bitfit": "BitFit",
+    "norm": "norm layers",
+    "ssf": "SSF",
+    "adapter": "adapters",
+}
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")
 
 
@@ -75,12 +91,12 @@ def collect(root: str | os.PathLike[str]) -> Collection:
         if not _unfinished(folder, planned) and not _is_part(folder, found, root)
     }
     kept = _without_superseded(records, set(planned))
-    failures, readers = [], {}
+    failures, readers, done = [], {}, {folder.name for folder in kept}
     for run_id, run in planned.items():
         folder = root / run["folder"]
         state = read_state(folder).get("status")
         if not run["reads_records"]:
-            failures += [] if folder in kept else [_failure(run_id, folder)]
+            failures += [] if run_id in done else [_failure(run_id, folder)]
         elif state == "done":
             readers[run_id] = folder / HTML_FILE
         elif state == "failed":  # one that is still to run, or is the reader itself, is not missing from the records
@@ -90,17 +106,22 @@ def collect(root: str | os.PathLike[str]) -> Collection:
 
 
 def tuning_table(records: Mapping[Path, Record]) -> pd.DataFrame:
-    """records_table of the tuning runs, with ``folder``, ``family`` and ``trained`` (all trained, head included).
+    """records_table of the tuning runs, with ``folder``, ``family``, ``trained`` (all trained, head included), ``task``
+    and ``method_label``.
 
-    Runs of one ``label`` differ in their seed alone: where more differs, the label is made to say it. Runs judged on
-    validation images, which have no test accuracy, are not comparable and stay out.
+    Runs of one ``label`` differ in their seed alone: where more differs, the label is made to say it. Where runs differ
+    in data or model, ``task`` names those, and ``method_label`` is the label without them; else ``task`` is empty. Runs
+    judged on validation images, which have no test accuracy, are not comparable and stay out.
     """
     tuning = {folder: record for folder, record in records.items() if is_judged_on_test(record)}
     table = records_table(tuning)
     if table.empty:
         return table
     table["folder"] = list(tuning)
+    tasks = _tasks(tuning.values())
+    table["method_label"] = _telling_labels(tuning.values(), ignored=_TASK if len(set(tasks)) > 1 else ())
     table["label"] = _telling_labels(tuning.values())
+    table["task"] = tasks
     table["family"] = [family(record.parameters) for record in tuning.values()]
     table["trained"] = table["trainable"] + table["head"]
     return table.sort_values(["trained", "label", "seed"], kind="stable", ignore_index=True)
@@ -111,18 +132,43 @@ def is_judged_on_test(record: Record) -> bool:
     return record.kind == "tuning" and "test_accuracy" in record.metrics
 
 
-def settings_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a setting of tuning_table: mean, lowest and highest test accuracy over its seeds, counts, mean costs."""
-    grouped = runs.groupby(["label", "family"], sort=False)
-    accuracy = grouped["test_accuracy"].agg(["mean", "min", "max"])
-    table = accuracy.rename(columns={"mean": "test_accuracy", "min": "lowest", "max": "highest"})
-    table["seeds"] = grouped["seed"].agg(lambda seeds: sorted(set(seeds)))
-    for name in ("trainable", "head", "trained", "total"):
-        table[name] = grouped[name].first()
-    for name in ("wall_seconds", "seconds_per_step", "peak_memory_bytes"):
-        if name in runs:
-            table[name] = grouped[name].mean()
-    return table.reset_index()
+def settings_table(runs: pd.DataFrame, interval: str = "t") -> pd.DataFrame:
+    """One row a setting of tuning_table, in its order.
+
+    ``test_accuracy`` is the mean over seeds (runs of one seed, made twice, are averaged first), ``lowest`` and
+    ``highest`` the range, ``low`` and ``high`` the ends of the interval of report_statistics.INTERVALS (NaN for one
+    seed), ``by_seed`` the values themselves; ``seeds``, counts, mean costs; ``on_front`` whether no setting of the same
+    model and data trains as little or less and is as accurate or more.
+    """
+    if runs.empty:
+        return pd.DataFrame()
+    rows = [_setting(group, interval) for _, group in runs.groupby(["label", "family"], sort=False)]
+    table = pd.DataFrame(rows)
+    table["on_front"] = False
+    for _, group in table.groupby("task", sort=False):
+        table.loc[group.index, "on_front"] = on_pareto_front(group["trained"], group["test_accuracy"])
+    return table
+
+
+def _setting(runs: pd.DataFrame, kind: str) -> dict[str, Any]:
+    first, by_seed = runs.iloc[0], runs.groupby("seed")["test_accuracy"].mean()
+    low, high = interval(by_seed.tolist(), kind, bounds=(0.0, 1.0))
+    row = {
+        "label": first["label"],
+        "family": first["family"],
+        "method_label": first.get("method_label", first["label"]),
+        "task": first.get("task", ""),
+        "test_accuracy": by_seed.mean(),
+        "lowest": by_seed.min(),
+        "highest": by_seed.max(),
+        "low": low,
+        "high": high,
+        "seeds": [int(seed) for seed in by_seed.index],
+        "by_seed": by_seed.tolist(),
+    }
+    counts = {name: int(first[name]) for name in ("trainable", "head", "trained", "total")}
+    costs = ("wall_seconds", "seconds_per_step", "peak_memory_bytes")
+    return {**row, **counts, **{name: runs[name].mean() for name in costs if name in runs}}
 
 
 def history_table(records: Mapping[Path, Record]) -> pd.DataFrame:
@@ -136,11 +182,13 @@ def curve_table(records: Mapping[Path, Record]) -> pd.DataFrame:
 
 
 def family(parameters: Mapping[str, Any]) -> str:
-    """What kind of setting a tuning run has, for colours and for comparisons."""
+    """What kind of setting a tuning run has, for colours and for comparisons; a method unknown here is its own."""
     method = str(parameters.get("method", "other"))
     if method == "filter-subspace":
+        if parameters.get("expansion"):
+            return "overcomplete and block atoms" if parameters.get("block") else "overcomplete atoms"
         return "spatial and block atoms" if parameters.get("block") else "spatial atoms"
-    return {"linear": "head only", "full": "full tuning"}.get(method, method)
+    return {"linear": "head only", "full": "full tuning"}.get(method, _METHOD_NAMES.get(method, method))
 
 
 def varying_parameters(records: Iterable[Record]) -> list[str]:
@@ -150,10 +198,18 @@ def varying_parameters(records: Iterable[Record]) -> list[str]:
     return [name for name in names if len({repr(record.parameters.get(name)) for record in records}) > 1]
 
 
-def _telling_labels(records: Iterable[Record]) -> list[str]:
+def _tasks(records: Iterable[Record]) -> list[str]:
+    """What each record was tuned on and from, as far as the records differ in it; empty strings where they do not."""
+    records = list(records)
+    differing = [name for name in varying_parameters(records) if name in _TASK]
+    return [", ".join(str(record.parameters.get(name)) for name in differing) for record in records]
+
+
+def _telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> list[str]:
     records, labels = list(records), []
     for record in records:
-        differing = varying_parameters(other for other in records if other.label == record.label)
+        alike = (other for other in records if other.label == record.label)
+        differing = [name for name in varying_parameters(alike) if name not in ignored]
         words = ", ".join(f"{name} {record.parameters.get(name)}" for name in differing)
         labels.append(f"{record.label}, {words}" if words else record.label)
     return labels
@@ -194,6 +250,7 @@ def _is_part(folder: Path, folders: Iterable[Path], root: Path) -> bool:
 
 
 def _without_superseded(records: dict[Path, Record], planned: set[str]) -> dict[Path, Record]:
+    records = _once_each(records)
     best: dict[tuple[Path, str], Path] = {}
     for folder, record in records.items():
         name = (folder.parent, _DIGEST.sub("", folder.name))
@@ -208,6 +265,20 @@ def _without_superseded(records: dict[Path, Record], planned: set[str]) -> dict[
         folder: record
         for folder, record in records.items()
         if folder in keep or folder.name in planned or not _DIGEST.search(folder.name)
+    }
+
+
+def _once_each(records: dict[Path, Record]) -> dict[Path, Record]:
+    """Of runs of one name with its digest, copied from several machines into several folders, the newest."""
+    newest: dict[str, Path] = {}
+    for folder, record in records.items():
+        rival = newest.setdefault(folder.name, folder)
+        if str(record.environment.get("date")) > str(records[rival].environment.get("date")):
+            newest[folder.name] = folder
+    return {
+        folder: record
+        for folder, record in records.items()
+        if not _DIGEST.search(folder.name) or newest[folder.name] == folder
     }
 
 

@@ -12,7 +12,7 @@ from .errors import FiltersubError
 
 LEVEL = 0.95
 #: Name -> what a reader is told of it.
-INTERVALS = {"t": "95 % t interval", "bootstrap": "95 % bootstrap interval"}
+INTERVALS = {"t": "95\N{NO-BREAK SPACE}% t interval", "bootstrap": "95\N{NO-BREAK SPACE}% bootstrap interval"}
 TEST = "Welch's t test"
 _RESAMPLES = 10_000
 

@@ -93,7 +93,9 @@ def test_the_answer_is_computed_with_its_spread(root):
     text = answer(settings_table(tuning_table(collect(root).records))).replace(NBSP, " ")
     assert "most accurate of the 2 atom settings tried, atoms m=9, 4 blocks" in text
     assert "10,865 atom parameters (0.32 % of the model's 3.38M)" in text
-    assert "90.0 % test accuracy (mean of 2 seeds, 89.5 to 90.5 %)" in text
+    half = 100 * 12.7062 * 0.01 / 2**0.5 / 2**0.5  # t of one degree of freedom, times the standard error of 2 seeds
+    ends = f"95 % t interval {90 - half:.1f} to {90 + half:.1f} %"
+    assert f"90.0 % test accuracy (mean of 2 seeds, 89.5 to 90.5 %; {ends})" in text
     assert "70.0 % when the head alone is trained and 95.0 % when all 3.38M parameters are" in text
     assert "80 % of the way" in text
 
@@ -114,8 +116,12 @@ def test_the_page_needs_nothing_from_elsewhere(root):
 
 def test_the_runs_can_be_downloaded(root):
     page = page_of(root)
-    inside = base64.b64decode(re.search(r"data:text/csv;base64,([^\"]+)", page)[1])
-    for table in (pd.read_csv(BytesIO(inside)), pd.read_csv(root / "runs.csv")):
+    csv, parquet = (
+        BytesIO(base64.b64decode(re.search(rf"data:{kind};base64,([^\"]+)", page)[1]))
+        for kind in ("text/csv", "application/vnd.apache.parquet")
+    )
+    files = [pd.read_csv(root / "runs.csv"), pd.read_parquet(root / "runs.parquet")]
+    for table in (pd.read_csv(csv), pd.read_parquet(parquet), *files):
         assert len(table) == 8
         assert {"label", "seed", "test_accuracy", "trainable", "head", "total", "folder"} <= set(table)
         assert not table["folder"].str.startswith("/").any()

@@ -6,11 +6,12 @@ inline SVG with a description for those who cannot see it, and ``show`` displays
 
 from .codes import atom_usage, spectrum, support_histogram
 from .decomposition import atoms_grid, convergence, error_vs_atoms
+from .grids import setting_grid
 from .layers import coherence, kernel_errors, layer_costs, layer_errors, storage_formats
 from .page import figure_html, show
 from .runs import accuracy_vs_parameters, confusion, learning_curves
 from .studies import network_vs_atoms, penalty_path, solver_gaps
-from .style import families_style, kernel_name, short_count
+from .style import families_style, kernel_name, short_count, text_colour
 
 __all__ = [
     "accuracy_vs_parameters",
@@ -29,10 +30,12 @@ __all__ = [
     "learning_curves",
     "network_vs_atoms",
     "penalty_path",
+    "setting_grid",
     "short_count",
     "show",
     "solver_gaps",
     "spectrum",
     "storage_formats",
     "support_histogram",
+    "text_colour",
 ]

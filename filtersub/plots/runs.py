@@ -6,29 +6,44 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from .style import families_style, house_figure, room_above_and_below, short_count, spread
+from ..report_statistics import interval as interval_of
+from ..report_statistics import on_pareto_front
+from .style import families_style, house_figure, room_above_and_below, short_count, spread, text_colour
+
+_MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families
+FRONT = "#9aa4ae"
 
 
-def accuracy_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, height: float = 4.3) -> Figure:
-    """Test accuracy against all trained parameters on a log axis, a point a run and the mean of each setting.
+def accuracy_vs_parameters(
+    runs: pd.DataFrame, *, interval: str = "t", width: float = 7.4, height: float = 4.3
+) -> Figure:
+    """Test accuracy against all trained parameters on a log axis: a tick a run, the mean of each setting, its interval
+    where there are seeds enough, and the Pareto front (settings that none with as few parameters beats).
 
     Parameters
     ----------
     runs : one row a run: label, family, seed, trained (atoms and head together), test_accuracy
+    interval : a name in report_statistics.INTERVALS
     """
     style = families_style(runs["family"])
     means = runs.groupby(["label", "family"], sort=False)[["trained", "test_accuracy"]].mean().reset_index()
+    means["on_front"] = on_pareto_front(means["trained"], means["test_accuracy"])
     with house_figure(width, height) as (figure, axes):
         ax = axes[0, 0]
         for row in means.itertuples():
             colour, marker = style[row.family]
             points = runs[(runs["label"] == row.label) & (runs["family"] == row.family)]
+            by_seed = points.groupby("seed")["test_accuracy"].mean()
+            ends = interval_of(by_seed.tolist(), interval, bounds=(0, 1))
+            ax.plot([row.trained] * 2, ends, color=colour, lw=5, alpha=0.18, solid_capstyle="butt", zorder=1.5)
             ax.plot(points["trained"], points["test_accuracy"], "_", color=colour, ms=9, mew=1.2, alpha=0.8, zorder=2)
-            lowest, highest = points["test_accuracy"].min(), points["test_accuracy"].max()
-            ax.plot([row.trained] * 2, [lowest, highest], color=colour, lw=1.2, zorder=2)
+            ax.plot([row.trained] * 2, [by_seed.min(), by_seed.max()], color=colour, lw=1.2, zorder=2)
             ax.plot(row.trained, row.test_accuracy, marker, color=colour, ms=7.5, mec="white", mew=0.8, zorder=3)
+        front = means[means["on_front"]].sort_values("trained")
+        ax.plot(front["trained"], front["test_accuracy"], color=FRONT, lw=1.1, ls=(0, (4, 2)), zorder=1)
         ax.set_xscale("log")
         low, high = means["trained"].min(), means["trained"].max()
         ax.set_xlim(low / 1.35, max(high * 1.5, low * 8))
@@ -40,7 +55,10 @@ def accuracy_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, height: fl
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.set_xlabel("trained parameters, head included (log scale)")
         ax.set_ylabel("test accuracy")
-        _label_points(ax, means, style)
+        many = len(means) > _MOST_NAMES
+        _label_points(ax, front.head(_MOST_NAMES) if many else means, style)
+        if many:
+            _legend(figure, means["family"], style, columns=3 if width > 6 else 1)
     return figure
 
 
@@ -73,7 +91,10 @@ def learning_curves(
             ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.set_xlabel("epoch")
         ax.set_ylabel(measure.replace("_", " "))
-        _label_ends(ax, ends, style)
+        if len(ends) > _MOST_NAMES or width < 6:
+            _legend(figure, history["family"], style, columns=3 if width > 6 else 1)
+        else:
+            _label_ends(ax, ends, style)
     return figure
 
 
@@ -116,16 +137,30 @@ def _label_points(ax: Axes, means: pd.DataFrame, style: dict[str, tuple[str, str
                 row.label,
                 (row.trained, row.test_accuracy),
                 at,
-                color=style[row.family][0],
+                color=text_colour(style[row.family][0]),
                 ha="left" if side > 0 else "right",
                 va="center",
                 arrowprops=arrow if side > 0 else None,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
             )
+
+
+def _legend(figure: Figure, families: pd.Series, style: dict[str, tuple[str, str]], columns: int) -> None:
+    marks = [
+        Line2D([], [], ls="none", color=style[name][0], marker=style[name][1], label=name)
+        for name in dict.fromkeys(families)
+    ]
+    figure.legend(handles=marks, loc="outside upper left", ncols=columns, fontsize=8.5)
 
 
 def _label_ends(ax: Axes, ends: list[dict], style: dict[str, tuple[str, str]]) -> None:
     ends = pd.DataFrame(ends, columns=["label", "family", "x", "y"])
     for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
         ax.annotate(
-            row.label, (row.x, y), xytext=(8, 0), textcoords="offset points", color=style[row.family][0], va="center"
+            row.label,
+            (row.x, y),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=text_colour(style[row.family][0]),
+            va="center",
         )

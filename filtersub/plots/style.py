@@ -18,14 +18,17 @@ from matplotlib.figure import Figure
 INK, MUTED, GRID = "#1f2328", "#59636e", "#e4e7eb"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 GREY = "#7a828c"
-#: Colour and marker by family of settings, see report.tuning_table.
+#: Colour and marker by family of settings, see collect.family.
 FAMILIES = {
     "head only": ("#7a828c", "s"),
     "spatial atoms": ("#0072b2", "o"),
+    "overcomplete atoms": ("#56b4e9", "o"),
     "spatial and block atoms": ("#d55e00", "D"),
+    "overcomplete and block atoms": ("#e69f00", "D"),
     "full tuning": (INK, "^"),
 }
-OTHERS = [GREEN, PURPLE, ORANGE, SKY]
+OTHERS = [GREEN, PURPLE, "#8c564b", "#6a51a3", "#b8860b", "#17807e"]
+_SPARE_MARKERS = "Pv<>XphH*d"
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 TIMES = "\N{MULTIPLICATION SIGN}"
 STYLE = {
@@ -56,10 +59,32 @@ def house_figure(width: float, height: float, **subplots: object) -> Iterator[tu
 
 
 def families_style(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """(colour, marker) by family name, the known ones always alike."""
-    others = [name for name in dict.fromkeys(names) if name not in FAMILIES]
-    spare = {name: (OTHERS[n % len(OTHERS)], "Pv<>"[n % 4]) for n, name in enumerate(others)}
+    """(colour, marker) by family name, the known ones always alike; no two others share both."""
+    others = sorted({name for name in names if name not in FAMILIES})
+    colours, markers = len(OTHERS), len(_SPARE_MARKERS)
+    spare = {name: (OTHERS[n % colours], _SPARE_MARKERS[n % markers]) for n, name in enumerate(others)}
     return {**FAMILIES, **spare}
+
+
+def text_colour(colour: str, least: float = 4.6) -> str:
+    """The colour, darkened until words in it stand out from white by the contrast that WCAG asks of text (4.5).
+
+    >>> text_colour("#1f2328"), text_colour("#d55e00")
+    ('#1f2328', '#c25600')
+    """
+    red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
+    for step in range(100, 0, -1):
+        shade = f"#{round(red * step / 100):02x}{round(green * step / 100):02x}{round(blue * step / 100):02x}"
+        if 1.05 / (_luminance(shade) + 0.05) >= least:
+            return shade
+    return "#000000"
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2.2)."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def short_count(value: float) -> str:
