@@ -70,7 +70,7 @@ def learn_dictionary(
         rounds cost little
     seed : the same seed and rows give the same result, bit for bit, on one machine, on any number of threads
     n_starts : int, random starts of which the one with the lowest objective is kept; default 1, and with the solver
-        "lasso", which is quick, up to 4 on small matrices: as many as have 32,768 rows together, but one where
+        "lasso", which is quick, up to 3 on small matrices: as many as have 32,768 rows together, but one where
         rounds need more than a few sweeps
     sample_rows : int, size of the random part of the rows that is learned on first; the next part is eight times
         as large, as long as at least twice as many rows remain. 0: all rows from the start

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..markup import atoms_html, facts_html, square_boards
+
 
 @dataclass(frozen=True)
 class DictionaryResult:
@@ -40,3 +42,15 @@ class DictionaryResult:
     converged: bool
     stopped: str = ""
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """A table of what was found, with the atoms as pictures, for notebooks."""
+        used = float((self.codes != 0).double().mean()) if self.codes.numel() else 0.0
+        facts = [
+            ("atoms", f"{self.atoms.shape[0]} of {self.atoms.shape[1]} numbers"),
+            ("codes", f"{self.codes.shape[0]:,} rows, {used:.1%} not zero"),
+            ("objective", f"{self.objective[-1]:.6g}, from {self.objective[0]:.6g}" if self.objective else ""),
+            ("took", f"{self.rounds} rounds, {self.seconds:.3g} s; {self.stopped}"),
+            ("notes", "; ".join(self.notes)),
+        ]
+        return facts_html("Dictionary", facts, atoms_html(square_boards(self.atoms)))

@@ -15,7 +15,7 @@ from .ksvd import learn_ksvd
 
 _GROWTH = 8  # each part of the rows has so many times those of the part before
 _FIRST_TOL = 1 / 3  # times tol, on the first part or a small matrix: there rounds cost little
-_MOST_STARTS, _ROWS_OF_STARTS = 4, 32768  # where time is short anyway
+_MOST_STARTS, _ROWS_OF_STARTS = 3, 32768  # where time is short anyway
 
 
 def usual_starts(task: Task, rows: Tensor, learner: str, max_rounds: int) -> int:
