@@ -1,4 +1,4 @@
-"""What a report shows of runs that ask about decomposition itself: solvers, the penalty, whole models."""
+"""What a report shows of runs that ask more than one setting: solvers, the penalty, whole models, where they look."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from matplotlib.figure import Figure
 from . import plots
 from .collect import Collection
 from .errors import FiltersubError
+from .plots.attribution import activation_maps, active_shares
 from .records import Record
-from .studies import model_sentence, penalty_sentence, solver_sentence, storage_sentence, study_tables
+from .studies import (
+    attribution_sentence,
+    model_sentence,
+    penalty_sentence,
+    solver_sentence,
+    storage_sentence,
+    study_tables,
+)
 
 Draw = Callable[..., Figure]
 
@@ -31,13 +39,15 @@ class Section:
 
 
 def study_sections(found: Collection) -> list[Section]:
-    """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers."""
+    """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers, maps."""
     models = [(record, tables) for record, tables in _with_tables(found, "decomposition") if "network" in tables]
     sections = _model_sections(models) if models else []
     for record, tables in _with_tables(found, "penalty"):
         sections.append(_penalty_section(record, tables))
     for record, tables in _with_tables(found, "solvers"):
         sections.append(_solver_section(record, tables))
+    for record, tables in _with_tables(found, "attribution"):
+        sections.append(_attribution_section(record, tables))
     return sections
 
 
@@ -162,6 +172,33 @@ def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     return Section(
         "Which solver reaches the optimum, and how soon", solver_sentence(table), figures, headings, rows, note
     )
+
+
+def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    asked, summary = record.parameters, tables["summary"]
+    text = attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
+    words = f"{record.label}; bars are 95% bootstrap intervals over images, {len(asked['seeds'])} seed(s)."
+    figures = [(_drawn(active_shares, summary), words)]
+    if "maps" in tables:
+        caption = (
+            f"The first test images, not chosen ones, at seed {record.seed}; the line is at {asked['threshold']:g}."
+        )
+        figures.append((_drawn(activation_maps, tables["maps"], asked["threshold"]), caption))
+    headings = ["Images", "Threshold", "Setting", "Active share", "Interval", "Seeds", "Empty maps"]
+    rows = [
+        [
+            row.images,
+            f"{row.threshold:g}",
+            row.label,
+            f"{row.share:.1%}",
+            f"{row.low:.1%} to {row.high:.1%}",
+            f"{row.lowest_seed:.1%} to {row.highest_seed:.1%}",
+            f"{row.empty:.1%}",
+        ]
+        for row in summary.itertuples()
+    ]
+    note = "Grad-CAM, each map scaled to 0..1 by itself, so shares compare shapes of maps, not their strengths."
+    return Section("Where tuned networks look first", text, figures, headings, rows, note)
 
 
 def _drawn(draw: Draw, *tables: Any) -> Draw:

@@ -30,7 +30,8 @@ def chosen_parts(source: Source, validation: bool, split_seed: int) -> tuple[Ima
 def _held_out(images: Images, seed: int) -> tuple[Images, Images]:
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(images.labels))
     ranks, counts = _ranks(images.labels[order]), np.bincount(images.labels)
-    held = ranks < counts[images.labels[order]] // _SHARE
+    wanted = np.where(counts > 1, np.maximum(counts // _SHARE, 1), 0)  # a class of a single image trains
+    held = ranks < wanted[images.labels[order]]
     return Chosen(images, np.sort(order[~held])), Chosen(images, np.sort(order[held]))
 
 

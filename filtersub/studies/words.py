@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 _EXACT = 1e-9  # relative gap below which a solver counts as having reached the optimum
@@ -109,6 +111,35 @@ def storage_sentence(storage: pd.DataFrame) -> str:
         named = ", ".join(f"{value:.1%} by {_method(name)}" for name, value in medians[counting].items())
         parts.append(f"{words}: {named}")
     return f"Median relative error over {storage['name'].nunique()} layers at equal storage, {'; '.join(parts)}."
+
+
+def attribution_sentence(summary: pd.DataFrame, differences: pd.DataFrame, images: str, threshold: float) -> str:
+    """Whose active area is larger, image by image, and whether seeds agree.
+
+    Parameters
+    ----------
+    summary, differences : tables of an attribution_study; images and threshold name the rows that are told
+    """
+    told = summary[(summary["images"] == images) & (summary["threshold"] == threshold)]
+    shares = "; ".join(f"{row.label} {row.share:.1%} ({row.low:.1%} to {row.high:.1%})" for row in told.itertuples())
+    text = (
+        f"Above {threshold:g} of a map's largest value lie, in the mean over {int(told['n_images'].iloc[0])} images of "
+        f"{images} (95% bootstrap interval over images): {shares}."
+    )
+    own = differences[(differences["images"] == images) & (differences["threshold"] == threshold)]
+    return " ".join([text, *(_compared(row) for row in own.itertuples())])
+
+
+def _compared(row: Any) -> str:
+    ends = f"({row.low:+.1%} to {row.high:+.1%})"
+    if row.low <= 0 <= row.high:
+        return f"Between {row.less} and {row.label} the images show no difference: {row.difference:+.1%} {ends}."
+    word = "larger" if row.difference > 0 else "smaller"
+    agree = row.lowest_seed * row.highest_seed > 0
+    ranged = f"but seeds differ, from {row.lowest_seed:+.1%} to {row.highest_seed:+.1%}"
+    seeds = "at every seed alike" if agree else ranged
+    gap = f"{abs(row.difference):.1%} {ends} of the image"
+    return f"That of {row.label} is {word} than that of {row.less} by {gap}, {seeds}."
 
 
 def _method(name: str) -> str:

@@ -1,0 +1,101 @@
+"""Where a network looks: Grad-CAM of a layer, and the share of the image that is active in it, over many images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import FiltersubError
+
+#: Where the first block of a network is, by its usual names: ResNets, EfficientNets, ConvNeXts, torchvision's.
+FIRST_BLOCKS = ("layer1", "blocks.0", "stages.0", "encoder.stages.0", "features.1")
+
+
+def first_block(model: nn.Module) -> str:
+    """Name of the first block after the stem. Raises FiltersubError where it has none of the usual names."""
+    names = dict(model.named_modules())
+    for name in FIRST_BLOCKS:
+        if name in names:
+            return name
+    near = ", ".join(name for name in names if name and name.count(".") < 2)
+    raise FiltersubError(f"no first block by its usual name in {type(model).__name__}; name a layer of: {near[:200]}")
+
+
+def grad_cam(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    layer: str | None = None,
+    labels: Tensor | None = None,
+    batch_size: int = 32,
+) -> Tensor:
+    """Grad-CAM (n, height, width) of each image, 0..1 by its own smallest and largest value, at the images' size.
+
+    The positive part of the layer's maps, weighted by the mean gradient of one class score (Selvaraju et al., ICCV
+    2017, arXiv:1610.02391), as the package grad-cam computes it. A map that is zero everywhere stays zero.
+
+    Parameters
+    ----------
+    model : images (n, 3, h, w) to scores (n, n_classes); judged in evaluation mode, its weights and gradients untouched
+    images : Tensor (n, 3, height, width) as the model takes them
+    layer : name of a module; default the first block
+    labels : Tensor (n,) of the classes whose scores count; default each image's predicted class
+
+    Raises FiltersubError for a layer that is not there, and where the package grad-cam is missing.
+    """
+    library = _library()
+    name = first_block(model) if layer is None else layer
+    modules = dict(model.named_modules())
+    if name not in modules:
+        raise FiltersubError(
+            f"the model has no layer {name!r}; name one of named_modules(), such as {first_block(model)}"
+        )
+    parameters = list(model.parameters())
+    trained = [parameter.requires_grad for parameter in parameters]
+    was_training, device = model.training, parameters[0].device
+    model.eval().requires_grad_(False)  # gradients then flow through the maps alone
+    maps = []
+    try:
+        with library.GradCAM(model, [modules[name]]) as cam:
+            for first in range(0, len(images), batch_size):
+                batch = images[first : first + batch_size].detach().to(device).requires_grad_(True)
+                maps.append(torch.from_numpy(cam(batch, _targets(library, labels, first, len(batch)))))
+    finally:
+        model.train(was_training)
+        for parameter, own in zip(parameters, trained, strict=True):
+            parameter.requires_grad_(own)
+    return torch.cat(maps)
+
+
+def active_share(maps: Tensor, threshold: float = 0.5) -> Tensor:
+    """Share (n,) of each map (n, height, width) that is above ``threshold`` of its largest value.
+
+    Raises FiltersubError unless the threshold is between 0 and 1.
+
+    >>> active_share(torch.tensor([[[0.0, 0.4], [0.6, 1.0]]])).tolist()
+    [0.5]
+    """
+    if not 0 < threshold < 1:
+        raise FiltersubError(f"the threshold must be between 0 and 1, got {threshold}")
+    return (maps > threshold).float().mean((1, 2))
+
+
+def _targets(library: Any, labels: Tensor | None, first: int, count: int) -> list[Any] | None:
+    if labels is None:
+        return None
+    chosen = labels[first : first + count]
+    return [library.utils.model_targets.ClassifierOutputTarget(int(label)) for label in chosen]
+
+
+def _library() -> Any:
+    try:
+        import pytorch_grad_cam
+        import pytorch_grad_cam.utils.model_targets
+    except ImportError as error:
+        raise FiltersubError(
+            f"class activation maps need the package grad-cam ({error}); install it with: "
+            "pip install 'filtersub[attribution]'"
+        ) from None
+    return pytorch_grad_cam
