@@ -19,6 +19,7 @@ from .files import write_text
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 #: Nothing may be fetched; what the page needs is in it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.S)
 _DISPLAYED = re.compile(r"\$\$([^$]+)\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\d$])")
@@ -163,8 +164,16 @@ def _joined_streams(outputs: list[Any]) -> list[Any]:
         if output.output_type == "stream" == last.get("output_type") and output.name == last["name"]:
             joined[-1] = {**last, "text": last["text"] + output.text}
         else:
-            joined.append(dict(output))
+            joined.append(_standing_still(dict(output)))
     return joined
+
+
+def _standing_still(output: dict[str, Any]) -> dict[str, Any]:
+    """The output without its widget, which no page can move, where it brought a still form along."""
+    data = output.get("data", {})
+    if _WIDGET not in data or "text/html" not in data:
+        return output
+    return {**output, "data": {kind: content for kind, content in data.items() if kind != _WIDGET}}
 
 
 def _title(notebook: Any, name: str) -> str:

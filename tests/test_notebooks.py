@@ -27,7 +27,7 @@ def code_of(notebook):
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS][:3] == ["01_decomposition", "02_tuning", "03_summary"]
+    assert [path.stem for path in NOTEBOOKS][:3] == ["00_explore", "01_decomposition", "02_tuning"]
 
 
 def test_sources_carry_no_outputs(notebook):
@@ -54,7 +54,7 @@ def test_logic_lives_in_the_package(notebook):
     for cell in cells:
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef}
-        assert len(cell.source.splitlines()) <= 21
+        assert len(cell.source.splitlines()) <= (40 if "parameters" in cell.metadata.get("tags", []) else 21)
 
 
 def test_the_first_cell_asks_and_the_last_one_answers(notebook):

@@ -84,7 +84,45 @@ PATH = pd.DataFrame(
 )
 TUNED = pd.DataFrame({"l1_penalty": [0.1, 0.1, 1.0], "seed": [0, 1, 0], "test_accuracy": [0.9, 0.92, 0.8]})
 NETWORK = pd.DataFrame({"m": [3, 9], "agreement": [0.2, 1.0], "relative_error": [0.4, 0.0], "output_error": [0.3, 0.0]})
+FREQUENT = pd.DataFrame(
+    [
+        {
+            "name": n,
+            "rank": k + 1,
+            "atoms": atoms,
+            "nonzeros": len(atoms.split()),
+            "rows": 9 - k,
+            "fraction": (9 - k) / 20,
+        }
+        for n in NAMES
+        for k, atoms in enumerate(["0 2", "1", ""])
+    ]
+)
+ENERGY = pd.DataFrame({"name": NAMES, "rebuilt_fraction": [0.9, 0.6], "residual_fraction": [0.1, 0.3]})
+LEVELS = pd.DataFrame(
+    [{"name": n, "level": k, "atoms": 9 * 4**k, "weight_error": (k + 1) / 10} for n in NAMES for k in range(3)]
+)
+GRID = pd.DataFrame(
+    [
+        {
+            "row": m,
+            "column": k,
+            "test_accuracy": m / 20 + k / 50,
+            "lowest": m / 20,
+            "highest": m / 10,
+            "trained": 100 * m,
+        }
+        for m in (6, 9)
+        for k in (2, 4)
+    ]
+).assign(seeds=2)
+CODES = np.array([[0.5, 0.0, -1.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
 FIGURES = {
+    "frequent supports": lambda: plots.supports(FREQUENT),
+    "energies": lambda: plots.energies(ENERGY),
+    "levels": lambda: plots.level_errors(LEVELS),
+    "grid": lambda: plots.setting_grid(GRID, "filter atoms m", "block"),
+    "exploration": lambda: plots.exploration(np.eye(3)[None].repeat(3, 0), CODES, CODES),
     "layer errors": lambda: plots.layer_errors(SUBSPACE, OUTPUTS),
     "kernel errors": lambda: plots.kernel_errors(KERNELS),
     "coherence": lambda: plots.coherence(KERNELS.rename(columns={"relative_error": "correlation"}), COHERENCE),
@@ -205,3 +243,42 @@ def test_axes_say_what_they_show(name):
     for ax in FIGURES[name]().axes:
         shared = ax.get_shared_x_axes().joined(ax, ax.figure.axes[-1]) and ax is not ax.figure.axes[-1]
         assert ax.get_xlabel() or shared
+
+
+def test_energies_of_a_layer_fill_its_bar():
+    bars = plots.energies(ENERGY).axes[0].patches
+    ends = {round(bar.get_x() + bar.get_width(), 9) for bar in bars[-len(ENERGY) :]}
+    assert ends == {1.0}  # rebuilt, lost to shrinkage and residual add up to the kernel's energy
+    assert [round(bar.get_width(), 9) for bar in bars[2:4]] == [0.0, 0.1]
+
+
+def test_frequent_supports_mark_the_atoms_they_hold():
+    left, right = plots.supports(FREQUENT, name="block").axes
+    marked = [line.get_xdata().tolist() for line in left.lines[1::2]]
+    assert marked == [[0, 2], [1], []]
+    assert [bar.get_width() for bar in right.patches] == [0.45, 0.4, 0.35]
+
+
+def test_a_grid_writes_accuracy_and_parameters_into_each_cell():
+    words = [text.get_text() for text in plots.setting_grid(GRID, "m", "k_c").axes[0].texts]
+    assert words[:2] == ["34.0 ±15.0", "600"]
+    assert len(words) == 2 * len(GRID)
+
+
+def test_every_family_has_a_mark_of_its_own_and_its_words_can_be_read():
+    names = ["LoRA", "DoRA", "LoHa", "LoKr", "OFT", "BOFT", "BitFit", "norm layers", "SSF", "adapters", "new one"]
+    style = plots.families_style(names)
+    assert len({style[name] for name in names}) == len(names)
+    for colour, _ in style.values():
+        shade = plots.text_colour(colour)
+        parts = [int(shade[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        luminance = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+        assert 1.05 / (luminance + 0.05) >= 4.5
+
+
+def test_the_front_is_drawn_through_what_nothing_beats():
+    worse = RUNS[RUNS["label"] == "full tuning"].assign(label="worse", trained=5_000_000, test_accuracy=0.5)
+    lines = plots.accuracy_vs_parameters(pd.concat([RUNS, worse])).axes[0].lines
+    front = next(line for line in lines if line.get_linestyle() == "--" and len(line.get_xdata()) > 2)
+    assert front.get_xdata().tolist() == sorted({settings[2] for settings in SETTINGS})

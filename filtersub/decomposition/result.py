@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, named_layers
+from ..markup import atoms_html, boards, facts_html, table_html
 from .expansion import Level, chained_atoms, combine
 from .recipe import DecompositionConfig, recipe_of
 
@@ -66,6 +68,23 @@ class Decomposition:
         atoms = chained_atoms(self.levels[:level]) if level else self.atoms
         return self.layout.to_weight(combine(self.coefficients, atoms))
 
+    def _repr_html_(self) -> str:
+        """A table of what was found, with the atoms as pictures, for notebooks."""
+        facts = [
+            ("kernels", f"{self.layout.n_rows:,} of {self.layout.patch_size} numbers, from {self.layout.kind}"),
+            ("atoms", " over ".join(str(count) for count in self._atom_counts())),
+            ("relative error", f"{self.relative_error:.2%}"),
+            ("nonzero coefficients", f"{self.density:.1%}"),
+            ("solver", f"{self.solver}, {self.iterations} rounds, {self.seconds:.2f} s"),
+            ("stopped", self.stopped),
+            ("note", self.note),
+        ]
+        picture = atoms_html(boards(self.atoms, self.layout.patch_shape))
+        return facts_html(f"Decomposition of {self.layout.name}", facts, picture)
+
+    def _atom_counts(self) -> list[int]:
+        return [self.atoms.shape[0], *(prod(level.atoms.shape[:-1]) for level in self.levels)]
+
     def atom_pictures(self) -> Tensor:
         """Atoms as (n_atoms, p, *kernel_size, q), for drawing."""
         return self.atoms.reshape(-1, *self.layout.patch_shape)
@@ -90,6 +109,16 @@ class ModelDecomposition:
         error = sum(layer.squared_error for layer in self.layers.values())
         norm = sum(layer.squared_norm for layer in self.layers.values())
         return (error / norm) ** 0.5 if norm > 0 else 0.0
+
+    def _repr_html_(self) -> str:
+        """A table of the layers, for notebooks."""
+        counted = f"{len(self.layers)} layers, relative error {self.relative_error:.2%}, {self.seconds:.1f} s"
+        rows = [
+            (name, layer.layout.n_rows, layer.atoms.shape[0], f"{layer.relative_error:.2%}", f"{layer.density:.1%}")
+            for name, layer in self.layers.items()
+        ]
+        table = table_html(("layer", "kernels", "atoms", "relative error", "nonzero"), rows)
+        return facts_html("ModelDecomposition", [("in all", counted), ("recipe", self.config)], table)
 
     @property
     def seconds(self) -> float:

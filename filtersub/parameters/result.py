@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..markup import facts_html, table_html
+
 BYTES = 4  # of a float32 number
 ADAM_STATES = 2  # running mean and mean square of each gradient
 LAYER_COLUMNS = ("name", "kind", "shape", "block", "atoms", "trainable", "coefficients")
@@ -66,6 +68,17 @@ class ParameterCount:
         layers = [{**asdict(layer), "shape": list(layer.shape), "block": list(layer.block)} for layer in self.layers]
         sums = {"fraction": self.fraction, "coefficients": self.coefficients}
         return {**asdict(self), **sums, "layers": layers}
+
+    def _repr_html_(self) -> str:
+        """The counts and the layers, for notebooks."""
+        facts = [
+            ("trained without head", f"{self.trainable:,} ({self.fraction:.3%} of the model's {self.total:,})"),
+            ("head", f"{self.head:,}"),
+            ("frozen coefficients", f"{self.coefficients:,}" if self.coefficients else ""),
+        ]
+        rows = [(layer.name, layer.kind, layer.shape, layer.atoms, f"{layer.trainable:,}") for layer in self.layers]
+        table = table_html(("layer", "kind", "shape", "atoms", "trained"), rows) if rows else ""
+        return facts_html(f"{self.model}, {self.method}", facts, table)
 
     def table(self) -> pd.DataFrame:
         """One row a layer: name, kind, shape, block, atoms, trainable, coefficients."""

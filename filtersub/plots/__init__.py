@@ -4,10 +4,11 @@ Each function takes a table and returns a Figure of its own (never one of pyplot
 inline SVG with a description for those who cannot see it, and ``show`` displays that in a notebook.
 """
 
-from .codes import atom_usage, spectrum, support_histogram
+from .codes import atom_usage, spectrum, support_histogram, supports
 from .decomposition import atoms_grid, convergence, error_vs_atoms
+from .exploration import exploration
 from .grids import setting_grid
-from .layers import coherence, kernel_errors, layer_costs, layer_errors, storage_formats
+from .layers import coherence, energies, kernel_errors, layer_costs, layer_errors, level_errors, storage_formats
 from .page import figure_html, show
 from .runs import accuracy_vs_parameters, confusion, learning_curves
 from .studies import network_vs_atoms, penalty_path, solver_gaps
@@ -20,7 +21,9 @@ __all__ = [
     "coherence",
     "confusion",
     "convergence",
+    "energies",
     "error_vs_atoms",
+    "exploration",
     "families_style",
     "figure_html",
     "kernel_errors",
@@ -28,6 +31,7 @@ __all__ = [
     "layer_costs",
     "layer_errors",
     "learning_curves",
+    "level_errors",
     "network_vs_atoms",
     "penalty_path",
     "setting_grid",
@@ -37,5 +41,6 @@ __all__ = [
     "spectrum",
     "storage_formats",
     "support_histogram",
+    "supports",
     "text_colour",
 ]

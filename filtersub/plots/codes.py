@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .style import BLUE, INK, VERMILION, house_figure
+from .style import BLUE, GRID, INK, VERMILION, house_figure
 
 
 def support_histogram(supports: pd.DataFrame, *, width: float = 7.4, height: float = 3.4) -> Figure:
@@ -60,6 +60,42 @@ def atom_usage(atoms: pd.DataFrame, *, width: float = 7.4, height: float = 3.2) 
             ax.set_xlabel("atom, by falling energy")
             ax.set_ylabel(words)
             ax.legend(loc="lower left" if column == "usage" else "upper right")
+    return figure
+
+
+def supports(
+    frequent: pd.DataFrame, *, name: str | None = None, width: float = 7.4, height: float | None = None
+) -> Figure:
+    """The supports that most kernels of one layer share: which atoms they hold, and what share of the kernels has them.
+
+    Parameters
+    ----------
+    frequent : diagnostics.frequent_supports: name, rank, atoms, fraction
+    name : of the layer, default the first
+    """
+    name = frequent["name"].iloc[0] if name is None else name
+    rows = frequent[frequent["name"] == name].sort_values("rank")
+    held = [[int(atom) for atom in str(atoms).split()] if isinstance(atoms, str) else [] for atoms in rows["atoms"]]
+    shown = max((max(atoms, default=0) for atoms in held), default=0) + 1
+    with house_figure(
+        width, height or 0.9 + 0.27 * len(rows), ncols=2, sharey=True, width_ratios=(min(shown, 24) / 10 + 0.5, 1.3)
+    ) as (figure, axes):
+        left, right = axes[0]
+        for line, atoms in enumerate(held):
+            left.plot(range(shown), [line] * shown, "o", ms=5, color=GRID)
+            left.plot(atoms, [line] * len(atoms), "o", ms=6.5, color=BLUE)
+        left.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        left.set_yticks(range(len(rows)), [str(rank) for rank in rows["rank"]])
+        left.set_xlim(-0.6, shown - 0.4)
+        left.grid(False)
+        left.set_xlabel(f"atom of {name}")
+        left.set_ylabel("support, by frequency")
+        right.barh(range(len(rows)), rows["fraction"], color=BLUE, height=0.62)
+        right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if rows["fraction"].max() > 0.05 else 1))
+        right.xaxis.set_major_locator(MaxNLocator(4))
+        right.tick_params(axis="y", length=0)
+        right.set_xlabel("share of the kernels")
+        left.invert_yaxis()
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION, house_figure
+from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION, house_figure
 
 _MOST_NAMES = 48  # beyond, layers are numbered
 _FORMATS = {"atoms": ("filter atoms", BLUE, "o"), "cp": ("CP", VERMILION, "s"), "tucker": ("Tucker", GREEN, "^")}
@@ -92,6 +92,63 @@ def coherence(
         ax.set_xlim(-0.02, 1.02)
         ax.set_xlabel("|inner product| of two unit-norm atoms")
         _legend_above(figure, ax)
+    return figure
+
+
+def energies(energy: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
+    """Where each layer's energy went: rebuilt, left over, and what the penalty's shrinkage keeps from either.
+
+    Parameters
+    ----------
+    energy : diagnostics.energy_table: name, rebuilt_fraction, residual_fraction
+    """
+    names, lines = energy["name"].tolist(), np.arange(len(energy))
+    missing = 1 - energy["rebuilt_fraction"] - energy["residual_fraction"]
+    parts = [
+        ("rebuilt", energy["rebuilt_fraction"], BLUE),
+        ("lost to shrinkage", missing.clip(lower=0), SKY),
+        ("residual", energy["residual_fraction"], VERMILION),
+    ]
+    with house_figure(width, height or _height(names)) as (figure, axes):
+        ax, left = axes[0, 0], np.zeros(len(energy))
+        for words, values, colour in parts:
+            ax.barh(lines, values, left=left, color=colour, height=0.62, label=words)
+            left = left + values.to_numpy()
+        _name_layers(ax, names)
+        ax.set_xlim(0, max(1.0, float(left.max())))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_xlabel("share of the kernels' energy (squared norm)")
+        ax.grid(axis="y", visible=False)
+        _legend_above(figure, ax)
+    return figure
+
+
+def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.8) -> Figure:
+    """The kernel's error as atoms are replaced by atoms made of atoms: a thin line a layer, and their median.
+
+    Parameters
+    ----------
+    levels : diagnostics.level_table: name, level, atoms, weight_error
+    """
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        for _name, rows in levels.groupby("name", sort=False):
+            ax.plot(rows["level"], rows["weight_error"], color=BLUE, lw=0.8, alpha=0.35, marker=".", ms=4)
+        middle = levels.groupby("level")[["weight_error", "atoms"]].median()
+        count = levels["name"].nunique()
+        label = f"median of {count} layers" if count > 1 else "1 layer"
+        ax.plot(middle.index, middle["weight_error"], color=INK, lw=2, marker="o", ms=5, mec="white", label=label)
+        words = [
+            f"D\n{row.atoms:.0f} atoms" if row.Index == 0 else f"level {row.Index}\n{row.atoms:.0f} atoms"
+            for row in middle.itertuples()
+        ]
+        ax.set_xticks(middle.index, words)
+        ax.set_xlim(-0.3, middle.index.max() + 0.3)
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_xlabel("the chain of atoms down to")
+        ax.set_ylabel("relative error of the kernel")
+        ax.legend(loc="upper left")
     return figure
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FiltersubError
+from ..markup import facts_html
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class CodingResult:
     optimality: float
     converged: bool
     details: dict[str, float] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """A table of what was found, for notebooks."""
+        n_rows, n_atoms = self.codes.shape
+        facts = [
+            ("codes", f"{n_rows:,} rows over {n_atoms} atoms, {self.density:.1%} not zero"),
+            ("objective", f"{self.objective[-1]:.6g}" if self.objective else ""),
+            ("largest violation", f"{self.optimality:.1e}" + ("" if self.converged else ", not converged")),
+            ("took", f"{self.iterations:,} iterations, {self.seconds:.3g} s"),
+        ]
+        return facts_html("Sparse codes", [*facts, *self.details.items()])
 
     @property
     def density(self) -> float:
