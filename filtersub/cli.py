@@ -10,6 +10,7 @@ from .cli_ablate import ablate
 from .cli_counting import count, suggest
 from .cli_data import data_app
 from .cli_decompose import decompose
+from .cli_notebook import check_notebook
 from .cli_report import report
 from .cli_tune import tune
 from .errors import FiltersubError
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (decompose, count, suggest, tune, ablate, report):
+for command in (decompose, count, suggest, tune, ablate, report, check_notebook):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

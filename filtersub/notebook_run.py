@@ -16,11 +16,17 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .errors import FiltersubError
 from .files import write_json, write_text, written_whole
+from .processes import end_tree
+
+if TYPE_CHECKING:
+    from .warm_kernel import ForkedKernel
 
 RUN_FILE, NOTEBOOK_FILE, HTML_FILE, ERROR_FILE = "run.json", "notebook.ipynb", "notebook.html", "error.txt"
+_ASIDE = f".{NOTEBOOK_FILE}.part.ipynb"  # papermill saves it after every cell
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -40,25 +46,19 @@ def update_state(folder: Path, **changes: Any) -> dict[str, Any]:
     return state
 
 
-def execute(notebook: Path, folder: Path) -> bool:
+def execute(notebook: Path, folder: Path, kernel: ForkedKernel | None = None) -> bool:
     """Execute a notebook with the parameters of its ``run.json``; True when every cell ran.
 
     The executed notebook and its HTML appear whole, or, after a failure, as far as they came with ``error.txt`` beside
     them. The kernel's working directory is the folder, so nothing in the outputs names a place on this machine.
     """
-    import nbformat
-
     started = time.monotonic()
     passed = update_state(folder, status="running", started=time.time())["passed"]
-    aside = folder / f".{NOTEBOOK_FILE}.part.ipynb"  # papermill saves after every cell
-    error = _papermill(notebook, aside, passed, folder)
-    if aside.exists():
-        executed = nbformat.read(aside, as_version=4)
-        aside.unlink()
-        _forget_paths(executed, notebook.name)
-        with written_whole(folder / NOTEBOOK_FILE) as part:
-            nbformat.write(executed, part)
-        _write_html(executed, notebook.stem, folder)
+    error = _papermill(notebook, folder / _ASIDE, passed, folder, kernel)
+    try:
+        keep_executed(notebook, folder)
+    except (FiltersubError, OSError) as full:  # the error that came first is the one to tell
+        error = error or f"{full}\n"
     seconds = round(time.monotonic() - started, 2)
     if error is not None:
         write_text(folder / ERROR_FILE, error)
@@ -66,7 +66,29 @@ def execute(notebook: Path, folder: Path) -> bool:
     return error is None
 
 
-def _papermill(notebook: Path, aside: Path, passed: dict[str, Any], folder: Path) -> str | None:
+def keep_executed(notebook: Path, folder: Path) -> None:
+    """Make what papermill has saved, perhaps a part only, the folder's notebook and HTML; nothing where there is none.
+
+    Raises FiltersubError or OSError when that cannot be written; half-written files do not stay.
+    """
+    import nbformat
+
+    aside = folder / _ASIDE
+    try:
+        executed = nbformat.read(os.fspath(aside), as_version=4)
+    except (OSError, ValueError):  # none was begun, or its writer was killed while it wrote
+        return
+    finally:
+        aside.unlink(missing_ok=True)
+    _forget_paths(executed, notebook.name)
+    with written_whole(folder / NOTEBOOK_FILE) as part:
+        nbformat.write(executed, part)
+    _write_html(executed, notebook.stem, folder)
+
+
+def _papermill(
+    notebook: Path, aside: Path, passed: dict[str, Any], folder: Path, kernel: ForkedKernel | None
+) -> str | None:
     """Run papermill; the error's text, its first line the exception itself, or None."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -77,6 +99,10 @@ def _papermill(notebook: Path, aside: Path, passed: dict[str, Any], folder: Path
         config = Config()
         if os.name != "nt":
             config.KernelManager.update({"transport": "ipc", "ip": f"{sockets}/kernel"})
+        if kernel is not None:
+            from .warm_kernel import manager_class
+
+            config.NotebookClient.kernel_manager_class = manager_class(kernel)
         try:
             papermill.execute_notebook(
                 notebook, aside, passed, progress_bar=False, cwd=folder, config=config, autosave_cell_every=15
@@ -111,12 +137,8 @@ def _write_html(executed: Any, name: str, folder: Path) -> None:
 
 def _stop_with_parent() -> None:
     """End this process and its kernel as soon as the parent's end of stdin closes, however the parent ended."""
-    import psutil
-
     os.read(sys.stdin.fileno(), 1)  # below the buffer, whose lock an exiting interpreter needs
-    for child in psutil.Process().children(recursive=True):
-        child.kill()
-    os._exit(1)
+    end_tree(os.getpid())
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from .errors import FiltersubError
 from .files import write_json, written_whole
+from .markup import facts_html
 
 RECORD_FILE = "record.json"
 _VERSIONED = ("filtersub", "torch", "timm", "peft", "accelerate", "numba", "numpy", "scikit-learn", "papermill")
@@ -35,9 +36,15 @@ class Record:
     parameters : settings as given, JSON types only
     seed : int
     metrics : figures of merit by name; accuracies are fractions of 1
-    counts : parameters by name: ``trainable`` (without head), ``head``, ``total`` (the model's own), integers
-    cost : by name with unit: ``wall_seconds``, ``seconds_per_step``, ``peak_memory_bytes``,
-    ``decomposition_seconds``, ... environment : versions, hardware, commit, dirty, date; see describe_environment
+    counts : parameters by name: ``trainable`` (without head), ``head``, ``total`` (the model's own), ``saved`` (numbers
+        in the saved files, frozen ones that loading needs among them), integers
+    cost : by name with unit: ``wall_seconds``, ``seconds_per_step``, ``peak_memory_bytes``, ``added_memory_bytes``
+        (above what was in use before the first step), ``step_flops``, ``saved_bytes``, ``decomposition_seconds``,
+        ``decomposition_iterations``
+    environment : versions, hardware, commit, dirty, date; see describe_environment
+    tables : file by name of each table beside the record
+    choices : what was chosen on validation images, with the accuracy of every candidate
+    notes : by layer, why the method passes it over
     """
 
     kind: str
@@ -51,6 +58,8 @@ class Record:
     status: str = "done"
     schema: int = 1
     tables: dict[str, str] = field(default_factory=dict)
+    choices: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: str | os.PathLike[str], **tables: pd.DataFrame) -> Record:
         """Write each table as NAME.csv, then the record, which thereby stands for all of it; returns it as written."""
@@ -62,6 +71,14 @@ class Record:
         written = replace(self, tables=names)
         write_json(Path(folder) / RECORD_FILE, asdict(written))
         return written
+
+    def _repr_html_(self) -> str:
+        """What was asked and what came out, for notebooks; nothing of the machine but its device."""
+        numbers = {**self.metrics, **self.counts, **self.cost}
+        facts = [("seed", self.seed), ("status", self.status)]
+        facts += [(name.replace("_", " "), f"{value:,.6g}") for name, value in numbers.items() if value is not None]
+        facts.append(("device", self.environment.get("hardware", {}).get("device")))
+        return facts_html(f"{self.kind}: {self.label}", facts)
 
 
 def read_record(folder: str | os.PathLike[str]) -> Record:
@@ -103,7 +120,7 @@ def describe_environment() -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONED},
         "hardware": {
             "device": device,
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
@@ -120,7 +137,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

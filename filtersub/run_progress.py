@@ -12,13 +12,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from .ablation_plan import Run
+from .dry_run import makespan
 from .notebook_run import read_state
+from .run_times import RunTimes
 
 PROGRESS_FILE = "progress.json"
 
 
 class RunProgress:
-    """Counts of runs done, failed and running, with the running ones' epochs.
+    """Counts of runs done, failed and running, with the running ones' epochs and the time left where it is known.
 
     Parameters
     ----------
@@ -32,6 +35,9 @@ class RunProgress:
         self.done = self.failed = self.kept = 0
         self.started = time.monotonic()
         self._last_line = self.started - line_every
+        self._times: RunTimes | None = None
+        self._workers = 1
+        self._left = ""
         self._live = Live(console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> RunProgress:
@@ -51,15 +57,29 @@ class RunProgress:
         if count and self.kept == count < self.total:
             self._say(f"{count} of {self.total} runs are there already")
 
-    def ended(self, run_id: str, outcome: str, error: str = "") -> None:
+    def told(self, lines: list[str]) -> None:
+        """Say these."""
+        for line in lines:
+            self._say(line)
+
+    def expects(self, times: RunTimes, workers: int) -> None:
+        """Take the time left from these times of earlier runs, and from those of the runs that end from now on."""
+        self._times, self._workers = times, workers
+
+    def ended(self, run: Run, outcome: str, error: str = "") -> None:
         """A run ended as "done" or "failed"."""
+        if self._times is not None:
+            self._times.add(run.folder)
         self.done += outcome == "done"
         self.failed += outcome == "failed"
         position = f"[{self.kept + self.done + self.failed}/{self.total}]"
-        self._say(f"{position} {outcome} {run_id}" + (f": {error}" if error else ""))
+        self._say(f"{position} {outcome} {run.run_id}" + (f": {error}" if error else ""))
 
-    def update(self, folders: list[Path]) -> None:
-        """Show the runs of these folders that have begun."""
+    def update(self, runs: list[Run]) -> None:
+        """Show those of these unfinished runs that have begun, and the time left for all of them."""
+        folders = [run.folder for run in runs]
+        seconds = self._seconds_left(runs)
+        self._left = "" if seconds is None else f", about {_clock(seconds)} left"
         if self.console.is_terminal:
             self._live.update(self._panel(_running(folders)))
         elif time.monotonic() - self._last_line >= self.line_every:
@@ -74,7 +94,21 @@ class RunProgress:
 
     def _counts(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{_clock(time.monotonic() - self.started)}  {self.kept + self.done} of {self.total} done{failed}"
+        done = f"{self.kept + self.done} of {self.total} done"
+        return f"{_clock(time.monotonic() - self.started)}  {done}{failed}{self._left}"
+
+    def _seconds_left(self, runs: list[Run]) -> float | None:
+        """None as soon as one run's time is not known: a guess would be taken for more than it is."""
+        left = []
+        for run in runs:
+            state = read_state(run.folder)
+            elapsed = time.time() - state["started"] if state.get("status") == "running" else 0.0
+            expected = self._times.of(run.notebook.stem, run.parameters) if self._times is not None else None
+            by_epochs = _seconds_by_epochs(run.folder, elapsed)
+            if by_epochs is None and expected is None:
+                return None
+            left.append(by_epochs if by_epochs is not None else max(0.0, expected.seconds - elapsed))
+        return makespan(left, self._workers)
 
     def _closing(self) -> str:
         if self.kept == self.total:
@@ -101,13 +135,25 @@ def _running(folders: list[Path]) -> list[tuple[str, str]]:
     return found
 
 
+def _seconds_by_epochs(folder: Path, elapsed: float) -> float | None:
+    """What a training run has left at its own pace; None for one that has no whole epoch yet."""
+    epoch, epochs = _epochs(folder)
+    return elapsed * (epochs - epoch) / epoch if elapsed and epoch else None
+
+
 def _epoch(folder: Path) -> str:
-    """``epoch 3/8, `` from the ``progress.json`` that a training run keeps, empty where there is none."""
+    """``epoch 3/8, ``, empty where there is none."""
+    epoch, epochs = _epochs(folder)
+    return f"epoch {epoch}/{epochs}, " if epochs else ""
+
+
+def _epochs(folder: Path) -> tuple[int, int]:
+    """(epochs done, of how many) from the ``progress.json`` that a training run keeps; (0, 0) where there is none."""
     try:
         progress = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
-        return f"epoch {progress['epoch']}/{progress['epochs']}, "
+        return int(progress["epoch"]), int(progress["epochs"])
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return 0, 0
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,37 @@
+"""Processes that end together: a tree ended from above, a child that does not outlive its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+import psutil
+
+
+def end_tree(pid: int) -> None:
+    """Kill a process and all that it started; nothing happens where it is gone already."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for part in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                part.kill()
+
+
+def end_with_parent(parent: int) -> None:
+    """Have Linux kill this forked process when ``parent``, the thread that forked it, ends."""
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(1)
+
+
+def exit_text(code: int) -> str:
+    """How a process ended, in words, from Popen's return code."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"was killed by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
