@@ -25,9 +25,8 @@ class RateChoice:
         """The rate of the highest accuracy; of equal ones the lowest. FiltersubError where no rate trained at all."""
         accuracies = {rate: value for rate, value in self.tried.items() if value is not None}
         if not accuracies:
-            raise FiltersubError(
-                f"no learning rate of {', '.join(f'{rate:g}' for rate in self.tried)} trained to the end; give lower ones"
-            )
+            tried = ", ".join(f"{rate:g}" for rate in self.tried)
+            raise FiltersubError(f"no learning rate of {tried} trained to the end; give lower ones")
         return min(accuracies, key=lambda rate: (-accuracies[rate], rate))
 
     def to_json(self) -> dict[str, Any]:

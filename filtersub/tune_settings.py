@@ -104,9 +104,9 @@ class TuneSettings:
     @property
     def candidate_rates(self) -> tuple[float, ...]:
         """The rates that "choose" tries."""
-        return (
-            self.rates if self.rates is not None else tuple(float(f"{self.usual_rate * f:.3g}") for f in RATE_FACTORS)
-        )
+        if self.rates is not None:
+            return self.rates
+        return tuple(float(f"{self.usual_rate * factor:.3g}") for factor in RATE_FACTORS)
 
     def with_rate(self, rate: float) -> TuneSettings:
         """The same run at one rate; the head's own where nothing but the head is trained."""
@@ -149,7 +149,7 @@ class TuneSettings:
         sides = self.block if isinstance(self.block, tuple) else (self.block, self.block)
         blocks = "" if self.block is None else f", {sides[0]}×{sides[1]} blocks"
         spatial = " of spatial kernels too" if self.block_spatial else ""
-        control = ", α trained too" if self.train_coefficients else ""
+        control = ", alpha trained too" if self.train_coefficients else ""
         codes = "" if self.solver == "lasso" else f", {self.solver} codes"
         return f"atoms m={self.atoms}{over}{blocks}{spatial}{control}{codes}"
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from .data import ImageSplit, load_data, n_classes
 from .errors import FiltersubError
-from .experiment import TuneSettings
-from .models import input_statistics, load_model, load_weight_file
+from .models import input_statistics, load_model
 from .records import read_record
+from .saved_weights import load_trained
+from .tune_settings import TuneSettings, settings_from
 
 
 def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, TuneSettings]:
@@ -26,18 +28,22 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
     folder, record = Path(folder), read_record(folder)
     if record.kind != "tuning":
         raise FiltersubError(f"{folder} holds a {record.kind} run, not a tuning run")
-    settings = TuneSettings(**record.parameters)
-    model = load_model(
-        settings.model, pretrained=settings.pretrained, weights=settings.weights, num_classes=n_classes(settings.data)
-    )
+    settings = settings_from(record.parameters, str(folder))
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)  # random weights are those of the run
+        model = load_model(
+            settings.model,
+            pretrained=settings.pretrained,
+            weights=settings.weights,
+            num_classes=n_classes(settings.data),
+        )
     mean, std = input_statistics(model)
-    split = load_data(settings.data, size=settings.image_size, mean=mean, std=std, validation=settings.validation)
-    if (folder / "adapter").is_dir():
-        from peft import PeftModel
-
-        from . import tuning  # noqa: F401 (registers the method with peft)
-
-        model = PeftModel.from_pretrained(model, folder / "adapter").merge_and_unload()
-    else:
-        model.load_state_dict(load_weight_file(folder / "weights.safetensors"), strict=False)
-    return model.eval(), split, settings
+    split = load_data(
+        settings.data,
+        size=settings.image_size,
+        mean=mean,
+        std=std,
+        validation=settings.validation,
+        n_train=settings.n_train,
+    )
+    return load_trained(model, settings, folder).eval(), split, settings

@@ -121,3 +121,11 @@ def _example(layer: nn.Module) -> Tensor:
 def _reason(error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return first.split("Currently, only")[0].strip()[:160]
+
+
+def support_markdown() -> str:
+    """support_table as the table of docs/training.md: ``python -c "from filtersub.methods.support import *;
+    print(support_markdown())"``."""
+    table = support_table()
+    lines = [list(table.columns), ["---"] * table.shape[1], *table.values.tolist()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

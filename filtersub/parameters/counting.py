@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, check_block, named_layers, select_layers
+from ..kernels import KernelLayout, check_block, compile_pattern, named_layers, select_layers
 from ..models import head_name
 from . import formulas
 from .architectures import load_architecture
@@ -193,11 +192,15 @@ def _features(
     """Shares of biases, of normalisation layers, or of a scale and shift after each layer."""
     if not isinstance(module, nn.Module):
         raise FiltersubError(f"a bare file of weights has no architecture to count {method} in; name the model")
-    kernels = select_layers(module, layers=layers, block=1, exclude=() if head is None else (head,))
+    pattern = compile_pattern(layers or "")
+    try:
+        kernels = select_layers(module, layers=layers, block=1, exclude=() if head is None else (head,))
+    except FiltersubError:  # the pattern may name normalisation layers alone
+        kernels = {}
     for name, layer in module.named_modules():
         inside_head = head is not None and (name == head or name.startswith(f"{head}."))
         own = dict(layer.named_parameters(recurse=False))
-        if inside_head or not own or (layers is not None and not re.search(layers, name)):
+        if inside_head or not own or not pattern.search(name):
             continue
         kernel, is_norm = kernels.get(name), _is_norm(layer)
         share = 0

@@ -145,7 +145,6 @@ class _Run:
         if config.batch_size % n:
             raise FiltersubError(f"batch_size {config.batch_size} cannot be shared by {n} processes; make it divisible")
         common: dict[str, Any] = {"num_workers": config.workers, "pin_memory": self.accelerator.device.type == "cuda"}
-        common |= {"persistent_workers": True} if config.workers else {}
         drop_last = len(train) >= 2 * config.batch_size  # type: ignore[arg-type]
         batches = DataLoader(train, config.batch_size, shuffle=True, generator=order, drop_last=drop_last, **common)
         judged_batches = DataLoader(judged, 4 * config.batch_size, **common)

@@ -1,0 +1,123 @@
+"""Training recipes by name: YAML files in which every value says where it comes from."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ..errors import FiltersubError
+from ..tune_settings import TuneSettings
+
+_FOLDER = Path(__file__).parent
+_KEYS = ("title", "paper", "settings", "needs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a tuning run with the source of each.
+
+    Attributes
+    ----------
+    name, title : its name, and what it trains on what
+    paper : where the recipe is printed
+    settings : values by name, a part of TuneSettings' fields
+    sources : by the same names, where the value is printed, or why it was taken
+    needs : settings that the recipe leaves to whoever uses it, such as the task of VTAB-1k
+    """
+
+    name: str
+    title: str
+    paper: str
+    settings: dict[str, Any]
+    sources: dict[str, str]
+    needs: tuple[str, ...] = ()
+
+    def settings_with(self, **overrides: Any) -> TuneSettings:
+        """The settings, ``overrides`` first. Raises FiltersubError where something needed is not given."""
+        for name in overrides:
+            _check_name(name, "settings")
+        missing = [name for name in self.needs if name not in overrides]
+        if missing:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+            raise FiltersubError(f"the recipe {self.name!r} needs {options}")
+        return TuneSettings(**{**self.settings, **overrides})
+
+    def table(self) -> pd.DataFrame:
+        """One row a setting: setting, value, source."""
+        rows = [{"setting": k, "value": v, "source": self.sources[k]} for k, v in self.settings.items()]
+        return pd.DataFrame(rows)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str | os.PathLike[str]) -> Recipe:
+    """A recipe by name, or from a ``.yaml`` file of one's own.
+
+    Raises FiltersubError for unknown names, and for files in which a setting is unknown, of another type than the
+    setting's, or without its source.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _FOLDER / f"{name}.yaml"
+    if path.parent == _FOLDER and path.stem not in recipe_names():
+        near = difflib.get_close_matches(str(name), recipe_names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FiltersubError(f"unknown recipe {str(name)!r}; known: {', '.join(recipe_names())}, or a YAML file{hint}")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FiltersubError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    return _parsed(found, path)
+
+
+def _parsed(found: Any, path: Path) -> Recipe:
+    if not isinstance(found, Mapping) or set(found) - set(_KEYS) or not isinstance(found.get("settings"), Mapping):
+        raise FiltersubError(f"{path} must hold {', '.join(_KEYS)}, the settings by name")
+    settings, sources = {}, {}
+    for name, entry in found["settings"].items():
+        _check_name(name, str(path))
+        if not isinstance(entry, Mapping) or set(entry) != {"value", "source"} or not str(entry["source"]).strip():
+            raise FiltersubError(f"{path}: {name} must be {{value: ..., source: ...}}, got {entry!r}")
+        settings[name], sources[name] = _typed(name, entry["value"], path), str(entry["source"])
+    needs = tuple(found.get("needs") or ())
+    for name in needs:
+        _check_name(name, str(path))
+    recipe = Recipe(path.stem, str(found.get("title", "")), str(found.get("paper", "")), settings, sources, needs)
+    if not needs:
+        recipe.settings_with()  # validates the values
+    return recipe
+
+
+def _check_name(name: str, source: str) -> None:
+    known = TuneSettings.__dataclass_fields__
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FiltersubError(f"unknown setting {name!r} in {source}{hint}")
+
+
+def _typed(name: str, value: Any, path: Path) -> Any:
+    """The value as its setting's type; YAML reads 1e-3 (without a point) as text."""
+    hint = typing.get_type_hints(TuneSettings)[name]
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if isinstance(value, list) and any(typing.get_origin(kind) is tuple for kind in allowed):
+        return tuple(value)
+    plain = tuple(kind for kind in allowed if isinstance(kind, type))
+    if float in plain and isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if int not in plain else value
+    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+        words = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
+        raise FiltersubError(f"{path}: {name} must be {words}, got {value!r}")
+    return value

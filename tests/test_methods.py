@@ -1,0 +1,141 @@
+"""Every method through the one door: unchanged at the start, counted as trained, merged into what it computes."""
+
+import copy
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from filtersub.decomposition import DecompositionConfig
+from filtersub.errors import FiltersubError
+from filtersub.methods import METHODS, MethodOptions, inject, merged, try_adapter
+from filtersub.methods.features import merge_scale_and_shift_, scale_and_shift_
+from filtersub.methods.support import KINDS, support_markdown
+from filtersub.parameters import count_parameters, count_trained
+
+OPTIONS = MethodOptions(rank=4, oft_block=4, boft_block=4)
+RECIPE = DecompositionConfig(atoms=3, solver="pca")
+
+
+def injected(method, model, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return inject(model, method, "classifier", recipe=RECIPE, options=OPTIONS, **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_starts_as_the_model_and_trains_what_is_counted(method, every_kind, images):
+    before = every_kind(images)
+    counted = count_parameters(every_kind, method, recipe=RECIPE, options=OPTIONS)
+    found = injected(method, every_kind)
+    torch.testing.assert_close(found.model(images), before, atol=1e-6, rtol=1e-5)
+    trained = count_trained(found.model, "classifier", "every kind", method, counted.total)
+    taken = [layer.trainable for layer in counted.layers if layer.name not in found.skipped]
+    assert trained.trainable == (sum(taken) if counted.layers else counted.trainable)
+    assert trained.head == counted.head
+    assert (trained.trainable > 0) == (method != "linear")
+    found.model.train()(images).square().sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in found.model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_merged_weights_compute_what_was_trained(method, every_kind, images):
+    before = every_kind(images)
+    model = injected(method, every_kind).model.eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    wanted = model(images).detach()
+    assert not torch.allclose(wanted, before, atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = merged(model, method)
+    torch.testing.assert_close(plain(images), wanted, atol=1e-4, rtol=1e-3)
+    if method not in ("lora", "dora"):  # peft cannot merge these into grouped convolutions
+        assert not isinstance(plain, PeftModel)
+
+
+@pytest.mark.parametrize("method", ["lora", "bitfit", "norm", "ssf"])
+def test_a_pattern_restricts_the_layers(method, every_kind):
+    pattern = "norm" if method == "norm" else "stem|pointwise"
+    model = injected(method, every_kind, layers=pattern).model
+    trained = [name for name, p in model.named_parameters() if p.requires_grad and "classifier" not in name]
+    assert trained
+    assert all(any(part in name for part in pattern.split("|")) for name in trained)
+
+
+def test_what_cannot_take_part_is_said_with_its_reason(every_kind):
+    found = injected("boft", every_kind)
+    assert "groups" in found.skipped["grouped"]
+    assert not any("pointwise" in name for name in found.skipped)
+    with pytest.raises(FiltersubError, match="boft takes no layer of the model by the pattern 'depthwise'; depthwise"):
+        injected("boft", copy.deepcopy(found.model.unload()), layers="depthwise")
+
+
+def test_methods_without_a_layer_are_refused(every_kind):
+    with pytest.raises(FiltersubError, match=r"norm tunes .*, and the model has none by the pattern 'stem'"):
+        injected("norm", every_kind, layers="stem")
+    with pytest.raises(FiltersubError, match="unknown method 'magic'; known: filter-subspace, linear, full, bitfit"):
+        injected("magic", every_kind)
+    with pytest.raises(FiltersubError, match="adapter_scale must be a positive number"):
+        MethodOptions(adapter_scale=0)
+
+
+def test_trying_draws_no_random_number_and_leaves_the_layer_alone():
+    layer = nn.Conv2d(8, 8, 3)
+    kept, state = layer.weight.clone(), torch.get_rng_state()
+    assert try_adapter("lora", layer, OPTIONS).merges
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(layer.weight, kept)
+    assert list(dict(layer.named_parameters())) == ["weight", "bias"]
+
+
+def test_rotations_of_patches_that_change_the_start_are_refused():
+    """peft folds the rotated patches of k x k kernels back by adding their overlaps."""
+    assert "output at the start" in try_adapter("oft", nn.Conv2d(8, 8, 3), OPTIONS).refusal
+    assert try_adapter("oft", nn.Conv2d(8, 8, 1), OPTIONS).word == "yes"
+
+
+def test_the_guide_has_the_table_of_the_installed_peft():
+    guide = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
+    assert support_markdown() in guide
+
+
+LAYERS = {
+    **KINDS,
+    "transposed, grouped": lambda: nn.ConvTranspose2d(16, 32, 3, groups=4),
+    "Conv1D": lambda: Conv1D(32, 16),
+    "batch norm": lambda: nn.BatchNorm2d(16).eval(),
+    "layer norm": lambda: nn.LayerNorm(16),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_scale_and_shift_is_that_of_the_output(kind):
+    torch.manual_seed(0)
+    layer = LAYERS[kind]()
+    flat = kind in ("linear", "Conv1D", "layer norm")
+    sides = {"one dimension": 1, "three dimensions": 3}.get(kind, 2)
+    example = torch.randn(2, 16) if flat else torch.randn(2, 16, *[9] * sides)
+    plain = layer(example).detach()
+    model = nn.ModuleDict({"layer": layer})
+    scale_and_shift_(model, ["layer"])
+    assert torch.equal(model["layer"](example), plain)
+    scale = model["layer"].parametrizations.weight[0].scale
+    shift = model["layer"].parametrizations.bias[0].shift
+    assert scale.numel() == shift.numel() == plain.shape[1]
+    with torch.no_grad():
+        scale.normal_()
+        shift.normal_()
+    shape = (1, -1) + (1,) * (plain.ndim - 2)
+    wanted = (scale.view(shape) * plain + shift.view(shape)).detach()
+    torch.testing.assert_close(model["layer"](example), wanted, atol=1e-5, rtol=1e-5)
+    merge_scale_and_shift_(model)
+    torch.testing.assert_close(model["layer"](example), wanted, atol=1e-5, rtol=1e-5)
+    assert sorted(dict(model.named_parameters())) == ["layer.bias", "layer.weight"]

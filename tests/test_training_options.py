@@ -1,0 +1,248 @@
+"""Accumulation, clipping, averages, early stop, compilation: each is the mathematics that its name says."""
+
+import errno
+import resource
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+from filtersub import training
+from filtersub.errors import FiltersubError, LossNotFinite
+from filtersub.memory import PeakMemory
+from filtersub.training import CHECKPOINT_FILE, TrainingConfig, class_accuracies, fit
+
+CONFIG = TrainingConfig(epochs=3, batch_size=12, learning_rate=1e-2, warmup_epochs=0)
+
+
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(72) % 3
+    images = torch.randn(3, 3, 4, 4, generator=generator)[labels] + torch.randn(72, 3, 4, 4, generator=generator)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.Tanh(), nn.Linear(24, 3))
+    return model, TensorDataset(images[:60], labels[:60]), TensorDataset(images[60:], labels[60:])
+
+
+def trained(config, **options):
+    model, train, judged = problem()
+    return fit(model, train, judged, 3, config, **options), model
+
+
+def test_accumulated_parts_take_the_step_of_the_whole_batch():
+    whole, parts = trained(CONFIG)[1], trained(replace(CONFIG, accumulation=5))[1]  # parts of 3, 3, 3 and 3
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)  # float32 sums in another order
+
+
+def test_clipping_bounds_the_gradient(monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *args, **kwargs):
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    trained(CONFIG)
+    free = list(norms)
+    norms.clear()
+    limit = min(free) / 2
+    trained(replace(CONFIG, clip_norm=limit))
+    assert len(norms) == len(free) == 15
+    assert norms == pytest.approx([limit] * 15, rel=1e-4)
+
+
+def test_averages_are_the_sums_they_should_be(monkeypatch):
+    seen = []
+    update = training.loop.MovingAverage.update
+
+    def watched(self):
+        seen.append([p.detach().clone() for p in self.parameters])
+        update(self)
+
+    monkeypatch.setattr(training.loop.MovingAverage, "update", watched)
+    start = [p.detach().clone() for p in problem()[0].parameters()]
+    result, model = trained(replace(CONFIG, ema_decay=0.5))
+    expected = start
+    for number, weights in enumerate(seen, 1):
+        decay = min(0.5, number / (number + 10))
+        expected = [decay * a + (1 - decay) * p for a, p in zip(expected, weights, strict=True)]
+    for kept, average, last in zip(model.parameters(), expected, seen[-1], strict=True):
+        torch.testing.assert_close(kept.detach(), average, atol=1e-6, rtol=1e-5)
+        assert not torch.equal(kept.detach(), last)
+    judged = problem()[2]
+    with torch.no_grad():
+        accuracy = float((model(judged.tensors[0]).argmax(1) == judged.tensors[1]).double().mean())
+    assert accuracy == pytest.approx(result.history[-1]["test_accuracy"])
+
+
+def test_patience_stops_and_keeps_the_best_epoch():
+    config = replace(CONFIG, epochs=60, patience=3, learning_rate=3e-2, schedule="constant")
+    result, model = trained(config, judged_on="validation")
+    accuracies = [row["validation_accuracy"] for row in result.history]
+    assert len(accuracies) < 60
+    assert result.kept_epoch == len(accuracies) - 3 == 1 + accuracies.index(max(accuracies))
+    judged = problem()[2]
+    with torch.no_grad():
+        found = float((model(judged.tensors[0]).argmax(1) == judged.tensors[1]).double().mean())
+    assert found == pytest.approx(max(accuracies))
+    assert float(result.confusion.diagonal().sum()) / 12 == pytest.approx(max(accuracies))
+
+
+def test_patience_never_looks_at_test_images():
+    with pytest.raises(FiltersubError, match="patience stops by validation images"):
+        trained(replace(CONFIG, patience=2))
+
+
+def test_a_stopped_run_resumes_as_stopped(tmp_path):
+    config = replace(CONFIG, epochs=60, patience=3, learning_rate=3e-2, schedule="constant", ema_decay=0.9)
+    first, model = trained(config, judged_on="validation", folder=tmp_path)
+    again, other = trained(config, judged_on="validation", folder=tmp_path)
+    assert again.resumed_from_epoch == len(first.history)
+    assert again.history == first.history
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_constant_rate_is_constant():
+    result, _ = trained(replace(CONFIG, schedule="constant"))
+    assert {row["learning_rate"] for row in result.history} == {CONFIG.learning_rate}
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_is_the_same_run(backend):
+    plain, compiled = trained(CONFIG)[0], trained(replace(CONFIG, compile=backend))[0]
+    for one, other in zip(plain.history, compiled.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+
+
+def test_bfloat16_computes_less_exactly_and_one_process_may_change_its_mind():
+    losses = [trained(replace(CONFIG, mixed_precision=word))[0] for word in ("no", "bf16", "no")]
+    assert [result.mixed_precision for result in losses] == ["no", "bf16", "no"]
+    first, second, third = (result.history[-1]["train_loss"] for result in losses)
+    assert first == third != second
+    assert second == pytest.approx(first, rel=0.05)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has fp16")
+def test_fp16_without_a_gpu_is_refused():
+    with pytest.raises(FiltersubError, match="fp16 needs a GPU"):
+        trained(replace(CONFIG, mixed_precision="fp16"))
+
+
+class Pairs(Dataset):
+    """Images that are made when they are asked for."""
+
+    def __init__(self, data):
+        self.images, self.labels = data.tensors
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.images[index].clone(), int(self.labels[index])
+
+
+def test_any_data_set_of_pairs_trains_alike_with_workers_or_without():
+    plain = trained(CONFIG)[0].history
+    for workers in (0, 1):
+        model, train, judged = problem()
+        found = fit(model, Pairs(train), Pairs(judged), 3, replace(CONFIG, workers=workers)).history
+        assert [row["train_loss"] for row in found] == [row["train_loss"] for row in plain]
+
+
+def test_each_class_has_its_accuracy():
+    result, _ = trained(CONFIG)
+    assert result.class_accuracy.shape == (3, 3)
+    assert torch.equal(result.class_accuracy[-1], class_accuracies(result.confusion))
+    mean = float(result.class_accuracy[-1].mean())
+    assert result.history[-1]["test_mean_class_accuracy"] == pytest.approx(mean)
+
+
+def keep_two_epochs(folder):
+    def stop(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(CONFIG, folder=folder, on_epoch=stop)
+    return (folder / CHECKPOINT_FILE).read_bytes()
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    kept = keep_two_epochs(tmp_path)
+
+    def half(state, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.checkpoint.torch, "save", half)
+    with pytest.raises(FiltersubError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
+        trained(CONFIG, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == kept
+
+
+def test_a_file_that_cannot_grow_keeps_the_old_checkpoint(tmp_path):
+    """The system itself refuses to write past a limit, in the middle of the file."""
+    kept = keep_two_epochs(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(FiltersubError, match=r"cannot write .*checkpoint\.pt"):
+            trained(CONFIG, folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == kept
+    assert trained(CONFIG, folder=tmp_path)[0].resumed_from_epoch == 2
+
+
+def test_weights_that_end_an_epoch_as_nan_are_not_kept(tmp_path):
+    kept = keep_two_epochs(tmp_path)
+    model, train, judged = problem()
+    judged = TensorDataset(torch.full_like(judged.tensors[0], float("nan")), judged.tensors[1])
+    with pytest.raises(LossNotFinite, match=r"test loss became nan in epoch 3.*epoch 2 is kept"):
+        fit(model, train, judged, 3, CONFIG, folder=tmp_path)
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == kept
+
+
+def test_nan_says_in_which_step_and_where():
+    model, train, judged = problem()
+    model[3].bias.data[0] = float("inf")
+    with pytest.raises(LossNotFinite, match=r"epoch 1, step 1 of 5, where 3\.bias is not finite; lower the learning"):
+        fit(model, train, judged, 3, CONFIG)
+
+
+def test_peak_memory_is_of_this_stretch_alone():
+    with PeakMemory("cpu") as outer:
+        large = torch.ones(60_000_000, dtype=torch.uint8)
+        large = None
+        with PeakMemory("cpu") as inner:
+            small = torch.ones(10_000_000, dtype=torch.uint8)
+    assert large is None
+    assert small.numel() == 10_000_000
+    assert 9_000_000 < inner.added_bytes < 40_000_000
+    assert outer.added_bytes > 55_000_000
+    assert inner.bytes > inner.added_bytes
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"accumulation": 0}, "accumulation must be at least 1"),
+        ({"accumulation": 51}, "more parts than a batch has images"),
+        ({"clip_norm": 0.0}, "clip_norm must be a positive number"),
+        ({"ema_decay": 1.0}, "ema_decay must lie between 0 and 1"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"schedule": "step"}, "unknown schedule 'step'; known: cosine, constant"),
+        ({"compile": "yes"}, "unknown compile 'yes'"),
+        ({"workers": -1}, "workers must not be negative"),
+    ],
+)
+def test_bad_settings_are_named(bad, message):
+    with pytest.raises(FiltersubError, match=message):
+        TrainingConfig(**bad)

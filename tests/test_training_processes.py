@@ -1,0 +1,115 @@
+"""Real child processes: one that is killed and goes on, two that train as one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import json, sys, time
+from pathlib import Path
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+from filtersub.training import TrainingConfig, fit
+
+folder, seconds, processes = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+torch.set_num_threads(1)
+
+
+class Slow(Dataset):
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        time.sleep(seconds)
+        return self.images[index], self.labels[index]
+
+
+generator = torch.Generator().manual_seed(0)
+labels = torch.arange(72) % 3
+images = torch.randn(3, 3, 4, 4, generator=generator)[labels] + torch.randn(72, 3, 4, 4, generator=generator)
+torch.manual_seed(0)
+dropout = [nn.Dropout(0.3)] if processes == "1" else []  # processes draw different masks
+model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Tanh(), *dropout, nn.Linear(24, 3))
+batch_norm = "recomputed" if processes == "1" else "adapted"
+options = {"ema_decay": 0.9, "clip_norm": 1.0, "batch_norm": batch_norm}
+config = TrainingConfig(epochs=5, batch_size=12, learning_rate=1e-2, **options)
+
+
+def on_step(done, total):
+    (folder / "steps").write_text(str(done))
+
+
+result = fit(model, Slow(images[:60], labels[:60]), TensorDataset(images[60:], labels[60:]), 3, config,
+             folder=folder, on_step=on_step)
+history = [{key: value for key, value in row.items() if key != "seconds"} for row in result.history]
+weights = [p.flatten().tolist() for p in model.parameters()]
+out = {"history": history, "weights": weights, "resumed": result.resumed_from_epoch, "processes": result.processes}
+(folder / f"result-{result.processes}.json").write_text(json.dumps(out))
+"""
+
+
+def start(folder, seconds="0", processes="1", launcher=()):
+    folder.mkdir(exist_ok=True)
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, str(script), str(folder), seconds, processes]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def result_of(child, folder, processes=1):
+    _, errors = child.communicate(timeout=300)
+    assert child.returncode == 0, errors.decode()[-2000:]
+    return json.loads((folder / f"result-{processes}.json").read_text())
+
+
+def steps_done(folder):
+    try:
+        return int((folder / "steps").read_text() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.slow  # three processes, each with its imports
+def test_a_run_that_was_killed_ends_with_the_same_bits(tmp_path):
+    whole = start(tmp_path / "whole")
+    victim = start(tmp_path / "killed", seconds="0.01")  # 5 steps of 12 images an epoch: 0.12 s a step
+    deadline = time.monotonic() + 300
+    while steps_done(tmp_path / "killed") < 12 and time.monotonic() < deadline:  # epoch 3, step 2
+        assert victim.poll() is None, victim.stderr.read().decode()[-2000:]
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait(60) == -signal.SIGKILL
+    victim.stderr.close()
+    assert 12 <= steps_done(tmp_path / "killed") < 15  # in the middle of the third epoch
+    assert not (tmp_path / "killed" / "result-1.json").exists()
+    resumed = result_of(start(tmp_path / "killed"), tmp_path / "killed")
+    expected = result_of(whole, tmp_path / "whole")
+    assert (expected["resumed"], resumed["resumed"]) == (0, 2)
+    assert resumed["history"] == expected["history"]
+    assert resumed["weights"] == expected["weights"]
+
+
+@pytest.mark.slow  # four processes, each with its imports
+def test_two_launched_processes_give_the_history_of_one(tmp_path):
+    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    pair = result_of(start(tmp_path, processes="2", launcher=launcher), tmp_path, 2)
+    (tmp_path / "checkpoint.pt").unlink()
+    alone = result_of(start(tmp_path, processes="2"), tmp_path, 1)
+    assert (pair["processes"], alone["processes"]) == (2, 1)
+    assert len(pair["history"]) == len(alone["history"]) == 5
+    for one, other in zip(alone["history"], pair["history"], strict=True):
+        assert other == pytest.approx(one, rel=1e-4, abs=1e-5)  # float32 sums in another order
+    for one, other in zip(alone["weights"], pair["weights"], strict=True):
+        assert other == pytest.approx(one, rel=1e-3, abs=1e-4)
