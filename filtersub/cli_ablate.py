@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from .cli_options import AsJson
-from .console import print_json, print_table
+from .console import cell, print_json
 from .errors import FiltersubError
 
 
@@ -46,7 +48,14 @@ def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> N
     found = list_runs(spec, out, workers=workers)
     if as_json:
         return print_json(found.to_json())
-    print_table(found.runs.astype(object).where(found.runs.notna(), None), f"{spec.name}: {spec.title}")
+    table = Table(title=f"{spec.name}: {spec.title}")
+    table.add_column("run", overflow="fold")
+    for name in ("there", "trained", "head", "seconds"):
+        table.add_column(name, justify="right")
+    for row in found.to_json()["runs"]:
+        shown = (row["run_id"], *(cell(row[name]) for name in ("finished", "trainable", "head", "seconds")))
+        table.add_row(*shown)
+    Console().print(table)
     left = (~found.runs["finished"]).sum()
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"

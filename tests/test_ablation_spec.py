@@ -1,0 +1,210 @@
+"""Specs: conditions, the line in each error, dry runs, times of earlier runs, shares of cores."""
+
+import json
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from test_ablation import PARAMETERS, WORK, spec_of, write_notebook
+from typer.testing import CliRunner
+
+from filtersub.ablation import list_runs, plan, run_ablation
+from filtersub.ablation_folder import ABLATION_FILE, set_aside_damaged, take_folder
+from filtersub.ablation_spec import load_spec
+from filtersub.cli import app
+from filtersub.conditions import matches
+from filtersub.dry_run import makespan
+from filtersub.errors import FiltersubError
+from filtersub.files import write_json
+from filtersub.notebook_check import notebook_faults
+from filtersub.parameters import count_parameters
+from filtersub.run_slot import _one_gpu, visible_gpus
+from filtersub.run_times import RunTimes
+from filtersub.slots import checked_workers, share_cores
+
+
+@pytest.fixture
+def work(tmp_path):
+    return write_notebook(tmp_path / "07_work.ipynb", PARAMETERS, WORK)
+
+
+HEAD = "name: t\ntitle: T\nquestion: Q?\nstages:\n  - notebook: {notebook}\n"  # the stage's keys begin on line 6
+
+
+def written(tmp_path, work, stage):
+    path = tmp_path / "spec.yaml"
+    path.write_text(HEAD.format(notebook=work) + stage)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "met"),
+    [
+        ({"method": "linear"}, True),
+        ({"method": ["full", "linear"], "atoms": 9}, True),
+        ({"method": {"not": ["full", "linear"]}}, False),
+        ({"atoms": {"above": 6, "at_most": 9}}, True),
+        ({"atoms": {"below": 9}}, False),
+        ({"atoms": {"at_least": {"parameter": "expansion"}}}, True),
+        ({"atoms": {"not": {"parameter": "expansion"}}}, True),
+        ({"block": None}, True),
+        ({"block": {"above": 0}}, False),  # None compares with nothing
+        ({"flag": 1}, False),  # True is no number here
+    ],
+)
+def test_patterns_say_what_they_meet(pattern, met):
+    parameters = {"method": "linear", "atoms": 9, "expansion": 4, "block": None, "flag": True}
+    assert matches(pattern, parameters) is met
+
+
+def test_conditions_drop_runs_by_parameters_and_defaults(work, tmp_path):
+    grid = {"rate": [0.1, 0.2], "size": [None, 3]}
+    left = plan(spec_of(work, grid=grid, skip=[{"rate": 0.1, "size": {"not": None}}]), tmp_path)
+    assert [(run.parameters["rate"], run.parameters["size"]) for run in left] == [(0.1, None), (0.2, None), (0.2, 3)]
+    kept = plan(spec_of(work, grid=grid, only=[{"size": 3}, {"rate": {"above": 0.1}, "fail": False}]), tmp_path)
+    assert [(run.parameters["rate"], run.parameters["size"]) for run in kept] == [(0.1, 3), (0.2, None), (0.2, 3)]
+    same = plan(spec_of(work, grid=grid), tmp_path)
+    assert {run.run_id for run in left} < {run.run_id for run in same}  # a condition changes no identity
+
+
+@pytest.mark.parametrize(
+    ("stage", "line", "message"),
+    [
+        ("    sedes: [0]\n", 6, "unknown key 'sedes'; did you mean 'seeds'?"),
+        ("    seeds: [0]\n    seeds: [1]\n", 7, "'seeds' is there twice, first on line 6"),
+        ("    seeds: [0, 1, 0]\n", 6, "seeds has 0 twice"),
+        ("    parameters:\n      rate: 1.0\n      size: big\n", 8, "size must be int or None, got 'big'"),
+        ("    runs:\n      - {rate: 1.0}\n      - {rat: 1.0}\n", 8, "no parameter 'rat'; did you mean 'rate'?"),
+        ("    runs:\n      - {rate: 1.0}\n      - {rate: 1.0}\n", 8, "is there twice, the first on line 7"),
+        ("    grid:\n      rate: [0.1, 0.1]\n", 7, "grid 'rate' has the value 0.1 twice"),
+        ("    grid: {rate: [0.1]}\n    runs: [{rate: 0.2}]\n", 7, "'rate' is in a run and in the grid"),
+        ("    grid: {rate: [0.1]}\n    skip:\n      - {rate: 0.1}\n", 5, "its conditions drop all 1 runs"),
+        ("    skip:\n      - {rates: 0.1}\n", 7, "no parameter 'rates'; did you mean 'rate'?"),
+        ("    skip:\n      - {rate: fast}\n", 7, "rate must be float, got 'fast'"),
+        ("    skip:\n      - {rate: {over: 1.0}}\n", 7, "unknown comparison 'over'"),
+        ("    only:\n      - {rate: {above: {parameter: sise}}}\n", 7, "no parameter 'sise'; did you mean 'size'?"),
+        ("    only: []\n", 6, "only is empty"),
+        ("    runs: {rate: 1}\n", 6, "runs must be a list"),
+        ("    parameters: {rate: [}\n", 6, "is not valid YAML"),
+    ],
+)
+def test_an_error_names_its_line(work, tmp_path, stage, line, message):
+    path = written(tmp_path, work, stage)
+    with pytest.raises(FiltersubError) as raised:
+        run_ablation(load_spec(path), tmp_path / "out")
+    assert str(raised.value).startswith(f"{path}:{line}")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_yaml_makes_no_objects_and_no_endless_aliases(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("name: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(FiltersubError, match=r"bad.yaml:1 is not valid YAML"):
+        load_spec(path)
+    path.write_text(
+        "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    )
+    with pytest.raises(FiltersubError, match="aliases have no end"):
+        load_spec(path)
+
+
+def test_a_dry_run_counts_by_formula_and_times_by_earlier_runs_only(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        HEAD.format(notebook="02_tuning")
+        + "    grid: {method: [linear, filter-subspace], atoms: [6, 9]}\n    skip: [{method: linear, atoms: 6}]\n"
+    )
+    out = tmp_path / "out"
+    found = list_runs(load_spec(path), out, workers=1)
+    by_atoms = count_parameters("efficientnet_lite0", num_classes=10)
+    assert found.runs["trainable"].tolist() == [0, by_atoms.trainable * 6 // 9, by_atoms.trainable]
+    assert found.runs["head"].tolist() == [by_atoms.head] * 3
+    assert found.seconds is None
+    assert not out.exists()
+
+    runs = plan(load_spec(path), out)
+    here = {"processor": "p", "threads": 1, "gpu": None}
+    for run, seconds, parameters in ((runs[0], 10.0, {"seed": 3}), (runs[1], 40.0, {"epochs": 4})):
+        state = {"notebook": "02_tuning", "parameters": {**run.parameters, **parameters}, "status": "done"}
+        write_json(out / "runs" / run.run_id / "run.json", {**state, "seconds": seconds, "machine": here})
+    times = RunTimes(out, here)
+    assert times.of("02_tuning", runs[0].parameters).seconds == 10.0
+    assert times.of("02_tuning", {**runs[1].parameters, "epochs": 8}).seconds == 80.0  # in proportion
+    assert times.of("02_tuning", runs[2].parameters) is None
+    assert RunTimes(out, {**here, "threads": 2}).of("02_tuning", runs[0].parameters) is None  # another machine
+    assert RunTimes(tmp_path / "beside", here).of("02_tuning", runs[0].parameters).seconds == 10.0
+    shown = CliRunner().invoke(app, ["ablate", str(path), "--out", str(out), "--workers", "1", "--dry-run", "--json"])
+    assert json.loads(shown.stdout)["runs"][2]["trainable"] == by_atoms.trainable
+    assert json.loads(shown.stdout)["seconds"] is None
+
+
+def test_time_is_that_of_the_last_worker_to_end():
+    assert makespan([3.0, 3.0, 3.0], 2) == 6.0
+    assert makespan([], 2) == 0.0
+
+
+def test_workers_that_share_cores_share_them_out():
+    both = frozenset({0, 1})
+    assert share_cores({"a": ("h", both, 1), "b": ("h", both, 1)}) == {"a": 1, "b": 1}
+    apart = {"a": ("h", frozenset({0, 1, 2, 3}), 2), "b": ("h", frozenset({4, 5}), 1), "c": ("i", both, 4)}
+    assert share_cores(apart) == {"a": 2, "b": 2, "c": 1}
+
+
+def test_each_run_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
+    assert visible_gpus() == ["3", "GPU-5f"]
+    with _one_gpu() as first, _one_gpu() as second:
+        assert {first, second} == {"3", "GPU-5f"}
+    assert checked_workers(None) == 2
+    with pytest.raises(FiltersubError, match="3 workers for 2 visible GPUs"):
+        checked_workers(3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    with _one_gpu() as none:
+        assert none is None
+
+
+def test_a_folder_of_another_ablation_is_refused_unless_forced(work, tmp_path):
+    spec, out = spec_of(work), tmp_path / "out"
+    write_json(out / ABLATION_FILE, {"name": "other", "runs": []})
+    with pytest.raises(FiltersubError, match=r"holds the ablation 'other', not 't'.*--force"):
+        run_ablation(spec, out)
+    assert json.loads((out / ABLATION_FILE).read_text()) == {"name": "other", "runs": []}
+    assert take_folder(out, spec, force=True) == out.resolve()
+    (out / ABLATION_FILE).write_text("{")
+    take_folder(out, spec)
+    assert (out / f"{ABLATION_FILE}.damaged").read_text() == "{"
+
+
+def test_a_damaged_record_is_named_and_set_aside(work, tmp_path):
+    (run,) = plan(spec_of(work), tmp_path)
+    assert set_aside_damaged([run]) == []
+    run.folder.mkdir(parents=True)
+    (run.folder / "record.json").write_text('{"kind": "tun')
+    (line,) = set_aside_damaged([run])
+    assert f"{run.run_id}/record.json is not a readable record" in line
+    assert [path.name for path in run.folder.iterdir()] == ["record.json.damaged"]
+
+
+def test_the_contract_names_each_fault(work, tmp_path):
+    write_notebook(work, PARAMETERS, WORK, "print(size)")
+    assert notebook_faults(work) == []
+    bad = tmp_path / "bad.ipynb"
+    write_notebook(bad, "rate = 0.5\nunused = 1", "print(rate)")
+    assert [fault.split(";")[0].split(":")[0] for fault in notebook_faults(bad)] == [
+        "its parameters cell has no 'out_dir', the folder that the runner tells it to write into",
+        "no cell uses its parameter 'unused'",
+    ]
+    write_notebook(bad, 'out_dir = "."', "print(1)")
+    assert "no call is given out_dir" in notebook_faults(bad)[0]
+    cell = new_code_cell("1 +", outputs=[new_output("stream", text="old")], execution_count=3)
+    nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": {"name": "ir", "display_name": "R"}}), bad)
+    faults = "\n".join(notebook_faults(bad))
+    for part in ("its kernel is 'ir'", "0 cells tagged 'parameters'", "cell 1 holds outputs", "cell 1 is no Python"):
+        assert part in faults
+    shown = CliRunner().invoke(app, ["check-notebook", str(work), str(bad)])
+    assert shown.exit_code == 2
+    assert shown.stderr.count("\n") == len(notebook_faults(bad))
+    assert CliRunner().invoke(app, ["check-notebook", str(work)]).exit_code == 0
