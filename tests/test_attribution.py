@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from filtersub import studies
+from filtersub.ablation import run_ablation
+from filtersub.ablation_spec import parse_spec
 from filtersub.attribution import active_share, first_block, grad_cam
 from filtersub.collect import collect
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
 from filtersub.models import load_model
+from filtersub.notebook_html import external_references
 from filtersub.plots import figure_html
 from filtersub.plots.attribution import activation_maps, active_shares
 from filtersub.records import read_record
@@ -203,3 +206,19 @@ def test_settings_that_do_not_compare_are_refused(tmp_path):
     with pytest.raises(FiltersubError, match="thresholds must be between 0 and 1, got 1"):
         studies.attribution_study(tmp_path, [one], thresholds=[1.0])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.notebook
+def test_the_notebook_runs(tmp_path):
+    methods = [{"method": "lora", "rank": 2}, {"method": "filter-subspace", "atoms": 4, "solver": "pca"}]
+    parameters = {"methods": methods, "epochs": 1, "image_size": 32, "batch_size": 250, "n_images": 8}
+    parameters |= {"seeds": [0], "n_photographs": 3, "thresholds": [0.5], "shown": 1}
+    stages = [{"notebook": "08_attribution", "parameters": parameters}]
+    spec = parse_spec({"name": "tiny", "title": "Tiny", "question": "Does it run?", "stages": stages})
+    summary = run_ablation(spec, tmp_path)
+    assert {path.parent.name: path.read_text() for path in tmp_path.rglob("error.txt")} == {}
+    assert summary.exit_code == 0
+    (page,) = tmp_path.rglob("notebook.html")
+    assert external_references(page.read_text()) == []
+    (record,) = collect(tmp_path).of_kind("attribution").values()
+    assert f"LoRA r=2 {record.metrics['active_share: LoRA r=2']:.1%}" in page.read_text()

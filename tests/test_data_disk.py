@@ -98,14 +98,14 @@ def test_a_set_that_is_not_there_says_how_to_obtain_it(root):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("../secret.png 0", "1 paths lead out of"),
-        ("/etc/passwd 0", "1 paths lead out of"),
-        ("images/link.png 0", "1 paths lead out of"),
-        ("images/door/secret.png 0", "1 paths lead out of"),
-        ("images/none.png 0", "1 images are in the list but not in"),
-        ("images/train800/000000.png 4", r"1 labels are not in 0\.\.3: images/train800/000000.png 4"),
-        ("images/train800/000000.png -1", r"1 labels are not in 0\.\.3"),
-        ("images/train800/000000.png", "1 lines of train800val200.txt are not 'path label': line 13"),
+        ("../secret.png 0", "paths that lead out of"),
+        ("/etc/passwd 0", "paths that lead out of"),
+        ("images/link.png 0", "paths that lead out of"),
+        ("images/door/secret.png 0", "paths that lead out of"),
+        ("images/none.png 0", "images in the list but not in"),
+        ("images/train800/000000.png 4", r"labels not in 0\.\.3 \(1\): images/train800/000000.png 4"),
+        ("images/train800/000000.png -1", r"labels not in 0\.\.3 \(1\)"),
+        ("images/train800/000000.png", r"lines of train800val200.txt that are not 'path label' \(1\): line 13"),
     ],
 )
 def test_bad_lines_of_lists_are_refused(root, line, message):
@@ -133,7 +133,7 @@ def test_broken_training_images_are_all_named_before_the_first_step(root):
     (folder / "images/train800/000002.png").write_bytes(b"no image")
     whole = (folder / "images/val200/000003.png").read_bytes()
     (folder / "images/val200/000003.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(FiltersubError, match=r"2 images cannot be decoded: .*000002.png, images/val200/000003.png"):
+    with pytest.raises(FiltersubError, match=r"cannot be decoded \(2\): .*000002.png, images/val200/000003.png"):
         load_data(TASK, **PLAIN)
 
 
@@ -210,10 +210,10 @@ def test_csv_with_names_of_classes(root):
     assert (labels_of(split.train), labels_of(split.judged), n_classes(name)) == ([0, 1, 0, 1], [0, 1], 2)
     assert (len(search.train), len(search.judged)) == (4, 2)
     path.write_text("file_name,species,split\n" + "\n".join([*rows, "7.png,emu,test"]))
-    with pytest.raises(FiltersubError, match=r"1 labels are no class of the training images: 7\.png emu"):
+    with pytest.raises(FiltersubError, match=r"labels that no training image has \(1\): 7\.png emu"):
         load_data(name)
     path.write_text("file_name,species,split\n../x.png,owl,train\n")
-    with pytest.raises(FiltersubError, match="lead out of"):
+    with pytest.raises(FiltersubError, match="that lead out of"):
         load_data(name)
 
 
@@ -320,7 +320,7 @@ def test_a_row_of_a_hugging_face_set_names_no_file_outside(root, monkeypatch, ty
         table = table.replace_schema_metadata(features.arrow_schema.metadata)
     for part in ("train", "test"):
         pq.write_table(table, root / "birds" / f"{part}.parquet")
-    with pytest.raises(FiltersubError, match="1 images cannot be decoded: train row 0"):
+    with pytest.raises(FiltersubError, match=r"images that cannot be decoded \(1\): train row 0"):
         load_data("hf:birds", **PLAIN)
 
 

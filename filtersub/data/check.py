@@ -68,7 +68,11 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
     problems = list(source.problems) + _counts(parts, known)
     problems += _empty_classes(source)
     sums, broken = _examined(parts, on_image)
-    problems += [found for part in parts for found in problem("broken image", part, broken[part], "cannot be decoded")]
+    problems += [
+        found
+        for part in parts
+        for found in problem("broken image", part, broken[part], "images that cannot be decoded")
+    ]
     problems += _duplicates(parts, sums)
     images = {part: len(found.labels) for part, found in parts.items()}
     return _report(name, where, True, source.n_classes, images, problems, began)
@@ -110,7 +114,7 @@ def _empty_classes(source: Source) -> list[Problem]:
     counts = np.bincount(source.train.labels, minlength=source.n_classes)
     names = source.classes or tuple(str(label) for label in range(source.n_classes))
     empty = [names[label] for label in np.flatnonzero(counts == 0)]
-    return problem("empty class", "train", empty, "classes have no image", fatal=False)
+    return problem("empty class", "train", empty, "classes without an image", fatal=False)
 
 
 def _examined(
@@ -156,5 +160,5 @@ def _duplicates(parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -
         first = {digest: index for index, digest in enumerate(sums[trained]) if digest is not None}
         pairs = [(first[digest], index) for index, digest in enumerate(sums[judged]) if digest in first]
         names = [f"{parts[judged].name(index)} = {parts[trained].name(own)}" for own, index in pairs]
-        found += problem("duplicate", judged, names, f"images are among the {trained} images too", fatal=False)
+        found += problem("duplicate", judged, names, f"images that are among the {trained} images too", fatal=False)
     return found

@@ -41,7 +41,7 @@ def open_csv(path: Path, columns: Mapping[str, str]) -> Source:
         rows = list(zip(table["image"], table["label"], numbers[part], strict=True))
         known = [(file, number) for file, _, number in rows if number is not None]
         unknown = [f"{file} {label}" for file, label, number in rows if number is None]
-        problems += problem("label", part, unknown, "labels are no class of the training images")
+        problems += problem("label", part, unknown, "labels that no training image has")
         parts[part], found = fenced_images(root, known, n_classes, part)
         problems += found
     search = parts["train"] if "validation" in parts else None

@@ -65,5 +65,5 @@ def _part(folder: Path, classes: tuple[str, ...], part: str) -> tuple[FileImages
     rows = [(os.path.relpath(path, folder), number[found.classes[label]]) for path, label in found.samples]
     images, problems = fenced_images(folder, rows, len(classes), part)
     if not rows:
-        problems += problem("count", part, [str(folder)], "folders hold no image at all")
+        problems += problem("count", part, [str(folder)], "folders without any image")
     return images, problems

@@ -65,7 +65,7 @@ def open_hub(folder: Path, columns: Mapping[str, str]) -> Source:
         labels = np.array([number(value) for value in rows[label]], dtype=np.int64)
         usable = np.flatnonzero((labels >= 0) & (labels < n_classes))
         wrong = [f"row {row} ({rows[int(row)][label]})" for row in np.setdiff1d(np.arange(len(labels)), usable)]
-        problems += problem("label", part, wrong, f"labels are not in 0..{n_classes - 1}")
+        problems += problem("label", part, wrong, f"labels not in 0..{n_classes - 1}")
         found[part] = HubImages(_encoded(rows, image), image, part, fence, labels[usable], usable)
     search = found["train"] if "validation" in found else None
     return Source(n_classes, search=search, classes=classes, problems=tuple(problems), **found)

@@ -56,9 +56,9 @@ def fenced_images(
         else:
             kept.append((path, label))
     found = [
-        *problem("outside", part, outside, f"paths lead out of {fence.root}; the files must lie below it"),
-        *problem("missing image", part, missing, f"images are in the list but not in {fence.root}"),
-        *problem("label", part, labels, f"labels are not in 0..{n_classes - 1}"),
+        *problem("outside", part, outside, f"paths that lead out of {fence.root}, where the files must lie"),
+        *problem("missing image", part, missing, f"images in the list but not in {fence.root}"),
+        *problem("label", part, labels, f"labels not in 0..{n_classes - 1}"),
     ]
     images = FileImages(fence.root, tuple(path for path, _ in kept), np.array([n for _, n in kept], dtype=np.int64))
     return images, found

@@ -68,7 +68,7 @@ class PreparedImages(Dataset):
                 pixels[index] = self._pixels(index)
             except FiltersubError:
                 broken.append(self.images.name(index))
-        refuse(problem("broken image", "train", broken, "images cannot be decoded"), self.name)
+        refuse(problem("broken image", "train", broken, "images that cannot be decoded"), self.name)
         return pixels
 
 

@@ -44,7 +44,7 @@ def problem(what: str, part: str, found: Iterable[str], words: str, *, fatal: bo
         return []
     shown = tuple(found[:_EXAMPLES])
     more = f" and {len(found) - len(shown):,} more" if len(found) > len(shown) else ""
-    message = f"{part}: {len(found):,} {words}: {', '.join(shown)}{more}"
+    message = f"{part}: {words} ({len(found):,}): {', '.join(shown)}{more}"
     return [Problem(what, part, len(found), message.removeprefix(": "), shown, fatal)]
 
 

@@ -30,7 +30,7 @@ def open_vtab(folder: Path, described: Description) -> Source:
         rows, malformed = _rows(path)
         if not path.is_file():
             problems.append(Problem("missing list", part, 1, f"{part}: the list {path} is missing", (name,)))
-        problems += problem("malformed line", part, malformed, f"lines of {name} are not 'path label'")
+        problems += problem("malformed line", part, malformed, f"lines of {name} that are not 'path label'")
         parts[part], found = fenced_images(folder, rows, described.classes, part)
         problems += found
     return Source(described.classes, problems=tuple(problems), **parts)
