@@ -5,7 +5,6 @@ import sys
 import pytest
 import torch
 from conftest import planted
-from IPython.utils.capture import capture_output
 from torch import nn
 
 from filtersub import DecompositionConfig, FiltersubError, decompose_model
@@ -105,12 +104,13 @@ def test_without_widgets_the_figure_stands_still(explorer, monkeypatch):
     for there in (True, False):
         if not there:
             monkeypatch.setitem(sys.modules, "ipywidgets", None)
-        with capture_output() as shown:
-            show_explorer(explorer, layer="a", atoms=4)
-        (output,) = shown.outputs
-        assert "<svg" in output.data["text/html"]
-        assert "4 atoms rebuild" in output.data["text/plain"]
-        assert ("application/vnd.jupyter.widget-view+json" in output.data) == there
+        shown = []
+        monkeypatch.setattr("IPython.display.display", lambda data, raw, to=shown: to.append(data))
+        show_explorer(explorer, layer="a", atoms=4)
+        (data,) = shown
+        assert "<svg" in data["text/html"]
+        assert "4 atoms rebuild" in data["text/plain"]
+        assert ("application/vnd.jupyter.widget-view+json" in data) == there
 
 
 def test_a_look_is_a_page_of_its_own(explorer):

@@ -70,7 +70,7 @@ def text_colour(colour: str, least: float = 4.6) -> str:
     """The colour, darkened until words in it stand out from white by the contrast that WCAG asks of text (4.5).
 
     >>> text_colour("#1f2328"), text_colour("#d55e00")
-    ('#1f2328', '#c25600')
+    ('#1f2328', '#c05500')
     """
     red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
     for step in range(100, 0, -1):
