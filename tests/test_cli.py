@@ -75,7 +75,7 @@ def test_tune_writes_a_record(tmp_path):
 
 
 def test_data_list_and_check():
-    assert "digits:" in filtersub("data", "list").stdout
+    assert "digits" in filtersub("data", "list").stdout
     assert "1000 training and 797 test images" in filtersub("data", "check", "digits").stdout
 
 
