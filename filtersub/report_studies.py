@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from . import plots
 from .collect import Collection
 from .errors import FiltersubError
-from .plots.attribution import activation_maps, active_shares
 from .records import Record
 from .studies import (
     attribution_sentence,
@@ -178,12 +177,12 @@ def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Sec
     asked, summary = record.parameters, tables["summary"]
     text = attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
     words = f"{record.label}; bars are 95% bootstrap intervals over images, {len(asked['seeds'])} seed(s)."
-    figures = [(_drawn(active_shares, summary), words)]
+    figures = [(_drawn(plots.active_shares, summary), words)]
     if "maps" in tables:
         caption = (
             f"The first test images, not chosen ones, at seed {record.seed}; the line is at {asked['threshold']:g}."
         )
-        figures.append((_drawn(activation_maps, tables["maps"], asked["threshold"]), caption))
+        figures.append((_drawn(plots.activation_maps, tables["maps"], asked["threshold"]), caption))
     headings = ["Images", "Threshold", "Setting", "Active share", "Interval", "Seeds", "Empty maps"]
     rows = [
         [

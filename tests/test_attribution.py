@@ -15,8 +15,7 @@ from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
 from filtersub.models import load_model
 from filtersub.notebook_html import external_references
-from filtersub.plots import figure_html
-from filtersub.plots.attribution import activation_maps, active_shares
+from filtersub.plots import activation_maps, active_shares, figure_html
 from filtersub.records import read_record
 from filtersub.report_studies import study_sections
 

@@ -4,15 +4,18 @@ import os
 import pickle
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
-from filtersub.data import DATASETS, DataMissing, catalogue, load_data, n_classes
+from filtersub.data import DATASETS, DataMissing, catalogue, first_images, load_data, n_classes
 from filtersub.data.choose import balanced_subset
 from filtersub.errors import FiltersubError
+from filtersub.experiment import TuneSettings, tune
+from filtersub.tuned import load_tuned
 
 PLAIN = {"size": 8, "mean": (0.0,) * 3, "std": (1.0,) * 3}
 TASK = "vtab:kitti"  # the task with fewest classes and test images
@@ -355,3 +358,19 @@ def test_fewer_training_images_of_a_set_on_disk(root):
     split = load_data(TASK, n_train=4, **PLAIN)
     assert sorted(labels_of(split.train)) == [0, 1, 2, 3]
     assert len(split.judged) == 6
+
+
+def test_a_run_trains_on_a_folder_and_is_read_back(root):
+    write_folder(root / "insects", ("train", "test"), count=6)
+    settings = TuneSettings(
+        data="folder:insects", method="linear", epochs=1, image_size=32, batch_size=4, n_train=8, pretrained=False
+    )
+    record = tune(settings, root / "run", quiet=True)
+    confusion = pd.read_csv(root / "run" / "confusion.csv")
+    assert confusion["count"].sum() == 12
+    model, split, _ = load_tuned(root / "run")
+    assert len(split.train) == 8
+    images, labels = first_images(split.judged, 100)
+    with torch.no_grad():
+        right = (model(images).argmax(1) == labels).float().mean()
+    assert float(right) == pytest.approx(record.metrics["test_accuracy"])

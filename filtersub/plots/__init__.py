@@ -4,6 +4,7 @@ Each function takes a table and returns a Figure of its own (never one of pyplot
 inline SVG with a description for those who cannot see it, and ``show`` displays that in a notebook.
 """
 
+from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
 from .decomposition import atoms_grid, convergence, error_vs_atoms
 from .exploration import exploration
@@ -16,6 +17,8 @@ from .style import families_style, kernel_name, short_count, text_colour
 
 __all__ = [
     "accuracy_vs_parameters",
+    "activation_maps",
+    "active_shares",
     "atom_usage",
     "atoms_grid",
     "coherence",
