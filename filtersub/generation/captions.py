@@ -1,0 +1,109 @@
+"""Images with prompts: a folder of one folder a class, or a file of prompts in the form of the hub's image folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import FiltersubError
+from ..metrics.images import SUFFIXES
+
+PROMPTS_FILE = "metadata.jsonl"
+TEMPLATE = "a photo of a {}"
+
+
+@dataclass(frozen=True)
+class CaptionedImages:
+    """Image files with a prompt each, in a fixed order."""
+
+    root: Path
+    files: tuple[Path, ...]
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def distinct(self) -> list[str]:
+        """Every prompt once, in the order of their first images."""
+        return list(dict.fromkeys(self.prompts))
+
+    def spread(self, count: int) -> list[str]:
+        """``count`` prompts in the proportions of the images: those of images spread evenly over the set."""
+        return [self.prompts[place * len(self) // count] for place in range(count)]
+
+
+def captioned_images(folder: str | os.PathLike[str], *, template: str = TEMPLATE) -> CaptionedImages:
+    """The images below a folder with their prompts.
+
+    With ``metadata.jsonl`` in it, each line an object with ``file_name`` and ``text``, those; else one folder a class,
+    whose name, underscores as spaces, is put into ``template``.
+
+    Raises FiltersubError on a missing folder, lines that do not parse (with their numbers), files that are missing or
+    lie outside the folder, and a template without its place for the class.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FiltersubError(f"no folder of images at {root}")
+    if (root / PROMPTS_FILE).is_file():
+        pairs = _listed(root)
+    else:
+        pairs = _by_class(root, template)
+    if not pairs:
+        raise FiltersubError(f"{root} holds no images with prompts: neither {PROMPTS_FILE} nor folders of classes")
+    files, prompts = zip(*pairs, strict=True)
+    return CaptionedImages(root, files, prompts)
+
+
+def read_prompts(path: str | os.PathLike[str]) -> list[str]:
+    """A text file of one prompt a line; empty lines are left out.
+
+    Raises FiltersubError when the file is missing, is no UTF-8 text or holds no prompt.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise FiltersubError(f"cannot read the prompts {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise FiltersubError(f"the prompts {path} are not UTF-8 text (byte {error.start})") from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise FiltersubError(f"{path} holds no prompt")
+    return prompts
+
+
+def _by_class(root: Path, template: str) -> list[tuple[Path, str]]:
+    if template.count("{}") != 1:
+        raise FiltersubError(f"the template of prompts needs one {{}} for the class, got {template!r}")
+    found = []
+    for folder in sorted(part for part in root.iterdir() if part.is_dir()):
+        prompt = template.format(folder.name.replace("_", " "))
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        found += [(file, prompt) for file in files]
+    return found
+
+
+def _listed(root: Path) -> list[tuple[Path, str]]:
+    listing, found = root / PROMPTS_FILE, []
+    for number, line in enumerate(listing.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{listing}, line {number}"
+        try:
+            row = json.loads(line)
+            name, prompt = row["file_name"], row["text"]
+        except (ValueError, KeyError, TypeError):
+            raise FiltersubError(
+                f'{where}: expected {{"file_name": "...", "text": "..."}}, got {line[:60]!r}'
+            ) from None
+        file = root / str(name)
+        if not file.resolve().is_relative_to(root.resolve()):
+            raise FiltersubError(f"{where}: {name!r} lies outside the folder")
+        if not file.is_file():
+            raise FiltersubError(f"{where}: there is no file {file}")
+        if not isinstance(prompt, str):
+            raise FiltersubError(f"{where}: the text must be a string, got {prompt!r}")
+        found.append((file, prompt))
+    return found

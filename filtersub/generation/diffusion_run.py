@@ -1,0 +1,231 @@
+"""Stable Diffusion tuned on one data set by one method: latents, training, adapter, samples, distance, record."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import FiltersubError
+from ..files import make_folder
+from ..metrics import Comparison, FeatureExtractor, compare, encoder_features, image_folder, inception_features
+from ..metrics.images import ImageSet
+from ..records import Record
+from ..settings import taken_from
+from .adapters import save_adapter
+from .captions import TEMPLATE, CaptionedImages, captioned_images
+from .denoising import CHECKPOINT_FILE, DenoisingConfig, DenoisingResult, fit_denoiser
+from .latents import encode_images
+from .methods import PAPER_RATES, MethodSettings, inject_method
+from .pipeline import load_pipeline, training_scheduler
+from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
+from .sampling import sample_images, save_png
+
+Progress = Callable[[str, int, int], None]
+FEATURES = ("inception", "none")
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """Everything that determines a run; the defaults are the paper's (its section 5.4), where it says.
+
+    method to layers as in MethodSettings, steps to preview_every as in DenoisingConfig; beside them:
+
+    Attributes
+    ----------
+    pipeline : folder of a Stable Diffusion pipeline, or a name in the hub's cache; data : folder of captioned_images
+    template : of prompts from class names; image_size : pixels a side (the paper: 256)
+    learning_rate : None takes the paper's: 1e-3, and 5e-6 for full tuning
+    images : samples that are drawn and compared (the paper: 20,000); 0 for none
+    reference_images : real images that the distance takes at most (the paper: 20,000)
+    sampling_steps, guidance : of the pipeline's own scheduler; the paper states neither
+    features : "inception" (FID; needs its weights, ``feature_weights`` or torch's cache), a folder of a CLIP or DINO
+        model of transformers, or "none"
+    """
+
+    pipeline: str
+    data: str
+    template: str = TEMPLATE
+    method: str = "filter-subspace"
+    atoms: int = 9
+    block: int | None = 4
+    block_spatial: bool = True
+    expansion: int | None = None
+    solver: str = "pca"
+    rank: int = 16
+    layers: str | None = None
+    image_size: int = 256
+    steps: int = 5000
+    batch_size: int = 8
+    accumulation: int = 1
+    learning_rate: float | None = None
+    weight_decay: float = 1e-2
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    condition_dropout: float = 0.1
+    flip: bool = False
+    ema_decay: float | None = None
+    mixed_precision: str = "auto"
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 500
+    preview_every: int = 1000
+    images: int = 20000
+    reference_images: int = 20000
+    sampling_steps: int = 50
+    guidance: float = 7.5
+    sampling_batch: int = 8
+    features: str = "inception"
+    feature_weights: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _ = self.tuned
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", PAPER_RATES[self.method])
+        _ = self.training
+        for name in ("image_size", "reference_images", "sampling_steps", "sampling_batch"):
+            if getattr(self, name) < 1:
+                raise FiltersubError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.images < 0:
+            raise FiltersubError(f"images must not be negative, got {self.images}")
+
+    @property
+    def tuned(self) -> MethodSettings:
+        return taken_from(self, MethodSettings)
+
+    @property
+    def training(self) -> DenoisingConfig:
+        return taken_from(self, DenoisingConfig)
+
+
+def diffusion_run(
+    settings: DiffusionSettings, out: str | os.PathLike[str], *, on_progress: Progress | None = None
+) -> Record:
+    """Tune, save, draw, judge, and write the record into ``out``.
+
+    Latents and statistics of the real images are cached in ``cache`` beside ``out``, so that the methods of one data
+    set share them. A finished run of the same settings is read back, an interrupted one goes on after its last
+    checkpoint or image. In a run of several processes (accelerate launch) the first one draws and writes.
+
+    Raises FiltersubError on bad settings, pipelines, data and features, before anything is trained.
+    """
+    folder = make_folder(out)
+    done = finished(folder, settings)
+    if done is not None:
+        return done
+    began, tell = time.perf_counter(), on_progress or (lambda what, done, total: None)
+    device = _device()
+    extractor = _extractor(settings, device)
+    data = captioned_images(settings.data, template=settings.template)
+    pipeline = load_pipeline(settings.pipeline, device=device)
+    latents = encode_images(
+        pipeline,
+        data,
+        size=settings.image_size,
+        cache=folder.parent / "cache",
+        on_image=lambda n, total: tell("encoding", n, total),
+    )
+    injected = inject_method(pipeline.unet, settings.tuned)
+    result = _trained(settings, pipeline, latents, folder, data, tell)
+    saved = _saved(pipeline, settings.method, folder / ADAPTER_FOLDER)
+    pipeline.unet.eval()
+    sampled = time.perf_counter()
+    drawn = _drawn(pipeline, settings, data, max(settings.images, GRID_IMAGES), folder / "images", tell)
+    sampling_seconds = time.perf_counter() - sampled
+    comparison = None if extractor is None else _compared(settings, drawn, extractor, folder)
+    record = write_run(
+        folder,
+        label=settings.tuned.label,
+        settings=settings,
+        data=Path(settings.data).name,
+        injected=injected,
+        result=result,
+        comparison=comparison,
+        first=_first(drawn),
+        saved_bytes=saved,
+        metrics={},
+        cost={"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began},
+    )
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return record
+
+
+def _extractor(settings: DiffusionSettings, device: torch.device) -> FeatureExtractor | None:
+    """Made first: missing weights should not be found after hours of training."""
+    if settings.features == "none" or settings.images == 0:
+        return None
+    if settings.features == "inception":
+        return inception_features(settings.feature_weights, device=device)
+    return encoder_features(settings.features, device=device)
+
+
+def _trained(
+    settings: DiffusionSettings, pipeline: Any, latents: Any, folder: Path, data: CaptionedImages, tell: Progress
+) -> DenoisingResult | None:
+    if settings.method == "none":
+        return None
+
+    def preview(step: int) -> None:
+        # of their own folder each: samples of one step are not those of another
+        images = _drawn(pipeline, settings, data, 4, folder / "previews" / f"step-{step}", lambda *_: None)
+        save_png(torch.cat(list(_first(images)[:4]), dim=2), folder / "previews" / f"step-{step}.png")
+
+    return fit_denoiser(
+        pipeline.unet,
+        training_scheduler(pipeline),
+        latents,
+        settings.training,
+        folder=folder,
+        on_step=lambda row: tell("training", int(row["step"]), settings.steps),
+        on_preview=preview,
+    )
+
+
+def _saved(pipeline: Any, method: str, target: Path) -> int:
+    """Writes what was trained, kB to MB for adapters, the whole UNet for full tuning; its size in bytes."""
+    if method == "none":
+        return 0
+    if method == "full":
+        pipeline.unet.save_pretrained(target, safe_serialization=True)
+    else:
+        save_adapter(pipeline.unet, target)
+    return sum(file.stat().st_size for file in target.glob("*.safetensors"))
+
+
+def _drawn(
+    pipeline: Any, settings: DiffusionSettings, data: CaptionedImages, count: int, folder: Path, tell: Progress
+) -> ImageSet:
+    sample_images(
+        pipeline,
+        data.spread(count),
+        folder,
+        seed=settings.seed * 1_000_000,
+        steps=settings.sampling_steps,
+        guidance=settings.guidance,
+        size=settings.image_size,
+        batch_size=settings.sampling_batch,
+        identity=settings.tuned.label,
+        on_image=lambda n, total: tell("drawing", n, total),
+    )
+    return image_folder(folder)
+
+
+def _compared(settings: DiffusionSettings, drawn: ImageSet, extractor: FeatureExtractor, folder: Path) -> Comparison:
+    real = image_folder(settings.data, resize=settings.image_size, at_most=settings.reference_images)
+    return compare(real, drawn, extractor, cache=folder.parent / "cache")
+
+
+def _first(drawn: ImageSet) -> Tensor:
+    return next(drawn.batches(GRID_IMAGES))
+
+
+def _device() -> torch.device:
+    from accelerate import PartialState
+
+    return PartialState().device

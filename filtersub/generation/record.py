@@ -1,0 +1,89 @@
+"""What a generation run writes down, alike for the embedded digits and for Stable Diffusion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from ..errors import FiltersubError
+from ..metrics import Comparison
+from ..records import RECORD_FILE, Record, describe_environment, read_record
+from .denoising import DenoisingResult
+from .methods import Injected
+from .sampling import grid, save_png
+
+KIND = "generation"
+GRID_FILE, ADAPTER_FOLDER = "samples.png", "adapter"
+GRID_COLUMNS, GRID_IMAGES = 8, 16
+
+
+def finished(folder: Path, settings: Any) -> Record | None:
+    """The record of a folder where it is of these settings. Raises FiltersubError where it is of others."""
+    if not (folder / RECORD_FILE).exists():
+        return None
+    record = read_record(folder)
+    if record.parameters != as_json(settings):
+        raise FiltersubError(f"{folder} holds the record of another run; choose another output folder")
+    return record
+
+
+def as_json(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as JSON knows it."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def write_run(
+    folder: Path,
+    *,
+    label: str,
+    settings: Any,
+    data: str,
+    injected: Injected,
+    result: DenoisingResult | None,
+    comparison: Comparison | None,
+    first: Tensor,
+    saved_bytes: int,
+    metrics: Mapping[str, float],
+    cost: Mapping[str, float],
+) -> Record:
+    """Grid of the first images, history.csv and record.json, the last of which stands for all of it.
+
+    Parameters
+    ----------
+    result : None where nothing was trained; comparison : None where no distance was asked for
+    first : uint8 images (n, c, h, w); those of place n start from the same noise in every run
+    metrics, cost : beside those of the comparison and the training
+    """
+    save_png(grid(first[:GRID_IMAGES], GRID_COLUMNS), folder / GRID_FILE)
+    measured, stated = dict(metrics), {"data": data}
+    if comparison is not None:
+        words = ("features", "digest", "distance_name", "kernel_name")
+        numbers = {key: value for key, value in comparison.as_dict().items() if key not in words}
+        sizes = {key: numbers.pop(key) for key in ("floor_images", "real_images", "images")}
+        measured |= numbers
+        stated |= {key: comparison.as_dict()[key] for key in words} | sizes
+    costs = {"decomposition_seconds": injected.seconds, "saved_bytes": saved_bytes, **cost}
+    history = pd.DataFrame(columns=["step", "loss", "learning_rate"])
+    if result is not None:
+        history = pd.DataFrame(result.history)
+        measured["train_loss"] = float(history["loss"].tail(50).mean())
+        costs |= {"seconds_per_step": result.seconds_per_step, "peak_memory_bytes": result.peak_memory_bytes}
+        stated |= {"trained_on": result.device, "mixed_precision": result.mixed_precision}
+        stated["resumed_from_step"] = result.resumed_from_step
+    record = Record(
+        kind=KIND,
+        label=label,
+        parameters=as_json(settings),
+        seed=settings.seed,
+        metrics=measured,
+        counts={"trainable": injected.trainable, "head": 0, "total": injected.total},
+        cost={key: value for key, value in costs.items() if value == value},
+        environment={**describe_environment(), **stated},
+    )
+    return record.write(folder, history=history)
