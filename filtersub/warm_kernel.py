@@ -84,13 +84,27 @@ def _be_kernel(reading: int) -> None:
     # Its default was read from the environment when the module was imported, long before there was this parent.
     app = IPKernelApp.instance(parent_handle=os.getppid())
     app.initialize(wanted["arguments"])
+    _show_inline(app.shell)
     app.start()
 
 
 def _draw_anew() -> None:
-    """numpy's global generator is a copy of the parent's: each kernel would draw the same (random looks to itself)."""
+    """The global generators are copies of the parent's: every kernel would draw the same and take it for chance."""
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()  # the CPU's; those of GPUs begin when they are first used
+
+
+def _show_inline(shell: Any) -> None:
+    """matplotlib's inline backend looks for the shell when it is imported, and was imported before there was one."""
+    if "matplotlib_inline.backend_inline" in sys.modules:
+        from IPython.core.pylabtools import activate_matplotlib
+        from matplotlib_inline.backend_inline import configure_inline_support
+
+        backend = "module://matplotlib_inline.backend_inline"
+        activate_matplotlib(backend)
+        configure_inline_support(shell, backend)
 
 
 class _ForkedProvisioner(LocalProvisioner):

@@ -1,0 +1,202 @@
+"""Runs that end badly, alone: killed kernels and workers, a full disk, a cluster; and warm runs like cold ones."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from test_ablation import WORK, write_notebook
+
+from filtersub.ablation import is_finished, plan, run_ablation
+from filtersub.ablation_spec import parse_spec
+from filtersub.run_slot import cores
+from filtersub.warm_start import AVAILABLE
+
+pytestmark = [pytest.mark.notebook, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
+PARAMETERS = 'case = "good"\nrate = 0.5\nwait = 0.0\nfail = False\nseed = 0\nout_dir = "."'
+CASES = """
+import os, signal, threading, time
+from pathlib import Path
+import torch
+print("the first part")
+here = Path(out_dir)
+again = (here / "kernel.txt").exists()
+(here / "kernel.txt").write_text(str(os.getpid()))
+(here / "threads.txt").write_text(f"{torch.get_num_threads()} {os.environ['NUMBA_NUM_THREADS']}")
+"""
+ENDS = """
+if case == "kernel dies": os.kill(os.getpid(), signal.SIGKILL)
+if case == "process dies": os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)
+if case == "waits once" and not again: time.sleep(600)
+"""
+
+
+def spec_of(notebook, runs):
+    stages = [{"notebook": str(notebook), "runs": runs}]
+    return parse_spec({"name": "t", "title": "T", "question": "Q?", "stages": stages})
+
+
+def by_case(runs):
+    return {run.parameters["case"]: run for run in runs}
+
+
+@pytest.fixture
+def work(tmp_path):
+    return write_notebook(tmp_path / "work.ipynb", PARAMETERS, CASES, ENDS, WORK)
+
+
+def text_of(path):
+    return "".join(o.get("text", "") for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", []))
+
+
+def test_what_dies_is_marked_with_its_partial_notebook_and_only_that_is_run_again(work, tmp_path):
+    spec = spec_of(work, [{"case": case} for case in ("good", "kernel dies", "process dies")])
+    out = tmp_path / "out"
+    summary = run_ablation(spec, out, workers=2)
+    runs = by_case(plan(spec, out))
+    assert summary.done == (runs["good"].run_id,)
+    assert set(summary.failed) == {runs["kernel dies"].run_id, runs["process dies"].run_id}
+    assert "DeadKernelError" in (runs["kernel dies"].folder / "error.txt").read_text().splitlines()[0]
+    assert "was killed by SIGKILL" in (runs["process dies"].folder / "error.txt").read_text().splitlines()[0]
+    for case in ("kernel dies", "process dies"):
+        assert "the first part" in text_of(runs[case].folder / "notebook.ipynb")
+        assert json.loads((runs[case].folder / "run.json").read_text())["status"] == "failed"
+    for run in runs.values():  # no two runs fight over threads
+        assert (run.folder / "threads.txt").read_text() == f"{max(1, cores() // 2)} {max(1, cores() // 2)}"
+    assert not list(out.rglob("*.part*"))
+    made = (runs["good"].folder / "record.json").stat().st_mtime_ns
+    assert set(run_ablation(spec, out, warm=False).failed) == set(summary.failed)
+    assert (runs["good"].folder / "record.json").stat().st_mtime_ns == made
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="warm processes fork, which is sound on Linux alone")
+def test_a_warm_run_shows_what_a_cold_one_shows(tmp_path):
+    shown = """
+import os, sys, torch, matplotlib.pyplot as plt, numpy as np, pandas as pd
+from torch.utils.data import DataLoader
+print(os.path.basename(os.getcwd())[:4], torch.get_num_threads(), sys.path[0] == os.getcwd())
+print([batch.tolist() for batch in DataLoader([1, 2], num_workers=1)], file=sys.stderr)
+pd.DataFrame({"a": [1]})
+"""
+    figure = "fig, ax = plt.subplots(figsize=(1, 1)); ax.plot([1, 2]); plt.show(); plt.plot([2, 1])"
+    numbers = 'print("a draw", np.random.rand(), torch.rand(1).item())'
+    note = write_notebook(tmp_path / "n.ipynb", PARAMETERS, shown, figure, numbers, WORK)
+    spec = spec_of(note, [{"rate": 0.1}, {"rate": 0.2}])
+    outputs = {}
+    for warm in (True, False):
+        out = tmp_path / str(warm)
+        assert run_ablation(spec, out, workers=2, warm=warm).failed == ()
+        for run in plan(spec, out):
+            cells = nbformat.read(run.folder / "notebook.ipynb", 4).cells
+            outputs[warm, run.parameters["rate"]] = [[plain(o) for o in c.get("outputs", [])] for c in cells]
+    draws = [cell for found in outputs.values() for cell in found if cell and "a draw" in cell[0]["text"]]
+    for drawn in zip(*(cell[0]["text"].split()[2:] for cell in draws), strict=True):
+        assert len(set(drawn)) == 4  # no two kernels share numpy's or torch's global generator
+    rest = [[cell for cell in found if cell not in draws] for found in outputs.values()]
+    assert all(found == rest[0] for found in rest)
+    assert any("image/png" in output.get("data", {}) for cell in rest[0] for output in cell)
+
+
+def plain(output):
+    return {"text": "", **{key: value for key, value in output.items() if key != "execution_count"}}
+
+
+def test_a_killed_worker_of_a_cluster_loses_nothing(work, tmp_path):
+    """A scheduler and two workers in process groups of their own; one is killed, the other takes its run over."""
+    spec, out = spec_of(work, [{"case": "waits once"}, {"case": "good"}]), tmp_path / "out"
+    cluster, address = started_cluster(tmp_path)
+    try:
+        found = {}
+        call = threading.Thread(target=lambda: found.update(summary=run_ablation(spec, out, scheduler=address)))
+        call.start()
+        runs = by_case(plan(spec, out))
+        kernel = runs["waits once"].folder / "kernel.txt"
+        until(lambda: kernel.exists() and kernel.read_text() and is_finished(runs["good"]))
+        before = psutil.Process(int(kernel.read_text()))
+        worker = next(p for p in before.parents() if p.pid in {w.pid for w in cluster})
+        made = (runs["good"].folder / "record.json").stat().st_mtime_ns
+        worker.send_signal(signal.SIGKILL)
+        call.join(120)
+        assert set(found["summary"].done) == {run.run_id for run in runs.values()}
+        assert not before.is_running()
+        assert (runs["good"].folder / "record.json").stat().st_mtime_ns == made
+        for run in runs.values():  # two workers of one slot each on this machine's cores
+            assert (run.folder / "threads.txt").read_text().split()[0] == str(max(1, cores() // 2))
+        assert set(run_ablation(spec, out, scheduler=address).reused) == {run.run_id for run in runs.values()}
+    finally:
+        for process in cluster:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def started_cluster(folder):
+    file = folder / "scheduler.json"
+    shared = ["--scheduler-file", str(file), "--no-dashboard"]
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *shared]
+    worker = ["distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0", *shared]
+    processes = [start(scheduler)]
+    until(file.exists)
+    processes += [start(worker), start(worker)]
+    return processes, json.loads(file.read_text())["address"]
+
+
+def start(module):
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-m", *module], start_new_session=True, **quiet)
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+FULL = """
+import subprocess, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_ablation_execution import spec_of
+from filtersub.ablation import is_finished, plan, run_ablation
+out = Path({disk!r}) / "out"
+spec = spec_of({notebook!r}, [{{"rate": 0.1}}, {{"rate": 0.2, "case": "large"}}])
+good, large = plan(spec, out)
+summary = run_ablation(spec, out, workers=1, warm=False)
+assert (summary.done, summary.failed) == ((good.run_id,), (large.run_id,)), summary
+assert is_finished(good) and not is_finished(large)
+assert not list(out.rglob("*.part*"))
+subprocess.run(["mount", "-o", "remount,size=64m", {disk!r}], check=True)
+again = run_ablation(spec, out, workers=1, warm=False)
+assert (again.done, again.reused) == ((large.run_id,), (good.run_id,)), again
+"""
+
+
+def test_a_full_disk_fails_the_run_that_filled_it_and_no_other(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    private = ["unshare", "--user", "--map-root-user", "--mount"]
+    mount = f"mount -t tmpfs -o size=1m tmpfs {disk}"
+    if not can_mount([*private, "sh", "-c", mount]):
+        pytest.skip("no file system of its own may be mounted here; a user namespace would do (unshare -rm)")
+    large = 'if case == "large": print("x" * 2_000_000)'
+    notebook = write_notebook(tmp_path / "work.ipynb", PARAMETERS, large, WORK)
+    code = FULL.format(tests=str(Path(__file__).parent), disk=str(disk), notebook=str(notebook))
+    run = subprocess.run(
+        [*private, "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "No space left on device" in run.stdout
+
+
+def can_mount(command):
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:
+        return False
