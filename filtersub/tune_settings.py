@@ -130,7 +130,8 @@ class TuneSettings:
 
     def _training_at(self, rate: float) -> TrainingConfig:
         values = {f.name: getattr(self, f.name) for f in fields(TrainingConfig) if hasattr(self, f.name)}
-        return TrainingConfig(**{**values, "learning_rate": rate})
+        channels_last = METHODS[self.method].channels_last
+        return TrainingConfig(**{**values, "learning_rate": rate, "channels_last": channels_last})
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def start(folder, seconds="0", processes="1", launcher=()):
     script = folder / "script.py"
     script.write_text(SCRIPT)
     root = Path(__file__).resolve().parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, *launcher, str(script), str(folder), seconds, processes]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(tmp_path):
 
 @pytest.mark.slow  # four processes, each with its imports
 def test_two_launched_processes_give_the_history_of_one(tmp_path):
-    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # as accelerate launch does
     pair = result_of(start(tmp_path, processes="2", launcher=launcher), tmp_path, 2)
     (tmp_path / "checkpoint.pt").unlink()
     alone = result_of(start(tmp_path, processes="2"), tmp_path, 1)

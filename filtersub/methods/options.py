@@ -22,6 +22,7 @@ class Method:
     label : what a reader calls it; ``{rank}`` and the like are filled from the options
     source : who proposed it
     by_peft : whether it is an adapter of peft, saved and loaded as one
+    channels_last : whether its weights may lie in memory with the channels last; peft's DoRA and BOFT cannot
     learning_rate : the peak that runs take unless told
     """
 
@@ -29,11 +30,14 @@ class Method:
     label: str
     source: str
     by_peft: bool = False
+    channels_last: bool = True
     learning_rate: float = HEAD_RATE
 
 
 METHODS: dict[str, Method] = {
-    "filter-subspace": Method("filter atoms", "", "Chen, Miao and Qiu, arXiv:2403.00269", True, _ATOM_RATE),
+    "filter-subspace": Method(
+        "filter atoms", "", "Chen, Miao and Qiu, arXiv:2403.00269", True, learning_rate=_ATOM_RATE
+    ),
     "linear": Method("nothing: the head alone", "linear probing", "-"),
     "full": Method("every weight", "full tuning", "-"),
     "bitfit": Method("every bias", "biases (BitFit)", "Ben Zaken, Ravfogel and Goldberg, arXiv:2106.10199"),
@@ -48,11 +52,11 @@ METHODS: dict[str, Method] = {
         "Lian et al., arXiv:2210.08823",
     ),
     "lora": Method("low-rank factors", "LoRA r={rank}", "Hu et al., arXiv:2106.09685", True),
-    "dora": Method("low-rank factors and a magnitude", "DoRA r={rank}", "Liu et al., arXiv:2402.09353", True),
+    "dora": Method("low-rank factors and a magnitude", "DoRA r={rank}", "Liu et al., arXiv:2402.09353", True, False),
     "loha": Method("Hadamard-multiplied low-rank factors", "LoHa r={rank}", "Hyeon-Woo et al., arXiv:2108.06098", True),
     "lokr": Method("Kronecker factors", "LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
     "oft": Method("block-diagonal rotations", "OFT blocks of {oft_block}", "Qiu et al., arXiv:2306.07280", True),
-    "boft": Method("butterfly rotations", "BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True),
+    "boft": Method("butterfly rotations", "BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True, False),
 }
 
 
