@@ -10,6 +10,7 @@ from .cli_ablate import ablate
 from .cli_counting import count, suggest
 from .cli_data import data_app
 from .cli_decompose import decompose
+from .cli_generate import distance, generate, generate_tune
 from .cli_notebook import check_notebook
 from .cli_report import report
 from .cli_tune import tune
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (decompose, count, suggest, tune, ablate, report, check_notebook):
+for command in (decompose, count, suggest, tune, ablate, report, check_notebook, generate_tune, generate, distance):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

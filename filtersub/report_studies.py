@@ -13,6 +13,7 @@ from . import plots
 from .collect import Collection
 from .errors import FiltersubError
 from .records import Record
+from .report_generation import generation_content
 from .studies import (
     attribution_sentence,
     model_sentence,
@@ -47,7 +48,8 @@ def study_sections(found: Collection) -> list[Section]:
         sections.append(_solver_section(record, tables))
     for record, tables in _with_tables(found, "attribution"):
         sections.append(_attribution_section(record, tables))
-    return sections
+    generated = generation_content(found)
+    return sections if generated is None else [*sections, Section(**generated)]
 
 
 def _with_tables(found: Collection, kind: str) -> list[tuple[Record, dict[str, pd.DataFrame]]]:

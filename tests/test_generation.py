@@ -1,0 +1,235 @@
+"""The denoising loop: gradients reach what is tuned, resumed and split runs equal whole ones, bad input; the digits."""
+
+import copy
+
+import pytest
+import torch
+
+from filtersub.errors import FiltersubError
+from filtersub.generation import DenoisingConfig, DenoisingSet, MethodSettings, fit_denoiser, inject_method
+from filtersub.generation.denoising import CHECKPOINT_FILE
+from filtersub.generation.digits import (
+    ASSETS,
+    FIRST,
+    LAST,
+    base_unet,
+    digits,
+    digits_classifier,
+    digits_features,
+    digits_unet,
+    noise_schedule,
+    sample_digits,
+)  # fmt: skip
+from filtersub.generation.digits_run import DigitsSettings, digits_run
+from filtersub.generation.methods import PAPER_RATES
+from filtersub.generation.tables import (
+    PAPER_FID,
+    PAPER_MEAN,
+    beside_paper,
+    generation_sentence,
+    generation_table,
+    method_table,
+)  # fmt: skip
+from filtersub.parameters import load_architecture
+
+TINY = DenoisingConfig(steps=4, batch_size=8, learning_rate=1e-3, checkpoint_every=2, mixed_precision="no")
+
+
+@pytest.fixture(scope="module")
+def base():
+    return base_unet()
+
+
+@pytest.fixture
+def unet(base):
+    return copy.deepcopy(base)
+
+
+def fitted(unet, config, folder=None, **options):
+    return fit_denoiser(unet, noise_schedule(), DenoisingSet(digits(LAST)), config, folder=folder, **options)
+
+
+def changed(before, after):
+    old, new = before.state_dict(), after.state_dict()
+    return {name for name, value in old.items() if name in new and not torch.equal(value, new[name])}
+
+
+def test_atoms_alone_are_trained(base, unet):
+    injected = inject_method(unet, MethodSettings(block=None, block_spatial=False))
+    frozen = {name: p.clone() for name, p in unet.named_parameters() if not p.requires_grad}
+    assert 0 < injected.trainable < injected.total / 100
+    fitted(unet, TINY)
+    assert all(torch.equal(p, frozen[name]) for name, p in unet.named_parameters() if name in frozen)
+    atoms = [p for p in unet.parameters() if p.requires_grad]
+    assert all(float(p.abs().max()) > 0 for p in atoms)  # they start at zero
+
+
+def test_the_loss_is_that_of_the_noise(unet):
+    """One step by hand: the first row of the history is the mean squared error of the prediction."""
+    from filtersub.generation.denoising import _Draw
+
+    data = digits(LAST)
+    draw = _Draw(0, TINY, len(data), 1000, data.shape[1:])
+    noisy = noise_schedule().add_noise(data[draw.images], draw.noise, draw.times)
+    with torch.no_grad():
+        expected = float((unet(noisy, draw.times).sample - draw.noise).square().mean())
+    inject_method(unet, MethodSettings(method="full"))
+    assert fitted(unet, TINY).history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_target_of_velocities_is_diffusers_own(unet):
+    from diffusers import DDPMScheduler
+
+    from filtersub.generation.denoising import _target
+
+    noise = DDPMScheduler(prediction_type="v_prediction")
+    clean, added, times = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8), torch.tensor([3, 900])
+    alphas = noise.alphas_cumprod[times].view(-1, 1, 1, 1)
+    torch.testing.assert_close(_target(noise, clean, added, times), alphas.sqrt() * added - (1 - alphas).sqrt() * clean)
+    with pytest.raises(FiltersubError, match="predicts 'flow'"):
+        _target(DDPMScheduler(prediction_type="epsilon").__class__(prediction_type="flow"), clean, added, times)
+
+
+def test_an_interrupted_run_ends_as_a_whole_one(base, tmp_path):
+    class Interrupted(Exception):
+        pass
+
+    def stop(row):
+        if row["step"] == 3:
+            raise Interrupted
+
+    config = DenoisingConfig(**{**vars(TINY), "ema_decay": 0.9, "schedule": "cosine"})
+    ends = []
+    for folder in ("whole", "broken"):
+        unet = copy.deepcopy(base)
+        inject_method(unet, MethodSettings(method="full"))
+        if folder == "broken":
+            with pytest.raises(Interrupted):
+                fitted(copy.deepcopy(unet), config, tmp_path / folder, on_step=stop)
+        result = fitted(unet, config, tmp_path / folder)
+        ends.append((unet, result))
+    assert ends[1][1].resumed_from_step == 2
+    assert not changed(ends[0][0], ends[1][0])
+    assert ends[0][1].history == ends[1][1].history
+
+
+def test_accumulated_parts_are_one_batch(base):
+    results = []
+    for parts in (1, 4):
+        unet = copy.deepcopy(base)
+        inject_method(unet, MethodSettings(method="full"))
+        result = fitted(unet, DenoisingConfig(**{**vars(TINY), "accumulation": parts}))
+        results.append(torch.cat([p.detach().flatten() for p in unet.parameters()]))
+        assert len(result.history) == TINY.steps
+    # Adam divides by the gradient's own size: rounding moves entries whose gradient is near zero by up to a rate
+    assert float((results[0] - results[1]).abs().mean()) < 1e-5
+
+
+def test_previews_change_nothing(base):
+    ends, seen = [], []
+    for every in (0, 2):
+        unet = copy.deepcopy(base)
+        inject_method(unet, MethodSettings(method="full"))
+        fitted(unet, DenoisingConfig(**{**vars(TINY), "preview_every": every}), on_preview=seen.append)
+        ends.append(unet)
+    assert seen == [2, 4]
+    assert not changed(*ends)
+
+
+def test_the_average_lags_behind(base):
+    ends = {}
+    for decay in (None, 0.999):
+        unet = copy.deepcopy(base)
+        inject_method(unet, MethodSettings(method="full"))
+        fitted(unet, DenoisingConfig(**{**vars(TINY), "ema_decay": decay}))
+        ends[decay] = sum(float((p - q).abs().sum()) for p, q in zip(unet.parameters(), base.parameters(), strict=True))
+    assert 0 < ends[0.999] < ends[None]
+
+
+def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(unet, tmp_path):
+    inject_method(unet, MethodSettings(method="full"))
+    fitted(unet, TINY, tmp_path)
+    with pytest.raises(FiltersubError, match="other settings or data"):
+        fitted(unet, DenoisingConfig(**{**vars(TINY), "seed": 1}), tmp_path)
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"x")
+    with pytest.raises(FiltersubError, match="damaged"):
+        fitted(unet, TINY, tmp_path)
+
+
+def test_bad_input_is_one_line(unet, tmp_path):
+    inject_method(unet, MethodSettings(method="none"))
+    with pytest.raises(FiltersubError, match="nothing to train"):
+        fitted(unet, TINY)
+    with pytest.raises(FiltersubError, match="takes 1 channels, the latents have 4"):
+        fit_denoiser(unet, noise_schedule(), DenoisingSet(torch.zeros(4, 4, 8, 8)), TINY)
+    inject_method(unet, MethodSettings(method="full"))
+    nan = DenoisingSet(digits(LAST) * float("nan"))
+    with pytest.raises(FiltersubError, match="the loss became nan in step 1; lower the learning rate"):
+        fit_denoiser(unet, noise_schedule(), nan, TINY, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+    for changes, message in (({"ema_decay": 2.0}, "ema_decay"), ({"schedule": "linear"}, "unknown schedule 'linear'")):
+        with pytest.raises(FiltersubError, match=message):
+            DenoisingConfig(**changes)
+
+
+def test_the_paper_s_reading_is_the_default():
+    unet = load_architecture("diffusers:stable-diffusion-1.5")
+    injected = inject_method(unet, MethodSettings())
+    assert f"{injected.trainable / 1e6:.2f}" == "1.11"
+    assert injected.total == 859_520_964
+    assert PAPER_RATES["filter-subspace"] == 1e-3
+
+
+def test_the_base_that_comes_along_draws_its_digits():
+    assert sum(file.stat().st_size for file in ASSETS.iterdir()) < 2_000_000
+    drawn = sample_digits(base_unet(), 100, seed=0, steps=15)
+    with torch.no_grad():
+        seen = digits_classifier()(drawn.clamp(-1, 1)).argmax(1)
+    assert float((seen < 5).float().mean()) > 0.9
+    assert torch.equal(drawn[:20], sample_digits(base_unet(), 100, seed=0, steps=15, batch_size=100)[:20])
+
+
+def test_the_classifier_has_not_seen_what_it_judges():
+    right = [float((digits_classifier()(digits((k,), test=True)).argmax(1) == k).float().mean()) for k in range(10)]
+    assert min(right) > 0.9
+    assert digits_features().distance_name == "digits-classifier Fréchet distance"
+    train, test = digits(range(10)).flatten(1), digits(range(10), test=True).flatten(1)
+    assert (len(train), len(test)) == (1000, 797)
+    assert len(digits(FIRST)) + len(digits(LAST)) == 1000
+
+
+def test_a_run_on_the_digits_moves_towards_them(tmp_path):
+    common = {"images": 80, "sampling_steps": 8, "steps": 40, "batch_size": 16}
+    records = {
+        tmp_path / name: digits_run(DigitsSettings(**common, **settings), tmp_path / name)
+        for name, settings in {
+            "none": {"method": "none"},
+            "atoms": {"block": 4, "block_spatial": True, "layers": "convolutions"},
+            "lora": {"method": "lora"},
+        }.items()
+    }
+    runs = generation_table(records)
+    distances = dict(zip(runs["method"], runs["frechet"], strict=True))
+    assert distances["filter-subspace"] < 0.5 * distances["none"]
+    assert list(method_table(runs)["seeds"]) == [[0]] * 3
+    assert set(runs["distance_name"]) == {"digits-classifier Fréchet distance"}
+    sentence = generation_sentence(runs)
+    assert "FID" not in sentence
+    assert f"{distances['none']:.3g}" in sentence
+    assert "the spread is not known" in sentence
+    beside = beside_paper(runs)
+    assert len(beside) == 16 * 4 + 3
+    assert beside["measured"].notna().sum() == 3
+    with pytest.raises(FiltersubError, match="record of another run"):
+        digits_run(DigitsSettings(**common, method="none", seed=1), tmp_path / "none")
+
+
+def test_the_paper_s_means_follow_from_its_table():
+    for method, line in PAPER_FID.items():
+        assert sum(line) / len(line) == pytest.approx(PAPER_MEAN[method], abs=0.06), method
+
+
+def test_the_architecture_without_weights_is_the_base(base):
+    assert {k: v.shape for k, v in digits_unet().state_dict().items()} == {
+        k: v.shape for k, v in base.state_dict().items()
+    }

@@ -1,0 +1,270 @@
+"""Stable Diffusion in small, in the on-disk form of the real one: loaded, tuned, saved, switched, drawn; bad input."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from peft import PeftModel
+from tiny_pipeline import save_classes, save_pipeline
+
+from filtersub.errors import FiltersubError
+from filtersub.generation import MethodSettings, inject_method, load_adapter, save_adapter, use_adapter
+from filtersub.generation.captions import captioned_images, read_prompts
+from filtersub.generation.diffusion_run import DiffusionSettings, diffusion_run
+from filtersub.generation.latents import encode_images
+from filtersub.generation.pipeline import load_pipeline
+from filtersub.generation.sampling import grid, sample_images
+
+SMALL = MethodSettings(atoms=4, block=4)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    return save_pipeline(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return save_classes(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def pipeline(stored):
+    return load_pipeline(stored)
+
+
+def small_settings(stored, data, **changes):
+    given = {"steps": 3, "batch_size": 4, "image_size": 16, "images": 5, "sampling_steps": 2, "features": "none"}
+    given |= {"preview_every": 2, "checkpoint_every": 2, "mixed_precision": "no"}
+    return DiffusionSettings(pipeline=str(stored), data=str(data), **{**given, **changes})
+
+
+def noise_of(unet, seed=0):
+    """What the UNet predicts at one point."""
+    random = torch.Generator().manual_seed(seed)
+    latents, text = torch.randn(1, 4, 8, 8, generator=random), torch.randn(1, 16, 16, generator=random)
+    with torch.no_grad():
+        return unet.eval()(latents, 10, encoder_hidden_states=text).sample
+
+
+def tuned_adapter(stored, folder, seed, settings=SMALL):
+    """An adapter with weights of its own, saved; what the network predicts with it, and without."""
+    unet = load_pipeline(stored).unet
+    before = noise_of(unet)
+    inject_method(unet, settings)
+    assert torch.equal(noise_of(unet), before)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    save_adapter(unet, folder)
+    return noise_of(unet), before
+
+
+def test_an_adapter_loads_into_any_pipeline_in_three_lines(stored, tmp_path):
+    expected, before = tuned_adapter(stored, tmp_path / "adapter", 1)
+    pipeline = StableDiffusionPipeline.from_pretrained(stored, safety_checker=None)
+    load_adapter(pipeline, tmp_path / "adapter")
+    torch.testing.assert_close(noise_of(pipeline.unet), expected)
+    assert not torch.allclose(expected, before)
+    size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
+    unet = (stored / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
+    assert size < unet / 2
+    wrapped = PeftModel.from_pretrained(load_pipeline(stored).unet, tmp_path / "adapter")  # peft's own way
+    torch.testing.assert_close(noise_of(wrapped), expected)
+
+
+@pytest.mark.parametrize("second", [SMALL, MethodSettings(method="lora", rank=2)], ids=["atoms", "lora"])
+def test_several_adapters_switch_on_one_pipeline(stored, pipeline, second, tmp_path):
+    one, before = tuned_adapter(stored, tmp_path / "one", 1)
+    two, _ = tuned_adapter(stored, tmp_path / "two", 2, second)
+    load_adapter(pipeline, tmp_path / "one", "one")
+    if second.method == "lora":  # peft keeps one tuner a layer, so another method goes on another pipeline
+        pipeline = load_pipeline(stored)
+        load_adapter(pipeline, tmp_path / "two", "two")
+        torch.testing.assert_close(noise_of(pipeline.unet), two)
+        use_adapter(pipeline, None)
+        torch.testing.assert_close(noise_of(pipeline.unet), before)
+        return
+    load_adapter(pipeline, tmp_path / "two", "two")
+    for names, expected in (("one", one), ("two", two), (None, before), ("one", one)):
+        use_adapter(pipeline, names)
+        torch.testing.assert_close(noise_of(pipeline.unet), expected)
+    use_adapter(pipeline, ["one", "two"])
+    both = noise_of(pipeline.unet)
+    assert not torch.allclose(both, one)
+    assert not torch.allclose(both, two)
+    pipeline.unet.disable_adapters()  # diffusers' own
+    torch.testing.assert_close(noise_of(pipeline.unet), before)
+
+
+def test_adapters_that_do_not_belong_are_refused(stored, pipeline, tmp_path):
+    tuned_adapter(stored, tmp_path / "adapter", 1)
+    other = load_pipeline(save_pipeline(tmp_path / "other", seed=5))
+    with pytest.raises(FiltersubError, match="base weights it was trained on"):
+        load_adapter(other, tmp_path / "adapter")
+    with pytest.raises(FiltersubError, match=r"no adapter: adapter_config\.json, adapter_model\.safetensors missing"):
+        load_adapter(pipeline, tmp_path / "nothing")
+    load_adapter(pipeline, tmp_path / "adapter", "one")
+    with pytest.raises(FiltersubError, match="an adapter 'one' already"):
+        load_adapter(pipeline, tmp_path / "adapter", "one")
+    with pytest.raises(FiltersubError, match="unknown adapter 'two'; loaded: one"):
+        use_adapter(pipeline, "two")
+
+
+def test_a_whole_run_for_every_method(stored, data, tmp_path):
+    """Latents cached once, three steps, samples, adapter, record; what is drawn differs and starts alike."""
+    saved = {}
+    for method in ("none", "filter-subspace", "lora", "full"):
+        settings = small_settings(stored, data, method=method, rank=2, learning_rate=1e-2)
+        record = diffusion_run(settings, tmp_path / method)
+        assert record.kind == "generation"
+        assert record.environment["data"] == data.name
+        assert (record.counts["trainable"] > 0) == (method != "none")
+        assert (tmp_path / method / "samples.png").is_file()
+        assert len(list((tmp_path / method / "images").glob("*.png"))) == 16
+        assert diffusion_run(settings, tmp_path / method) == record
+        saved[method] = record.cost["saved_bytes"]
+    assert len(list((tmp_path / "cache").glob("latents-*.safetensors"))) == 1
+    assert saved["none"] == 0 < saved["filter-subspace"] < saved["full"]
+    assert (tmp_path / "lora" / "previews" / "step-2.png").is_file()
+    first = {method: (tmp_path / method / "images" / "00000.png").read_bytes() for method in saved}
+    assert len(set(first.values())) > 1
+    with pytest.raises(FiltersubError, match="record of another run"):
+        diffusion_run(small_settings(stored, data, method="none", seed=1), tmp_path / "none")
+
+
+def test_the_run_is_judged_in_features_of_a_local_model(stored, data, tmp_path):
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vit")
+    settings = small_settings(stored, data, method="none", images=8, features=str(tmp_path / "vit"))
+    record = diffusion_run(settings, tmp_path / "run")
+    assert record.environment["distance_name"] == "vit-4 Fréchet distance"
+    assert record.metrics["frechet"] > record.metrics["floor_frechet"] > 0
+    assert (record.environment["images"], record.environment["real_images"]) == (16, 12)
+
+
+def test_latents_are_those_of_the_vae_and_are_cached(pipeline, data, tmp_path):
+    captioned = captioned_images(data)
+    first = encode_images(pipeline, captioned, size=16, cache=tmp_path)
+    assert first.means.shape == (12, 4, 8, 8)
+    assert first.prompts.tolist() == [1] * 6 + [2] * 6
+    assert first.embeddings.shape == (3, 16, 16)
+    assert bool((first.deviations > 0).all())
+    expected, _ = pipeline.encode_prompt("a photo of a dark square", "cpu", 1, False)
+    torch.testing.assert_close(first.embeddings[2], expected[0])
+    pipeline.vae.encode = None  # a second call must not need it
+    again = encode_images(pipeline, captioned, size=16, cache=tmp_path)
+    assert torch.equal(first.means, again.means)
+    with pytest.raises(FiltersubError, match="multiple of 2"):
+        encode_images(pipeline, captioned, size=17)
+
+
+def test_samples_start_from_the_same_noise_in_any_batch_and_resume(pipeline, tmp_path):
+    prompts = ["a b", "c d", "e f"]
+    options = {"size": 16, "steps": 2, "seed": 3}
+    sample_images(pipeline, prompts, tmp_path / "ones", batch_size=1, **options)
+    sample_images(pipeline, prompts, tmp_path / "all", batch_size=3, **options)
+    files = [sorted((tmp_path / name).glob("*.png")) for name in ("ones", "all")]
+    for one, other in zip(*files, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    kept = files[0][1].read_bytes()
+    files[0][1].unlink()
+    drawn = []
+    sample_images(pipeline, prompts, tmp_path / "ones", **options, on_image=lambda n, total: drawn.append((n, total)))
+    assert drawn == [(3, 3)]
+    assert files[0][1].read_bytes() == kept
+    with pytest.raises(FiltersubError, match="samples of other settings"):
+        sample_images(pipeline, prompts, tmp_path / "ones", size=16, steps=2, seed=4)
+
+
+def test_grids_read_row_by_row():
+    images = torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    assert grid(images, columns=2)[0, ::2, ::2].tolist() == [[0, 1], [2, 255]]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.safetensors"),
+        ("vae/config.json", "vae/config.json"),
+        ("tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json"),
+        ("model_index.json", "model_index.json is missing"),
+    ],
+)
+def test_missing_parts_are_named(stored, tmp_path, part, message):
+    shutil.copytree(stored, tmp_path / "sd")
+    (tmp_path / "sd" / part).unlink()
+    with pytest.raises(FiltersubError) as error:
+        load_pipeline(tmp_path / "sd")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_and_unfitting_parts_are_named(stored, tmp_path):
+    shutil.copytree(stored, tmp_path / "sd")
+    (tmp_path / "sd" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(FiltersubError, match="no pipeline could be loaded"):
+        load_pipeline(tmp_path / "sd")
+    with pytest.raises(FiltersubError, match="takes 8 latent channels, the VAE gives 4"):
+        load_pipeline(save_pipeline(tmp_path / "eight", latents=8))
+    with pytest.raises(FiltersubError, match="give a local folder, or allow fetching"):
+        load_pipeline("nobody/nothing-of-this-name")
+
+
+def test_prompts_come_from_classes_or_a_file(data, tmp_path):
+    captioned = captioned_images(data, template="{} seen from above")
+    assert captioned.distinct == ["bright square seen from above", "dark square seen from above"]
+    assert captioned.spread(4) == [captioned.prompts[0]] * 2 + [captioned.prompts[-1]] * 2
+    shutil.copytree(data, tmp_path / "listed")
+    listing = tmp_path / "listed" / "metadata.jsonl"
+    listing.write_text(json.dumps({"file_name": "dark_square/0.png", "text": "night"}) + "\n")
+    assert captioned_images(tmp_path / "listed").prompts == ("night",)
+    (tmp_path / "prompts.txt").write_text("one\n\ntwo\n")
+    assert read_prompts(tmp_path / "prompts.txt") == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{broken", "line 2: expected"),
+        ('{"file_name": "dark_square/0.png"}', "line 2: expected"),
+        ('{"file_name": "nowhere.png", "text": "x"}', "line 2: there is no file"),
+        ('{"file_name": "../../secret.png", "text": "x"}', "line 2: .*outside the folder"),
+        ('{"file_name": "dark_square/0.png", "text": 3}', "line 2: the text must be a string"),
+    ],
+)
+def test_prompts_files_that_do_not_parse_name_the_line(data, tmp_path, line, message):
+    shutil.copytree(data, tmp_path / "listed")
+    good = json.dumps({"file_name": "dark_square/0.png", "text": "night"})
+    (tmp_path / "listed" / "metadata.jsonl").write_text(f"{good}\n{line}\n")
+    with pytest.raises(FiltersubError, match=message):
+        captioned_images(tmp_path / "listed")
+
+
+def test_bad_settings_are_one_line(stored, data, tmp_path):
+    for changes, message in (
+        ({"method": "dreambooth"}, "unknown method 'dreambooth'"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be a positive number"),
+        ({"batch_size": 3, "accumulation": 2}, "cannot be split into 2"),
+        ({"images": -1}, "images must not be negative"),
+    ):
+        with pytest.raises(FiltersubError, match=message):
+            small_settings(stored, data, **changes)
+    with pytest.raises(FiltersubError, match="needs the Inception weights"):
+        diffusion_run(small_settings(stored, data, features="inception", feature_weights="nowhere.pth"), tmp_path)
+    with pytest.raises(FiltersubError, match="no layer"):
+        inject_method(load_pipeline(stored).unet, MethodSettings(layers="nothing_like_this"))
+    with pytest.raises(FiltersubError, match=r"needs one \{\}"):
+        captioned_images(data, template="no place")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FiltersubError, match="holds no images with prompts"):
+        captioned_images(tmp_path / "empty")
