@@ -1,5 +1,7 @@
 """Figures take tidy tables, leave nothing behind in matplotlib, and describe themselves."""
 
+import io
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -257,6 +259,14 @@ def test_frequent_supports_mark_the_atoms_they_hold():
     marked = [line.get_xdata().tolist() for line in left.lines[1::2]]
     assert marked == [[0, 2], [1], []]
     assert [bar.get_width() for bar in right.patches] == [0.45, 0.4, 0.35]
+
+
+def test_supports_read_back_from_a_file_are_the_same():
+    single = FREQUENT[FREQUENT["rank"] > 1]
+    text = pd.read_csv(io.StringIO(single.to_csv(index=False)))
+    assert text["atoms"].dtype == float  # what was "1" and ""
+    marked = [line.get_xdata().tolist() for line in plots.supports(text).axes[0].lines[1::2]]
+    assert marked == [[1], []]
 
 
 def test_a_grid_writes_accuracy_and_parameters_into_each_cell():

@@ -75,7 +75,7 @@ def supports(
     """
     name = frequent["name"].iloc[0] if name is None else name
     rows = frequent[frequent["name"] == name].sort_values("rank")
-    held = [[int(atom) for atom in str(atoms).split()] if isinstance(atoms, str) else [] for atoms in rows["atoms"]]
+    held = [_numbers(atoms) for atoms in rows["atoms"]]
     shown = max((max(atoms, default=0) for atoms in held), default=0) + 1
     with house_figure(
         width, height or 0.9 + 0.27 * len(rows), ncols=2, sharey=True, width_ratios=(min(shown, 24) / 10 + 0.5, 1.3)
@@ -132,3 +132,8 @@ def spectrum(
         ax.set_ylabel("relative reconstruction error")
         ax.legend(loc="upper right")
     return figure
+
+
+def _numbers(atoms: object) -> list[int]:
+    """The atoms of a support, "0 3 5"; read back from CSV a single one may be a number, and none at all NaN."""
+    return [] if pd.isna(atoms) else [int(float(atom)) for atom in str(atoms).split()]
