@@ -17,7 +17,7 @@ from filtersub.generation.latents import encode_images
 from filtersub.generation.pipeline import load_pipeline
 from filtersub.generation.sampling import grid, sample_images
 
-SMALL = MethodSettings(atoms=4, block=4)
+SMALL = MethodSettings(atoms=2, block=2)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,16 @@ def pipeline(stored):
 
 
 def small_settings(stored, data, **changes):
-    given = {"steps": 3, "batch_size": 4, "image_size": 16, "images": 5, "sampling_steps": 2, "features": "none"}
+    given = {
+        "atoms": 2,
+        "block": 2,
+        "steps": 3,
+        "batch_size": 4,
+        "image_size": 16,
+        "images": 5,
+        "sampling_steps": 2,
+        "features": "none",
+    }
     given |= {"preview_every": 2, "checkpoint_every": 2, "mixed_precision": "no"}
     return DiffusionSettings(pipeline=str(stored), data=str(data), **{**given, **changes})
 

@@ -1,9 +1,8 @@
 """Scores over prompts, with small models in the form that transformers and torchvision save."""
 
-import json
-
 import pytest
 import torch
+from tiny_pipeline import tokenizer
 
 from filtersub.errors import FiltersubError
 from filtersub.metrics import encoder_features, image_tensor, subject_scores
@@ -11,18 +10,6 @@ from filtersub.metrics.encoders import ImageEncoder, TextImageEncoder
 from filtersub.metrics.subject import PerceptualDistance
 
 PROMPTS = ["a red square", "a red square", "a blue dog"]
-
-
-def word_tokenizer(folder):
-    """CLIP's tokenizer over single letters."""
-    from transformers import CLIPTokenizer
-
-    folder.mkdir(exist_ok=True)
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +24,7 @@ def clip_folder(tmp_path_factory):
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12))
     model.save_pretrained(folder)
     processor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    CLIPProcessor(processor, word_tokenizer(folder)).save_pretrained(folder)
+    CLIPProcessor(processor, tokenizer(folder)).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 

@@ -87,12 +87,24 @@ def _put(unet: nn.Module, config: PeftConfig, state: dict, name: str, folder: Pa
         inject(unet, config, name)
         result = set_peft_model_state_dict(unet, state, adapter_name=name)
     except FiltersubError:
+        _taken_out(unet, name)
         raise
     except (RuntimeError, ValueError, KeyError) as error:
+        _taken_out(unet, name)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise FiltersubError(f"{folder} does not fit this UNet: {lines[-1][:200]}") from None
     if result.unexpected_keys:
+        _taken_out(unet, name)
         raise FiltersubError(f"{folder} does not fit this UNet: it has no {result.unexpected_keys[0]}")
+
+
+def _taken_out(unet: nn.Module, name: str) -> None:
+    """An adapter that does not fit leaves nothing behind but its wrappers, which then do nothing."""
+    if name in getattr(unet, "peft_config", {}):
+        for module in unet.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.delete_adapter(name)
+        del unet.peft_config[name]
 
 
 def _unet(pipeline: Any) -> nn.Module:
