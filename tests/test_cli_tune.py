@@ -1,0 +1,76 @@
+"""``filtersub tune``: recipes and what overrides them, rivals, what is refused."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from filtersub.cli import app
+from filtersub.errors import FiltersubError
+from filtersub.methods import METHODS
+from filtersub.records import read_record
+from filtersub.tune_settings import TuneSettings
+
+TINY = ["--random", "--n-train", "50", "--epochs", "1", "--batch-size", "25", "--image-size", "32", "--solver", "pca"]
+
+
+def run(*arguments):
+    done = CliRunner().invoke(app, ["tune", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def test_options_override_a_recipe(tmp_path):
+    done = run("test_resnet", "--recipe", "embedded", *TINY, "--atoms", 4, "--expansion", "3,2", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    given = {"atoms": 4, "expansion": [3, 2], "epochs": 1, "model": "test_resnet", "pretrained": False, "n_train": 50}
+    found = read_record(tmp_path).parameters
+    assert {name: found[name] for name in given} == given
+    assert {name for name in found if found[name] != TuneSettings().parameters[name]} == {
+        *given,
+        "batch_size",
+        "image_size",
+        "solver",
+    }
+
+
+def test_a_rival_says_what_it_passes_over(tmp_path):
+    done = run("test_efficientnet", *TINY, "--method", "boft", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "layers could not take part" in done.output
+    assert "BOFT blocks of 4: accuracy" in done.output
+    assert any("groups" in reason for reason in read_record(tmp_path).notes.values())
+
+
+def test_the_rate_is_chosen_and_said(tmp_path):
+    options = ["--method", "linear", "--learning-rate", "choose", "--rates", "0.001,0.01", "--json"]
+    done = run("test_resnet", *TINY, *options, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    rates = [entry["learning_rate"] for entry in found["choices"]["learning_rate"]["candidates"]]
+    assert rates == [0.001, 0.01]
+    assert found["choices"]["learning_rate"]["chosen"] in rates
+
+
+def test_every_method_is_in_the_help():
+    text = CliRunner().invoke(app, ["tune", "--help"], env={"COLUMNS": "300", "TERM": "dumb"}).output
+    assert all(method in text for method in METHODS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a MODEL, such as efficientnet_lite0, or a --recipe"),
+        (["--recipe", "cifar10"], "unknown recipe 'cifar10'"),
+        (["--recipe", "vtab1k"], "the recipe 'vtab1k' needs --data"),
+        (["resnet18", "--learning-rate", "high"], "'choose', got 'high'"),
+        (["resnet18", "--learning-rate", "choose", "--rates", "a,b"], "--rates takes numbers"),
+        (["resnet18", "--expansion", "x"], "--expansion takes numbers"),
+        (["resnet18", "--patience", "3"], "patience stops by validation images"),
+    ],
+)
+def test_bad_input_is_one_clear_error(arguments, message, tmp_path):
+    with pytest.raises(FiltersubError, match=message.replace("(", r"\(")):
+        run(*arguments, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
