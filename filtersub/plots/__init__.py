@@ -6,6 +6,7 @@ inline SVG with a description for those who cannot see it, and ``show`` displays
 
 from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
+from .costs import accuracy_vs_costs, accuracy_vs_images
 from .decomposition import atoms_grid, convergence, error_vs_atoms
 from .exploration import exploration
 from .grids import setting_grid
@@ -16,6 +17,8 @@ from .studies import network_vs_atoms, penalty_path, solver_gaps
 from .style import families_style, kernel_name, short_count, text_colour
 
 __all__ = [
+    "accuracy_vs_costs",
+    "accuracy_vs_images",
     "accuracy_vs_parameters",
     "activation_maps",
     "active_shares",

@@ -1,0 +1,85 @@
+"""Figures of what accuracy takes: several costs side by side, the number of training images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+
+from .runs import FRONT, _label_ends, _legend
+from .style import families_style, house_figure, room_above_and_below, short_count
+
+
+def accuracy_vs_costs(
+    costs: pd.DataFrame, measures: Mapping[str, str], *, width: float = 7.4, height: float | None = None
+) -> Figure:
+    """Test accuracy against each cost on a log axis, a panel a cost, with its Pareto front; numbers name the settings.
+
+    Parameters
+    ----------
+    costs : one row a setting: label, family, test_accuracy, lowest, highest, and NAME and front_NAME for each measure
+    measures : what a reader calls each cost, by its column
+    """
+    across = 3 if width > 6 else 1
+    down = -(-len(measures) // across)
+    style = families_style(costs["family"])
+    with house_figure(width, height or 2.7 * down + 0.7, nrows=down, ncols=across, sharey=True) as (figure, axes):
+        for ax, (name, words) in zip(axes.flat, measures.items(), strict=False):
+            _panel(ax, costs.dropna(subset=[name]), name, style)
+            ax.set_xlabel(f"{words} (log)")
+        for ax in axes.flat[len(measures) :]:
+            ax.set_visible(False)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("test accuracy")
+        _legend(figure, costs["family"], style, columns=across)
+    return figure
+
+
+def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float = 4.0) -> Figure:
+    """Test accuracy against the number of training images on a log axis: a line a method, bars are 95 % intervals.
+
+    Parameters
+    ----------
+    sizes : one row a method and number: label, family, images, test_accuracy, low, high
+    """
+    style = families_style(sizes["family"])
+    with house_figure(width, height) as (figure, axes):
+        ax, ends = axes[0, 0], []
+        for place, (label, rows) in enumerate(sizes.groupby("label", sort=False)):
+            colour, marker = style[rows["family"].iloc[0]]
+            dashes = ["-", "--", ":"][place % 3]
+            ax.plot(rows["images"], rows["test_accuracy"], color=colour, marker=marker, ms=5, lw=1.5, ls=dashes)
+            ax.vlines(rows["images"], rows["low"], rows["high"], color=colour, lw=4, alpha=0.18)
+            last = rows.iloc[-1]
+            ends.append({"label": label, "family": last["family"], "x": last["images"], "y": last["test_accuracy"]})
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(FixedLocator(sorted(set(sizes["images"]))))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set(xlabel="training images (log scale)", ylabel="test accuracy")
+        if width > 6:
+            _label_ends(ax, ends, style)
+        else:
+            _legend(figure, sizes["family"], style, columns=1)
+    return figure
+
+
+def _panel(ax: Axes, costs: pd.DataFrame, name: str, style: dict[str, tuple[str, str]]) -> None:
+    for row in costs.to_dict("records"):
+        colour, marker = style[row["family"]]
+        ax.plot([row[name]] * 2, [row["lowest"], row["highest"]], color=colour, lw=1.2, zorder=2)
+        ax.plot(row[name], row["test_accuracy"], marker, color=colour, ms=6.5, mec="white", mew=0.7, zorder=3)
+    front = costs[costs[f"front_{name}"]].sort_values(name)
+    ax.plot(front[name], front["test_accuracy"], color=FRONT, lw=1.1, ls=(0, (4, 2)), zorder=1)
+    ax.set_xscale("log")
+    ratio = costs[name].max() / max(costs[name].min(), np.finfo(float).tiny)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 30 else (1,), numticks=6))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    room_above_and_below(ax, costs[["lowest", "highest"]].stack())

@@ -1,0 +1,163 @@
+"""What is lost when the layers of a network share one dictionary for each shape of kernel?"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pandas as pd
+from accelerate.utils import set_seed
+from torch import nn
+
+from ..data import load_data, n_classes
+from ..decomposition import DecompositionConfig, ModelDecomposition, decompose_model, sharing_table
+from ..errors import FiltersubError
+from ..experiment import TuneSettings
+from ..files import make_folder
+from ..methods import inject
+from ..models import head_name, input_statistics, load_model
+from ..records import Record, describe_environment
+from ..training import fit
+from ..tuning import FilterSubspaceLayer
+from ..tuning.update import by_input
+
+_ADAPTER = "default"
+
+
+def sharing_study(
+    out: str | os.PathLike[str],
+    tuning: TuneSettings,
+    *,
+    atoms_grid: Sequence[int] = (3, 6, 9),
+    seeds: Sequence[int] = (0, 1),
+    tuned: bool = True,
+    on_run: Callable[[int, int, str], None] | None = None,
+) -> Record:
+    """Decompose a model with a dictionary a layer and with shared ones, tune on both codes, write the record.
+
+    Parameters
+    ----------
+    tuning : model, data and recipe; its ``atoms`` is the m of the tuning runs, whose updates of the atoms stay each
+        layer's own: what is shared is the dictionary D behind the frozen codes
+    atoms_grid : the m at which errors are compared
+    seeds : of decompositions and tuning runs
+    tuned : whether models are tuned as well, which needs the data set
+
+    Beside record.json: layers.csv (decomposition.sharing_table, with m and seed), totals.csv (m, seed, sharing,
+    dictionaries, atom_numbers: stored in all dictionaries, relative_error over all kernels) and accuracy.csv (sharing,
+    seed, test_accuracy, trainable; empty where none was tuned).
+    Raises FiltersubError for settings that tune no filter atoms, and without seeds or atoms_grid.
+    """
+    if tuning.method != "filter-subspace" or tuning.learning_rate == "choose":
+        raise FiltersubError(
+            "dictionaries are those of filter atoms: set method to filter-subspace, and a learning rate"
+        )
+    if not seeds or not atoms_grid:
+        raise FiltersubError(f"{'seeds' if not seeds else 'atoms_grid'} is empty; name at least one")
+    folder, began = make_folder(out), time.perf_counter()
+    layers, totals, accuracy = [], [], []
+    runs = [(atoms, seed) for seed in seeds for atoms in dict.fromkeys([*atoms_grid, *([tuning.atoms] * tuned)])]
+    for number, (atoms, seed) in enumerate(runs, start=1):
+        if on_run is not None:
+            on_run(number, len(runs), f"m = {atoms}, seed {seed}")
+        settings = replace(tuning, atoms=atoms, seed=seed)
+        own, shared = (_decomposed(settings, sharing) for sharing in (False, True))
+        layers.append(sharing_table(shared, own).assign(m=atoms, seed=seed))
+        named = {"m": atoms, "seed": seed}
+        totals += [{**named, **_total(found, kind)} for found, kind in ((own, "own"), (shared, "shared"))]
+        if tuned and atoms == tuning.atoms:
+            for kind, found in (("own", None), ("shared", shared)):
+                accuracy.append({"sharing": kind, "seed": seed, **_tuned(settings, found)})
+    tables = {"layers": pd.concat(layers, ignore_index=True), "totals": pd.DataFrame(totals)}
+    tables["accuracy"] = pd.DataFrame(accuracy, columns=["sharing", "seed", "test_accuracy", "trainable"])
+    metrics = {
+        f"relative_error_{kind}": float(group["relative_error"].mean())
+        for kind, group in tables["totals"][tables["totals"]["m"] == max(atoms_grid)].groupby("sharing")
+    }
+    parameters = {**tuning.parameters, "atoms_grid": list(atoms_grid), "seeds": list(seeds), "tuned": tuned}
+    del parameters["seed"]
+    cost = {"wall_seconds": time.perf_counter() - began}
+    label = f"{tuning.model}, one dictionary for each shape of kernel"
+    record = Record("sharing", label, parameters, seeds[0], metrics, {}, cost, describe_environment())
+    return record.write(folder, **tables)
+
+
+def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
+    """What sharing costs in error at each m, and in accuracy after tuning, with the spread over seeds."""
+    means = totals.pivot_table(index="m", columns="sharing", values=["relative_error", "atom_numbers"])
+    parts = [
+        f"m = {m}: {row['relative_error', 'shared']:.1%} instead of {row['relative_error', 'own']:.1%}"
+        for m, row in means.iterrows()
+    ]
+    last = means.iloc[-1]
+    text = (
+        f"With shared dictionaries the relative error over all kernels is, at {'; at '.join(parts)}. At the last m "
+        f"they hold {last['atom_numbers', 'shared']:,.0f} numbers instead of {last['atom_numbers', 'own']:,.0f}."
+    )
+    if accuracy.empty:
+        return f"{text} No model was tuned."
+    paired = accuracy.pivot_table(index="seed", columns="sharing", values="test_accuracy")
+    gaps = paired["shared"] - paired["own"]
+    known = f"seed by seed from {gaps.min():+.1%} to {gaps.max():+.1%}" if len(gaps) > 1 else "one seed"
+    return (
+        f"{text} Tuned on the codes of shared dictionaries, test accuracy is {paired['shared'].mean():.1%} instead of "
+        f"{paired['own'].mean():.1%} ({known})."
+    )
+
+
+def _decomposed(settings: TuneSettings, shared: bool) -> ModelDecomposition:
+    model = load_model(settings.model, pretrained=settings.pretrained, weights=settings.weights)
+    head = head_name(model)
+    exclude = () if head is None else (head,)
+    recipe: DecompositionConfig = settings.recipe
+    return decompose_model(model, recipe, layers=settings.layers, exclude=exclude, shared=shared)
+
+
+def _total(found: ModelDecomposition, kind: str) -> dict[str, object]:
+    """Each dictionary counted once, whoever shares it."""
+    sizes = {layer.dictionary or name: layer.atoms.numel() for name, layer in found.layers.items()}
+    numbers = {"dictionaries": len(sizes), "atom_numbers": sum(sizes.values())}
+    return {"sharing": kind, **numbers, "relative_error": found.relative_error}
+
+
+def _tuned(settings: TuneSettings, shared: ModelDecomposition | None) -> dict[str, float]:
+    """Accuracy after tuning on each layer's own codes, or on those of the shared dictionaries."""
+    set_seed(settings.seed)
+    classes = n_classes(settings.data)
+    model = load_model(settings.model, pretrained=settings.pretrained, weights=settings.weights, num_classes=classes)
+    head = head_name(model)
+    if head is None:
+        raise FiltersubError(f"{settings.model} has no classification head that could be trained")
+    mean, std = input_statistics(model)
+    injected = inject(model, settings.method, head, recipe=settings.recipe, layers=settings.layers)
+    if shared is not None:
+        _use_codes_(injected.model, shared)
+    split = load_data(
+        settings.data, size=settings.image_size, mean=mean, std=std, n_train=settings.n_train, validation=False
+    )
+    result = fit(injected.model, split.train, split.judged, split.n_classes, settings.training, head=head)
+    trained = sum(p.numel() for module in _layers(injected.model).values() for p in _own(module))
+    return {"test_accuracy": result.history[-1]["test_accuracy"], "trainable": trained}
+
+
+def _use_codes_(model: nn.Module, found: ModelDecomposition) -> None:
+    """Freeze each layer's coefficients at those of ``found``; the updates, zero at the start, are untouched."""
+    for name, layer in _layers(model).items():
+        codes, layout = found.layers[name].coefficients, layer.layouts[_ADAPTER]
+        if codes.shape[1] != layer.filtersub_atoms[_ADAPTER].shape[0]:
+            raise FiltersubError(f"layer {name!r} has fewer rows than shared atoms; leave it out by layers")
+        for held in (layer.filtersub_packed_values, layer.filtersub_packed_indices, layer.filtersub_mapping):
+            if _ADAPTER in held:
+                del held[_ADAPTER]
+        source = by_input(codes, layout).contiguous().to(layer.get_base_layer().weight)
+        layer.filtersub_coefficients.register_buffer(_ADAPTER, source, persistent=False)
+
+
+def _layers(model: nn.Module) -> dict[str, FilterSubspaceLayer]:
+    return {module.name: module for module in model.modules() if isinstance(module, FilterSubspaceLayer)}
+
+
+def _own(layer: FilterSubspaceLayer) -> list[nn.Parameter]:
+    return [p for name, p in layer.named_parameters() if name.startswith("filtersub_") and p.requires_grad]

@@ -1,0 +1,24 @@
+"""Records of tuning runs as the tables that the paper has or its readers asked for, and what these say in words."""
+
+from .beside import beside_paper, paper_rows, paper_sentence
+from .changes import change_sentence, changes
+from .claims import claim_text, claims_sentence, claims_table
+from .costs import COSTS, cost_sentence, cost_table, measured_costs
+from .sizes import size_sentence, size_table
+
+__all__ = [
+    "COSTS",
+    "beside_paper",
+    "change_sentence",
+    "changes",
+    "claim_text",
+    "claims_sentence",
+    "claims_table",
+    "cost_sentence",
+    "cost_table",
+    "measured_costs",
+    "paper_rows",
+    "paper_sentence",
+    "size_sentence",
+    "size_table",
+]
