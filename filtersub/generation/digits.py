@@ -168,7 +168,7 @@ def main() -> None:
     """Train both and write their files."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=ASSETS)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2800)
     args = parser.parse_args()
     classifier, accuracy = train_classifier()
     print(f"classifier: {accuracy:.1%} of the test images", flush=True)

@@ -34,13 +34,15 @@ PAPER_RATES = {"none": 1e-3, "filter-subspace": 1e-3, "lora": 1e-3, "full": 5e-6
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """A method with its size; the defaults are the paper's reading for Stable Diffusion (1.11 M).
+    """A method with its size; the defaults are the paper's reading for Stable Diffusion, with linear codes.
+
+    Its 1.11 M (1,110,528) are those of sparse codes; linear ones need only as many atoms as a patch has entries, which
+    span the same updates with 1,044,992 and hold no coefficients.
 
     Attributes
     ----------
     method : one of METHODS
-    atoms, block, block_spatial, expansion, solver, sparsity, seed : see DecompositionConfig. The default codes are
-        linear, so that no coefficients are held.
+    atoms, block, block_spatial, expansion, solver, sparsity, seed : see DecompositionConfig
     rank : of LoRA
     layers : "resnets", "convolutions", "attention", "blocks", or a regular expression of full names. Default
         "convolutions" for atoms, "blocks" for LoRA.
