@@ -11,15 +11,16 @@ from ..decomposition import DecompositionConfig, decompose_weight
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import encode, principal_atoms
+from .packed import Packed, pack
 from .update import by_input
 
 
 @dataclass(frozen=True)
 class FrozenCodes:
-    """alpha as (o', m, i') or V (d, m), one of them; the dictionary D (m, d); the fingerprint (m,) of alpha; the rounds
-    of dictionary learning that were needed (0 where V is computed at once)."""
+    """alpha as (o', m, i'), packed where sparse, or V (d, m); the dictionary D (m, d); the fingerprint (m,) of alpha;
+    the rounds of dictionary learning that were needed (0 where V is computed at once)."""
 
-    coefficients: Tensor | None
+    coefficients: Tensor | Packed | None
     mapping: Tensor | None
     dictionary: Tensor
     fingerprint: Tensor
@@ -43,7 +44,7 @@ def frozen_codes(
         return FrozenCodes(made["alpha"] if hold else None, None if hold else made["V"], dictionary, printed)
     if hold:
         found = decompose_weight(layout, weight, recipe)
-        alpha = by_input(found.coefficients, layout).contiguous()
+        alpha = pack(layout, found.coefficients) or by_input(found.coefficients, layout).contiguous()
         return FrozenCodes(alpha, None, found.atoms, fingerprint(found.coefficients), found.iterations)
     rows = kernel_matrix(layout, weight)
     dictionary = _canonical_signs(principal_atoms(rows.to(dtype), n_atoms))

@@ -21,8 +21,9 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
 from .codes import frozen_codes, mapped_fingerprint
 from .config import FilterSubspaceConfig
-from .repack import to_rows
-from .update import Term, by_input, by_row, collapse, summed
+from .packed import Packed
+from .recompute import can_recompute, run_recomputed
+from .update import Kernels, Term, by_row, collapse, summed
 
 PREFIX = "filtersub_"
 
@@ -33,7 +34,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     - ``filtersub_atoms``, trained: dD (m, d), or those of the last level, (m, m_1, ..., d)
     - ``filtersub_expansion``, trained: d-alpha_1, d-alpha_2, ... where the atoms are expanded
     - ``filtersub_coefficients_update``, trained where asked for: d-alpha (o', m, i')
-    - ``filtersub_coefficients``, frozen: alpha (o', m, i'); or ``filtersub_mapping``: V (d, m) with alpha = F V
+    - ``filtersub_coefficients``, frozen: alpha (o', m, i'); or, where it is sparse, ``filtersub_packed_values`` and
+      ``filtersub_packed_indices`` (n_rows, s); or ``filtersub_mapping``: V (d, m) with alpha = F V
     - ``filtersub_dictionary``, frozen: D (m, d), where d-alpha needs it
     - ``filtersub_fingerprint``: of alpha
     """
@@ -41,6 +43,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("filtersub_atoms", "filtersub_expansion", "filtersub_coefficients_update")
     other_param_names = (
         "filtersub_coefficients",
+        "filtersub_packed_values",
+        "filtersub_packed_indices",
         "filtersub_mapping",
         "filtersub_dictionary",
         "filtersub_fingerprint",
@@ -57,6 +61,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.filtersub_expansion = nn.ModuleDict({})
         self.filtersub_coefficients_update = nn.ParameterDict({})
         self.filtersub_coefficients = BufferDict({})
+        self.filtersub_packed_values = BufferDict({})
+        self.filtersub_packed_indices = BufferDict({})
         self.filtersub_mapping = BufferDict({}, persistent=True)
         self.filtersub_dictionary = BufferDict({}, persistent=True)
         self.filtersub_fingerprint = BufferDict({}, persistent=True)
@@ -91,23 +97,39 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.filtersub_atoms[adapter] = nn.Parameter(base.weight.new_zeros((n_atoms, *sizes, layout.patch_size)))
 
     def _freeze_codes(self, adapter: str, layout: KernelLayout, config: FilterSubspaceConfig) -> None:
-        held = self.filtersub_coefficients if config.holds_coefficients else self.filtersub_mapping
-        twin = next((a for a, r in self.recipes.items() if r == config.coding_recipe and a in held), None)
+        hold = config.holds_coefficients
+        alike = (a for a, r in self.recipes.items() if r == config.coding_recipe and self._holds(a) == hold)
+        twin = next(alike, None)
         if twin is not None and (not config.train_coefficients or twin in self.filtersub_dictionary):
-            kept = held[twin], self.filtersub_fingerprint[twin], self.filtersub_dictionary._buffers.get(twin)
+            source = self._held(twin) if hold else self.filtersub_mapping[twin]
+            kept = source, self.filtersub_fingerprint[twin], self.filtersub_dictionary._buffers.get(twin)
             self.rounds[adapter] = 0  # decomposed before
         else:
-            codes = frozen_codes(
-                layout, self._base_weight(), self.base_layer, config.coding_recipe, hold=config.holds_coefficients
-            )
-            source = codes.coefficients if config.holds_coefficients else codes.mapping
-            kept = source, codes.fingerprint, codes.dictionary
+            codes = frozen_codes(layout, self._base_weight(), self.base_layer, config.coding_recipe, hold=hold)
+            kept = codes.coefficients if hold else codes.mapping, codes.fingerprint, codes.dictionary
             self.rounds[adapter] = codes.rounds
-        persistent = config.save_coefficients if config.holds_coefficients else True
-        held.register_buffer(adapter, kept[0], persistent=persistent)
+        self._keep(adapter, kept[0], config.save_coefficients, into=None if hold else self.filtersub_mapping)
         self.filtersub_fingerprint[adapter] = kept[1]
         if config.train_coefficients:
             self.filtersub_dictionary[adapter] = kept[2]
+
+    def _keep(self, adapter: str, source: Tensor | Packed, saved: bool, into: BufferDict | None = None) -> None:
+        if isinstance(source, Packed):
+            self.filtersub_packed_values.register_buffer(adapter, source.values, persistent=saved)
+            self.filtersub_packed_indices.register_buffer(adapter, source.indices, persistent=saved)
+        elif into is None:
+            self.filtersub_coefficients.register_buffer(adapter, source, persistent=saved)
+        else:
+            into[adapter] = source
+
+    def _holds(self, adapter: str) -> bool:
+        return adapter in self.filtersub_coefficients or adapter in self.filtersub_packed_values
+
+    def _held(self, adapter: str) -> Tensor | Packed:
+        if adapter in self.filtersub_coefficients:
+            return self.filtersub_coefficients[adapter]
+        n_atoms = self.recipes[adapter].n_atoms(self.layouts[adapter])
+        return Packed(self.filtersub_packed_values[adapter], self.filtersub_packed_indices[adapter], n_atoms)
 
     def _base_weight(self) -> Tensor:
         """The weight F that adapters belong to, whether or not some are merged into the base layer."""
@@ -119,6 +141,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         """The frozen alpha (n_rows, m) of an adapter; computed where it is not held."""
         if adapter in self.filtersub_coefficients:
             return by_row(self.filtersub_coefficients[adapter])
+        if adapter in self.filtersub_packed_values:
+            return self._held(adapter).unpacked()
         mapping = self.filtersub_mapping[adapter]
         return self.layouts[adapter].to_rows(self._base_weight().detach()).to(mapping.dtype) @ mapping
 
@@ -134,14 +158,15 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         for adapter in adapters:
             if adapter not in self.filtersub_atoms:
                 continue
-            layout, held = self.layouts[adapter], adapter in self.filtersub_coefficients
-            source = self.filtersub_coefficients[adapter] if held else None
+            layout, held = self.layouts[adapter], self._holds(adapter)
             small = self.atoms_update(adapter)
-            if source is None:
+            if held:
+                source = self._held(adapter)
+                small = small.to(source.values.dtype if isinstance(source, Packed) else source.dtype)
+            else:
                 mapping = self.filtersub_mapping[adapter]
-                source = by_input(to_rows(layout, self._base_weight()).to(mapping.dtype), layout)
+                source = Kernels(self._base_weight(), mapping.dtype)
                 small = mapping @ small.to(mapping.dtype)
-            small = small.to(source.dtype)
             key = (self.recipes[adapter], held, small.ndim == 3)
             shared[key] = Term(layout, source, shared[key].small + small if key in shared else small)
             if adapter in self.filtersub_coefficients_update:
@@ -154,15 +179,15 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
         if not present:
             return weight
-        with torch.autocast(weight.device.type, enabled=False):
+        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
             return summed(weight, self._terms(present))
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``alpha x dD`` in the stored shape and dtype of the base weight; differentiable in what is trained."""
         weight = self._base_weight()
         terms = self._terms([adapter])
-        zero = torch.zeros_like(weight, dtype=terms[0].source.dtype)
-        with torch.autocast(weight.device.type, enabled=False):
+        zero = torch.zeros_like(weight, dtype=terms[0].small.dtype)
+        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
             return summed(zero, terms).to(weight.dtype)
 
     def summed_weight(self) -> Tensor:
@@ -174,7 +199,14 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             self.unmerge()
         if self.disable_adapters or self.merged:
             return self.base_layer(x, *args, **kwargs)
-        return functional_call(self.base_layer, {"weight": self.summed_weight()}, (x, *args), kwargs)
+        weight = self._base_weight()
+        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
+            terms = self._terms(self.active_adapters)
+            alone = not args and not kwargs and can_recompute(self.base_layer, weight, terms)
+            total = None if alone else summed(weight, terms)
+        if alone:
+            return run_recomputed(self.base_layer, x, weight, terms)
+        return functional_call(self.base_layer, {"weight": total}, (x, *args), kwargs)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the adapters' updates to the base weight, keeping a copy of it so that unmerge is exact.
@@ -215,7 +247,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         for adapter, value in exact.items():
             moved = self.filtersub_fingerprint[adapter]
             self.filtersub_fingerprint[adapter] = moved if moved.dtype == value.dtype else value.to(moved.device)
-        for held in (self.filtersub_coefficients, self.filtersub_mapping):
+        packed = self.filtersub_packed_values, self.filtersub_packed_indices
+        for held in (self.filtersub_coefficients, *packed, self.filtersub_mapping):
             first: dict[DecompositionConfig, Tensor] = {}
             for adapter in held:
                 held._buffers[adapter] = first.setdefault(self.recipes[adapter], held[adapter])

@@ -117,7 +117,31 @@ class FilterSubspaceModel(BaseTuner):
         remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         if not config.save_coefficients:
             _check_fingerprints(model, adapter_name, remapped)
+        else:
+            _take_form(model, adapter_name, remapped)
         return remapped
+
+
+_FORMS = ("filtersub_coefficients", "filtersub_packed_values", "filtersub_packed_indices")
+
+
+def _take_form(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
+    """Room for saved coefficients in the form of the file: dense or packed, rows as long as they were there."""
+    for name, layer in model.named_modules():
+        if not isinstance(layer, FilterSubspaceLayer):
+            continue
+        for form in _FORMS:  # peft has named the adapter only where the layer has such an entry itself
+            if f"{name}.{form}" in state_dict:
+                state_dict[f"{name}.{form}.{adapter}"] = state_dict.pop(f"{name}.{form}")
+        saved = {form: state_dict.get(f"{name}.{form}.{adapter}") for form in _FORMS}
+        if all(each is None for each in saved.values()):
+            continue
+        device = layer.get_base_layer().weight.device
+        for form, each in saved.items():
+            held = getattr(layer, form)
+            held._buffers.pop(adapter, None)
+            if each is not None:
+                held.register_buffer(adapter, torch.empty_like(each, device=device), persistent=True)
 
 
 def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:

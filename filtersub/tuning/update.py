@@ -15,17 +15,28 @@ import torch
 from torch import Tensor
 
 from ..kernels import KernelLayout
-from .repack import to_weight
+from .packed import Packed
+from .patches import mapped_sum, packed_sum, quick
+from .repack import to_rows, to_weight
 
 _NARROW = 8  # input channels below which batched products are slower than one tall one
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """The base weight F, in its stored shape, as a source: that of linear codes."""
+
+    weight: Tensor
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
 class Term:
-    """One summand: source S (o', m, i') and small matrix B, (m, d) or one for each input channel, (i', m, d)."""
+    """One summand: source S (o', m, i'), packed or F, and small matrix B, (m, d) or one for each input channel,
+    (i', m, d)."""
 
     layout: KernelLayout
-    source: Tensor
+    source: Tensor | Packed | Kernels
     small: Tensor
 
 
@@ -52,11 +63,21 @@ def by_row(source: Tensor) -> Tensor:
 
 def product(term: Term) -> Tensor:
     """``S x B`` in the stored shape of the weight."""
+    source = dense(term)
     if term.small.ndim == 3:
-        rows = torch.bmm(term.source.permute(2, 0, 1), term.small).transpose(0, 1).flatten(0, 1)
+        rows = torch.bmm(source.permute(2, 0, 1), term.small).transpose(0, 1).flatten(0, 1)
     else:
-        rows = by_row(term.source) @ term.small
+        rows = by_row(source) @ term.small
     return to_weight(term.layout, rows)
+
+
+def dense(term: Term) -> Tensor:
+    """S as (o', m, i')."""
+    if isinstance(term.source, Packed):
+        return by_input(term.source.unpacked(), term.layout)
+    if isinstance(term.source, Kernels):
+        return by_input(to_rows(term.layout, term.source.weight).to(term.source.dtype), term.layout)
+    return term.source
 
 
 def summed(weight: Tensor, terms: list[Term]) -> Tensor:
@@ -65,16 +86,27 @@ def summed(weight: Tensor, terms: list[Term]) -> Tensor:
     Where every B is zero the result equals the weight bit for bit.
     """
     if len(terms) == 1 and _lands_in_place(weight, terms[0]):
-        source, small = terms[0].source, terms[0].small
+        source, small = dense(terms[0]), terms[0].small
         flat = weight.flatten(2).transpose(1, 2)  # (o, k, i), dense in channels-last memory
         total = torch.baddbmm(flat, small.T.expand(flat.shape[0], -1, -1), source)
         return total.transpose(1, 2).unflatten(2, terms[0].layout.kernel_size)
     if not terms:
         return weight
-    total = weight.to(terms[0].source.dtype)
+    total = weight.to(terms[0].small.dtype)
     for term in terms:
-        total = total + product(term)
+        total = _plus(total, term)
     return total.to(weight.dtype)
+
+
+def _plus(total: Tensor, term: Term) -> Tensor:
+    source, small, (p, q) = term.source, term.small, term.layout.block
+    if isinstance(source, Packed) and quick(term.layout, total, source.values, small):
+        return packed_sum(total, source.values, source.indices, small, p, q)
+    if isinstance(source, Kernels) and small.ndim == 2 and quick(term.layout, total, small, mapped=True):
+        weight = source.weight.to(source.dtype)
+        if quick(term.layout, weight, mapped=True):
+            return mapped_sum(total, weight, small, p, q)
+    return total + product(term)
 
 
 def _lands_in_place(weight: Tensor, term: Term) -> bool:
@@ -85,6 +117,6 @@ def _lands_in_place(weight: Tensor, term: Term) -> bool:
         and layout.kind in ("conv2d", "conv3d")
         and layout.input_channels >= _NARROW
         and term.small.ndim == 2
-        and weight.dtype == term.source.dtype == term.small.dtype
+        and weight.dtype == term.small.dtype
         and weight.flatten(2).transpose(1, 2).is_contiguous()
     )

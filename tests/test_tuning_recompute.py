@@ -1,0 +1,136 @@
+"""Summed weights that are made again in the backward pass: the same gradients, less kept."""
+
+import pytest
+import torch
+from peft import get_peft_model
+from torch import nn
+
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
+from filtersub.tuning import layer as layer_module
+
+LAYERS = {
+    "conv1d": (nn.Conv1d(4, 6, 3, stride=2), (2, 4, 9)),
+    "conv2d": (nn.Conv2d(16, 8, 3, padding=1, dilation=2), (2, 16, 6, 6)),
+    "unbatched": (nn.Conv2d(16, 8, 3, padding=(1, 0)), (16, 6, 6)),
+    "grouped": (nn.Conv2d(8, 12, 3, groups=4, bias=False), (2, 8, 7, 7)),
+    "conv3d": (nn.Conv3d(2, 4, (2, 3, 3)), (1, 2, 3, 5, 5)),
+    "pointwise": (nn.Conv2d(16, 8, 1, stride=2), (2, 16, 4, 4)),
+    "linear": (nn.Linear(16, 8), (3, 5, 16)),
+}
+MODES = {
+    "sparse": {"max_rounds": 2, "atoms": 9},
+    "linear codes": {"solver": "pca"},
+    "expanded": {"solver": "pca", "expansion": 2, "expansion_coefficients": "per-channel"},
+}
+
+
+def wrapped(layer, **options):
+    options = {"atoms": 3, "block": 2, "target_modules": ".*", **options}
+    model = get_peft_model(nn.Sequential(layer), FilterSubspaceConfig(**options))
+    with torch.no_grad():
+        for i, parameter in enumerate(p for p in model.parameters() if p.requires_grad):
+            parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(i))
+    return model
+
+
+def gradients(model, x, autocast=False):
+    x = x.clone().requires_grad_()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = model(x)
+    return out, torch.autograd.grad(out.float().square().sum() if autocast else out.square().sum(), [x, *trained])
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_gradients_are_those_of_the_kept_weight(kind, mode, autocast, monkeypatch):
+    torch.manual_seed(0)
+    layer, shape = LAYERS[kind]
+    model, x = wrapped(layer, **MODES[mode]), torch.randn(shape)
+    if layer.bias is not None:
+        layer.bias.requires_grad_()
+    calls = []
+    run = layer_module.run_recomputed
+    monkeypatch.setattr(layer_module, "run_recomputed", lambda *a: calls.append(1) or run(*a))
+    out, found = gradients(model, x, autocast)
+    assert calls == [1]
+    monkeypatch.setattr(layer_module, "can_recompute", lambda *a: False)
+    expected_out, expected = gradients(model, x, autocast)
+    assert calls == [1]
+    assert out.dtype == expected_out.dtype
+    assert torch.equal(out, expected_out)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == theirs.dtype
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_layers_it_does_not_know_run_as_before():
+    hooked = nn.Conv2d(4, 4, 3)
+    seen = []
+    hooked.register_forward_hook(lambda module, args, out: seen.append(out))
+    model = wrapped(hooked)
+    model(torch.randn(1, 4, 5, 5)).sum().backward()
+    assert len(seen) == 1
+    reflecting = wrapped(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"))
+    trained = wrapped(nn.Conv2d(4, 4, 3))
+    layer = next(m for m in trained.modules() if isinstance(m, FilterSubspaceLayer))
+    layer.base_layer.weight.requires_grad_()
+    for each in (reflecting, trained):
+        each(torch.randn(1, 4, 5, 5)).sum().backward()
+    assert layer.base_layer.weight.grad.abs().sum() > 0
+
+
+def test_atoms_changed_before_the_backward_pass_are_noticed():
+    model = wrapped(nn.Conv2d(16, 8, 1), **MODES["sparse"])
+    loss = model(torch.randn(1, 16, 4, 4)).sum()
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.requires_grad).add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def kept_bytes(model, x):
+    """Bytes that autograd keeps beside what the model holds, and the loss."""
+    held = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), x)}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(x).square().sum()
+    size = sum(kept.values())
+    loss.backward()
+    return size
+
+
+SETTINGS = {
+    "setting 1": {"max_rounds": 2},
+    "setting 2": {"max_rounds": 2, "expansion": 3},
+    "setting 3": {"max_rounds": 2, "block": 4},
+    "setting 4": {"max_rounds": 2, "block": 4, "expansion": 3},
+    "setting 3, linear codes": {"solver": "pca", "block": 4},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_training_takes_less_memory_than_full_tuning(setting):
+    """Activations are the same; beside them this keeps small matrices, and full tuning gradients and Adam's moments."""
+    torch.manual_seed(0)
+    wide = [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 64, 1)]
+    network, x = nn.Sequential(*wide), torch.randn(1, 64, 6, 6)
+    full = kept_bytes(network, x)
+    weights = sum(p.nbytes for p in network.parameters())
+    full += 3 * weights  # a gradient and two moments
+    options = {"atoms": 9, "block": None, **SETTINGS[setting]}
+    model = wrapped(network, **options)
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    ours = kept_bytes(model, x)
+    activations = full - 3 * weights
+    assert ours <= activations + 4 * trained
+    held = sum(b.nbytes for b in model.buffers())
+    assert ours + 4 * trained + held < full
