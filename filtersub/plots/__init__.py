@@ -6,7 +6,7 @@ inline SVG with a description for those who cannot see it, and ``show`` displays
 
 from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
-from .costs import accuracy_vs_costs, accuracy_vs_images
+from .costs import accuracy_vs_costs, accuracy_vs_images, sharing_errors
 from .decomposition import atoms_grid, convergence, error_vs_atoms
 from .exploration import exploration
 from .grids import setting_grid
@@ -41,6 +41,7 @@ __all__ = [
     "network_vs_atoms",
     "penalty_path",
     "setting_grid",
+    "sharing_errors",
     "short_count",
     "show",
     "solver_gaps",

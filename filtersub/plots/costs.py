@@ -1,4 +1,4 @@
-"""Figures of what accuracy takes: several costs side by side, the number of training images."""
+"""Figures of what a choice costs: several costs side by side, the number of training images, shared dictionaries."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    PercentFormatter,
+)
 
 from .runs import FRONT, _label_ends, _legend
-from .style import families_style, house_figure, room_above_and_below, short_count
+from .style import BLUE, VERMILION, families_style, house_figure, room_above_and_below, short_count
 
 
 def accuracy_vs_costs(
@@ -83,3 +91,25 @@ def _panel(ax: Axes, costs: pd.DataFrame, name: str, style: dict[str, tuple[str,
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     room_above_and_below(ax, costs[["lowest", "highest"]].stack())
+
+
+def sharing_errors(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.6) -> Figure:
+    """Relative error over all kernels against m, with a dictionary a layer and with shared ones: mean and range.
+
+    Parameters
+    ----------
+    totals : one row an m, seed and kind: m, seed, sharing ("own" or "shared"), relative_error
+    """
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        for kind, colour, marker in (("own", BLUE, "o"), ("shared", VERMILION, "D")):
+            over = totals[totals["sharing"] == kind].groupby("m")["relative_error"].agg(["mean", "min", "max"])
+            words = "a dictionary a layer" if kind == "own" else "one for each shape of kernel"
+            ax.plot(over.index, over["mean"], color=colour, marker=marker, ms=5, lw=1.5, label=words)
+            ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, lw=0)
+        ax.set_ylim(bottom=0)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set(xlabel="filter atoms m", ylabel="relative error")
+        figure.legend(loc="outside upper left", ncols=2 if width > 6 else 1, fontsize=8.5)
+    return figure

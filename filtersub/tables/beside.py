@@ -39,7 +39,7 @@ def paper_rows(records: Mapping[Path, Record], table: str) -> pd.DataFrame:
         differs = differing_settings(parameters, table)
         known = catalogue().get(data)
         own = {"data": data, "model": parameters["model"], "method": method, "differs": ", ".join(differs)}
-        own |= {"title": known.title if known else data, "group": known.group if known else ""}
+        own |= {"title": known.title.split(",")[0] if known else data, "group": known.group if known else ""}
         own |= dict.fromkeys(("printed", "printed_millions"), float("nan"))
         if not differs and method is not None:
             own |= printed.loc[(method, data)].to_dict()
@@ -51,7 +51,7 @@ def paper_rows(records: Mapping[Path, Record], table: str) -> pd.DataFrame:
 
 
 def beside_paper(rows: pd.DataFrame) -> pd.DataFrame:
-    """Methods down, data sets across, as text: the mean in percent, and what the paper prints where the task is its own.
+    """Methods down, data sets across, as text: means in percent, and what the paper prints where the task is its own.
 
     The last columns are the mean over the data sets that every method was run on, that of the paper over the same ones
     (where all of them are its tasks), and the trained parameters.

@@ -54,7 +54,7 @@ def _row(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
 
 
 def change_sentence(table: pd.DataFrame, what: str) -> str:
-    """What the change does to accuracy, pair by pair, and to trained parameters; ``what`` names it: "tuning alpha too"."""
+    """What the change does to accuracy and trained parameters, pair by pair; ``what`` names it: "tuning alpha too"."""
     if table.empty:
         return f"No two settings that differ in {what} alone are there yet."
     parts = []

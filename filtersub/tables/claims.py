@@ -1,4 +1,4 @@
-"""What the paper says of its Figure 4, held against runs: each claim computed, its number beside where the task is its own."""
+"""What the paper says of its Figure 4, computed from runs; its own numbers stand beside where the task is the same."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ..tune_settings import settings_from
 def claims_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     """One row a claim of paper.figure4_claims.
 
-    Columns: claim, measure, computed (NaN where a setting is missing, or several fit), low, high and p_value (of Welch's
-    t test; NaN where there is one seed, and for counts, which have no noise), printed and value (empty and NaN unless
-    both settings have the paper's task), missing (why nothing was computed).
+    Columns: claim, measure, computed (NaN where a setting is missing, or several fit), low, high and p_value (of
+    Welch's t test; NaN where there is one seed, and for counts, which have no noise), printed and value
+    (empty and NaN unless both settings have the paper's task), missing (why nothing was computed).
     """
     found = _settings(records)
     return pd.DataFrame([_row(claim, found) for claim in figure4_claims()])
 
 
 def claims_sentence(table: pd.DataFrame) -> str:
-    """How far setting 1 lies above linear probing and the others above it, and whether the paper's numbers stand beside."""
+    """How far each setting lies above the one it is compared with, and whether the paper's numbers stand beside."""
     known = table.dropna(subset=["computed"])
     gains = known[known["claim"].str.contains(" over ") & (known["measure"] == "test_accuracy")]
     if gains.empty:

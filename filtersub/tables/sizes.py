@@ -39,7 +39,7 @@ def size_table(records: Mapping[Path, Record]) -> pd.DataFrame:
 
 
 def size_sentence(table: pd.DataFrame) -> str:
-    """The most accurate method at each number of images, and the least number at which atoms pass full tuning or not."""
+    """The most accurate method at each number of images, and the largest spread over seeds."""
     if table.empty:
         return "No tuning run whose number of training images is known is there yet."
     parts = []
