@@ -73,8 +73,6 @@ def test_a_slider_moves_the_figure(lab, tmp_path):
         page.goto(lab)
         page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
         page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
-        for popup in page.locator(".jp-Dialog .jp-mod-accept, .jp-toastContainer button").all():
-            popup.click(timeout=2_000)
         page.click(".lm-MenuBar-itemLabel:text-is('Run')")
         page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
         figure = page.locator(".jp-OutputArea-output .widget-html svg")
