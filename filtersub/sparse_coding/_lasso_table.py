@@ -9,6 +9,8 @@ without changing what they reconstruct. See Goodnight, "A Tutorial on the SWEEP 
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ._lasso_jit import compiled_wide
@@ -30,9 +32,15 @@ def build(gram: np.ndarray, atoms_t: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     n_atoms, width = gram.shape
     columns = np.zeros(((1 << n_atoms) * n_atoms + 1) * width)  # and one: sums take atoms in pairs
-    dependent = (np.arange(1 << n_atoms)[:, None] >> np.arange(n_atoms) & 1).sum(1) > atoms_t.shape[0]
+    dependent = _members(n_atoms) > atoms_t.shape[0]
     _fill(gram, atoms_t, columns, dependent, lanes_for(n_atoms))
     return columns, dependent
+
+
+@functools.cache
+def _members(n_atoms: int) -> np.ndarray:
+    """How many atoms each set has."""
+    return (np.arange(1 << n_atoms)[:, None] >> np.arange(n_atoms) & 1).sum(1)
 
 
 @compiled_wide
