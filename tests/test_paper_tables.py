@@ -1,0 +1,374 @@
+"""The paper's numbers as printed, beside runs of the same task alone; tables of claims, costs, changes and sizes."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from filtersub import plots, studies, tables
+from filtersub.ablation_plan import plan
+from filtersub.ablation_spec import load_spec, presets
+from filtersub.collect import tuning_table
+from filtersub.data.catalogue import catalogue
+from filtersub.decomposition import decompose_model
+from filtersub.errors import FiltersubError
+from filtersub.experiment import TuneSettings
+from filtersub.models import load_model
+from filtersub.notebook_contract import notebook_parameters
+from filtersub.paper import (
+    differing_settings,
+    figure4_claims,
+    printed_accuracy,
+    printed_means,
+    printed_method,
+    same_task,
+)
+from filtersub.recipes import load_recipe
+from filtersub.records import Record
+from filtersub.report_statistics import difference
+
+VALIDATION = load_recipe("validation-experiment").settings_with()
+ATOMS = {"method": "filter-subspace", "atoms": 9}
+TRAINED = {"linear": 0, "full": 900, "lora": 90}
+
+
+def record(settings, accuracy, trainable=None, **cost):
+    """A finished run that reached this accuracy."""
+    trained = TRAINED.get(settings.method, 10) if trainable is None else trainable
+    return Record(
+        kind="tuning",
+        label=settings.label,
+        parameters=settings.parameters,
+        seed=settings.seed,
+        metrics={"test_accuracy": accuracy},
+        counts={"trainable": trained, "head": 100, "total": 1000},
+        cost={"wall_seconds": 1.0, **cost},
+        environment={"date": "2026-01-31T12:00:00+00:00"},
+    )
+
+
+def named(*records):
+    return {Path(f"run{number}"): each for number, each in enumerate(records)}
+
+
+def seeded(settings, accuracies, **options):
+    return [record(replace(settings, seed=seed), each, **options) for seed, each in enumerate(accuracies)]
+
+
+# --- what is printed
+
+
+def test_table_1_adds_up_to_the_means_it_prints():
+    table = printed_accuracy("table1")
+    assert table.groupby("method").size().tolist() == [19] * 4
+    for method, group in table.groupby("method"):
+        # full tuning prints 72.14 where its cells give 72.142, the atoms 73.59 where they give 73.595
+        assert group["printed"].mean() == pytest.approx(printed_means()[method], abs=6e-5)
+
+
+def test_every_printed_data_set_is_one_of_the_catalogue():
+    for name in ("table1", "table2"):
+        assert set(printed_accuracy(name)["data"]) <= set(catalogue())
+    assert set(printed_accuracy("table1")["data"]) == {name for name in catalogue() if name.startswith("vtab:")}
+
+
+def test_table_2_has_a_count_for_each_data_set():
+    counts = printed_accuracy("table2").set_index(["method", "data"])["printed_millions"]
+    assert counts["filter-subspace", "imagenet1k"] - counts["filter-subspace", "cifar100"] == pytest.approx(0.9)
+    assert counts["full", "cifar100"] == 87.7
+
+
+def test_claims_name_settings_that_exist():
+    for claim in figure4_claims():
+        for pattern in filter(None, (claim.of, claim.less)):
+            replace(VALIDATION, **pattern)
+        assert claim.measure in ("test_accuracy", "trained")
+
+
+def test_unknown_parts_of_the_paper_are_errors():
+    with pytest.raises(FiltersubError, match="unknown table 'table4'; known: table1, table2"):
+        printed_accuracy("table4")
+    with pytest.raises(FiltersubError, match="unknown part of the paper 'figure5'"):
+        differing_settings(VALIDATION.parameters, "figure5")
+
+
+# --- the same task, or not
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model": "efficientnet_lite0"}, "model efficientnet_lite0 (resnet50.tv_in1k)"),
+        ({"data": "digits"}, "data digits (cifar100)"),
+        ({"epochs": 49}, "epochs 49 (50)"),
+        ({"image_size": 32}, "image_size 32 (224)"),
+        ({"learning_rate": 0.01}, "learning_rate 0.01 (0.001)"),
+        ({"optimizer": "adamw"}, "optimizer adamw (adam)"),
+        ({"n_train": 1000}, "n_train 1000 (None)"),
+        ({"pretrained": False}, "pretrained False (True)"),
+        ({"weights": "mine.safetensors"}, "weights mine.safetensors (None)"),
+        ({"validation": True}, "validation True (False)"),
+        ({"train_coefficients": True}, "train_coefficients True (False)"),
+    ],
+)
+def test_whatever_changes_the_task_takes_the_printed_numbers_away(change, told):
+    assert same_task(VALIDATION.parameters, "figure4")
+    assert differing_settings(replace(VALIDATION, **change).parameters, "figure4") == [told]
+
+
+def test_what_is_compared_and_what_changes_no_result_leaves_the_task_as_it_is():
+    for change in ({"method": "full"}, {"atoms": 6, "expansion": 3}, {"block": 4, "solver": "pca"}, {"seed": 3}):
+        assert same_task(replace(VALIDATION, **change).parameters, "figure4")
+    assert same_task(replace(VALIDATION, workers=8, accumulation=4).parameters, "figure4")
+
+
+def test_rates_that_the_paper_does_not_print_are_free():
+    settings = load_recipe("cifar100").settings_with(method="full", learning_rate=5e-5)
+    assert same_task(settings.parameters, "table2")
+    assert differing_settings(replace(settings, data="digits").parameters, "table2") == ["data digits"]
+
+
+def test_rows_of_the_tables_are_those_of_setting_3():
+    block = TuneSettings(**ATOMS, block=4, solver="pca")
+    assert printed_method(block.parameters) == "filter-subspace"
+    for other in ({"block": None}, {"expansion": 4}, {"train_coefficients": True}, {"method": "ssf"}):
+        assert printed_method(replace(block, **other).parameters) is None
+    assert printed_method(replace(block, method="lora").parameters) == "lora"
+
+
+@pytest.mark.parametrize(("preset", "where"), [(f"{name}-paper", name) for name in ("figure4", "table1", "table2")])
+def test_the_papers_presets_have_the_papers_task(preset, where, tmp_path):
+    runs = [run for run in plan(load_spec(preset), tmp_path) if run.notebook.stem == "02_tuning"]
+    defaults = {name: value for name, (_, value) in notebook_parameters(runs[0].notebook).items()}
+    del defaults["out_dir"]
+    for run in runs:
+        settings = TuneSettings(**{**defaults, **run.parameters})
+        assert differing_settings(settings.parameters, where) == []
+        if where != "figure4":
+            assert printed_method(settings.parameters) is not None
+    if where == "table1":
+        assert {run.parameters["data"] for run in runs} == set(printed_accuracy("table1")["data"])
+
+
+def test_every_table_and_question_has_a_small_and_a_large_preset():
+    asked = ("figure4", "table1", "table2", "costs", "lambda", "frozen-alpha", "shared-dictionary", "training-size")
+    assert {*asked, *(f"{name}-paper" for name in asked)} <= set(presets())
+
+
+def test_the_grid_of_figure_4_is_whole(tmp_path):
+    for preset in ("figure4", "figure4-paper"):
+        runs = [run.parameters for run in plan(load_spec(preset), tmp_path) if "method" in run.parameters]
+        atoms = [run for run in runs if run["method"] == "filter-subspace"]
+        plain = {(run["atoms"], run.get("expansion")) for run in atoms if not run.get("block")}
+        assert plain == {(m, m_1) for m in (6, 9, 12) for m_1 in (None, 3, 4, 5, 6)}
+        blocked = {(run["block"], run.get("expansion")) for run in atoms if run.get("block")}
+        assert blocked == {(2, None), (4, None), (4, 4)}
+        assert {run["method"] for run in runs} == {"filter-subspace", "linear", "lora", "full"}
+
+
+# --- Tables 1 and 2
+
+
+def vtab(data, method, accuracy, **changes):
+    settings = load_recipe("vtab1k").settings_with(data=data, method=method)
+    return record(replace(settings, **changes), accuracy)
+
+
+def test_printed_numbers_stand_beside_the_same_task_alone():
+    found = named(
+        vtab("vtab:dtd", "full", 0.7), vtab("vtab:dtd", "linear", 0.6, epochs=3), vtab("vtab:svhn", "full", 0.9)
+    )
+    rows = tables.paper_rows(found, "table1").set_index(["method", "data"])
+    assert rows.loc[("full", "vtab:dtd"), "printed"] == 0.736
+    assert rows.loc[("full", "vtab:svhn"), "printed"] == pytest.approx(0.896)
+    assert math.isnan(rows.loc[("linear", "vtab:dtd"), "printed"])
+    assert rows.loc[("linear", "vtab:dtd"), "differs"] == "epochs 3 (100)"
+
+
+def test_cells_say_which_number_is_the_papers():
+    found = named(*(vtab(data, "full", 0.5) for data in ("vtab:dtd", "vtab:svhn")))
+    shown = tables.beside_paper(tables.paper_rows(found, "table1")).loc["full tuning"]
+    assert shown["Describable Textures"] == "50.0\N{NO-BREAK SPACE}% (paper 73.6\N{NO-BREAK SPACE}%)"
+    assert shown["mean of 2"] == "50.0\N{NO-BREAK SPACE}% (paper 81.6\N{NO-BREAK SPACE}%)"
+    assert shown["trained"] == "1,000 (paper 87.67 M)"
+
+
+def test_means_are_over_data_sets_that_every_method_has():
+    found = named(
+        vtab("vtab:dtd", "full", 0.5), vtab("vtab:svhn", "full", 0.9), vtab("vtab:dtd", "linear", 0.4, image_size=64)
+    )
+    rows = tables.paper_rows(found, "table1")
+    shown = tables.beside_paper(rows)
+    assert shown["mean of 1"].str.contains("50.0|40.0").all()
+    assert "full tuning 50.0" in tables.paper_sentence(rows)
+
+
+def test_the_embedded_task_gets_no_printed_number():
+    found = named(record(TuneSettings(method="full"), 0.9), record(TuneSettings(**ATOMS, block=4), 0.8))
+    for table in ("table1", "table2"):
+        rows = tables.paper_rows(found, table)
+        assert rows["printed"].isna().all()
+        assert "paper" not in tables.beside_paper(rows).to_string()
+        assert "No printed number stands beside these" in tables.paper_sentence(rows)
+
+
+def test_no_runs_make_an_empty_table():
+    assert tables.beside_paper(tables.paper_rows({}, "table1")).empty
+    assert "No tuning run" in tables.paper_sentence(tables.paper_rows({}, "table1"))
+
+
+# --- Figure 4
+
+
+def claims_of(settings):
+    one, two = replace(settings, **ATOMS), replace(settings, **ATOMS, expansion=4)
+    linear = replace(settings, method="linear")
+    runs = [*seeded(one, [0.6, 0.62], trainable=1), *seeded(two, [0.7, 0.72]), *seeded(linear, [0.5, 0.54])]
+    return tables.claims_table(named(*runs)).set_index("claim")
+
+
+def test_claims_are_computed_and_the_papers_numbers_stand_beside_its_own_task():
+    claims = claims_of(VALIDATION)
+    expected = difference([0.6, 0.62], [0.5, 0.54])
+    gain = claims.loc["setting 1 over linear probing"]
+    assert gain["computed"] == pytest.approx(0.09)
+    assert (gain["low"], gain["high"]) == pytest.approx((expected.low, expected.high))
+    assert (gain["value"], gain["printed"]) == (0.2, "almost 20 %")
+    assert claims.loc["setting 1 over linear probing, trained", "computed"] == pytest.approx(0.01)
+    assert claims.loc["setting 2 reaches", "value"] == 0.788
+    assert "no setting of method lora" in claims.loc["setting 2 over LoRA", "missing"]
+
+
+def test_claims_of_another_task_are_computed_alone():
+    claims = claims_of(TuneSettings())
+    assert claims.loc["setting 1 over linear probing", "computed"] == pytest.approx(0.09)
+    assert claims["value"].isna().all()
+    assert (claims["printed"] == "").all()
+    assert "numbers do not stand beside" in tables.claims_sentence(claims.reset_index())
+
+
+def test_a_claim_that_several_settings_fit_is_left_open():
+    twice = [record(replace(VALIDATION, **ATOMS, image_size=size), 0.5) for size in (64, 224)]
+    claims = tables.claims_table(named(*twice)).set_index("claim")
+    assert claims.loc["setting 1 reaches", "missing"].startswith("several settings of method filter-subspace")
+
+
+# --- the readers' questions
+
+
+def test_costs_know_their_own_fronts():
+    runs = tuning_table(
+        named(
+            record(TuneSettings(method="full"), 0.9, seconds_per_step=3.0, added_memory_bytes=30),
+            record(TuneSettings(**ATOMS), 0.8, seconds_per_step=4.0, added_memory_bytes=20),
+            record(TuneSettings(method="linear"), 0.5, seconds_per_step=1.0, added_memory_bytes=10),
+        )
+    )
+    costs = tables.cost_table(runs).set_index("label")
+    assert costs["front_seconds_per_step"].to_dict() == {
+        "full tuning": True,
+        "atoms m=9": False,
+        "linear probing": True,
+    }
+    assert costs["front_added_memory_bytes"].all()
+    assert costs.loc["atoms m=9", "on_fronts"] == costs["on_fronts"].min()
+    assert "1.33 times its seconds a step" in tables.cost_sentence(costs.reset_index())
+    measures = {name: tables.COSTS[name] for name in tables.measured_costs(costs.reset_index())}
+    figure = plots.accuracy_vs_costs(costs.reset_index(), measures)
+    assert [ax.get_xlabel() for ax in figure.axes if ax.get_visible()] == [
+        f"{word} (log)" for word in measures.values()
+    ]
+
+
+def test_changes_pair_what_differs_in_one_setting_alone():
+    one, two = TuneSettings(**ATOMS), TuneSettings(**ATOMS, block=4, solver="pca")
+    runs = [*seeded(one, [0.6, 0.61]), *seeded(replace(one, train_coefficients=True), [0.7, 0.72], trainable=400)]
+    runs += [*seeded(two, [0.8, 0.82]), *seeded(TuneSettings(method="full"), [0.9, 0.91])]
+    pairs = tables.changes(named(*runs), "train_coefficients", False, True)
+    assert pairs["label"].tolist() == ["atoms m=9"]
+    (row,) = pairs.to_dict("records")
+    assert (row["old"], row["new"]) == pytest.approx((0.605, 0.71))
+    assert row["times_trained"] == pytest.approx(500 / 110)
+    assert row["p_value"] == pytest.approx(difference([0.7, 0.72], [0.6, 0.61]).p_value)
+    assert "+10.5 points" in tables.change_sentence(pairs, "tuning alpha too")
+    assert "No two settings" in tables.change_sentence(tables.changes({}, "block", None, 4), "blocks")
+
+
+def test_sizes_put_epochs_together_and_know_the_whole_set():
+    few = TuneSettings(method="full", n_train=100, epochs=20)
+    runs = [*seeded(few, [0.5, 0.54]), *seeded(TuneSettings(method="full"), [0.9, 0.92])]
+    sizes = tables.size_table(named(*runs))
+    assert sizes[["images", "seeds", "epochs"]].to_numpy().tolist() == [[100, 2, "20"], [1000, 2, "8"]]
+    assert sizes["test_accuracy"].tolist() == pytest.approx([0.52, 0.91])
+    assert "1,000 images: full tuning 91.0" in tables.size_sentence(sizes)
+    (ax,) = plots.accuracy_vs_images(sizes).axes
+    assert ax.lines[0].get_xydata().tolist() == [[100, pytest.approx(0.52)], [1000, pytest.approx(0.91)]]
+
+
+def test_runs_whose_number_of_images_is_not_known_are_left_out():
+    assert tables.size_table(named(record(TuneSettings(data="folder:here"), 0.5))).empty
+
+
+# --- one dictionary for all
+
+
+@pytest.fixture(scope="module")
+def sharing(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sharing")
+    tuning = TuneSettings(atoms=3, epochs=1, image_size=32, n_train=100, solver="pca", layers=r"blocks\.[012]")
+    studies.sharing_study(out, tuning, atoms_grid=[3, 9], seeds=[0])
+    return studies.study_tables(out)
+
+
+def test_shared_dictionaries_lose_what_own_ones_keep(sharing):
+    means = sharing["totals"].pivot_table(index="m", columns="sharing", values=["relative_error", "dictionaries"])
+    assert means.loc[3, ("relative_error", "shared")] > means.loc[3, ("relative_error", "own")]
+    assert (means["dictionaries", "shared"] < means["dictionaries", "own"]).all()
+    layers = sharing["layers"][sharing["layers"]["m"] == 3]
+    assert (layers["relative_error_shared"] >= layers["relative_error_own"] - 1e-6).all()  # PCA is the best subspace
+
+
+def test_tuning_on_shared_codes_trains_as_much(sharing):
+    accuracy = sharing["accuracy"].set_index("sharing")
+    assert accuracy.loc["own", "trainable"] == accuracy.loc["shared", "trainable"] > 0
+    assert accuracy["test_accuracy"].between(0, 1).all()
+    assert "instead of" in studies.sharing_sentence(sharing["totals"], sharing["accuracy"])
+
+
+def test_the_codes_that_are_used_are_those_of_the_shared_dictionary():
+    from filtersub.methods import inject
+    from filtersub.studies.sharing import _layers, _use_codes_
+
+    settings = TuneSettings(atoms=3, solver="pca", layers=r"blocks\.1")
+    model = load_model("efficientnet_lite0")
+    shared = decompose_model(model, settings.recipe, layers=settings.layers, shared=True)
+    wrapped = inject(model, "filter-subspace", "classifier", recipe=settings.recipe, layers=settings.layers).model
+    own = {name: layer.coefficients("default").clone() for name, layer in _layers(wrapped).items()}
+    _use_codes_(wrapped, shared)
+    for name, layer in _layers(wrapped).items():
+        found = layer.coefficients("default")
+        assert found.flatten().tolist() == shared.layers[name].coefficients.flatten().tolist()
+        assert not found.allclose(own[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tuning": TuneSettings(method="full")}, "set method to filter-subspace"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"atoms_grid": []}, "atoms_grid is empty"),
+    ],
+)
+def test_bad_studies_of_sharing_are_named(change, message, tmp_path):
+    options = {"tuning": TuneSettings(), **change}
+    with pytest.raises(FiltersubError, match=message):
+        studies.sharing_study(tmp_path / "none", **options)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_figure_of_sharing_has_a_line_a_kind():
+    rows = [{"m": m, "seed": 0, "sharing": kind, "relative_error": 1 / m} for m in (3, 9) for kind in ("own", "shared")]
+    (ax,) = plots.sharing_errors(pd.DataFrame(rows)).axes
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[3, 9], [3, 9]]
