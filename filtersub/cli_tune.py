@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from .cli_options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights
 from .console import print_json
@@ -115,7 +114,8 @@ def _given(context: typer.Context, known: set[str]) -> dict[str, Any]:
     given = {}
     for option, value in context.params.items():
         name = _RENAMED.get(option, option)
-        if name in known and context.get_parameter_source(option) == ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(option)  # compared by name: typer has a copy of click of its own
+        if name in known and source is not None and source.name == "COMMANDLINE":
             given[name] = _READ[option](value) if option in _READ and value is not None else value
     return given
 
