@@ -18,6 +18,7 @@ from .studies import (
     attribution_sentence,
     model_sentence,
     penalty_sentence,
+    sharing_sentence,
     solver_sentence,
     storage_sentence,
     study_tables,
@@ -39,13 +40,16 @@ class Section:
 
 
 def study_sections(found: Collection) -> list[Section]:
-    """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers, maps."""
+    """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers, shared
+    dictionaries, maps."""
     models = [(record, tables) for record, tables in _with_tables(found, "decomposition") if "network" in tables]
     sections = _model_sections(models) if models else []
     for record, tables in _with_tables(found, "penalty"):
         sections.append(_penalty_section(record, tables))
     for record, tables in _with_tables(found, "solvers"):
         sections.append(_solver_section(record, tables))
+    for record, tables in _with_tables(found, "sharing"):
+        sections.append(_sharing_section(record, tables))
     for record, tables in _with_tables(found, "attribution"):
         sections.append(_attribution_section(record, tables))
     generated = generation_content(found)
@@ -173,6 +177,27 @@ def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     return Section(
         "Which solver reaches the optimum, and how soon", solver_sentence(table), figures, headings, rows, note
     )
+
+
+def _sharing_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    totals, accuracy = tables["totals"], tables["accuracy"]
+    figures = [(_drawn(plots.sharing_errors, totals), f"{record.label}; bands are the range over seeds.")]
+    tuned = accuracy.groupby("sharing")["test_accuracy"].mean()
+    means = totals.groupby(["m", "sharing"])[["dictionaries", "atom_numbers", "relative_error"]].mean()
+    headings = ["m", "Dictionaries", "How many", "Numbers in them", "Relative error", "Accuracy, tuned"]
+    rows = [
+        [
+            f"{m}",
+            "one a layer" if kind == "own" else "shared",
+            f"{row['dictionaries']:,.0f}",
+            f"{row['atom_numbers']:,.0f}",
+            f"{row['relative_error']:.1%}",
+            f"{tuned[kind]:.1%}" if m == record.parameters["atoms"] and kind in tuned.index else "–",
+        ]
+        for (m, kind), row in means.iterrows()
+    ]
+    note = "Means over seeds. Codes, and the changes of atoms that are tuned, are each layer's own in both."
+    return Section("One dictionary for many layers", sharing_sentence(totals, accuracy), figures, headings, rows, note)
 
 
 def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:

@@ -21,11 +21,13 @@ from matplotlib.ticker import (
 from .runs import FRONT, _label_ends, _legend
 from .style import BLUE, VERMILION, families_style, house_figure, room_above_and_below, short_count
 
+_WIDE = 8  # largest over smallest cost from which an axis is logarithmic
+
 
 def accuracy_vs_costs(
     costs: pd.DataFrame, measures: Mapping[str, str], *, width: float = 7.4, height: float | None = None
 ) -> Figure:
-    """Test accuracy against each cost on a log axis, a panel a cost, with its Pareto front; numbers name the settings.
+    """Test accuracy against each cost, a panel a cost, with its Pareto front; on a log axis where costs differ much.
 
     Parameters
     ----------
@@ -37,8 +39,7 @@ def accuracy_vs_costs(
     style = families_style(costs["family"])
     with house_figure(width, height or 2.7 * down + 0.7, nrows=down, ncols=across, sharey=True) as (figure, axes):
         for ax, (name, words) in zip(axes.flat, measures.items(), strict=False):
-            _panel(ax, costs.dropna(subset=[name]), name, style)
-            ax.set_xlabel(f"{words} (log)")
+            _panel(ax, costs.dropna(subset=[name]), name, words, style)
         for ax in axes.flat[len(measures) :]:
             ax.set_visible(False)
         for ax in axes[:, 0]:
@@ -77,18 +78,22 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
     return figure
 
 
-def _panel(ax: Axes, costs: pd.DataFrame, name: str, style: dict[str, tuple[str, str]]) -> None:
+def _panel(ax: Axes, costs: pd.DataFrame, name: str, words: str, style: dict[str, tuple[str, str]]) -> None:
     for row in costs.to_dict("records"):
         colour, marker = style[row["family"]]
         ax.plot([row[name]] * 2, [row["lowest"], row["highest"]], color=colour, lw=1.2, zorder=2)
         ax.plot(row[name], row["test_accuracy"], marker, color=colour, ms=6.5, mec="white", mew=0.7, zorder=3)
     front = costs[costs[f"front_{name}"]].sort_values(name)
     ax.plot(front[name], front["test_accuracy"], color=FRONT, lw=1.1, ls=(0, (4, 2)), zorder=1)
-    ax.set_xscale("log")
     ratio = costs[name].max() / max(costs[name].min(), np.finfo(float).tiny)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 30 else (1,), numticks=6))
+    if ratio > _WIDE:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if ratio < 100 else (1,), numticks=6))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(f"{words} (log scale)" if ratio > _WIDE else words)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     room_above_and_below(ax, costs[["lowest", "highest"]].stack())
 
