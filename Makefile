@@ -11,10 +11,11 @@ OUT := reports/quickstart
 report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
 	$(BIN)/filtersub ablate quickstart --out $(OUT)
 
+# Two processes of one thread each: most of the time goes into starting other processes and importing torch there.
 test: $(READY)  ## style, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 install: $(READY)
 

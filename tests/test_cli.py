@@ -76,7 +76,8 @@ def test_tune_writes_a_record(tmp_path):
 
 def test_data_list_and_check():
     assert "digits" in filtersub("data", "list").stdout
-    assert "1000 training and 797 test images" in filtersub("data", "check", "digits").stdout
+    checked = filtersub("data", "check", "digits").stdout
+    assert "10 classes; images: 1,000 train, 800 search, 200 validation, 797 test" in checked
 
 
 def bad_weights(tmp_path: Path) -> dict[str, Path]:
