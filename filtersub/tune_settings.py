@@ -21,8 +21,9 @@ class TuneSettings:
     """Everything that determines a tuning run; see DecompositionConfig, MethodOptions, TrainingConfig and load_data.
 
     ``learning_rate`` None becomes the method's usual one: 3e-2 for the atoms of spatial kernels, 2e-2 where blocks take
-    part, 3e-3 for the others; ``head_learning_rate`` None becomes 3e-3. Chosen on the digits' validation images.
-    "choose" tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual one) on the 800/200 split first.
+    part, 3e-3 for the others; ``head_learning_rate`` None becomes 3e-3. Those of settings 1 and 3, of full tuning and
+    linear probing were chosen on the digits' validation images, the rivals' were not: "choose" does.
+    It tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual one) on the 800/200 split first.
     ``validation`` trains on 800 and judges on 200 of the 1,000 training images, for choosing settings.
     ``expansion`` m_1 or (m_1, m_2, ...) and ``expansion_coefficients`` are the paper's settings 2 and 4,
     ``train_coefficients`` the control that trains alpha too; see FilterSubspaceConfig.

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..kernels import KernelLayout
 
 MOST_LANES = 64  # entries of a patch that the kernels take at once
-_MOST_SHARE = 2  # at half the columns the kernels still take 0.4 of the dense product's time (benchmarks/README.md)
+_MOST_SHARE = 2  # with half the columns in use the kernels still take less than half of the dense product's time
 _CHUNK = 16384  # rows packed at once
 _MATRICES = ("linear", "conv1d", "conv2d", "conv3d")
 
