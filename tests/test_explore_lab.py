@@ -1,0 +1,104 @@
+"""The exploration notebook in a real JupyterLab and browser: open, run all, move a slider, see the figure change."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from browser import chromium
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_explore.ipynb"
+TOKEN = "token-of-this-test"
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+}
+ALL_RAN = """() => {
+  const prompts = [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt")];
+  return prompts.length > 0 && prompts.every((prompt) => /^\\[\\d+\\]:?$/.test(prompt.textContent.trim()));
+}"""
+pytestmark = [pytest.mark.slow, pytest.mark.notebook]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """Address of the notebook in a JupyterLab of its own, which knows nothing of the user's settings."""
+    pytest.importorskip("jupyterlab", reason="needs JupyterLab (pip install filtersub[lab])")
+    pytest.importorskip("ipywidgets", reason="needs ipywidgets (pip install filtersub[lab])")
+    work, settings = tmp_path / "notebooks", tmp_path / "settings"
+    work.mkdir()
+    shutil.copy(NOTEBOOK, work)
+    for plugin, chosen in SETTINGS.items():
+        path = settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(chosen))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    places = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    places |= {"IPYTHONDIR": str(tmp_path / "ipython"), "JUPYTER_PREFER_ENV_PATH": "1"}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    command += [f"--port={address.rpartition(':')[2]}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}"]
+    command += [f"--IdentityProvider.token={TOKEN}", f"--LabApp.user_settings_dir={settings}"]
+    command += [f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}"]
+    with (tmp_path / "lab.log").open("wb") as log:
+        server = subprocess.Popen(command, env={**os.environ, **places}, stdout=log, stderr=log, cwd=work)
+        try:
+            _wait_for(f"{address}/api?token={TOKEN}", server, tmp_path / "lab.log")
+            yield f"{address}/lab/tree/{NOTEBOOK.name}?token={TOKEN}"
+        finally:
+            server.terminate()  # ends its kernel too
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _wait_for(address, server, log):
+    until = time.monotonic() + 120
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"JupyterLab ended or does not answer:\n{log.read_text()[-2000:]}")
+
+
+def test_a_slider_moves_the_figure(lab, tmp_path):
+    shots = Path(os.environ.get("FILTERSUB_SCREENSHOTS") or tmp_path)  # a folder that a person names keeps them
+    shots.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1400, "height": 1100})
+        page.set_default_timeout(60_000)
+        page.goto(lab)
+        page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
+        # run before the session has its kernel, no cell is run at all: JupyterLab asks for a kernel instead
+        page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
+        page.locator(".lm-MenuBar-item", has_text="Run").click()
+        page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+        page.wait_for_function(ALL_RAN, timeout=180_000)
+        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+        assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        assert page.locator(".jp-OutputArea").get_by_text("Of these looks at").count()  # the last cell's answer
+        slider = page.locator(".widget-slider", has_text="Atoms m")
+        figure, words = page.locator(".widget-html svg"), page.locator(".widget-html figcaption")
+        slider.scroll_into_view_if_needed()
+        before = figure.inner_html()
+        assert slider.locator(".widget-readout").inner_text() == "9"
+        assert "9 atoms rebuild" in words.inner_text()
+        page.screenshot(path=shots / "lab-before.png")
+        handle = slider.locator(".noUi-handle")
+        handle.focus()
+        handle.press("ArrowRight")
+        words.get_by_text("10 atoms rebuild").wait_for()
+        assert slider.locator(".widget-readout").inner_text() == "10"
+        assert figure.inner_html() != before
+        page.screenshot(path=shots / "lab-after.png")
+    assert (shots / "lab-before.png").read_bytes() != (shots / "lab-after.png").read_bytes()
