@@ -56,7 +56,7 @@ def main() -> None:
 
 def measure(folder: Path, notebooks: int, work: float) -> dict[str, float]:
     from filtersub.ablation import run_ablation
-    from filtersub.ablation_spec import parse_spec
+    from filtersub.ablation.spec import parse_spec
 
     notebook = write_notebook(folder / "work.ipynb")
     stage = {"notebook": str(notebook), "parameters": {"work": work}, "seeds": list(range(notebooks))}

@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 
 from .ablation import ABLATION_FILE
+from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
-from .notebook_run import ERROR_FILE, HTML_FILE, read_state
+from .intervals import interval, on_pareto_front
 from .records import Record, read_records, records_table
-from .report_statistics import interval, on_pareto_front
 
 _TASK = ("data", "model")  # settings that say what is learned and from what, not how
 #: Families that tune filter atoms, the paper's settings 1 to 4.

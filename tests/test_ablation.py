@@ -13,10 +13,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from filtersub.ablation import find_notebook, is_finished, load_spec, plan, presets, run_ablation
-from filtersub.ablation_spec import parse_spec
+from filtersub.ablation.notebook_contract import check_parameters, notebook_parameters
+from filtersub.ablation.spec import parse_spec
 from filtersub.collect import collect, tuning_table
 from filtersub.errors import FiltersubError
-from filtersub.notebook_contract import check_parameters, notebook_parameters
 from filtersub.records import read_records
 
 PARAMETERS = """

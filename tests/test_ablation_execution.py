@@ -16,9 +16,9 @@ from distributed import Client
 from test_ablation import WORK, write_notebook
 
 from filtersub.ablation import is_finished, plan, run_ablation
-from filtersub.ablation_spec import parse_spec
-from filtersub.run_slot import cores
-from filtersub.warm_start import AVAILABLE
+from filtersub.ablation.run_slot import cores
+from filtersub.ablation.spec import parse_spec
+from filtersub.ablation.warm_start import AVAILABLE
 
 pytestmark = [pytest.mark.notebook, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
 PARAMETERS = 'case = "good"\nrate = 0.5\nwait = 0.0\nfail = False\nseed = 0\nout_dir = "."'

@@ -9,18 +9,18 @@ from test_ablation import PARAMETERS, WORK, spec_of, write_notebook
 from typer.testing import CliRunner
 
 from filtersub.ablation import list_runs, plan, run_ablation
-from filtersub.ablation_folder import ABLATION_FILE, set_aside_damaged, take_folder
-from filtersub.ablation_spec import load_spec
+from filtersub.ablation.conditions import matches
+from filtersub.ablation.dry_run import makespan
+from filtersub.ablation.folder import ABLATION_FILE, set_aside_damaged, take_folder
+from filtersub.ablation.notebook_check import notebook_faults
+from filtersub.ablation.run_slot import _one_gpu, visible_gpus
+from filtersub.ablation.run_times import RunTimes
+from filtersub.ablation.slots import checked_workers, share_cores
+from filtersub.ablation.spec import load_spec
 from filtersub.cli import app
-from filtersub.conditions import matches
-from filtersub.dry_run import makespan
 from filtersub.errors import FiltersubError
 from filtersub.files import write_json
-from filtersub.notebook_check import notebook_faults
 from filtersub.parameters import count_parameters
-from filtersub.run_slot import _one_gpu, visible_gpus
-from filtersub.run_times import RunTimes
-from filtersub.slots import checked_workers, share_cores
 
 
 @pytest.fixture

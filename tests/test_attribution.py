@@ -8,16 +8,16 @@ from torch import nn
 
 from filtersub import studies
 from filtersub.ablation import run_ablation
-from filtersub.ablation_spec import parse_spec
+from filtersub.ablation.notebook_html import external_references
+from filtersub.ablation.spec import parse_spec
 from filtersub.attribution import active_share, first_block, grad_cam
 from filtersub.collect import collect
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
 from filtersub.models import load_model
-from filtersub.notebook_html import external_references
 from filtersub.plots import activation_maps, active_shares, figure_html
 from filtersub.records import read_record
-from filtersub.report_studies import study_sections
+from filtersub.report.studies import study_sections
 
 pytest.importorskip("pytorch_grad_cam", reason="needs the extra 'attribution'")
 

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
+from filtersub.experiment.settings import TuneSettings
 from filtersub.methods import METHODS
 from filtersub.records import read_record
-from filtersub.tune_settings import TuneSettings
 
 TINY = ["--random", "--n-train", "50", "--epochs", "1", "--batch-size", "25", "--image-size", "32", "--solver", "pca"]
 

@@ -15,7 +15,7 @@ from filtersub.data import DATASETS, DataMissing, catalogue, first_images, load_
 from filtersub.data.choose import balanced_subset
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, tune
-from filtersub.tuned import load_tuned
+from filtersub.experiment.tuned import load_tuned
 
 PLAIN = {"size": 8, "mean": (0.0,) * 3, "std": (1.0,) * 3}
 TASK = "vtab:kitti"  # the task with fewest classes and test images

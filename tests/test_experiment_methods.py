@@ -10,16 +10,15 @@ import torch
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
-from filtersub import saved_weights
 from filtersub.errors import FiltersubError, LossNotFinite
-from filtersub.experiment import TuneSettings, tune
+from filtersub.experiment import TuneSettings, saved_weights, tune
+from filtersub.experiment.settings import settings_from
+from filtersub.experiment.step_cost import step_flops
+from filtersub.experiment.tuned import load_tuned
 from filtersub.methods import METHODS
 from filtersub.models import load_model
 from filtersub.records import read_record, read_records
-from filtersub.step_cost import step_flops
 from filtersub.training import CHECKPOINT_FILE, evaluate
-from filtersub.tune_settings import settings_from
-from filtersub.tuned import load_tuned
 
 SAMPLE = Path(__file__).parents[1] / "reports" / "sample"
 SMALL = TuneSettings(

@@ -8,9 +8,9 @@ from conftest import planted
 from torch import nn
 
 from filtersub import DecompositionConfig, FiltersubError, decompose_model
+from filtersub.ablation.notebook_html import external_references
 from filtersub.explore import SAMPLE_ROWS, Explorer, look_html
 from filtersub.explore_widgets import controls, show_explorer
-from filtersub.notebook_html import external_references
 
 
 @pytest.fixture

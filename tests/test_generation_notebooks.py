@@ -3,9 +3,9 @@
 import pytest
 
 from filtersub.ablation import run_ablation
-from filtersub.ablation_spec import parse_spec
+from filtersub.ablation.notebook_html import external_references
+from filtersub.ablation.spec import parse_spec
 from filtersub.collect import collect
-from filtersub.notebook_html import external_references
 from filtersub.report import write_report
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import nn
 
 from filtersub import DecompositionConfig, count_parameters, decompose_model, encode, learn_dictionary
+from filtersub.ablation.notebook_html import external_references
 from filtersub.markup import atoms_html, boards, facts_html, table_html
-from filtersub.notebook_html import external_references
 from filtersub.records import Record
 
 ROWS, ATOMS, _ = planted(200, 4, 9, 2)

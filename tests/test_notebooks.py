@@ -8,12 +8,12 @@ import nbformat
 import pytest
 
 from filtersub.ablation import find_notebook, run_ablation
-from filtersub.ablation_plan import plan
-from filtersub.ablation_spec import load_spec, parse_spec, presets
+from filtersub.ablation.notebook_contract import notebook_parameters
+from filtersub.ablation.notebook_html import external_references
+from filtersub.ablation.planning import plan
+from filtersub.ablation.spec import load_spec, parse_spec, presets
 from filtersub.collect import collect
 from filtersub.experiment import TuneSettings
-from filtersub.notebook_contract import notebook_parameters
-from filtersub.notebook_html import external_references
 from filtersub.report import write_report
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))

@@ -8,15 +8,16 @@ import pandas as pd
 import pytest
 
 from filtersub import plots, studies, tables
-from filtersub.ablation_plan import plan
-from filtersub.ablation_spec import load_spec, presets
+from filtersub.ablation.notebook_contract import notebook_parameters
+from filtersub.ablation.planning import plan
+from filtersub.ablation.spec import load_spec, presets
 from filtersub.collect import tuning_table
 from filtersub.data.catalogue import catalogue
 from filtersub.decomposition import decompose_model
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
+from filtersub.intervals import difference
 from filtersub.models import load_model
-from filtersub.notebook_contract import notebook_parameters
 from filtersub.paper import (
     differing_settings,
     figure4_claims,
@@ -28,7 +29,6 @@ from filtersub.paper import (
 from filtersub.recipes import load_recipe
 from filtersub.records import Record
 from filtersub.report import write_report
-from filtersub.report_statistics import difference
 
 VALIDATION = load_recipe("validation-experiment").settings_with()
 ATOMS = {"method": "filter-subspace", "atoms": 9}

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from filtersub.ablation import run_ablation
-from filtersub.ablation_spec import parse_spec
+from filtersub.ablation.notebook_html import external_references
+from filtersub.ablation.spec import parse_spec
 from filtersub.decomposition import DecompositionConfig
-from filtersub.notebook_html import external_references
 from filtersub.parameters import count_parameters
 from filtersub.parameters.landscape import landscape, lora_ranks
 from filtersub.plots.parameters import parameter_landscape

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from filtersub import plots
-from filtersub.notebook_html import external_references
+from filtersub.ablation.notebook_html import external_references
 
 SETTINGS = [
     ("linear probing", "head only", 12_810, 0.75),

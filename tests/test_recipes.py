@@ -3,8 +3,8 @@
 import pytest
 
 from filtersub.errors import FiltersubError
+from filtersub.experiment.settings import TuneSettings
 from filtersub.recipes import load_recipe, recipe_names
-from filtersub.tune_settings import TuneSettings
 
 
 def test_the_recipes_of_the_paper_are_there():

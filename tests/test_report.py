@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from filtersub.ablation.notebook_html import draw_formulas, external_references, to_html
 from filtersub.collect import collect, settings_table, tuning_table
 from filtersub.errors import FiltersubError
-from filtersub.notebook_html import draw_formulas, external_references, to_html
 from filtersub.records import Record
 from filtersub.report import answer, write_report
 

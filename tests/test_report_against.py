@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from filtersub import FiltersubError
 from filtersub.cli import app
 from filtersub.collect import collect, settings_table, tuning_table, varying_parameters
-from filtersub.report_against import compare
-from filtersub.report_answer import answer
-from filtersub.report_grids import setting_grids
-from filtersub.report_merge import merge
+from filtersub.report.against import compare
+from filtersub.report.grids import setting_grids
+from filtersub.report.merge import merge
+from filtersub.report.sentences import answer
 
 ATOMS = "atoms m=9"
 

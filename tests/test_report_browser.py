@@ -9,7 +9,7 @@ import pytest
 from browser import chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from filtersub.notebook_html import write_html
+from filtersub.ablation.notebook_html import write_html
 from filtersub.report import write_report
 
 SAMPLE = Path(__file__).parent.parent / "reports" / "sample"

@@ -11,9 +11,9 @@ from filtersub.collect import collect
 from filtersub.decomposition import DecompositionConfig, ModelDecomposition, decompose_model
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, tune
+from filtersub.experiment.tuned import load_tuned
 from filtersub.records import Record, read_record
 from filtersub.report import write_report
-from filtersub.tuned import load_tuned
 
 LAYERS = r"blocks\.[01]\.0"
 

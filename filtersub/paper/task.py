@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from ..errors import FiltersubError
+from ..experiment.settings import settings_from
 from ..recipes import Recipe, load_recipe
-from ..tune_settings import settings_from
 from .printed import printed_accuracy
 
 #: recipe of each table and figure; Table 2 has one for each data set

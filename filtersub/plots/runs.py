@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from ..report_statistics import interval as interval_of
-from ..report_statistics import on_pareto_front
+from ..intervals import interval as interval_of
+from ..intervals import on_pareto_front
 from .style import families_style, house_figure, room_above_and_below, short_count, spread, text_colour
 
 _MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families

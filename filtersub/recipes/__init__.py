@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from ..errors import FiltersubError
-from ..tune_settings import TuneSettings
+from ..experiment.settings import TuneSettings
 
 _FOLDER = Path(__file__).parent
 _KEYS = ("title", "paper", "settings", "needs")

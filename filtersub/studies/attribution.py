@@ -18,12 +18,12 @@ from ..attribution import active_share, first_block, grad_cam
 from ..data import first_images
 from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune
+from ..experiment.tuned import load_tuned
 from ..files import make_folder
+from ..intervals import interval
 from ..models import input_statistics
 from ..photographs import photograph_batches
 from ..records import Record, describe_environment
-from ..report_statistics import interval
-from ..tuned import load_tuned
 
 _SHOWN_SIDE = 48  # pixels of the maps that are kept to be shown
 

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from ..collect import settings_table, tuning_table, varying_parameters
+from ..experiment.settings import settings_from
+from ..intervals import difference, holm
 from ..records import Record
-from ..report_answer import percent, points
-from ..report_statistics import difference, holm
-from ..tune_settings import settings_from
+from ..report.sentences import percent, points
 
 _RATIOS = ("trained", "seconds_per_step", "added_memory_bytes", "saved_bytes", "wall_seconds")
 

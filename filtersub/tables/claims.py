@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from ..ablation.conditions import matches
 from ..collect import settings_table, tuning_table
-from ..conditions import matches
+from ..experiment.settings import settings_from
+from ..intervals import difference
 from ..paper import Claim, differing_settings, figure4_claims
 from ..records import Record
-from ..report_answer import percent, points
-from ..report_statistics import difference
-from ..tune_settings import settings_from
+from ..report.sentences import percent, points
 
 
 def claims_table(records: Mapping[Path, Record]) -> pd.DataFrame:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from ..collect import settings_table
-from ..report_answer import percent
-from ..report_statistics import on_pareto_front
+from ..intervals import on_pareto_front
+from ..report.sentences import percent
 
 #: column -> what a reader calls it; less is better in each
 COSTS = {

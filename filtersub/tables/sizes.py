@@ -9,9 +9,9 @@ import pandas as pd
 
 from ..collect import tuning_table
 from ..data.catalogue import catalogue
+from ..intervals import interval
 from ..records import Record
-from ..report_answer import percent
-from ..report_statistics import interval
+from ..report.sentences import percent
 
 
 def size_table(records: Mapping[Path, Record]) -> pd.DataFrame:

@@ -1,0 +1,29 @@
+"""A YAML of stages -> checked runs -> notebooks executed by papermill on Dask -> one folder a run.
+
+`spec` reads the file, `planning` makes its runs, `run` executes them; the rest serves those three. The public names are
+loaded when first used: a run's own process imports `notebook_run` alone, and must not bring Dask's threads with it.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "ABLATION_FILE": "folder",
+    "AblationSummary": "run",
+    "Run": "planning",
+    "Spec": "spec",
+    "find_notebook": "notebook_contract",
+    "is_finished": "run",
+    "list_runs": "run",
+    "load_spec": "spec",
+    "plan": "planning",
+    "presets": "spec",
+    "run_ablation": "run",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,147 @@
+"""A Spec spread out into runs that know their own identity: notebook, parameters, folder.
+
+A run's ``run_id`` reads like the run and ends in a digest of the notebook's code, the parameters and the package's
+version, so a finished run is found again, a changed one made anew. Comments and layout do not count: an edit of the
+text alone keeps the run_id, and the run's record with it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..errors import FiltersubError
+from .conditions import mentioned
+from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters, read_notebook
+from .run_times import RUNS_FOLDER
+from .spec import Spec, Stage
+from .spec_yaml import Place
+
+
+@dataclass(frozen=True)
+class Run:
+    """One notebook with one set of parameters, and the folder that holds all it makes.
+
+    ``text`` is a digest of the notebook as written, words and all: an executed copy with another one is out of date.
+    """
+
+    run_id: str
+    notebook: Path
+    parameters: dict[str, Any]
+    folder: Path
+    text: str
+    reads_records: bool = False
+
+
+def plan(spec: Spec, out: str | os.PathLike[str]) -> list[Run]:
+    """All runs of an ablation, those that read records last; nothing is run or written.
+
+    Every run's parameters are held against its notebook's ``parameters`` cell first: FiltersubError, with the line of
+    the file, for a name that is not there, a value of another type, a run that is there twice, and conditions that
+    leave no run.
+    """
+    root, installed = Path(out).resolve(), _package_version()
+    unique: dict[str, tuple[Run, Place]] = {}
+    for stage in spec.stages:
+        kept = list(_stage_runs(stage, root, installed))
+        if not kept:
+            raise stage.place.error(f"its conditions drop all {len(stage.runs)} runs of {stage.notebook}")
+        for run, place in kept:
+            if run.run_id in unique:
+                first = unique[run.run_id][1].line
+                same = "" if first is None else f", the first on line {first}"
+                raise place.error(f"the run {run.run_id} is there twice{same}; drop one of them")
+            unique[run.run_id] = run, place
+    return sorted((run for run, _ in unique.values()), key=lambda run: run.reads_records)
+
+
+def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run, Place]]:
+    try:
+        notebook = find_notebook(stage.notebook)
+        known = notebook_parameters(notebook)
+    except FiltersubError as error:
+        raise stage.place.first(("notebook",)).error(str(error)) from None
+    cells = [[cell.cell_type, cell.source] for cell in read_notebook(notebook).cells]
+    code, text = [_code(source) for kind, source in cells if kind == "code"], _digest(cells)
+    for needed in (OUT_DIR, *([RECORDS_DIR] if stage.reads_records else [])):
+        if needed not in known:
+            raise stage.place.error(f"{notebook.name} has no parameter {needed!r}, which the runner must set")
+    for which in ("skip", "only"):
+        _check_conditions(stage, which, known, notebook.name)
+    defaults = {name: default for name, (_, default) in known.items()}
+    for varied, origin in zip(stage.runs, stage.origins, strict=True):
+        for seed in stage.seeds or (None,):
+            own = varied if seed is None else {**varied, "seed": seed}
+            parameters = {**stage.parameters, **own}
+            for name, value in parameters.items():
+                _check_value(stage, origin, name, value, known, notebook.name)
+            if not stage.keeps({**defaults, **parameters}):
+                continue
+            run_id = f"{_readable(notebook, own)}-{_digest(code, parameters, installed)}"
+            run = Run(run_id, notebook, parameters, root / RUNS_FOLDER / run_id, text, stage.reads_records)
+            yield run, stage.place.first(("runs", origin))
+
+
+def _check_value(stage: Stage, origin: int, name: str, value: Any, known: Mapping[str, Any], notebook: str) -> None:
+    try:
+        check_parameters({name: value}, known, notebook)
+    except FiltersubError as error:
+        place = stage.place.first(("runs", origin, name), ("grid", name), ("parameters", name), ("seeds",))
+        raise place.error(str(error)) from None
+
+
+def _check_conditions(stage: Stage, which: str, known: Mapping[str, Any], notebook: str) -> None:
+    """Every parameter that is named must be the notebook's, every value one that it could have."""
+    for number, pattern in enumerate(getattr(stage, which)):
+        for name, wanted in pattern.items():
+            place = stage.place.at(which, number, name)
+            try:
+                values, others = mentioned(wanted)
+                for value in values:
+                    check_parameters({name: value}, known, notebook)
+                for other in (name, *others):
+                    if other not in known:
+                        check_parameters({other: None}, known, notebook)
+            except ValueError as error:
+                raise place.error(f"{which}: {error}") from None
+
+
+def _digest(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _code(source: str) -> str:
+    """A cell's code without comments and layout; as it is where it is not plain Python."""
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:
+        return source
+
+
+def _package_version() -> str:
+    try:
+        return version("filtersub")
+    except PackageNotFoundError:  # imported from a checkout that was never installed
+        return "unknown"
+
+
+def _readable(notebook: Path, own: Mapping[str, Any]) -> str:
+    """``tuning-filter-subspace-atoms9-seed0``: what sets a run apart from the others of its stage."""
+    parts = [re.sub(r"^\d+_", "", notebook.stem)]
+    parts += [value if isinstance(value, str) else f"{name}{_short(value)}" for name, value in own.items()]
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", "-".join(parts)).strip("-.")[:80]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:g}"
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,161 @@
+"""How far an ablation is: a live panel in a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .dry_run import makespan
+from .notebook_run import read_state
+from .planning import Run
+from .run_times import RunTimes
+
+PROGRESS_FILE = "progress.json"
+
+
+class RunProgress:
+    """Counts of runs done, failed and running, with the running ones' epochs and the time left where it is known.
+
+    Parameters
+    ----------
+    total : runs planned, those that are re-used included
+    line_every : seconds between two lines where the output is no terminal
+    """
+
+    def __init__(self, total: int, *, line_every: float = 10.0, console: Console | None = None) -> None:
+        self.total, self.line_every = total, line_every
+        self.console = console or Console(soft_wrap=True)
+        self.done = self.failed = self.kept = 0
+        self.started = time.monotonic()
+        self._last_line = self.started - line_every
+        self._times: RunTimes | None = None
+        self._workers = 1
+        self._left = ""
+        self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> RunProgress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+        if kind is None:
+            self._say(self._closing())
+
+    def reused(self, count: int) -> None:
+        """These runs are there already."""
+        self.kept += count
+        if count and self.kept == count < self.total:
+            self._say(f"{count} of {self.total} runs are there already")
+
+    def told(self, lines: list[str]) -> None:
+        """Say these."""
+        for line in lines:
+            self._say(line)
+
+    def expects(self, times: RunTimes, workers: int) -> None:
+        """Take the time left from these times of earlier runs, and from those of the runs that end from now on."""
+        self._times, self._workers = times, workers
+
+    def ended(self, run: Run, outcome: str, error: str = "") -> None:
+        """A run ended as "done" or "failed"."""
+        if self._times is not None:
+            self._times.add(run.folder)
+        self.done += outcome == "done"
+        self.failed += outcome == "failed"
+        position = f"[{self.kept + self.done + self.failed}/{self.total}]"
+        self._say(f"{position} {outcome} {run.run_id}" + (f": {error}" if error else ""))
+
+    def update(self, runs: list[Run]) -> None:
+        """Show those of these unfinished runs that have begun, and the time left for all of them."""
+        folders = [run.folder for run in runs]
+        seconds = self._seconds_left(runs)
+        self._left = "" if seconds is None else f", about {_clock(seconds)} left"
+        if self.console.is_terminal:
+            self._live.update(self._panel(_running(folders)))
+        elif time.monotonic() - self._last_line >= self.line_every:
+            running = ", ".join(f"{name} ({how})" for name, how in _running(folders)) or "starting"
+            self._say(f"{self._counts()}; running: {running}")
+
+    def _say(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self.console.print(Text(text))
+        if hasattr(self.console.file, "flush"):
+            self.console.file.flush()
+
+    def _counts(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        done = f"{self.kept + self.done} of {self.total} done"
+        return f"{_clock(time.monotonic() - self.started)}  {done}{failed}{self._left}"
+
+    def _seconds_left(self, runs: list[Run]) -> float | None:
+        """None as soon as one run's time is not known: a guess would be taken for more than it is."""
+        left = []
+        for run in runs:
+            state = read_state(run.folder)
+            elapsed = time.time() - state["started"] if state.get("status") == "running" else 0.0
+            expected = self._times.of(run.notebook.stem, run.parameters) if self._times is not None else None
+            by_epochs = _seconds_by_epochs(run.folder, elapsed)
+            if by_epochs is None and expected is None:
+                return None
+            left.append(by_epochs if by_epochs is not None else max(0.0, expected.seconds - elapsed))
+        return makespan(left, self._workers)
+
+    def _closing(self) -> str:
+        if self.kept == self.total:
+            return f"{self.total} of {self.total} runs are there already; nothing to run"
+        again = f", {self.kept} were there already" if self.kept else ""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} runs made{again}{failed}, in {_clock(time.monotonic() - self.started)}"
+
+    def _panel(self, running: list[tuple[str, str]]) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for name, how in running:
+            table.add_row(Text("  " + name), Text(how, style="dim"))
+        return Group(Text(self._counts(), style="bold"), table)
+
+
+def _running(folders: list[Path]) -> list[tuple[str, str]]:
+    """(run, how far) of those that have begun."""
+    found = []
+    for folder in folders:
+        state = read_state(folder)
+        if state.get("status") == "running":
+            elapsed = _clock(time.time() - state.get("started", time.time()))
+            found.append((folder.name, f"{_epoch(folder)}{elapsed}"))
+    return found
+
+
+def _seconds_by_epochs(folder: Path, elapsed: float) -> float | None:
+    """What a training run has left at its own pace; None for one that has no whole epoch yet."""
+    epoch, epochs = _epochs(folder)
+    return elapsed * (epochs - epoch) / epoch if elapsed and epoch else None
+
+
+def _epoch(folder: Path) -> str:
+    """``epoch 3/8, ``, empty where there is none."""
+    epoch, epochs = _epochs(folder)
+    return f"epoch {epoch}/{epochs}, " if epochs else ""
+
+
+def _epochs(folder: Path) -> tuple[int, int]:
+    """(epochs done, of how many) from the ``progress.json`` that a training run keeps; (0, 0) where there is none."""
+    try:
+        progress = json.loads((folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        return int(progress["epoch"]), int(progress["epochs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, 0
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,137 @@
+"""What a slot of a Dask worker does: one notebook in a process of its own, with its share of cores and one GPU.
+
+Everything here runs in the worker. The processes are forked from a warm one where that is possible (warm_start), and
+started cold elsewhere; both end with the worker, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..processes import end_tree
+from .notebook_run import update_state
+from .run_times import machine
+from .warm_start import AVAILABLE, WarmStart
+
+LOG_FILE = "log.txt"
+_CAPS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_children: set[subprocess.Popen[bytes]] = set()  # cold ones of this process, to be ended with it
+_warm: dict[str, WarmStart] = {}
+_gpu_uses: Counter[str] = Counter()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all runs of one ablation share.
+
+    Attributes
+    ----------
+    ablation : names this call, whose warm process no other one uses (the package may have changed since)
+    threads : by the address of a Dask worker, of its numerical libraries in each run
+    warm : fork runs from a warm process where this machine can
+    """
+
+    ablation: str
+    threads: dict[str, int] = field(default_factory=dict)
+    warm: bool = True
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES names, or every GPU where it is not set; CUDA itself is not started for that."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(n) for n, line in enumerate(filter(lambda line: line.startswith("GPU "), listed.stdout.splitlines()))]
+
+
+def run_child(notebook: str, folder: str, terms: Terms) -> int:
+    """Run a notebook's process to its end and return its exit code, negative for the signal that killed it."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    # One that joined late shares this machine with nobody that is known of.
+    threads = terms.threads.get(worker.address, max(1, cores() // worker.state.nthreads))
+    log = Path(folder) / LOG_FILE
+    with _one_gpu() as gpu:
+        # A kernel of the same name in the user's home must not come before this environment's own.
+        own = {"JUPYTER_PREFER_ENV_PATH": "1"} | dict.fromkeys(_CAPS, str(threads))
+        own |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        update_state(Path(folder), machine=machine(threads, gpu is not None))
+        code = None
+        if terms.warm and AVAILABLE:
+            code = _warm_start(terms.ablation, own).run(notebook, folder, str(log), own)
+        return _cold(notebook, folder, log, own) if code is None else code
+
+
+def end_children() -> None:
+    """Kill every notebook process that this process started, with its kernel, and the warm process."""
+    for child in list(_children):
+        end_tree(child.pid)
+    with _lock:
+        ended = [_warm.pop(name) for name in list(_warm)]
+    for warm in ended:
+        warm.close()
+
+
+def _warm_start(ablation: str, own: dict[str, str]) -> WarmStart:
+    with _lock:
+        for other in [name for name in _warm if name != ablation]:
+            _warm.pop(other).close()
+        if ablation not in _warm:
+            _warm[ablation] = WarmStart({**os.environ, **own})
+        return _warm[ablation]
+
+
+def _cold(notebook: str, folder: str, log: Path, own: dict[str, str]) -> int:
+    command = [sys.executable, "-m", "filtersub.ablation.notebook_run", notebook, folder]
+    with open(log, "wb") as file:
+        # A session of its own keeps Ctrl-C for the parent; the open stdin tells the child that the parent lives.
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=file,
+            env={**os.environ, **own},
+            start_new_session=True,
+        )
+    _children.add(child)
+    try:
+        return child.wait()
+    finally:
+        _children.discard(child)
+        child.stdin.close()
+
+
+@contextlib.contextmanager
+def _one_gpu() -> Iterator[str | None]:
+    """The visible GPU that the fewest runs of this worker use; None where there is none."""
+    gpus = visible_gpus()
+    if not gpus:
+        yield None
+        return
+    with _lock:
+        chosen = min(gpus, key=_gpu_uses.__getitem__)
+        _gpu_uses[chosen] += 1
+    try:
+        yield chosen
+    finally:
+        with _lock:
+            _gpu_uses[chosen] -= 1

@@ -1,0 +1,43 @@
+"""The command line: every command, each in a file of its own, which parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ..errors import FiltersubError
+from .ablate import ablate
+from .counting import count, suggest
+from .data import data_app
+from .decompose import decompose
+from .generate import distance, generate, generate_tune
+from .notebook import check_notebook
+from .report import report
+from .tune import tune
+
+app = typer.Typer(
+    help="Decompose convolution kernels into filter atoms, tune only the atoms, publish the ablation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (decompose, count, suggest, tune, ablate, report, check_notebook, generate_tune, generate, distance):
+    app.command()(command)
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Entry point: bad input is one line on standard error and exit code 2."""
+    try:
+        app()
+    except FiltersubError as error:
+        sys.stderr.write(f"filtersub: {error}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

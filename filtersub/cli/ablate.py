@@ -1,0 +1,63 @@
+"""``filtersub ablate``: a grid of notebook runs, then their report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import FiltersubError
+from .console import cell, print_json
+from .options import AsJson
+
+
+def ablate(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or a preset such as quickstart.")],
+    out: Annotated[Path, typer.Option(help="Folder of the ablation.")],
+    workers: Annotated[int | None, typer.Option(help="Notebooks at once; default one a GPU, else one a core.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs, their parameters and time; no run.")
+    ] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Run again what is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Use a folder that holds another ablation.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="Start each run as a new process, not forked.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an ablation's notebooks with papermill; finished runs are used again. Then write its report."""
+    from ..ablation import load_spec, run_ablation
+    from ..report import write_report
+
+    loaded = load_spec(spec)
+    if dry_run:
+        return _show_plan(loaded, out, workers, as_json)
+    if as_json:
+        raise FiltersubError("--json goes with --dry-run; the results of an ablation are in its report's tables")
+    summary = run_ablation(loaded, out, workers=workers, scheduler=scheduler, rerun=rerun, force=force, warm=not cold)
+    typer.echo(f"report: {write_report(out, loaded)}")
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> None:
+    from ..ablation import list_runs
+
+    found = list_runs(spec, out, workers=workers)
+    if as_json:
+        return print_json(found.to_json())
+    table = Table(title=f"{spec.name}: {spec.title}")
+    table.add_column("run", overflow="fold")
+    for name in ("there", "trained", "head", "seconds"):
+        table.add_column(name, justify="right")
+    for row in found.to_json()["runs"]:
+        shown = (row["run_id"], *(cell(row[name]) for name in ("finished", "trainable", "head", "seconds")))
+        table.add_row(*shown)
+    Console().print(table)
+    left = (~found.runs["finished"]).sum()
+    unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
+    time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
+    typer.echo(f"{len(found.runs)} runs, {left} to be made: {time}")
+    return None

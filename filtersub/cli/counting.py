@@ -1,0 +1,198 @@
+"""The commands count and suggest: parse, call one function, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import FiltersubError
+from .console import print_json, print_table
+from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Solver, Weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..parameters import Cost, ParameterCount
+
+_MODEL = typer.Argument(
+    metavar="MODEL",
+    help="A timm name, timm:NAME, torchvision:NAME, diffusers:FOLDER, diffusers:stable-diffusion-1.5 (-2.1, -xl), "
+    "transformers:TYPE, or a file of weights.",
+)
+Model = Annotated[str, _MODEL]
+ModelOrPreset = Annotated[str | None, _MODEL]
+Expansion = Annotated[str | None, typer.Option(metavar="M1[,M2...]", help="Atoms of each atom; deeper after commas.")]
+ExpansionCoefficients = Annotated[str, typer.Option(help="alpha_1: shared, or per-channel (one an input channel).")]
+Classes = Annotated[int | None, typer.Option(help="Classes of a new head.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
+
+
+def count(
+    model: ModelOrPreset = None,
+    method: Annotated[str, typer.Option(help="What is trained: filter-subspace, lora, dora, ssf, full, ...")] = (
+        "filter-subspace"
+    ),
+    atoms: Atoms = 9,
+    expansion: Expansion = None,
+    expansion_coefficients: ExpansionCoefficients = "shared",
+    block: Block = None,
+    block_spatial: BlockSpatial = False,
+    solver: Solver = "lasso",
+    rank: Annotated[int, typer.Option(help="Rank of lora, dora, loha and lokr.")] = 16,
+    layers: Layers = None,
+    classes: Classes = None,
+    preset: Annotated[str | None, typer.Option(help="A printed figure of the paper by name, or all.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Every method side by side.")] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="Memory, files and FLOPs too.")] = False,
+    image_size: Annotated[int | None, typer.Option(help="Pixels, for FLOPs; default the model's own.")] = None,
+    every_layer: Annotated[bool, typer.Option("--every-layer", help="A row a layer, not a stage.")] = False,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Count what a method would train, from the architecture alone (no weights are loaded)."""
+    from ..decomposition import DecompositionConfig
+    from ..parameters import BaselineOptions, compare_methods, comparison_table, count_parameters, load_architecture
+
+    if preset is not None:
+        return _count_preset(model, preset, every_layer, as_json, as_csv)
+    if model is None:
+        raise FiltersubError("count needs a MODEL, or a figure of the paper by --preset")
+    recipe = DecompositionConfig(
+        atoms=atoms,
+        block=block,
+        block_spatial=block_spatial,
+        solver=solver,
+        expansion=_sizes(expansion),
+        expansion_coefficients=expansion_coefficients,
+    )
+    module = load_architecture(model, num_classes=classes)
+    settings = {"recipe": recipe, "options": BaselineOptions(rank=rank), "layers": layers, "name": model}
+    if compare:
+        counts = compare_methods(module, **settings)
+        table = comparison_table(counts)
+        return _show(
+            table, [found.to_json() for found in counts], f"{model}, {counts[0].total:,} in all", as_json, as_csv
+        )
+    found = count_parameters(module, method, **settings)
+    value = found.to_json()
+    spent = _cost_of(module, found, recipe, image_size) if cost else None
+    if spent is not None:
+        value["cost"] = spent.to_json()
+    _show_count(found, value, every_layer, as_json, as_csv)
+    if spent is not None and not (as_json or as_csv):
+        _show_cost(spent)
+
+
+def suggest(
+    model: Model,
+    budget: Annotated[str, typer.Option(help="Most trained parameters beside the head: 300000, 300k, or 0.5% of all.")],
+    data: Annotated[str, typer.Option(help="Data set whose gradient ranks, where weights are there.")] = "digits",
+    weights: Weights = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch the pretrained weights.")] = False,
+    image_size: Annotated[int, typer.Option(help="Images are enlarged to this many pixels.")] = 48,
+    images: Annotated[int, typer.Option(help="Training images that the gradient is taken on.")] = 200,
+    solver: Annotated[str, typer.Option(help="Codes that are scored; pca needs no coding.")] = "pca",
+    layers: Layers = None,
+    top: Annotated[int, typer.Option(help="Settings to show at most.")] = 10,
+    check: Annotated[
+        list[Path] | None, typer.Option(help="Folder of tuning records to compare the ranking with; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Propose settings of (m, m_1, k_c, layers) within a budget, ranked without training, and say why."""
+    from ..parameters import load_architecture, parse_budget, suggest_settings, suggestions_table
+    from ..ranking import agreement, gradient_energy
+
+    has_weights = model == "efficientnet_lite0" or weights is not None or pretrained
+    if check and not has_weights:
+        raise FiltersubError("the ranking can be checked only where weights are there: --weights FILE or --pretrained")
+    energy = None
+    if has_weights:
+        energy = gradient_energy(model, data, weights=weights, image_size=image_size, n_images=images)
+    module = load_architecture(model) if energy is None else energy.model
+    tensors = module.parameters() if hasattr(module, "parameters") else module.values()
+    limit = parse_budget(budget, sum(tensor.numel() for tensor in tensors))
+    found = suggest_settings(
+        module, limit, score=None if energy is None else energy.score, solver=solver, layers=layers, top=top
+    )
+    table = suggestions_table(found)
+    criterion = "gradient energy" if energy is not None else "count"
+    value: dict[str, Any] = {"model": model, "budget": limit, "criterion": criterion}
+    value["suggestions"] = [suggestion.row() for suggestion in found]
+    checked = agreement(energy, check, model) if check else None
+    if checked is not None:
+        value["check"] = checked.to_json()
+    title = f"{model}: at most {limit:,} trained parameters, ranked by {criterion}"
+    _show(table.drop(columns=["layers", "why"]) if not as_csv else table, value, title, as_json, as_csv)
+    if as_json or as_csv:
+        return
+    typer.echo(f"first choice: {found[0].why}")
+    if checked is not None:
+        print_table(checked.table, f"measured in {', '.join(map(str, check))}")
+        typer.echo(checked.sentence)
+
+
+def _sizes(expansion: str | None) -> int | tuple[int, ...] | None:
+    if expansion is None:
+        return None
+    try:
+        sizes = tuple(int(part) for part in expansion.split(","))
+    except ValueError:
+        raise FiltersubError(f"--expansion takes numbers such as 4 or 4,3; got {expansion!r}") from None
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool, as_csv: bool) -> None:
+    from ..parameters import compute, readings_table
+
+    if model is not None:
+        raise FiltersubError(f"the preset {name!r} names its own model; leave {model!r} away")
+    if name == "all":
+        table = readings_table()
+        return _show(table, table.to_dict("records"), "printed counts of arXiv:2403.00269", as_json, as_csv)
+    found = compute(name)
+    _show_count(found.count, found.to_json(), every_layer, as_json, as_csv)
+    if not (as_json or as_csv):
+        typer.echo(found.sentence)
+
+
+def _cost_of(module: Any, found: ParameterCount, recipe: Any, image_size: int | None) -> Cost:
+    from ..parameters import count_cost
+
+    if found.method != "filter-subspace":
+        raise FiltersubError(f"costs are known of filter-subspace, not of {found.method}")
+    spent, note = count_cost(module, found, recipe, image_size)
+    if note:
+        sys.stderr.write(f"filtersub: no FLOPs of the convolutions: {note}\n")
+    return spent
+
+
+def _show_count(found: ParameterCount, value: dict[str, Any], every_layer: bool, as_json: bool, as_csv: bool) -> None:
+    if found.layers or as_json or as_csv:
+        table = found.table() if every_layer or as_csv else found.stages()
+        _show(table, value, f"{found.model}, {found.method}", as_json, as_csv)
+    if not (as_json or as_csv):
+        typer.echo(
+            f"{found.model}, {found.method}: {found.trainable:,} trained + {found.head:,} in the head, "
+            f"of {found.total:,} ({found.fraction:.3%} without the head)"
+        )
+
+
+def _show_cost(spent: Cost) -> None:
+    import pandas as pd
+
+    rows = [(name.replace("_", " "), value) for name, value in spent.to_json().items() if value is not None]
+    print_table(pd.DataFrame(rows, columns=["cost", "value"]), "memory in bytes, arithmetic in FLOPs")
+
+
+def _show(table: pd.DataFrame, value: Any, title: str, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        print_json(value)
+    elif as_csv:
+        typer.echo(table.to_csv(index=False), nl=False)
+    else:
+        print_table(table, title)

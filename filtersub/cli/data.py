@@ -1,0 +1,73 @@
+"""``filtersub data``: what data sets there are, whether they are here and whole, and how to obtain them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import print_json, print_table
+from .decompose import layer_bar
+from .options import AsJson
+
+if TYPE_CHECKING:
+    from ..data import Report
+
+data_app = typer.Typer(help="Data sets: what there is, and whether it is complete.", no_args_is_help=True)
+
+
+@data_app.command("list")
+def data_list(
+    as_json: AsJson = False,
+    obtain: Annotated[bool, typer.Option("--obtain", help="Say how to obtain each set that is not here.")] = False,
+) -> None:
+    """The data sets known by name. Nothing is ever downloaded."""
+    import pandas as pd
+
+    from ..data import catalogue, data_root, is_there
+    from ..data.names import PATH_KINDS
+
+    known = list(catalogue().values())
+    if as_json:
+        sets = [{**vars(entry), "there": is_there(entry)} for entry in known]
+        return print_json({"root": str(data_root()), "sets": sets, "paths": PATH_KINDS})
+    columns = ("name", "title", "group", "classes", "train", "test")
+    table = pd.DataFrame([[getattr(entry, name) for name in columns] for entry in known], columns=columns)
+    table["there"] = ["yes" if is_there(entry) else "no" for entry in known]
+    print_table(table, f"data sets, looked for in {data_root()} (FILTERSUB_DATA says where)")
+    for kind, what in PATH_KINDS.items():
+        typer.echo(f"{kind}:PATH  {what}")
+    absent: dict[str, list[str]] = {}
+    for entry in known if obtain else ():
+        if not is_there(entry):
+            absent.setdefault(entry.obtain, []).append(entry.name)
+    for how, names in absent.items():
+        typer.echo(f"\n{', '.join(names)}:\n  {how}")
+
+
+@data_app.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="Data set by name, or folder:PATH, csv:PATH, hf:PATH.")],
+    as_json: AsJson = False,
+) -> None:
+    """Open every list and decode every image of a data set; exit code 1 where it cannot be trained on as it is."""
+    from ..data import check_data
+
+    with layer_bar() as on_image:
+        report = check_data(name, on_image=on_image)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        _print(report)
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+def _print(report: Report) -> None:
+    counts = ", ".join(f"{count:,} {part}" for part, count in report.images.items())
+    if counts:
+        typer.echo(f"{report.name}: {report.classes:,} classes; images: {counts} ({report.where})")
+    for found in report.problems:
+        typer.echo(f"{'problem' if found.fatal else 'note'}: {found.message}")
+    verdict = "complete" if report.complete else "not complete" if report.there else "not there"
+    typer.echo(f"{report.name} is {verdict}; looked at in {report.seconds:.1f} s")

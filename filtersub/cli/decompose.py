@@ -1,0 +1,230 @@
+"""The command decompose: parse, call one function, print."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import FiltersubError
+from .console import print_json, print_table
+from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Model, Random, Solver, Sparsity, Weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..decomposition import AtomChoice, ModelDecomposition
+
+_SHOWN = ("name", "shape", "rows", "atoms", "relative_error", "density", "objective", "iterations", "seconds")
+
+
+def decompose(
+    context: typer.Context,
+    model: Model,
+    atoms: Atoms = 9,
+    block: Block = None,
+    block_spatial: BlockSpatial = False,
+    solver: Solver = "lasso",
+    sparsity: Sparsity = 1e-3,
+    nonzeros: Annotated[int | None, typer.Option(help="Largest support of a row, for pursuits (a third of m).")] = None,
+    nonnegative: Annotated[bool, typer.Option("--nonnegative", help="Coefficients that are never negative.")] = False,
+    init: Annotated[str, typer.Option(help="Initial atoms: rows, pca, kmeans++, dct or fourier-bessel.")] = "rows",
+    learner: Annotated[str, typer.Option(help="How atoms are learned: alternating, ksvd or online.")] = "alternating",
+    max_rounds: Annotated[int | None, typer.Option(help="Rounds of dictionary learning at most.")] = None,
+    tol: Annotated[float | None, typer.Option(help="Stop when rounds lower the objective by less than this.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the initial atoms.")] = 0,
+    expansion: Annotated[
+        str | None, typer.Option(metavar="M1[,M2...]", help="Atoms of each atom; deeper after commas.")
+    ] = None,
+    expansion_coefficients: Annotated[
+        str, typer.Option(help="alpha_1: shared, or per-channel (one an input channel).")
+    ] = "shared",
+    share: Annotated[bool, typer.Option("--share", help="One dictionary for all layers of a patch shape.")] = False,
+    share_layers: Annotated[
+        list[str] | None, typer.Option(metavar="REGEX", help="The same among layers that match; may be repeated.")
+    ] = None,
+    compare_own: Annotated[
+        bool, typer.Option("--compare-own", help="What sharing costs: own dictionaries too (sharing.csv).")
+    ] = False,
+    max_error: Annotated[
+        float | None, typer.Option(help="Relative error to meet with as few atoms as possible (curve.csv).")
+    ] = None,
+    max_error_per: Annotated[str, typer.Option(help="Who meets it: each layer, or the whole model.")] = "layer",
+    override: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REGEX:NAME=VALUE,...", help="Settings of layers that match; may be repeated."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML of settings and overrides; options given here win.")
+    ] = None,
+    layers: Layers = None,
+    weights: Weights = None,
+    random: Random = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for atoms.safetensors and layers.csv; a rerun does only the rest.")
+    ] = None,
+    atoms_only: Annotated[bool, typer.Option("--atoms-only", help="Leave the coefficients out of the file.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on with what --out holds, or start over.")
+    ] = True,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Decompose a model's kernels (or a bare file of weights) into filter atoms and coefficients."""
+    from ..decomposition import (
+        DecompositionConfig,
+        DecompositionInterrupted,
+        choose_atoms,
+        decompose_model,
+        sharing_table,
+    )
+    from ..diagnostics import layer_table
+    from ..files import make_folder
+    from ..recipe_file import read_override, read_recipe, read_sizes
+
+    settings = {} if config is None else read_recipe(config)
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    options = {**context.params, "expansion": read_sizes(expansion), "share": share or share_layers or False}
+    if share_layers:
+        given.add("share")
+    of_recipe = [field.name for field in fields(DecompositionConfig)]
+    for name in (*of_recipe, "share", "layers", "max_error", "max_error_per"):
+        if name in given or (name not in settings and options[name] is not None):
+            settings[name] = options[name]
+    overrides = {**(settings.get("overrides") or {}), **dict(read_override(text) for text in override or ())}
+    recipe = DecompositionConfig(**{name: settings[name] for name in of_recipe if name in settings})
+    shared, limit = settings.get("share", False), settings.get("max_error")
+    if out is None and (atoms_only or not resume):
+        raise FiltersubError(f"--{'atoms-only' if atoms_only else 'fresh'} needs a folder, give --out")
+    if compare_own and not shared:
+        raise FiltersubError("--compare-own needs --share or --share-layers")
+    folder = None if out is None else make_folder(out)
+    source, exclude = weights_of(model, weights, random)
+    chosen_by = {"layers": settings.get("layers"), "exclude": exclude}
+    choice = own = None
+    try:
+        with layer_bar() as on_layer:
+            if limit is not None:
+                per = settings["max_error_per"]
+                choice = choose_atoms(
+                    source, recipe, max_error=limit, per=per, overrides=overrides, on_layer=on_layer, **chosen_by
+                )
+                overrides = choice.overrides
+            found = decompose_model(
+                source,
+                recipe,
+                overrides=overrides,
+                shared=shared,
+                folder=folder,
+                atoms_only=atoms_only,
+                fresh=not resume,
+                on_layer=on_layer,
+                **chosen_by,
+            )
+            if compare_own:
+                own = decompose_model(source, recipe, overrides=overrides, on_layer=on_layer, **chosen_by)
+    except DecompositionInterrupted as interrupted:
+        typer.echo(f"filtersub: {interrupted}", err=True)
+        raise typer.Exit(130) from None
+    table = layer_table(found)
+    cost = None if own is None else sharing_table(found, own)
+    if folder is not None:
+        _write_csv(folder / "layers.csv", table)
+        if choice is not None:
+            _write_csv(folder / "curve.csv", choice.curve)
+        if cost is not None:
+            _write_csv(folder / "sharing.csv", cost)
+    _print(model, found, table, choice, own, cost, as_json, as_csv)
+
+
+def weights_of(model: str, weights: Path | None, random: bool) -> tuple[Any, tuple[str, ...]]:
+    """(module or bare tensors, names left out): the head of a model takes no part."""
+    from ..models import head_name, is_weight_file, load_model, load_weight_file
+
+    if is_weight_file(model):
+        return load_weight_file(model), ()
+    loaded = load_model(model, weights=weights, pretrained=not random)
+    head = head_name(loaded)
+    return loaded, () if head is None else (head,)
+
+
+class layer_bar:
+    """A progress bar over layers on standard error; nothing where that is not a terminal."""
+
+    def __enter__(self) -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        console = Console(stderr=True)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._progress.start()
+        task = self._progress.add_task("")
+        return lambda done, total, name: self._progress.update(task, completed=done, total=total, description=name)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _print(
+    model: str,
+    found: ModelDecomposition,
+    table: pd.DataFrame,
+    choice: AtomChoice | None,
+    own: ModelDecomposition | None,
+    cost: pd.DataFrame | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    if as_json:
+        value = {"model": model, "relative_error": found.relative_error, "seconds": found.seconds}
+        value["layers"] = _records(table, found)
+        if choice is not None:
+            value |= {"chosen_atoms": choice.atoms, "curve": choice.curve.to_dict("records")}
+        if own is not None and cost is not None:
+            value |= {"relative_error_own": own.relative_error, "sharing": cost.to_dict("records")}
+        return print_json(value)
+    if as_csv:
+        return typer.echo(table.to_csv(index=False), nl=False)
+    shown = table[list(_SHOWN)].copy()
+    for depth in range(1, 1 + max(len(layer.levels) for layer in found.layers.values())):
+        errors = [layer.levels[depth - 1 :][:1] for layer in found.layers.values()]
+        shown[f"error at D_{depth}"] = [level[0].weight_error if level else float("nan") for level in errors]
+    notes = [layer.note for layer in found.layers.values()]
+    if any(notes):
+        shown["note"] = notes
+    print_table(shown, f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s")
+    if choice is not None:
+        print_table(choice.curve, "relative error by m")
+    if own is not None and cost is not None:
+        print_table(
+            cost,
+            f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}",
+        )
+
+
+def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, Any]]:
+    """layer_table with the levels of each layer, for JSON."""
+    rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
+    for row, layer in zip(rows, found.layers.values(), strict=True):
+        row["note"], row["dictionary"], row["stopped"] = layer.note, layer.dictionary, layer.stopped
+        row["levels"] = [
+            {
+                "atoms": list(level.atoms.shape[:-1]),
+                "coefficients": list(level.coefficients.shape),
+                "atoms_error": level.atoms_error,
+                "weight_error": level.weight_error,
+            }
+            for level in layer.levels
+        ]
+    return rows
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    from ..files import written_whole
+
+    with written_whole(path) as aside:
+        table.to_csv(aside, index=False)

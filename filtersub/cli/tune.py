@@ -1,0 +1,148 @@
+"""``filtersub tune``: options in, one call, one line out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import FiltersubError
+from ..recipe_file import read_sizes
+from .console import print_json
+from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights
+
+_METHODS = "filter-subspace, linear, full, bitfit, norm, ssf, lora, dora, loha, lokr, oft or boft"
+_RENAMED = {"random": "pretrained"}
+
+
+def tune(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder of the run: record, curves, trained weights.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="As for decompose; a recipe names one of its own.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Training recipe by name or YAML file; other options given override its values.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="Data set by name, see `filtersub data list`.")] = "digits",
+    n_train: Annotated[int | None, typer.Option(help="Train on so many images, every class alike.")] = None,
+    method: Annotated[str, typer.Option(help=f"What is trained: {_METHODS}.")] = "filter-subspace",
+    atoms: Atoms = 9,
+    expansion: Annotated[str | None, typer.Option(help="m_1: atoms of atoms (setting 2); 4,3 for two levels.")] = None,
+    expansion_coefficients: Annotated[str, typer.Option(help="alpha_1: shared or per-channel.")] = "shared",
+    block: Block = None,
+    block_spatial: BlockSpatial = False,
+    train_coefficients: Annotated[bool, typer.Option("--train-coefficients", help="Control: train alpha too.")] = False,
+    solver: Solver = "lasso",
+    sparsity: Sparsity = 1e-3,
+    rank: Annotated[int, typer.Option(help="Of lora, dora, loha and lokr.")] = 16,
+    adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
+    oft_block: Annotated[int, typer.Option(help="Block size of oft.")] = 32,
+    boft_block: Annotated[int, typer.Option(help="Block size of boft.")] = 4,
+    layers: Layers = None,
+    weights: Weights = None,
+    random: Random = False,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.")] = 50,
+    accumulation: Annotated[int, typer.Option(help="Parts a batch is computed in, to save memory.")] = 1,
+    optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
+    learning_rate: Annotated[
+        str | None, typer.Option(help="Peak learning rate, or 'choose' by validation images; default by method.")
+    ] = None,
+    rates: Annotated[str | None, typer.Option(help="Candidates of 'choose', such as 0.001,0.01.")] = None,
+    head_learning_rate: Annotated[float | None, typer.Option(help="Of the new head; default 3e-3.")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-4,
+    schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
+    warmup_epochs: Annotated[float, typer.Option(help="Epochs of linear warm-up.")] = 1.0,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    ema_decay: Annotated[
+        float | None, typer.Option(help="Judge and keep averages of the weights, such as 0.99.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without a better validation accuracy, then stop.")
+    ] = None,
+    batch_norm: Annotated[
+        str, typer.Option(help="Running statistics: adapted, frozen, updated or recomputed.")
+    ] = "recomputed",
+    mixed_precision: Annotated[str, typer.Option(help="auto, no, bf16 or fp16.")] = "auto",
+    compile: Annotated[str, typer.Option(help="torch.compile: no, inductor, aot_eager or eager.")] = "no",
+    workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
+    image_size: Annotated[int, typer.Option(help="Images are resized to this many pixels.")] = 64,
+    validation: Annotated[bool, typer.Option("--validation", help="Train on 800, judge on the other 200.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the head, the order of images and the initial atoms.")] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Curves for TensorBoard in OUT/tensorboard.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tune a model on a data set and write the run's record. A rerun resumes, or returns what is done.
+
+    On several devices: accelerate launch -m filtersub tune ...
+    """
+    from ..experiment import TuneSettings
+    from ..experiment import tune as run
+    from ..recipes import load_recipe
+
+    given = _given(context, {field.name for field in fields(TuneSettings)})
+    if recipe is not None:
+        settings = load_recipe(recipe).settings_with(**given)
+    elif model is None:
+        raise FiltersubError("name a MODEL, such as efficientnet_lite0, or a --recipe")
+    else:
+        settings = TuneSettings(**given)
+    record = run(settings, out, quiet=as_json, tensorboard=tensorboard)
+    if as_json:
+        found = {"label": record.label, "metrics": record.metrics, "counts": record.counts, "cost": record.cost}
+        print_json({**found, "choices": record.choices, "notes": record.notes})
+        return
+    accuracy = next(value for key, value in record.metrics.items() if key in ("test_accuracy", "validation_accuracy"))
+    if record.choices:
+        typer.echo(f"learning rate {record.choices['learning_rate']['chosen']:g}, by the validation images")
+    if record.notes:
+        name, reason = next(iter(record.notes.items()))
+        typer.echo(f"{len(record.notes)} layers could not take part, {name} for one: {reason}")
+    typer.echo(
+        f"{record.label}: accuracy {accuracy:.1%}, {record.counts['trainable']:,} trained parameters "
+        f"+ {record.counts['head']:,} in the head; record in {out}"
+    )
+
+
+def _given(context: typer.Context, known: set[str]) -> dict[str, Any]:
+    """What stands on the command line, by the names and types of the settings; defaults are left to these."""
+    given = {}
+    for option, value in context.params.items():
+        name = _RENAMED.get(option, option)
+        source = context.get_parameter_source(option)  # compared by name: typer has a copy of click of its own
+        if name in known and source is not None and source.name == "COMMANDLINE":
+            given[name] = _READ[option](value) if option in _READ and value is not None else value
+    return given
+
+
+def _rate(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # the settings know which words mean something
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise FiltersubError(f"--rates takes numbers such as 0.001,0.01; got {text!r}") from None
+
+
+def _expansion(text: str) -> int | tuple[int, ...] | None:
+    sizes = read_sizes(text)
+    return sizes[0] if sizes is not None and len(sizes) == 1 else sizes
+
+
+_READ: dict[str, Any] = {
+    "learning_rate": _rate,
+    "rates": _rates,
+    "expansion": _expansion,
+    "weights": str,
+    "random": lambda value: not value,
+}

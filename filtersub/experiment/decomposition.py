@@ -1,0 +1,71 @@
+"""One decomposition from settings to record."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import pandas as pd
+
+from ..decomposition import DecompositionConfig, decompose_model
+from ..diagnostics import convergence_table, error_curve, layer_table
+from ..files import make_folder
+from ..memory import PeakMemory
+from ..models import head_name, load_model
+from ..records import Record, describe_environment
+
+
+def decompose_run(
+    out: str | os.PathLike[str],
+    *,
+    model: str = "efficientnet_lite0",
+    weights: str | None = None,
+    atoms_grid: Sequence[int] = (3, 6, 9),
+    config: DecompositionConfig | None = None,
+    layers: str | None = None,
+    on_layer: Callable[[int, int, str], None] | None = None,
+) -> Record:
+    """Decompose a model by the recipe, trace its error over ``atoms_grid``, and write the record of it into ``out``.
+
+    Beside record.json: layers.csv (one row a layer), curve.csv (one a layer and m), convergence.csv (one a layer and
+    round) and atoms.safetensors, the whole decomposition.
+    """
+    folder = make_folder(out)
+    config = config or DecompositionConfig()
+    loaded = load_model(model, weights=weights)
+    head = head_name(loaded)
+    exclude = () if head is None else (head,)
+    began = time.perf_counter()
+    with PeakMemory("cpu") as memory:
+        decomposed = decompose_model(loaded, config, layers=layers, exclude=exclude, on_layer=on_layer)
+        curve = error_curve(loaded, config, atoms_grid, layers=layers, exclude=exclude, on_layer=on_layer)
+    wall_seconds = time.perf_counter() - began
+    decomposed.save(folder / "atoms.safetensors")
+    table = layer_table(decomposed)
+    record = Record(
+        kind="decomposition",
+        label=f"{model}, m={config.atoms}",
+        parameters={"model": model, "atoms_grid": list(atoms_grid), "layers": layers, **asdict(config)},
+        seed=config.seed,
+        metrics={"relative_error": decomposed.relative_error, "density": _density(table)},
+        counts={
+            "atoms": int(table["atoms"].sum()),
+            "total": sum(p.numel() for p in loaded.parameters()),
+        },
+        cost={
+            "wall_seconds": wall_seconds,
+            "decomposition_seconds": decomposed.seconds,
+            "decomposition_iterations": int(table["iterations"].sum()),
+            "peak_memory_bytes": memory.bytes,
+        },
+        environment=describe_environment(),
+    )
+    return record.write(folder, layers=table, curve=curve, convergence=convergence_table(decomposed))
+
+
+def _density(table: pd.DataFrame) -> float:
+    """Of all coefficients of the model together."""
+    sizes = table["rows"] * table["atoms"]
+    return float((table["density"] * sizes).sum() / sizes.sum())

@@ -1,0 +1,78 @@
+"""A training run as it is watched: a bar on a terminal, lines elsewhere, progress.json, and TensorBoard where asked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ..errors import FiltersubError
+from ..files import write_json
+
+PROGRESS_FILE = "progress.json"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class TrainingLog:
+    """Context manager; ``on_step`` and ``on_epoch`` are what ``fit`` calls.
+
+    tensorboard : write losses, accuracies, the learning rate and seconds of each epoch into ``folder``/tensorboard.
+    Raises FiltersubError where that package is missing.
+    """
+
+    def __init__(
+        self, folder: Path, label: str, epochs: int, judged_on: str, *, quiet: bool, tensorboard: bool = False
+    ) -> None:
+        self.folder, self.label, self.epochs, self.judged_on = folder, label, epochs, judged_on
+        self.on_terminal = sys.stderr.isatty() and not quiet
+        self.quiet = quiet
+        self.writer = _writer(folder / TENSORBOARD_FOLDER) if tensorboard else None
+
+    def __enter__(self) -> TrainingLog:
+        self.bar = tqdm(desc=self.label, unit="step", disable=not self.on_terminal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        if self.writer is not None:
+            self.writer.close()
+
+    def on_step(self, done: int, total: int) -> None:
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)
+
+    def on_epoch(self, row: dict[str, float]) -> None:
+        write_json(self.folder / PROGRESS_FILE, {"epoch": row["epoch"], "epochs": self.epochs})
+        if self.writer is not None:
+            for name, value in row.items():
+                if name != "epoch":
+                    self.writer.add_scalar(_tag(name), value, row["epoch"])
+            self.writer.flush()
+        accuracy = row[f"{self.judged_on}_accuracy"]
+        if self.on_terminal:
+            self.bar.set_postfix({f"{self.judged_on} accuracy": f"{accuracy:.1%}"})
+        elif not self.quiet:
+            print(
+                f"epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.3f}  "
+                f"{self.judged_on} accuracy {accuracy:.1%}  {row['seconds']:.1f} s",
+                flush=True,
+            )
+
+
+def _tag(name: str) -> str:
+    """``test_mean_class_accuracy`` -> ``mean_class_accuracy/test``: one chart for training and judging."""
+    part, _, measure = name.partition("_")
+    return f"{measure}/{part}" if part in ("train", "test", "validation") else name
+
+
+def _writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise FiltersubError("curves for TensorBoard need that package: pip install tensorboard") from None
+    return SummaryWriter(str(folder))

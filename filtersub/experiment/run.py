@@ -1,0 +1,224 @@
+"""One run from settings to record: load, decompose, inject, train, judge, save, write down."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from ..data import ImageSplit, load_data, n_classes
+from ..errors import FiltersubError
+from ..files import make_folder
+from ..methods import Injected, inject
+from ..models import head_name, input_statistics, load_model
+from ..parameters import ParameterCount, count_trained
+from ..records import RECORD_FILE, Record, describe_environment, read_record
+from ..training import CHECKPOINT_FILE, TrainingResult, fit
+from .log import PROGRESS_FILE, TrainingLog
+from .rate_choice import RateChoice, choose_rate
+from .saved_weights import save_trained, saved_size
+from .settings import CHOOSE, TuneSettings, settings_from
+from .step_cost import step_flops
+
+
+def tune(
+    settings: TuneSettings, out: str | os.PathLike[str], *, quiet: bool = False, tensorboard: bool = False
+) -> Record:
+    """Tune a model and write its record, curves, confusion counts and trained weights into the folder ``out``.
+
+    A finished run of the same settings is read back at once; an interrupted one, killed at whatever moment, goes on
+    after its last whole epoch. Under ``accelerate launch`` each process takes its share of every batch, and the
+    first writes.
+    With ``learning_rate="choose"`` the candidates' runs lie in ``out``/choice.
+    Raises FiltersubError on bad settings, or when ``out`` holds a run of other settings or cannot be written.
+    """
+    folder, state = make_folder(out), PartialState()
+    quiet = quiet or not state.is_main_process
+    finished = _finished(folder, settings)
+    state.wait_for_everyone()
+    if finished is not None:
+        _say(quiet, f"{folder} holds this run already; nothing to train")
+        return finished
+    began = time.perf_counter()
+    choice = _chosen(settings, folder, quiet)
+    used = settings if choice is None else settings.with_rate(choice.chosen)
+    set_seed(settings.seed)
+    prepared = _prepared(used)
+    mean, std = prepared.statistics
+    split = load_data(
+        used.data, size=used.image_size, mean=mean, std=std, validation=used.validation, n_train=used.n_train
+    )
+    flops = step_flops(prepared.model, tuple(split.train[0][0].shape), used.batch_size, used.batch_norm)
+    log = TrainingLog(
+        folder,
+        settings.label,
+        settings.epochs,
+        split.judged_on,
+        quiet=quiet,
+        tensorboard=tensorboard and state.is_main_process,
+    )
+    with log:
+        result = fit(
+            prepared.model,
+            split.train,
+            split.judged,
+            split.n_classes,
+            used.training,
+            head=prepared.head,
+            judged_on=split.judged_on,
+            folder=folder,
+            on_epoch=log.on_epoch,
+            on_step=log.on_step,
+        )
+    if state.is_main_process:
+        seconds = time.perf_counter() - began
+        _write(settings, prepared, split, result, folder, {"wall_seconds": seconds, "step_flops": flops}, choice)
+    state.wait_for_everyone()
+    return read_record(folder)
+
+
+def _finished(folder: Path, settings: TuneSettings) -> Record | None:
+    if not (folder / RECORD_FILE).exists():
+        return None
+    record = read_record(folder)
+    if record.kind != "tuning" or settings_from(record.parameters, str(folder / RECORD_FILE)) != settings:
+        raise FiltersubError(f"{folder} holds the record of another run; choose another output folder")
+    return record
+
+
+def _chosen(settings: TuneSettings, folder: Path, quiet: bool) -> RateChoice | None:
+    if settings.learning_rate != CHOOSE:
+        return None
+
+    def run(rate: float, out: Path) -> Record:
+        _say(quiet, f"learning rate {rate:g}, judged on validation images")
+        return tune(replace(settings.with_rate(rate), validation=True), out, quiet=quiet)
+
+    return choose_rate(settings.candidate_rates, folder, run)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A model with the method injected, the name of its head, its parameter counts, its images' mean and std."""
+
+    injected: Injected
+    head: str
+    count: ParameterCount
+    statistics: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @property
+    def model(self) -> nn.Module:
+        return self.injected.model
+
+
+def _prepared(settings: TuneSettings) -> _Prepared:
+    model = load_model(
+        settings.model, pretrained=settings.pretrained, weights=settings.weights, num_classes=n_classes(settings.data)
+    )
+    head = head_name(model)
+    if head is None:
+        raise FiltersubError(f"{settings.model} has no classification head that could be trained")
+    total, statistics = sum(p.numel() for p in model.parameters()), input_statistics(model)
+    injected = inject(
+        model,
+        settings.method,
+        head,
+        recipe=settings.recipe,
+        options=settings.options,
+        layers=settings.layers,
+        train_coefficients=settings.train_coefficients,
+        save_batch_norm=settings.batch_norm != "frozen",
+    )
+    return _Prepared(
+        injected, head, count_trained(injected.model, head, settings.model, settings.method, total), statistics
+    )
+
+
+def _write(
+    settings: TuneSettings,
+    prepared: _Prepared,
+    split: ImageSplit,
+    result: TrainingResult,
+    folder: Path,
+    cost: dict[str, Any],
+    choice: RateChoice | None,
+) -> None:
+    save_trained(prepared.model, settings, folder)
+    record = _record(settings, prepared, split, result, saved_size(folder), cost, choice)
+    record.write(
+        folder,
+        history=pd.DataFrame(result.history),
+        confusion=_long_form(result.confusion),
+        classes=_classes(result),
+    )
+    for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
+        (folder / leftover).unlink(missing_ok=True)
+
+
+def _record(
+    settings: TuneSettings,
+    prepared: _Prepared,
+    split: ImageSplit,
+    result: TrainingResult,
+    saved: tuple[int, int],
+    cost: dict[str, Any],
+    choice: RateChoice | None,
+) -> Record:
+    kept = result.history[result.kept_epoch - 1]
+    cost = {
+        **cost,
+        "seconds_per_step": result.seconds_per_step,
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "added_memory_bytes": result.added_memory_bytes,
+        "saved_bytes": saved[1],
+        **prepared.injected.cost,
+    }
+    counts = {name: getattr(prepared.count, name) for name in ("trainable", "head", "total")}
+    return Record(
+        kind="tuning",
+        label=settings.label,
+        parameters=settings.parameters,
+        seed=settings.seed,
+        metrics={key: kept[key] for key in kept if key.endswith(("_accuracy", "_loss"))},
+        counts={**counts, "saved": saved[0]},
+        # a resumed, finished run has no step to time, and some operations no count
+        cost={key: value for key, value in cost.items() if value is not None and value == value},
+        environment={
+            **describe_environment(),
+            "trained_on": result.device,
+            "processes": result.processes,
+            "mixed_precision": result.mixed_precision,
+            "resumed_from_epoch": result.resumed_from_epoch,
+            "kept_epoch": result.kept_epoch,
+            "judged_on": split.judged_on,
+        },
+        choices={} if choice is None else choice.to_json(),
+        notes=dict(prepared.injected.skipped),
+    )
+
+
+def _classes(result: TrainingResult) -> pd.DataFrame:
+    """One row an epoch and class: epoch, class, accuracy (empty where the class has no image)."""
+    epochs, classes = result.class_accuracy.shape
+    index = pd.MultiIndex.from_product([range(1, epochs + 1), range(classes)], names=["epoch", "class"])
+    return pd.Series(result.class_accuracy.reshape(-1).tolist(), index=index, name="accuracy").reset_index()
+
+
+def _long_form(confusion: Tensor) -> pd.DataFrame:
+    n = confusion.shape[0]
+    true, predicted = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    columns = {"true": true, "predicted": predicted, "count": confusion}
+    return pd.DataFrame({name: values.reshape(-1).tolist() for name, values in columns.items()})
+
+
+def _say(quiet: bool, line: str) -> None:
+    if not quiet:
+        print(line, flush=True)

@@ -1,0 +1,49 @@
+"""A tuned model read back from its run folder, merged, with the test images it was judged on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..data import ImageSplit, load_data, n_classes
+from ..errors import FiltersubError
+from ..models import input_statistics, load_model
+from ..records import read_record
+from .saved_weights import load_trained
+from .settings import TuneSettings, settings_from
+
+
+def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, TuneSettings]:
+    """(model in evaluation mode with what was trained merged into its weights, images, settings) of a tuning run.
+
+    Parameters
+    ----------
+    folder : as experiment.tune or ``filtersub tune --out`` wrote it
+
+    Raises FiltersubError when the folder holds no tuning run or its weights are missing.
+    """
+    folder, record = Path(folder), read_record(folder)
+    if record.kind != "tuning":
+        raise FiltersubError(f"{folder} holds a {record.kind} run, not a tuning run")
+    settings = settings_from(record.parameters, str(folder))
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)  # random weights are those of the run
+        model = load_model(
+            settings.model,
+            pretrained=settings.pretrained,
+            weights=settings.weights,
+            num_classes=n_classes(settings.data),
+        )
+    mean, std = input_statistics(model)
+    split = load_data(
+        settings.data,
+        size=settings.image_size,
+        mean=mean,
+        std=std,
+        validation=settings.validation,
+        n_train=settings.n_train,
+    )
+    return load_trained(model, settings, folder).eval(), split, settings

@@ -1,0 +1,99 @@
+"""Grids of settings among the runs of a report: pairs of settings that were varied against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..collect import ATOM_FAMILIES
+
+#: (down, across) with what a reader calls them; the paper's Figure 4 and the readers' questions.
+_PAIRS = (
+    ("atoms", "expansion"),
+    ("atoms", "block"),
+    ("expansion", "block"),
+    ("atoms", "sparsity"),
+)
+_NAMES = {
+    "atoms": "filter atoms m",
+    "expansion": "m₁, atoms of each atom",
+    "block": "channel block k_c",
+    "sparsity": "penalty l",
+}
+_NONE = "none"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells over two settings; ``fixed`` says what else is the same in them, where other grids differ."""
+
+    rows: str
+    columns: str
+    cells: pd.DataFrame
+    fixed: str
+
+
+def setting_grids(runs: pd.DataFrame, varying: list[str]) -> list[Grid]:
+    """The grids that the runs of atoms fill: at least two values each way, and all other settings alike.
+
+    Parameters
+    ----------
+    runs : collect.tuning_table
+    varying : names of the settings in which runs differ, as collect.varying_parameters gives them
+
+    Notes
+    -----
+    A grid may have holes, but every row and every column of it holds two cells at least.
+    """
+    if runs.empty:
+        return []
+    atoms = runs[runs["family"].isin(ATOM_FAMILIES)]
+    grids = []
+    for down, across in _PAIRS:
+        if not {down, across} <= set(varying):
+            continue
+        others = [name for name in varying if name not in (down, across, "learning_rate") and name in atoms]
+        marked = atoms.assign(_rest=[_described(row, others) for row in atoms.to_dict("records")])
+        for rest, group in marked.groupby("_rest", sort=False):
+            cells = _cells(group, down, across)
+            if _is_grid(cells):
+                grids.append(Grid(_NAMES[down], _NAMES[across], cells, rest))
+    return grids
+
+
+def _described(row: dict, names: list[str]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_value(row.get(name))}" for name in names)
+
+
+def _value(value: object) -> object:
+    """None, NaN, 0 and an empty list all mean that a setting takes no part; 2.0 of a table with gaps is 2."""
+    if value is None or value is False or (isinstance(value, float) and pd.isna(value)) or value in (0, [], ()):
+        return _NONE
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _cells(runs: pd.DataFrame, down: str, across: str) -> pd.DataFrame:
+    values = runs.assign(row=runs[down].map(_value), column=runs[across].map(_value))
+    cells = []
+    for (row, column), group in values.groupby(["row", "column"], sort=False):
+        by_seed = group.groupby("seed")["test_accuracy"].mean()
+        place = {"row": row, "column": column, "trained": int(group["trained"].iloc[0]), "seeds": len(by_seed)}
+        cells.append({**place, "test_accuracy": by_seed.mean(), "lowest": by_seed.min(), "highest": by_seed.max()})
+    cells.sort(key=lambda cell: (_rank(cell["row"]), _rank(cell["column"])))
+    return pd.DataFrame(cells)
+
+
+def _rank(value: object) -> tuple[int, float, str]:
+    """None first, numbers by size, then words."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (0 if value == _NONE else 1 if number else 2, float(value) if number else 0.0, str(value))
+
+
+def _is_grid(cells: pd.DataFrame) -> bool:
+    if cells.empty:
+        return False
+    across, down = cells.groupby("row").size(), cells.groupby("column").size()
+    return len(across) > 1 and len(down) > 1 and across.min() > 1 and down.min() > 1

@@ -1,0 +1,131 @@
+"""Runs made on several machines, copied into one folder: what is done anywhere is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..ablation import ABLATION_FILE
+from ..ablation.notebook_run import read_state
+from ..errors import FiltersubError
+from ..files import make_folder, write_json
+from ..records import read_record
+
+_RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The folder, and how many runs were copied into it, were there as new or newer already, and could not be read."""
+
+    root: Path
+    copied: int
+    kept: int
+    damaged: int
+
+
+def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Merged:
+    """Copy the runs below each of ``sources`` into ``out/runs``; the plans become one.
+
+    Of runs of one name the finished one counts, and of several finished ones the newest; a run that failed on one
+    machine and ended well on another is no failure. ``out`` may be an earlier merge: only what is newer is copied.
+    A run's folder appears whole or not at all.
+
+    Raises FiltersubError when a source is missing, holds no run, lies in ``out`` or the other way round, when the
+    sources are of ablations with different names, or when ``out`` belongs to another ablation.
+    """
+    root, folders = Path(out), [Path(source) for source in sources]
+    _check_places(folders, root)
+    plans = [plan for plan in (_plan_of(folder) for folder in [*folders, root]) if plan]
+    names = dict.fromkeys(plan.get("name") for plan in plans)
+    if len(names) > 1:
+        raise FiltersubError(
+            f"the folders belong to different ablations ({', '.join(map(repr, names))}), whose reports ask different "
+            "questions; merge those of one ablation"
+        )
+    readers = {run["run_id"] for plan in plans for run in plan["runs"] if run.get("reads_records")}
+    runs = [(run, _name_of(run, source)) for source in folders for run in _runs_below(source)]
+    runs = [(run, name) for run, name in runs if name not in readers]  # they read the records of one machine alone
+    if not runs:
+        raise FiltersubError(f"no runs below {', '.join(map(str, folders))}")
+    copied = kept = damaged = 0
+    for run, name in runs:
+        target = root / _RUNS / name
+        damaged += _rank(run)[0] == 0
+        if target.exists() and _rank(target) >= _rank(run):
+            kept += 1
+        else:
+            _copy_whole(run, target)
+            copied += 1
+    if plans:
+        write_json(root / ABLATION_FILE, _joined_plan(plans))
+    return Merged(root, copied, kept, damaged)
+
+
+def _check_places(folders: list[Path], root: Path) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise FiltersubError(f"{folder} is not a folder, so there is nothing to merge")
+        ours, theirs = root.resolve(), folder.resolve()
+        if ours == theirs or ours in theirs.parents or theirs in ours.parents:
+            raise FiltersubError(f"--out {root} and {folder} lie in each other; name a folder of its own")
+
+
+def _runs_below(source: Path) -> list[Path]:
+    """Folders of runs: those with a record or a state, but no parts of other runs."""
+    holding = {path.parent for name in ("record.json", "run.json") for path in source.rglob(name)}
+    return sorted(folder for folder in holding if not any(parent in holding for parent in folder.parents))
+
+
+def _name_of(run: Path, source: Path) -> str:
+    """The run's folder below ``runs``; elsewhere its path in words, so that runs of two places stay apart."""
+    inner = run.relative_to(source).parts
+    inner = inner[1:] if inner[:1] == (_RUNS,) else inner
+    return "-".join(inner) or source.resolve().name
+
+
+def _rank(run: Path) -> tuple[int, str]:
+    """How much a run is worth: nothing readable, unfinished or failed, done; then its date."""
+    state = read_state(run).get("status", "done")
+    try:
+        record = read_record(run)
+    except FiltersubError:
+        has_record = (run / "record.json").exists()
+        return (0 if has_record else 2 if state == "done" and read_state(run) else 1, "")
+    return (2 if state == "done" else 1, str(record.environment.get("date", "")))
+
+
+def _copy_whole(run: Path, target: Path) -> None:
+    make_folder(target.parent)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copytree(run, aside)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(aside, target)
+    except OSError as error:
+        raise FiltersubError(f"cannot copy {run} to {target}: {error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _plan_of(folder: Path) -> dict[str, Any]:
+    try:
+        plan = json.loads((folder / ABLATION_FILE).read_text(encoding="utf-8"))
+        return plan if isinstance(plan, dict) and isinstance(plan.get("runs"), list) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _joined_plan(plans: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first plan's heading, and every run planned anywhere once, in its place of the merged folder."""
+    runs: dict[str, Any] = {}
+    for plan in plans:
+        for run in plan["runs"]:
+            runs.setdefault(run["run_id"], {**run, "folder": f"{_RUNS}/{run['run_id']}"})
+    return {**plans[0], "runs": list(runs.values())}

@@ -1,0 +1,268 @@
+"""Records below a folder become one page, ``index.html``: self-contained, and a function of those records alone.
+
+Nothing is trained here and no number is typed in: every sentence, figure and cell is computed from the records.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from .. import plots
+from ..ablation.notebook_html import TEMPLATES, page_css
+from ..ablation.spec import Spec, load_spec
+from ..collect import (
+    Collection,
+    collect,
+    curve_table,
+    history_table,
+    is_judged_on_test,
+    settings_table,
+    tuning_table,
+    varying_parameters,
+)
+from ..files import make_folder, write_text, written_whole
+from ..intervals import INTERVALS, TEST
+from ..records import Record
+from .against import Comparison, compare
+from .grids import setting_grids
+from .provenance import command, environments, failures, last_date, notebooks
+from .sentences import (
+    accuracy_description,
+    answer,
+    compared,
+    decomposition_sentence,
+    error_description,
+    grid_description,
+    learning_description,
+    percent,
+    points,
+    span,
+)
+from .studies import Section, study_sections
+from .table import SHOWN, data_uri, filters, parquet, portable, shared_settings, table_columns, table_rows
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_WIDE, _NARROW = {"width": 7.4}, {"width": 4.1}
+
+
+def write_report(
+    root: str | os.PathLike[str],
+    spec: Spec | str | None = None,
+    *,
+    against: str | os.PathLike[str] | None = None,
+    interval: str = "t",
+) -> Path:
+    """Write ``index.html``, ``runs.csv`` and ``runs.parquet`` for the records below ``root``; the path of the page.
+
+    Parameters
+    ----------
+    root : folder of runs, as run_ablation or ``filtersub tune --out`` make them, or copies of such
+    spec : where title and question come from; default the folder's own ``ablation.json``, else general words
+    against : folder of an earlier report; the page then says what changed beyond noise
+    interval : how the uncertainty of a mean over seeds is computed, a name in report_statistics.INTERVALS
+
+    Raises FiltersubError when a folder does not exist or cannot be written, when its plan is damaged, for an unknown
+    interval, and where ``against`` holds no record. Damaged records are named in the report.
+    """
+    found = collect(root)
+    make_folder(root)
+    spec = load_spec(spec) if isinstance(spec, str) else spec
+    content = report_content(found, spec, against=against, interval=interval)
+    page = _environment().get_template("report.html.j2").render(**content)
+    runs = portable(tuning_table(found.records), found.root)
+    with written_whole(Path(root) / "runs.csv") as aside:
+        runs.to_csv(aside, index=False)
+    with written_whole(Path(root) / "runs.parquet") as aside:
+        aside.write_bytes(parquet(runs))
+    return write_text(Path(root) / "index.html", page)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    shown = {"percent": SHOWN["percent"], "count": SHOWN["count"], "short": plots.short_count}
+    environment.filters.update({**shown, "span": lambda pair: span(*pair), "amount": _amount})
+    return environment
+
+
+def report_content(
+    found: Collection,
+    spec: Spec | None = None,
+    *,
+    against: str | os.PathLike[str] | None = None,
+    interval: str = "t",
+) -> dict[str, Any]:
+    """All that the template shows, computed; see write_report."""
+    runs, curve, sections = tuning_table(found.records), curve_table(_telling_curve(found)), study_sections(found)
+    tuning = [record for record in found.records.values() if is_judged_on_test(record)]
+    columns = table_columns(tuning, runs) if tuning else []
+    rows = table_rows(found, runs, columns)
+    settings = settings_table(runs, interval)
+    heading = found.plan if spec is None else {"name": spec.name, "title": spec.title, "question": spec.question}
+    taken = portable(runs, found.root)
+    return {
+        "css": page_css("report.css"),
+        "policy": POLICY,
+        "script": (TEMPLATES / "table.js").read_text(encoding="utf-8"),
+        "name": heading.get("name", found.root.resolve().name),
+        "title": heading.get("title", f"Runs in {found.root.resolve().name}"),
+        "question": heading.get("question", ""),
+        "answer": answer(settings, interval) if len(settings) or not sections else sections[0].text,
+        "compared": compared(settings, interval),
+        "interval": INTERVALS[interval],
+        "test": TEST,
+        "figures": _figures(runs, history_table(found.records), curve, interval),
+        "decomposed": decomposition_sentence(curve),
+        "grids": _grids(runs, varying_parameters(tuning)),
+        "tasks": _tasks(settings),
+        "sections": [_section(section) for section in sections],
+        "settings": settings.to_dict("records"),
+        "tones": {name: style[0] for name, style in plots.families_style(_families(settings)).items()},
+        "columns": columns,
+        "rows": rows,
+        "filters": filters(columns, rows),
+        "shared": shared_settings(tuning) if tuning else [],
+        "comparison": _comparison(compare(found, against) if against is not None else None),
+        "notebooks": notebooks(found),
+        "environments": environments(found),
+        "repeat": command(found),
+        "failures": failures(found),
+        "damaged": [line.replace(f"{found.root}{os.sep}", "") for line in found.damaged],
+        "superseded": [folder.name for folder in found.superseded],
+        "untested": len(found.of_kind("tuning")) - len(tuning),
+        "csv": data_uri(taken.to_csv(index=False).encode(), "text/csv"),
+        "parquet": data_uri(parquet(taken), "application/vnd.apache.parquet"),
+        "date": last_date(found),
+        "total_runs": len(found.records),
+    }
+
+
+def _figures(
+    runs: pd.DataFrame, history: pd.DataFrame, curve: pd.DataFrame, interval: str
+) -> dict[str, dict[str, str]]:
+    """Each figure twice, for wide and narrow pages, with its description in words."""
+    figures = {}
+    if len(runs) and runs["task"].nunique() == 1:
+        words = accuracy_description(runs)
+        figures["accuracy"] = _both(plots.accuracy_vs_parameters, runs, words, interval=interval)
+    elif len(runs):
+        figures["accuracy"] = _over_tasks(runs, interval)
+    measure = next((name for name in ("test_accuracy", "train_accuracy") if _measured(history, name)), None)
+    if measure is not None:
+        words = learning_description(history, measure)
+        figures["learning"] = _both(plots.learning_curves, history, words, measure=measure)
+    if len(curve):
+        figures["error"] = _both(plots.error_vs_atoms, curve, error_description(curve))
+    return figures
+
+
+def _over_tasks(runs: pd.DataFrame, interval: str) -> dict[str, str]:
+    """Accuracy and parameters of each method as means over the tasks, seed by seed."""
+    means = runs.groupby(["method_label", "family", "seed"], sort=False, as_index=False)[_MEANS].mean()
+    means = means.rename(columns={"method_label": "label"}).assign(task="")
+    return _both(plots.accuracy_vs_parameters, means, accuracy_description(means), interval=interval)
+
+
+_MEANS = ["test_accuracy", "trained", "trainable", "head", "total"]
+
+
+def _grids(runs: pd.DataFrame, varying: list[str]) -> list[dict[str, Any]]:
+    """Heat maps of the grids of settings among the runs."""
+    drawn = []
+    for grid in setting_grids(runs, varying):
+        words = grid_description(grid.cells, grid.rows, grid.columns)
+        figure = _both(plots.setting_grid, grid.cells, words, rows=grid.rows, columns=grid.columns)
+        drawn.append({**figure, "title": f"{grid.rows} and {grid.columns}", "fixed": grid.fixed, "words": words})
+    return drawn
+
+
+def _tasks(settings: pd.DataFrame) -> dict[str, Any]:
+    """Accuracy by method and task, with the mean over tasks that all methods were run on; empty for one task."""
+    if settings.empty or settings["task"].nunique() < 2:
+        return {}
+    table = settings.pivot_table(index="method_label", columns="task", values="test_accuracy", sort=False)
+    common = table.dropna(axis="columns")
+    rows = [
+        {
+            "label": name,
+            "family": settings.loc[settings["method_label"] == name, "family"].iloc[0],
+            "values": [None if pd.isna(value) else value for value in values],
+            "best": [bool(value == table[task].max()) for task, value in zip(table.columns, values, strict=True)],
+            "mean": None if common.empty else common.loc[name].mean(),
+        }
+        for name, values in zip(table.index, table.to_numpy().tolist(), strict=True)
+    ]
+    return {"names": list(table.columns), "rows": rows, "common": common.shape[1]}
+
+
+def _families(settings: pd.DataFrame) -> list[str]:
+    return settings["family"].tolist() if len(settings) else []
+
+
+def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    lists = {"only_new": list(comparison.only_new), "only_old": list(comparison.only_old)}
+    return {"name": comparison.name, "sentence": comparison.sentence, **lists, "rows": _changed_rows(comparison)}
+
+
+def _changed_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    rows = []
+    for row in comparison.changes.to_dict("records"):
+        values = {name: _amount(row[name], row["measure"]) for name in ("old", "new")}
+        gaps = {name: _amount(row[name], row["measure"], signed=True) for name in ("difference", "low", "high")}
+        rows.append({**row, **values, **gaps, "p": "–" if pd.isna(row["p_value"]) else f"{row['p_value']:.2g}"})
+    return rows
+
+
+def _amount(value: float, measure: str, signed: bool = False) -> str:
+    """A value of a measure in its unit; differences of fractions are percentage points."""
+    if pd.isna(value):
+        return "–"
+    if measure.endswith(" parameters"):
+        return f"{value:+,.0f}" if signed else f"{value:,.0f}"
+    if measure.endswith(("accuracy", "error", "agreement", "density")):
+        return points(value) if signed else percent(value)
+    return f"{value:+.3g}" if signed else f"{value:.4g}"
+
+
+def _telling_curve(found: Collection) -> dict[Path, Record]:
+    """The decomposition whose error the report draws against m: curves of several do not make one figure.
+
+    Pretrained weights before random ones, then the one with most values of m.
+    """
+    records = found.of_kind("decomposition").items()
+    ordered = sorted(
+        records,
+        key=lambda item: (
+            not item[1].parameters.get("pretrained", True),
+            -len(item[1].parameters.get("atoms_grid") or ()),
+        ),
+    )
+    return dict(ordered[:1])
+
+
+def _section(section: Section) -> dict[str, Any]:
+    """A study's section with its figures drawn, twice each."""
+    figures = [
+        {**_both_of(draw, f"{section.title}. {caption}"), "caption": caption} for draw, caption in section.figures
+    ]
+    return {**vars(section), "figures": figures}
+
+
+def _measured(history: pd.DataFrame, name: str) -> bool:
+    return name in history and history[name].notna().any()
+
+
+def _both(draw: Any, table: pd.DataFrame, alt: str, **options: Any) -> dict[str, str]:
+    return _both_of(lambda **size: draw(table, **size, **options), alt)
+
+
+def _both_of(draw: Any, alt: str) -> dict[str, str]:
+    return {name: plots.figure_html(draw(**size), alt) for name, size in (("wide", _WIDE), ("narrow", _NARROW))}

@@ -1,0 +1,209 @@
+"""What a report says in words: the finding with its uncertainty, and what each figure shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from .. import plots
+from ..collect import ATOM_FAMILIES, settings_table
+from ..intervals import INTERVALS, TEST, difference
+
+NBSP = "\N{NO-BREAK SPACE}"
+_CONTROLS = ("head only", "full tuning")
+
+
+def answer(settings: pd.DataFrame, interval: str = "t") -> str:
+    """The finding in a few sentences, uncertainty and number of seeds named; says so where the runs allow none.
+
+    Parameters
+    ----------
+    settings : collect.settings_table, made with the same kind of ``interval``
+    """
+    if settings.empty:
+        return "No run that tunes filter atoms is there yet, so the question stays open."
+    if settings["task"].nunique() > 1:
+        return _answer_over_tasks(settings)
+    parts = compared(settings, interval)
+    atoms = parts.get("atoms")
+    if atoms is None:
+        best = settings.loc[settings["test_accuracy"].idxmax()]
+        return (
+            "No run that tunes filter atoms is there yet, so the question stays open. Of what is there, "
+            f"{best['label']} is the most accurate, {percent(best['test_accuracy'])} ({spread_text(best, interval)})."
+        )
+    share = atoms["trainable"] / atoms["total"]
+    tried = int(settings["family"].isin(ATOM_FAMILIES).sum())
+    best = f"The most accurate of the {tried} atom settings tried" if tried > 1 else "The one atom setting tried"
+    text = (
+        f"{best}, {atoms['label']}, trains {atoms['trainable']:,} atom parameters ({percent(share)} of the model's "
+        f"{plots.short_count(atoms['total'])}) and a head of {atoms['head']:,}, "
+        f"and reaches {percent(atoms['test_accuracy'])} test accuracy ({atoms['spread']})"
+    )
+    others = []
+    if "head" in parts:
+        others.append(f"{percent(parts['head']['test_accuracy'])} when the head alone is trained")
+    if "full" in parts:
+        others.append(f"{percent(parts['full']['test_accuracy'])} when all {_trained(parts['full'])} are")
+    text += f", against {' and '.join(others)}." if others else "."
+    if {"head", "full"} <= set(parts):
+        gap = parts["full"]["test_accuracy"] - parts["head"]["test_accuracy"]
+        if gap > 0:
+            closed = (atoms["test_accuracy"] - parts["head"]["test_accuracy"]) / gap
+            text += f" That is {100 * closed:.0f}{NBSP}% of the way from the one to the other."
+    return text + _against_full(parts) + _against_others(parts)
+
+
+def compared(settings: pd.DataFrame, interval: str = "t") -> dict[str, dict[str, Any]]:
+    """The settings that the answer compares, as far as they are there: ``head``, the best ``atoms``, the best of the
+    ``other`` methods, ``full``; empty where several tasks are reported."""
+    if settings.empty or settings["task"].nunique() > 1:
+        return {}
+    groups = {
+        "head": settings[settings["family"] == "head only"],
+        "atoms": settings[settings["family"].isin(ATOM_FAMILIES)],
+        "other": settings[~settings["family"].isin([*ATOM_FAMILIES, *_CONTROLS])],
+        "full": settings[settings["family"] == "full tuning"],
+    }
+    best = {name: rows.loc[rows["test_accuracy"].idxmax()] for name, rows in groups.items() if len(rows)}
+    return {name: {**row.to_dict(), "spread": spread_text(row, interval)} for name, row in best.items()}
+
+
+def spread_text(setting: Any, interval: str = "t") -> str:
+    """The number of seeds, their range, and the interval of the mean by its name."""
+    count = len(setting["seeds"])
+    if count == 1:
+        return "one seed, so its spread is not known"
+    seen = f"mean of {count} seeds, {span(setting['lowest'], setting['highest'])}"
+    return f"{seen}; {INTERVALS[interval]} {span(setting['low'], setting['high'])}"
+
+
+def span(low: float, high: float) -> str:
+    """``89.5 to 90.5 %``."""
+    return f"{100 * low:.1f} to {percent(high)}"
+
+
+def percent(value: float) -> str:
+    """Two significant digits below one percent, one decimal above."""
+    return f"{100 * value:.1f}{NBSP}%" if abs(value) >= 0.01 or value == 0 else f"{100 * value:.2g}{NBSP}%"
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _against_full(parts: dict[str, dict[str, Any]]) -> str:
+    if not {"atoms", "full"} <= set(parts):
+        return ""
+    return " Against full tuning it is " + _difference_text(parts["atoms"], parts["full"]) + "."
+
+
+def _against_others(parts: dict[str, dict[str, Any]]) -> str:
+    other = parts.get("other")
+    if other is None:
+        return ""
+    return (
+        f" The most accurate of the other methods, {other['label']}, trains {other['trainable']:,} parameters beside "
+        f"the head and reaches {percent(other['test_accuracy'])} ({other['spread']}); against it the atoms are "
+        f"{_difference_text(parts['atoms'], other)}."
+    )
+
+
+def _difference_text(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    found = difference(ours["by_seed"], theirs["by_seed"])
+    said = f"{points(found.difference)} points"
+    if not found.tested:
+        return f"{said} (one seed, so whether that is noise is not known)"
+    beyond = "beyond noise" if found.p_value < 0.05 else "not beyond the noise of these seeds"
+    ends = f"95{NBSP}% interval {points(found.low)} to {points(found.high)}, {TEST}, p = {found.p_value:.2g}"
+    return f"{said} ({ends}: {beyond})"
+
+
+def _answer_over_tasks(settings: pd.DataFrame) -> str:
+    """Means over the tasks that every method was run on; tasks are the sample, so seeds are averaged first."""
+    table = settings.pivot_table(index="method_label", columns="task", values="test_accuracy", sort=False)
+    common = table.dropna(axis="columns")
+    if common.empty:
+        return f"{len(table)} settings were run on {table.shape[1]} tasks, none of them on all; see the table."
+    means = common.mean(axis="columns").sort_values(ascending=False)
+    families = settings.groupby("method_label")["family"].first()
+    ours = [name for name in means.index if families[name] in ATOM_FAMILIES]
+    best = ours[0] if ours else means.index[0]
+    trained = settings[settings["method_label"] == best]["trainable"]
+    text = (
+        f"Over {common.shape[1]} tasks {best} reaches {percent(means[best])} on average with "
+        f"{plots.short_count(trained.mean())} trained parameters beside the head"
+    )
+    rivals = [f"{percent(value)} by {name}" for name, value in means.items() if name != best][:3]
+    text += f", against {', '.join(rivals)}." if rivals else "."
+    if len(means) > 1 and common.shape[1] > 1:
+        rival = next(name for name in means.index if name != best)
+        wins = int((common.loc[best] > common.loc[rival]).sum())
+        gap = common.loc[best] - common.loc[rival]
+        text += (
+            f" It is the better of it and {rival} on {wins} of {common.shape[1]} tasks; the mean difference is "
+            f"{points(gap.mean())} points{_over_tasks(gap)}."
+        )
+    return text
+
+
+def _over_tasks(gap: pd.Series) -> str:
+    from ..intervals import interval as interval_of
+
+    low, high = interval_of(gap.tolist())
+    return f" ({INTERVALS['t']} over tasks {points(low)} to {points(high)})"
+
+
+def _trained(setting: Any) -> str:
+    return f"{plots.short_count(setting['trained'])} parameters"
+
+
+def decomposition_sentence(curve: pd.DataFrame) -> str:
+    """How well m atoms rebuild the kernels, at the smallest and the largest m; empty without a decomposition."""
+    if curve.empty:
+        return ""
+    median = curve.groupby("m")["relative_error"].median()
+    few, many = median.index.min(), median.index.max()
+    found = f"Over {curve['name'].nunique()} layers the median relative error of a kernel rebuilt from its atoms"
+    if few == many:
+        return f"{found} is {percent(median[few])} at m = {few}."
+    return f"{found} falls from {percent(median[few])} at m = {few} to {percent(median[many])} at m = {many}."
+
+
+def accuracy_description(runs: pd.DataFrame) -> str:
+    """In words what plots.accuracy_vs_parameters shows."""
+    settings = settings_table(runs)
+    places = "; ".join(
+        f"{row.label}: {plots.short_count(row.trained)} parameters, {percent(row.test_accuracy)}"
+        for row in settings.itertuples()
+    )
+    front = ", ".join(settings.loc[settings["on_front"], "label"])
+    return (
+        f"Test accuracy against trained parameters on a logarithmic axis. {places}. "
+        f"No setting with as few parameters is more accurate than these: {front}."
+    )
+
+
+def learning_description(history: pd.DataFrame, measure: str = "test_accuracy") -> str:
+    """In words what plots.learning_curves shows."""
+    last = history.dropna(subset=[measure]).sort_values("epoch").groupby(["label", "seed"], sort=False)[measure].last()
+    ends = "; ".join(f"{name}: {percent(value)}" for name, value in last.groupby("label", sort=False).mean().items())
+    return f"{measure.replace('_', ' ').capitalize()} after each epoch, a line a setting. At the end: {ends}."
+
+
+def error_description(curve: pd.DataFrame) -> str:
+    """In words what plots.error_vs_atoms shows."""
+    return f"Relative reconstruction error of each layer against the atoms m. {decomposition_sentence(curve)}"
+
+
+def grid_description(grid: pd.DataFrame, rows: str, columns: str) -> str:
+    """In words what plots.setting_grid shows."""
+    best = grid.loc[grid["test_accuracy"].idxmax()]
+    worst = grid.loc[grid["test_accuracy"].idxmin()]
+    ends = [
+        f"{percent(end['test_accuracy'])} at {rows} = {end['row']}, {columns} = {end['column']}"
+        for end in (worst, best)
+    ]
+    return f"Mean test accuracy over {rows} and {columns}, {len(grid)} settings: from {ends[0]} to {ends[1]}."

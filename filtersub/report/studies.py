@@ -1,0 +1,236 @@
+"""What a report shows of runs that ask more than one setting: solvers, the penalty, whole models, where they look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .. import plots
+from ..collect import Collection
+from ..errors import FiltersubError
+from ..records import Record
+from ..studies import (
+    attribution_sentence,
+    model_sentence,
+    penalty_sentence,
+    sharing_sentence,
+    solver_sentence,
+    storage_sentence,
+    study_tables,
+)
+from .generation import generation_content
+
+Draw = Callable[..., Figure]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what was found in words, figures with their captions, and a table of cells with its headings."""
+
+    title: str
+    text: str
+    figures: list[tuple[Draw, str]] = field(default_factory=list)
+    headings: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    note: str = ""
+
+
+def study_sections(found: Collection) -> list[Section]:
+    """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers, shared
+    dictionaries, maps."""
+    models = [(record, tables) for record, tables in _with_tables(found, "decomposition") if "network" in tables]
+    sections = _model_sections(models) if models else []
+    for record, tables in _with_tables(found, "penalty"):
+        sections.append(_penalty_section(record, tables))
+    for record, tables in _with_tables(found, "solvers"):
+        sections.append(_solver_section(record, tables))
+    for record, tables in _with_tables(found, "sharing"):
+        sections.append(_sharing_section(record, tables))
+    for record, tables in _with_tables(found, "attribution"):
+        sections.append(_attribution_section(record, tables))
+    generated = generation_content(found)
+    return sections if generated is None else [*sections, Section(**generated)]
+
+
+def _with_tables(found: Collection, kind: str) -> list[tuple[Record, dict[str, pd.DataFrame]]]:
+    pairs = []
+    for folder, record in found.of_kind(kind).items():
+        try:
+            pairs.append((record, study_tables(folder)))
+        except FiltersubError:  # a folder copied without its tables: its record still counts elsewhere
+            continue
+    # trained weights first: what follows shows one model in full, and random ones say little
+    return sorted(pairs, key=lambda pair: not pair[0].parameters.get("pretrained", True))
+
+
+def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> list[Section]:
+    record, tables = models[0]
+    error = record.metrics["relative_error"]
+    text = f"{record.label}: {model_sentence(tables['layers'], tables['costs'], tables['network'], error)}"
+    figures = [
+        (_drawn(plots.layer_costs, tables["costs"]), f"Learning the atoms of each layer of {record.label}."),
+        (
+            _drawn(plots.layer_errors, tables["subspace"], tables.get("outputs")),
+            "Errors of each layer's kernels, of the best subspace of m dimensions, and of its output on real images.",
+        ),
+    ]
+    if "agreement" in tables["network"]:
+        means = tables["network"].groupby("m", as_index=False).mean()
+        words = f"What the rebuilt network keeps, over {record.parameters['n_images']} crops of photographs."
+        figures.append((_drawn(plots.network_vs_atoms, means), words))
+    headings = [
+        "Model",
+        "Layers",
+        "Kernels",
+        "Rounds",
+        "Seconds",
+        "Error",
+        "Output error",
+        "Same class",
+    ]
+    rows = [_model_row(*pair) for pair in models]
+    note = (
+        "Rounds and seconds are of learning all atoms at the m named; the error is relative, over all kernels. Output "
+        "error is the median over layers, on real images. Same class: images that the rebuilt network judges as before."
+    )
+    sections = [Section("What decomposing a whole model takes, and what is kept", text, figures, headings, rows, note)]
+    if "storage" in tables:
+        drawn = [(_drawn(plots.storage_formats, tables["storage"]), f"Layers of {record.label}.")]
+        sections.append(Section("Beside CP and Tucker at equal storage", storage_sentence(tables["storage"]), drawn))
+    return sections
+
+
+def _model_row(record: Record, tables: dict[str, pd.DataFrame]) -> list[str]:
+    metrics = record.metrics
+    return [
+        record.label,
+        f"{len(tables['layers'])}",
+        f"{int(tables['layers']['rows'].sum()):,}",
+        f"{record.cost['decomposition_iterations']:,}",
+        f"{record.cost['decomposition_seconds']:.1f}",
+        f"{metrics['relative_error']:.1%}",
+        f"{metrics['median_output_error']:.1%}" if "median_output_error" in metrics else "–",
+        f"{metrics['agreement']:.0%}" if "agreement" in metrics else "–",
+    ]
+
+
+def _penalty_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    total, accuracy = tables["total"], tables["accuracy"]
+    drawn = [(_drawn(plots.penalty_path, total, accuracy), f"{record.label}; bands are the range over seeds.")]
+    means = total.groupby("l1_penalty")[["density", "relative_error", "nonzeros", "rounds", "seconds"]].mean()
+    tuned = accuracy.groupby("l1_penalty")["test_accuracy"].mean()
+    headings = [
+        "Penalty l",
+        "Nonzero",
+        "Nonzero coefficients",
+        "Relative error",
+        "Rounds",
+        "Seconds",
+        "Accuracy, tuned",
+    ]
+    rows = [
+        [
+            f"{value:g}",
+            f"{row['density']:.1%}",
+            f"{row['nonzeros']:,.0f}",
+            f"{row['relative_error']:.1%}",
+            f"{row['rounds']:,.0f}",
+            f"{row['seconds']:.1f}",
+            f"{tuned[value]:.1%}" if value in tuned.index else "–",
+        ]
+        for value, row in means.iterrows()
+    ]
+    note = "Means over seeds. l is half the paper's λ, in the units of the weights."
+    return Section("What the penalty does", penalty_sentence(total, accuracy), drawn, headings, rows, note)
+
+
+def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    table, gaps = tables["solvers"].fillna({"note": ""}), tables["gaps"]
+    first = gaps[gaps["seed"] == record.seed]
+    asked = record.parameters
+    caption = (
+        f"{record.counts['rows']:,} kernels of {asked['patch_size']} numbers, {record.counts['atoms']} atoms, "
+        f"l = {asked['sparsity']:g}, seed {record.seed}. Lines: solvers of many equal steps. Hollow marks: solvers of "
+        "another problem."
+    )
+    means = table[table["note"] == ""].groupby("solver", sort=False)
+    medians = means[["relative_gap", "kkt_over_penalty", "seconds", "iterations", "rows_per_second"]].median()
+    headings = ["Solver", "Gap to the optimum", "KKT violation / l", "Seconds", "Iterations", "Kernels a second"]
+    rows = [
+        [
+            str(name),
+            f"{row['relative_gap']:.0e}",
+            f"{row['kkt_over_penalty']:.0e}",
+            f"{row['seconds']:.4f}",
+            f"{row['iterations']:,.0f}",
+            f"{row['rows_per_second']:,.0f}",
+        ]
+        for name, row in medians.iterrows()
+    ]
+    count = table["seed"].nunique()
+    note = f"Medians over {count} seeds." if count > 1 else "One seed."
+    figures = [(_drawn(plots.solver_gaps, first), caption)]
+    return Section(
+        "Which solver reaches the optimum, and how soon", solver_sentence(table), figures, headings, rows, note
+    )
+
+
+def _sharing_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    totals, accuracy = tables["totals"], tables["accuracy"]
+    figures = [(_drawn(plots.sharing_errors, totals), f"{record.label}; bands are the range over seeds.")]
+    tuned = accuracy.groupby("sharing")["test_accuracy"].mean()
+    means = totals.groupby(["m", "sharing"])[["dictionaries", "atom_numbers", "relative_error"]].mean()
+    headings = ["m", "Dictionaries", "How many", "Numbers in them", "Relative error", "Accuracy, tuned"]
+    rows = [
+        [
+            f"{m}",
+            "one a layer" if kind == "own" else "shared",
+            f"{row['dictionaries']:,.0f}",
+            f"{row['atom_numbers']:,.0f}",
+            f"{row['relative_error']:.1%}",
+            f"{tuned[kind]:.1%}" if m == record.parameters["atoms"] and kind in tuned.index else "–",
+        ]
+        for (m, kind), row in means.iterrows()
+    ]
+    note = "Means over seeds. Codes, and the changes of atoms that are tuned, are each layer's own in both."
+    return Section("One dictionary for many layers", sharing_sentence(totals, accuracy), figures, headings, rows, note)
+
+
+def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    asked, summary = record.parameters, tables["summary"]
+    text = attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
+    words = f"{record.label}; bars are 95% bootstrap intervals over images, {len(asked['seeds'])} seed(s)."
+    figures = [(_drawn(plots.active_shares, summary), words)]
+    if "maps" in tables:
+        caption = (
+            f"The first test images, not chosen ones, at seed {record.seed}; the line is at {asked['threshold']:g}."
+        )
+        figures.append((_drawn(plots.activation_maps, tables["maps"], asked["threshold"]), caption))
+    headings = ["Images", "Threshold", "Setting", "Active share", "Interval", "Seeds", "Empty maps"]
+    rows = [
+        [
+            row.images,
+            f"{row.threshold:g}",
+            row.label,
+            f"{row.share:.1%}",
+            f"{row.low:.1%} to {row.high:.1%}",
+            f"{row.lowest_seed:.1%} to {row.highest_seed:.1%}",
+            f"{row.empty:.1%}",
+        ]
+        for row in summary.itertuples()
+    ]
+    note = "Grad-CAM, each map scaled to 0..1 by itself, so shares compare shapes of maps, not their strengths."
+    return Section("Where tuned networks look first", text, figures, headings, rows, note)
+
+
+def _drawn(draw: Draw, *tables: Any) -> Draw:
+    """The figure of these tables, at a width that is still to be said."""
+
+    def at(**options: Any) -> Figure:
+        return draw(*tables, **options)
+
+    return at

@@ -1,0 +1,161 @@
+"""The table of all runs: its columns and cells, what can be filtered by, and the files that a reader takes away."""
+
+from __future__ import annotations
+
+import io
+import json
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..ablation.notebook_run import HTML_FILE
+from ..collect import Collection, varying_parameters
+from ..records import Record
+
+NBSP = "\N{NO-BREAK SPACE}"
+_OF_ATOMS = ("atoms", "block", "block_spatial", "expansion", "solver", "sparsity")  # say nothing of a run without
+_MOST_CHOICES = 20  # values of a setting that a list offers
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of runs: its name in the data, its heading, and how a value is shown."""
+
+    name: str
+    heading: str
+    kind: str = "text"
+    is_setting: bool = False
+
+    def show(self, value: Any) -> str:
+        if _is_missing(value):
+            return "–"
+        return SHOWN[self.kind](value)
+
+
+SHOWN = {
+    "text": str,
+    "number": str,
+    "percent": lambda value: f"{100 * value:.1f}{NBSP}%",
+    "count": lambda value: f"{int(value):,}",
+    "seconds": lambda value: f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.1f}{NBSP}s",
+    "step": lambda value: f"{value:.3f}{NBSP}s",
+    "memory": lambda value: f"{value / 2**20:,.0f}{NBSP}MiB",
+}
+
+
+def table_columns(records: list[Record], runs: pd.DataFrame) -> list[Column]:
+    """What the table of runs shows: the settings that differ between runs, then results, counts and costs."""
+    # the name of a run tells its method
+    varying = [
+        Column(name, name.replace("_", " "), is_setting=True)
+        for name in varying_parameters(records)
+        if name != "method"
+    ]
+    measured = [
+        Column("seed", "seed", "number"),
+        Column("test_accuracy", "test accuracy", "percent"),
+        Column("trainable", "trained without head", "count"),
+        Column("head", "trained head", "count"),
+        Column("total", "model in all", "count"),
+        Column("wall_seconds", "time", "seconds"),
+        Column("seconds_per_step", "per step", "step"),
+        Column("peak_memory_bytes", "peak memory", "memory"),
+        Column("decomposition_seconds", "decomposing", "seconds"),
+    ]
+    # The model's size is one number unless models are compared; it is then told beneath the table.
+    hidden = {"total"} if runs["total"].nunique() == 1 else set()
+    return varying + [column for column in measured if column.name in runs and column.name not in hidden]
+
+
+def shared_settings(records: list[Record]) -> list[tuple[str, str]]:
+    """What all runs have in common: settings, and the size of the model."""
+    varying = {*varying_parameters(records), "seed"}
+    same = {name: value for name, value in records[0].parameters.items() if name not in varying}
+    shared = [(name, Column(name, "").show(value)) for name, value in same.items()]
+    totals = {record.counts["total"] for record in records}
+    return shared + [("model parameters", f"{total:,}") for total in totals if len(totals) == 1]
+
+
+def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> list[dict[str, Any]]:
+    rows = []
+    for run in runs.to_dict("records"):
+        # Parameters as they were recorded: a table's column turns None and 2 into NaN and 2.0.
+        values = {**run, **found.records[run["folder"]].parameters}
+        if values.get("method", "filter-subspace") != "filter-subspace":
+            values.update(dict.fromkeys(_OF_ATOMS))
+        cells = [
+            {
+                "text": column.show(values.get(column.name)),
+                "value": _sortable(values.get(column.name)),
+                "kind": column.kind,
+                "heading": column.heading,
+            }
+            for column in columns
+        ]
+        page = page_of(run["folder"], found.root)
+        rows.append({"family": run["family"], "label": run["label"], "run": run["run"], "cells": cells, "page": page})
+    return rows
+
+
+def _sortable(value: Any) -> str:
+    return "" if _is_missing(value) else str(value)
+
+
+def page_of(folder: Path, root: Path) -> str | None:
+    page = folder / HTML_FILE
+    return page.relative_to(root).as_posix() if page.is_file() else None
+
+
+def filters(columns: list[Column], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lists to choose from, one a setting: its heading, the number of its column, and its values in order.
+
+    Column 0, the run's name, is filtered by the family of its method.
+    """
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    found = [{"heading": "method", "column": 0, "values": [(name, name) for name in families]}]
+    found = found if len(families) > 1 else []
+    for number, column in enumerate(columns):
+        if not column.is_setting and column.name != "seed":
+            continue
+        values = {cell["value"]: cell["text"] for cell in (row["cells"][number] for row in rows)}
+        if 1 < len(values) <= _MOST_CHOICES:
+            ordered = sorted(values.items(), key=lambda pair: (pair[0] == "", _number(pair[0]), pair[0]))
+            found.append({"heading": column.heading, "column": number + 1, "values": ordered})
+    return found
+
+
+def portable(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """The table of runs with folders relative to the report's, so that it means the same elsewhere."""
+    if runs.empty:
+        return runs
+    return runs.assign(folder=[folder.relative_to(root).as_posix() for folder in runs["folder"]])
+
+
+def parquet(runs: pd.DataFrame) -> bytes:
+    """The table as a Parquet file; a column of mixed values (a setting that is a word here, a list there) is JSON."""
+    plain = runs.copy()
+    for name in plain.select_dtypes(object):
+        kinds = {type(value) for value in plain[name] if not _is_missing(value)}
+        if len(kinds) > 1 or kinds & {list, dict, tuple}:
+            plain[name] = [None if _is_missing(value) else json.dumps(value) for value in plain[name]]
+    buffer = io.BytesIO()
+    plain.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{b64encode(content).decode()}"
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("inf")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and pd.isna(value))

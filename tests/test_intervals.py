@@ -1,0 +1,65 @@
+"""Intervals and tests against what is known of them, and the front by its definition."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from filtersub import FiltersubError
+from filtersub.intervals import difference, holm, interval, on_pareto_front
+
+DRAWS = np.random.default_rng(0)
+
+
+def test_t_intervals_cover_the_mean_as_often_as_they_say():
+    covered = [low <= 5 <= high for low, high in (interval(DRAWS.normal(5, 2, 3)) for _ in range(4000))]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors of 4,000 draws
+
+
+def test_bootstrap_intervals_are_too_narrow_for_few_values_and_right_for_many():
+    few, many = (
+        np.mean([low <= 5 <= high for low, high in (interval(DRAWS.normal(5, 2, n), "bootstrap") for _ in range(300))])
+        for n in (3, 40)
+    )
+    assert few < 0.85
+    assert many == pytest.approx(0.94, abs=0.045)
+    assert interval([0.1, 0.4, 0.2], "bootstrap") == interval([0.1, 0.4, 0.2], "bootstrap")
+
+
+def test_an_interval_stays_within_bounds_and_one_value_has_none():
+    assert interval([0.98, 0.999], bounds=(0, 1))[1] == 1
+    assert all(math.isnan(end) for end in interval([0.5]))
+    with pytest.raises(FiltersubError, match="unknown interval 'z'; known: t, bootstrap"):
+        interval([1, 2], "z")
+
+
+def test_differences_are_welchs():
+    new, old = [0.91, 0.93, 0.92], [0.88, 0.9]
+    found = difference(new, old)
+    reference = stats.ttest_ind(new, old, equal_var=False)
+    assert found.difference == pytest.approx(0.03)
+    assert found.p_value == pytest.approx(reference.pvalue)
+    assert found.low < 0.03 < found.high
+    swapped = difference(old, new)
+    assert (swapped.low, swapped.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+def test_differences_without_noise_and_without_seeds():
+    assert difference([0.5, 0.5], [0.5, 0.5]).p_value == 1
+    assert difference([0.6, 0.6], [0.5, 0.5]).p_value == 0
+    assert not difference([0.6], [0.5, 0.5]).tested
+
+
+def test_holm_keeps_the_rate_of_false_alarms():
+    corrected = np.array([holm(DRAWS.uniform(size=8).tolist()) for _ in range(4000)])
+    assert (corrected.min(axis=1) < 0.05).mean() == pytest.approx(0.05, abs=0.013)
+    assert (corrected <= 1).all()
+
+
+def test_the_front_is_what_nothing_dominates():
+    cost, merit = DRAWS.integers(0, 6, 60), DRAWS.integers(0, 6, 60)
+    for n, front in enumerate(on_pareto_front(cost, merit)):
+        others = [k for k in range(60) if (cost[k], merit[k]) != (cost[n], merit[n])]
+        dominated = any(cost[k] <= cost[n] and merit[k] >= merit[n] for k in others)
+        assert front == (not dominated)
