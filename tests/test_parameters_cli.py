@@ -104,3 +104,18 @@ def test_bad_input_is_one_line(case):
         run(*arguments)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+def test_numbers_are_whole_however_narrow_the_terminal(columns):
+    environment = {"COLUMNS": str(columns)}
+    shown = CliRunner().invoke(app, ["count", "resnet18", "--compare"], env=environment).stdout
+    rows = json.loads(run("count", "resnet18", "--compare", "--json"))
+    assert "…" not in shown
+    for found in rows:
+        assert f"{found['trainable']:,}" in shown
+
+
+def test_a_name_of_the_hub_is_told_what_is_taken_instead():
+    with pytest.raises(FiltersubError, match=r"not fetched.*did you mean convnext\?"):
+        run("count", "transformers:facebook/convnext-tiny-224")

@@ -17,17 +17,29 @@ def print_json(value: Any) -> None:
 
 
 def print_table(table: pd.DataFrame, title: str) -> None:
-    """A table on standard output: text to the left, numbers to the right and in groups of three."""
+    """A table on standard output: text to the left, numbers to the right and in groups of three.
+
+    A number is never cut: where columns do not fit, headings and texts are folded, and a table that is still too wide, or
+    goes into a pipe or file, is as wide as it needs to be.
+    """
     from pandas.api.types import is_numeric_dtype
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     shown = Table(title=title)
     for name in table.columns:
-        shown.add_column(name, justify="right" if is_numeric_dtype(table[name]) else "left")
+        numeric = is_numeric_dtype(table[name])
+        cells = [cell(value) for value in table[name]]
+        narrowest = max(map(len, cells), default=0) if numeric else None
+        heading = name.replace("_", " ") if len(name) > 3 else name  # k_c and m_1 are symbols
+        shown.add_column(heading, justify="right" if numeric else "left", min_width=narrowest, overflow="fold")
     for row in table.itertuples(index=False):
         shown.add_row(*(cell(value) for value in row))
-    Console().print(shown)
+    console = Console()
+    needed = Measurement.get(console, console.options.update(max_width=10_000), shown)
+    wanted = console.width if console.is_terminal else max(console.width, needed.maximum)
+    Console(width=max(wanted, needed.minimum)).print(shown)
 
 
 def cell(value: object) -> str:

@@ -7,6 +7,7 @@ at their defaults (``diffusers:UNet2DModel``), transformers by model type or loc
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def _transformers(name: str, num_classes: int | None) -> nn.Module:
         config = AutoConfig.for_model(name)
     else:
         meant = _meant(name, list(CONFIG_MAPPING_NAMES))
-        raise FiltersubError(f"no folder and no model type transformers:{name}{meant}")
+        hub = " (names of the hub are not fetched: save the model, name its folder)" if "/" in name else ""
+        raise FiltersubError(f"no folder and no model type transformers:{name}{hub}{meant}")
     if num_classes is not None:
         config.num_labels = num_classes
     with torch.device("meta"):
@@ -109,5 +111,6 @@ def _transformers(name: str, num_classes: int | None) -> nn.Module:
 
 
 def _meant(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
+    within = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part in known]  # convnext in org/convnext-tiny
+    near = within or difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(sorted(known)[:8])}"
