@@ -19,7 +19,7 @@ def print_json(value: Any) -> None:
 def print_table(table: pd.DataFrame, title: str) -> None:
     """A table on standard output: text to the left, numbers to the right and in groups of three.
 
-    A number is never cut: where columns do not fit, headings and texts are folded, and a table that is still too wide, or
+    A number is never cut: headings and texts are folded where columns do not fit. A table that is still too wide, or
     goes into a pipe or file, is as wide as it needs to be.
     """
     from pandas.api.types import is_numeric_dtype
