@@ -45,7 +45,8 @@ class FilterSubspaceConfig(PeftConfig):
         V (d, m) alone: dF = F (V dD)
     save_coefficients : store alpha in the saved adapter too. Without it a saved adapter holds atoms alone; alpha is
         made again from the base weights by the recipe when it is loaded, and checked against a fingerprint.
-    save_batch_norm : running statistics of batch norm belong to the adapter (set it where training updated them)
+    save_batch_norm : the adapter has running statistics of batch norm of its own, switched with it, and saved with it
+        where training has moved them; without it all adapters share the base model's
     """
 
     target_modules: list[str] | str | None = field(default=None)
@@ -68,7 +69,7 @@ class FilterSubspaceConfig(PeftConfig):
     train_coefficients: bool = field(default=False)
     hold_coefficients: bool | None = field(default=None)
     save_coefficients: bool = field(default=False)
-    save_batch_norm: bool = field(default=False)
+    save_batch_norm: bool = field(default=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

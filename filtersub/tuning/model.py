@@ -14,9 +14,10 @@ from ..fingerprint import fingerprint_gap, same_fingerprint
 from .combination import combined_config, fill
 from .config import FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
+from .statistics import RunningStatistics, statistics_of
 from .targets import as_pattern, participants
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_INSIDE = "base_model.model."  # where PeftModel keeps the base model
 
 
 class FilterSubspaceModel(BaseTuner):
@@ -30,6 +31,38 @@ class FilterSubspaceModel(BaseTuner):
         """Resolve target_modules, a preset for one, to the layers that take part."""
         peft_config.target_modules = as_pattern(participants(self.model, peft_config))
         return peft_config
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *arguments: Any, **options: Any) -> None:
+        """Wrap the layers that take part; the adapter has running statistics of its own from then on."""
+        if "statistics" not in self.__dict__:
+            self.statistics = RunningStatistics(model)
+        if self.peft_config[adapter_name].save_batch_norm:
+            self.statistics.add(adapter_name)
+        try:
+            super().inject_adapter(model, adapter_name, *arguments, **options)
+        except Exception:
+            self.statistics.delete(adapter_name)
+            raise
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Make one adapter, or a list of them, the active ones, with the running statistics of the first."""
+        super().set_adapter(adapter_name, inference_mode)
+        self.statistics.show(self.active_adapters)
+
+    def _enable_adapter_layers(self, enabled: bool = True) -> None:
+        super()._enable_adapter_layers(enabled)
+        self.statistics.show(self.active_adapters if enabled else ())
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete an adapter and its running statistics."""
+        super().delete_adapter(adapter_name)
+        self.statistics.delete(adapter_name)
+        self.statistics.show(self.active_adapters)
+
+    def unload(self) -> nn.Module:
+        """The base model as it was, without the adapters."""
+        self.statistics.show(())
+        return super().unload()
 
     def _create_and_replace(
         self,
@@ -107,7 +140,11 @@ class FilterSubspaceModel(BaseTuner):
     ) -> dict[str, Tensor]:
         kept = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, **rest)
         if config.save_batch_norm:
-            kept.update({k: v for k, v in state_dict.items() if k.rpartition(".")[2] in _STATISTICS})
+            held = _held_statistics(model)
+            own = statistics_of(state_dict)
+            if held is not None and adapter_name in held:  # those that training has moved
+                own = {f"{_INSIDE}{name}": value for name, value in held.changed(adapter_name).items()}
+            kept.update(own)
         return kept
 
     @classmethod
@@ -119,7 +156,18 @@ class FilterSubspaceModel(BaseTuner):
             _check_fingerprints(model, adapter_name, remapped)
         else:
             _take_form(model, adapter_name, remapped)
+        held = _held_statistics(model)
+        if held is not None and adapter_name in held:
+            own = statistics_of(remapped)
+            held.give(adapter_name, {name.removeprefix(_INSIDE): value for name, value in own.items()})
+            remapped = {name: value for name, value in remapped.items() if name not in own}
         return remapped
+
+
+def _held_statistics(model: nn.Module) -> RunningStatistics | None:
+    """Of a PeftModel; a model that layers were injected into has one set, its own."""
+    tuner = getattr(model, "base_model", None)
+    return tuner.statistics if isinstance(tuner, FilterSubspaceModel) else None
 
 
 _FORMS = ("filtersub_coefficients", "filtersub_packed_values", "filtersub_packed_indices")
