@@ -59,6 +59,17 @@ def load_model(
     return model.eval().to(device)
 
 
+def channels_last_(model: nn.Module) -> nn.Module:
+    """The model with its 4-d weights in memory with the channels last: the same function.
+
+    On a CPU the depthwise kernels of EfficientNet-Lite0 then run in a fraction of the time.
+    """
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
 def is_weight_file(name: str) -> bool:
     """Whether a MODEL argument names a bare file of weights rather than an architecture."""
     return name.lower().endswith(_WEIGHT_SUFFIXES)

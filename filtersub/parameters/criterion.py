@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, select_layers
-from ..models import head_name
+from ..models import channels_last_, head_name
 from .formulas import expansion_of, has_linear_codes
 
 _RIDGE = 1e-2  # of the head, over the mean energy of the centred features
@@ -36,7 +36,7 @@ class GradientEnergy:
 
     Parameters
     ----------
-    model : with pretrained weights and a head for the data's classes; its head and gradients are changed
+    model : with pretrained weights and a head for the data's classes; its head, gradients and memory format are changed
     images : (n, 3, height, width); labels : (n,) int64
     batch_size : images at once
 
@@ -47,7 +47,7 @@ class GradientEnergy:
         head = head_name(model)
         if head is None:
             raise FiltersubError("the model has no classification head, so there is no loss whose gradient could rank")
-        self.model = model.eval()
+        self.model = channels_last_(model.eval())
         _fit_head_(model, model.get_submodule(head), images, labels, batch_size)
         _accumulate_gradient_(model, images, labels, batch_size)
         everything = select_layers(model, block=1, exclude=(head,))

@@ -16,7 +16,7 @@ from ..errors import FiltersubError
 from ..files import make_folder
 from ..kernels import check_block
 from ..memory import PeakMemory
-from ..models import head_name, input_statistics, load_model
+from ..models import channels_last_, head_name, input_statistics, load_model
 from ..photographs import PHOTOGRAPHS, centre_crops, photograph_batches
 from ..records import Record, describe_environment
 from .warm import warm_up
@@ -57,7 +57,7 @@ def model_study(
     folder, config = make_folder(out), config or DecompositionConfig()
     if not seeds or not atoms_grid:
         raise FiltersubError("seeds and atoms_grid must name at least one value each")
-    loaded = load_model(model, pretrained=pretrained)
+    loaded = channels_last_(load_model(model, pretrained=pretrained))
     head = head_name(loaded)
     exclude = () if head is None else (head,)
     images = _Images(loaded, n_images if pretrained else 0, image_size)
