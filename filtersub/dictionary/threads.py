@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
+
+from ..sparse_coding._crew import work_together
 
 _CHUNK = 4096  # rows that are summed together, and that a thread takes at a time
 _MOST_CHUNKS = 64  # of one matrix: what is summed up of each takes memory
@@ -22,19 +24,14 @@ def in_threads(work: Callable[[int, int, int], None], parts: list[tuple[int, int
 
     ``work`` should release the lock. An error or an interrupt ends the loop once the parts under way are done.
     """
-    n_threads = min(torch.get_num_threads(), len(parts))
-    waiting = iter(parts)
+    waiting = deque(parts)  # one supply for all: who is free takes the next
 
     def worker() -> None:
-        for part in waiting:  # one iterator for all: who is free takes the next
+        while True:
+            try:
+                part = waiting.popleft()
+            except IndexError:
+                return
             work(*part)
 
-    if n_threads <= 1:
-        worker()
-        return
-    with ThreadPoolExecutor(n_threads - 1) as pool:
-        others = [pool.submit(worker) for _ in range(n_threads - 1)]
-        worker()
-        wait(others)
-        for other in others:
-            other.result()
+    work_together(worker, min(torch.get_num_threads(), len(parts)), waiting.clear)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._lasso_exchange import exchange_singly
 from ._lasso_guess import guess_codes
 from ._lasso_jit import compiled
 from ._lasso_simd import (
@@ -34,10 +35,10 @@ _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and
 
 
 @compiled
-def solve_rows(rows, given, codes, totals, counter, atoms, table, guess, l1, down, tol, max_iter, lanes):
+def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, guess, l1, down, tol, max_iter, lanes):
     """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 2 * lanes + 4); ``given`` is empty for a cold start.
 
-    Several threads may run this at once: ``counter`` hands each its next chunk of rows. ``down`` is the penalty of
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most. ``down`` is the penalty of
     negative codes. rows, given and codes are flat.
     """
     _, _, _, n_atoms, d = atoms
@@ -50,7 +51,7 @@ def solve_rows(rows, given, codes, totals, counter, atoms, table, guess, l1, dow
         np.zeros(BLOCK * n_atoms + width),
         np.zeros(BLOCK * n_atoms + width),
     )
-    while True:
+    for _ in range(lot):
         chunk = take(counter)
         if chunk >= totals.shape[0]:
             return
@@ -129,6 +130,16 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
                 failing = judge(gram, n_atoms, active, positive, corr, r * width, l1, down, slack, y, totals, lanes)
                 break
             active, positive = next_active, next_positive
+        if failing:
+            active, positive = sets[0, r] & everything, sets[1, r] & everything
+            for j in range(n_atoms):
+                z[j] = start[r * n_atoms + j] if active >> j & 1 else 0.0
+            active, positive, steps = exchange_singly(
+                columns, dependent, corr, r * width, l1, down, slack, active, positive, n_atoms, max_iter, z, y, lanes
+            )
+            if steps > 0:
+                failing = judge(gram, n_atoms, active, positive, corr, r * width, l1, down, slack, y, totals, lanes)
+                totals[2 * width + 3] = max(totals[2 * width + 3], steps)
         if failing:
             active, positive = sets[0, r] & everything, sets[1, r] & everything
             for j in range(n_atoms):

@@ -1,7 +1,7 @@
 """Sets a LASSO up for its kernels, and runs them on several threads.
 
 Plain threads rather than numba's parallel loops: the kernels release the interpreter's lock, compile in half the time,
-may run twice at once, touch no other library's threads, and leave no pool behind that a forked process would hang on.
+may run twice at once, touch no other library's threads, and leave no pool behind, see ``_crew``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import _lasso_pivot, _lasso_table, _lasso_wide
+from ._crew import work_together
 
-_SWEEPS = 10  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
-_MANY_SWEEPS = 20  # where atoms outnumber the dimensions
+_SWEEPS = 6  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
+_MANY_SWEEPS = 14  # where atoms outnumber the dimensions
 _WIDE_SWEEPS = 5
+_LOT, _WIDE_LOT = 65536, 4096  # rows between two turns of the interpreter, a tenth of a second at most
 _NOTICE_SECONDS = 1.0  # loading from the cache takes less
 _ready: set[tuple] = set()
 _log = logging.getLogger(__name__)
@@ -41,11 +43,15 @@ class Solved:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A kernel, all that it needs beside the rows, how many rows it takes at a time and how much it sums of each."""
+    """A kernel, all that it needs beside the rows, and how it is called.
+
+    ``chunk`` rows are summed up together, in ``n_totals`` numbers; a call takes ``lot`` chunks at most.
+    """
 
     kernel: Callable
     arguments: tuple
     chunk: int
+    lot: int
     n_totals: int
     flat: bool  # whether the kernel sees arrays of one axis
 
@@ -64,7 +70,8 @@ class Problem:
 def solve_with_table(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: int) -> Solved:
     """Codes over few atoms; ``given`` has no rows for a cold start."""
     lanes = len(_lasso_table.lanes_for(len(problem.atoms)))
-    totals, codes = _run(_table_plan(problem), rows, given, len(problem.atoms), threads)
+    with _lasso_table.space(len(problem.atoms)) as space:
+        totals, codes = _run(_table_plan(problem, space, threads), rows, given, len(problem.atoms), threads)
     worst, value = totals[:, :lanes], totals[:, lanes : 2 * lanes]
     energy, rounding, descents, steps = totals[:, 2 * lanes :].T
     return _sum_up(codes, 0.5 * energy.sum() + value.sum(), worst, rounding, steps, descents)
@@ -100,14 +107,17 @@ def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
     notice.start()
     try:
         problem = Problem(np.eye(n_atoms, 2), 1.0, 1.0, 1e-9, 1)
-        plan = _wide_plan(problem) if wide else _table_plan(problem)
-        _run(plan, np.zeros((0, 2), dtype), np.zeros((0, n_atoms), dtype), n_atoms, 1)
+        nothing = np.zeros((0, 2), dtype), np.zeros((0, n_atoms), dtype), n_atoms, 1
+        if wide:
+            _run(_wide_plan(problem), *nothing)
+        else:
+            _run(_table_plan(problem, np.zeros(_lasso_table.size(n_atoms)), 1), *nothing)
     finally:
         notice.cancel()
     _ready.add(key)
 
 
-def _table_plan(problem: Problem) -> _Plan:
+def _table_plan(problem: Problem, space: np.ndarray, threads: int) -> _Plan:
     atoms = problem.atoms
     n_atoms, d = atoms.shape
     lanes = _lasso_table.lanes_for(n_atoms)
@@ -117,8 +127,8 @@ def _table_plan(problem: Problem) -> _Plan:
     padded = np.concatenate((gram, np.zeros((1, len(lanes)))))  # sums take atoms in pairs
     flat = (padded.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
     guess = _guess_problem(gram[:, :n_atoms], _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
-    arguments = (flat, _lasso_table.build(gram, atoms_t), guess, *_settings(problem), lanes)
-    return _Plan(_lasso_pivot.solve_rows, arguments, _lasso_pivot.CHUNK, 2 * len(lanes) + 4, True)
+    arguments = (flat, _lasso_table.build(gram, atoms_t, space, threads), guess, *_settings(problem), lanes)
+    return _Plan(_lasso_pivot.solve_rows, arguments, _lasso_pivot.CHUNK, _LOT // _lasso_pivot.CHUNK, 2 * len(lanes) + 4, True)
 
 
 def _wide_plan(problem: Problem) -> _Plan:
@@ -127,7 +137,7 @@ def _wide_plan(problem: Problem) -> _Plan:
     gram[:, :n_atoms] = atoms @ atoms.T
     guess = _guess_problem(gram[:, :n_atoms], _WIDE_SWEEPS)
     arguments = (gram, atoms, np.ascontiguousarray(atoms.T), guess, *_settings(problem))
-    return _Plan(_lasso_wide.solve_rows, arguments, _lasso_wide.CHUNK, 5, False)
+    return _Plan(_lasso_wide.solve_rows, arguments, _lasso_wide.CHUNK, _WIDE_LOT // _lasso_wide.CHUNK, 5, False)
 
 
 def _settings(problem: Problem) -> tuple[float, float, float, int]:
@@ -151,28 +161,17 @@ def _run(plan: _Plan, rows: np.ndarray, given: np.ndarray, n_atoms: int, threads
         *(array.reshape(-1) if plan.flat else array for array in (rows, given, codes)),
         totals,
         counter,
+        plan.lot,
         *plan.arguments,
     )
-    if len(totals) <= 1:
-        plan.kernel(*arguments)
-        return totals, codes
-    failures: list[BaseException] = []
 
     def work() -> None:
-        try:
+        plan.kernel(*arguments)
+        while counter[0] < len(totals):  # between two lots the interpreter has its turn, and hears Ctrl-C
             plan.kernel(*arguments)
-        except BaseException as failure:  # what a thread raises would otherwise be printed and forgotten
-            failures.append(failure)
 
-    # also where one thread is all there is: Ctrl-C does not reach a thread that is inside a kernel
-    workers = [threading.Thread(target=work) for _ in range(max(1, min(threads, len(totals))))]
-    try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    finally:
-        counter[0] = len(totals)  # where Ctrl-C came in between, the threads end with the chunk at hand
-    if failures:
-        raise failures[0]
+    def stop() -> None:
+        counter[0] = len(totals)
+
+    work_together(work, min(threads, len(totals)), stop)
     return totals, codes

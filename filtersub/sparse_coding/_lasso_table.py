@@ -10,14 +10,20 @@ without changing what they reconstruct. See Goodnight, "A Tutorial on the SWEEP 
 from __future__ import annotations
 
 import functools
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
+from ._crew import work_together
 from ._lasso_jit import compiled_wide
 from ._lasso_table_simd import border_columns, weigh_columns
 
 _DEPENDENT = 1e-18  # squared sine of the angle to the span
 _CLEAR = 0.01  # the same, from which on one projection has all digits but two
+_MANY, _SHARED = 11, 3  # atoms from which on threads share the building, by which of the first three a set has
+_spare: list[np.ndarray] = []  # room for the next table, none or one
 
 
 def lanes_for(n_atoms: int) -> tuple[int, ...]:
@@ -25,15 +31,50 @@ def lanes_for(n_atoms: int) -> tuple[int, ...]:
     return (0,) * (8 if n_atoms <= 8 else 16)
 
 
-def build(gram: np.ndarray, atoms_t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def size(n_atoms: int) -> int:
+    """Numbers in a table: a column for each atom of each set, and one more, since sums take atoms in pairs."""
+    return ((1 << n_atoms) * n_atoms + 1) * len(lanes_for(n_atoms))
+
+
+@contextmanager
+def space(n_atoms: int) -> Iterator[np.ndarray]:
+    """Room for a table, kept for the next one of the same size: touching new memory takes as long as the building."""
+    try:
+        room = _spare.pop()
+    except IndexError:
+        room = None
+    if room is None or room.size != size(n_atoms):
+        room = np.zeros(size(n_atoms))
+    yield room
+    if not _spare:
+        _spare.append(room)
+
+
+def build(
+    gram: np.ndarray, atoms_t: np.ndarray, columns: np.ndarray, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Columns (n_sets, n_atoms, lanes) and one of zeros, flat, zero off the set, and which sets are dependent.
 
-    gram : float64 array of shape (n_atoms, lanes); atoms_t : (d, lanes); both zero beyond lane n_atoms
+    gram : float64 array of shape (n_atoms, lanes); atoms_t : (d, lanes); both zero beyond lane n_atoms; columns : of
+    ``size(n_atoms)``, zero, or those of another table: what one leaves zero, all do. Of a dependent set only the first
+    column counts.
     """
-    n_atoms, width = gram.shape
-    columns = np.zeros(((1 << n_atoms) * n_atoms + 1) * width)  # and one: sums take atoms in pairs
+    n_atoms = len(gram)
     dependent = _members(n_atoms) > atoms_t.shape[0]
-    _fill(gram, atoms_t, columns, dependent, lanes_for(n_atoms))
+    lanes, shared = lanes_for(n_atoms), _SHARED if n_atoms >= _MANY and threads > 1 else 0
+    _fill(gram, atoms_t, columns, dependent, 0, shared or n_atoms, 0, lanes)
+    if shared:
+        waiting = deque(range(1 << shared))
+
+        def work() -> None:
+            while True:
+                try:
+                    kind = waiting.popleft()
+                except IndexError:
+                    return
+                _fill(gram, atoms_t, columns, dependent, shared, n_atoms, kind, lanes)
+
+        work_together(work, threads, waiting.clear)
     return columns, dependent
 
 
@@ -44,13 +85,16 @@ def _members(n_atoms: int) -> np.ndarray:
 
 
 @compiled_wide
-def _fill(gram, atoms_t, columns, dependent, lanes):
-    """Each set from the one without its highest atom, by bordering."""
+def _fill(gram, atoms_t, columns, dependent, first, last, kind, lanes):
+    """Each set from the one without its highest atom, by bordering: those whose highest is ``first`` to ``last - 1``.
+
+    Of these the sets that agree with ``kind`` in the atoms below ``first``: they need none that do not.
+    """
     n_atoms, width = gram.shape
     size = n_atoms * width
     weights, schur, remainder = np.zeros(width), np.zeros(width), np.zeros(atoms_t.shape[0])
-    for atom in range(n_atoms):
-        for smaller in range(1 << atom):
+    for atom in range(first, last):
+        for smaller in range(kind, 1 << atom, 1 << first):
             larger = smaller | (1 << atom)
             source, target = smaller * size, larger * size
             if dependent[smaller]:

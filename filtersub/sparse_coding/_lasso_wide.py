@@ -31,10 +31,10 @@ def padded_width(n_atoms: int) -> int:
 
 
 @compiled_wide
-def solve_rows(rows, given, codes, totals, counter, gram, atoms, atoms_t, guess, l1, down, tol, max_iter):
+def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, guess, l1, down, tol, max_iter):
     """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 5): objective, violation, rounding, exchanges, slow rows.
 
-    Several threads may run this at once: ``counter`` hands each its next chunk of rows. ``gram`` is padded, ``down``
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most. ``gram`` is padded, ``down``
     the penalty of negative codes.
     """
     n_atoms, d = atoms.shape
@@ -50,7 +50,7 @@ def solve_rows(rows, given, codes, totals, counter, gram, atoms, atoms_t, guess,
     relative = 0.0
     for j in range(n_atoms):
         relative = max(relative, _RELATIVE * n_atoms * np.sqrt(gram[j, j]))
-    while True:
+    for _ in range(lot):
         chunk = take(counter)
         if chunk >= totals.shape[0]:
             return

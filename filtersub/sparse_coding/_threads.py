@@ -6,10 +6,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+
+from ._crew import work_together
 
 _NOTICE_SECONDS = 1.0  # loading from the cache takes less
 _ready: set[Hashable] = set()
@@ -58,16 +59,7 @@ def over_rows(
                 if target is not part:
                     target[...] = part
 
-    n_threads = min(torch.get_num_threads(), len(waiting))
-    if n_threads <= 1:
-        work()
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        try:
-            for worker in [pool.submit(work) for _ in range(n_threads)]:
-                worker.result()
-        finally:
-            waiting.clear()  # where Ctrl-C came in between, the threads end with the share at hand
+    work_together(work, min(torch.get_num_threads(), len(waiting)), waiting.clear)
 
 
 def _widened(part: np.ndarray, read: bool) -> np.ndarray:
