@@ -1,8 +1,8 @@
 """Threads beside the one that calls, for loops that may last no longer than a millisecond.
 
-The caller works too, and waits only for helpers that have begun. On a busy machine a thread may wait longer for its turn
-than the whole loop takes: then the caller has done it all, and the helper finds the loop closed. None stays behind, so
-that there is no pool that a forked process would hang on.
+The caller works too, and waits only for helpers that have begun. On a busy machine a thread may wait longer for its
+turn than the whole loop takes: then the caller has done it all, and the helper finds the loop closed. None stays
+behind, so that there is no pool that a forked process would hang on.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ._lasso_jit import compiled
 from ._lasso_simd import lowest
-from ._lasso_slide_simd import slide_along, solve_on, walk_to
+from ._lasso_slide_simd import keep, slide_along, solve_on, walk_to
 
 _MOST = 48  # exchanges; what has not ended by then is going round in rounding
 
@@ -27,12 +27,10 @@ def exchange_singly(columns, dependent, corr, first, l1, down, slack, active, po
     for step in range(min(most, _MOST)):
         start = active * size
         if dependent[active]:
-            blocked = slide_along(columns, start, active, positive, z, lanes)
-            if blocked == 0:  # not a number
+            rest = slide_along(columns, start, active, positive, z, lanes)
+            if rest == active:
                 break
-            atom = lowest(blocked)
-            z[atom] = 0.0
-            active &= ~(1 << atom)
+            active = rest
             continue
         wrong, entering = solve_on(
             columns, active, positive, corr, first, l1, l1 + slack, -down - slack, n_atoms, y, lanes
@@ -45,8 +43,7 @@ def exchange_singly(columns, dependent, corr, first, l1, down, slack, active, po
             continue
         if entering == 0:
             return active, positive & active, step + 1
-        for j in range(len(lanes)):
-            z[j] = y[j] if active >> j & 1 else 0.0
+        keep(y, z, active, lanes)
         atom = lowest(entering)
         active |= 1 << atom
         positive = positive | (1 << atom) if corr[first + atom] > y[atom] else positive & ~(1 << atom)

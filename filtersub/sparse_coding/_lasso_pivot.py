@@ -38,8 +38,8 @@ _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and
 def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, guess, l1, down, tol, max_iter, lanes):
     """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 2 * lanes + 4); ``given`` is empty for a cold start.
 
-    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most. ``down`` is the penalty of
-    negative codes. rows, given and codes are flat.
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most.
+    ``down`` is the penalty of negative codes. rows, given and codes are flat.
     """
     _, _, _, n_atoms, d = atoms
     width = len(lanes)

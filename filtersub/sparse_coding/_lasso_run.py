@@ -128,7 +128,8 @@ def _table_plan(problem: Problem, space: np.ndarray, threads: int) -> _Plan:
     flat = (padded.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
     guess = _guess_problem(gram[:, :n_atoms], _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
     arguments = (flat, _lasso_table.build(gram, atoms_t, space, threads), guess, *_settings(problem), lanes)
-    return _Plan(_lasso_pivot.solve_rows, arguments, _lasso_pivot.CHUNK, _LOT // _lasso_pivot.CHUNK, 2 * len(lanes) + 4, True)
+    lot = _LOT // _lasso_pivot.CHUNK
+    return _Plan(_lasso_pivot.solve_rows, arguments, _lasso_pivot.CHUNK, lot, 2 * len(lanes) + 4, True)
 
 
 def _wide_plan(problem: Problem) -> _Plan:

@@ -81,9 +81,10 @@ def walk_to(typingctx, y, z, active, wrong, lanes):
 
 @intrinsic
 def slide_along(typingctx, table, start, active, positive, z, lanes):
-    """Move z along the null vector of a dependent set, L1 norm downwards, until a code is zero; these atoms.
+    """Move z along the null vector of a dependent set, L1 norm downwards, until a code is zero: the set without it.
 
-    Where the way down is flat within rounding, z stays, and every atom will do.
+    Where the way down is flat within rounding, z stays, and the first atom will do. The set as it was where z is not
+    a number.
     """
 
     def codegen(context, builder, signature, args):
@@ -102,12 +103,14 @@ def slide_along(typingctx, table, start, active, positive, z, lanes):
         inward = builder.fcmp_ordered("<", outward, zero)
         part = builder.select(inward, builder.fdiv(size, builder.fneg(outward)), infinity)
         length = _reduce(builder, part, "<")
-        first = builder.and_(active, builder.fcmp_ordered("==", part, _splat(builder, length, width)))
+        first = _bits(builder, builder.and_(active, builder.fcmp_ordered("==", part, _splat(builder, length, width))))
+        first = builder.and_(first, builder.neg(first))
         flat = builder.fcmp_ordered("==", length, _F64(float("inf")))
         length = builder.select(flat, _F64(0.0), length)
         moved = _fused(builder, _splat(builder, length, width), vector, z)
-        _store(context, builder, signature, args, 4, _I64(0), moved)
-        return _bits(builder, first)
+        # whole vectors: to load one, the processor would wait for a single element that was stored just before
+        _store(context, builder, signature, args, 4, _I64(0), builder.select(_mask(builder, first, width), zero, moved))
+        return builder.and_(args[2], builder.not_(first))
 
     return types.int64(table, *[types.int64] * 3, z, lanes), codegen
 
@@ -136,3 +139,17 @@ def _folded(builder, vector, combine):
         )
         vector = combine(low, high)
     return builder.extract_element(vector, ir.IntType(32)(0))
+
+
+@intrinsic
+def keep(typingctx, source, target, active, lanes):
+    """``target[:] = source[:]`` on the active set, zero off it."""
+
+    def codegen(context, builder, signature, args):
+        width = signature.args[3].count
+        values = _load(context, builder, signature, args, 0, _I64(0), width)
+        values = builder.select(_mask(builder, args[2], width), values, _zeros(width))
+        _store(context, builder, signature, args, 1, _I64(0), values)
+        return context.get_dummy_value()
+
+    return types.none(source, target, types.int64, lanes), codegen

@@ -50,9 +50,7 @@ def space(n_atoms: int) -> Iterator[np.ndarray]:
         _spare.append(room)
 
 
-def build(
-    gram: np.ndarray, atoms_t: np.ndarray, columns: np.ndarray, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
+def build(gram: np.ndarray, atoms_t: np.ndarray, columns: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns (n_sets, n_atoms, lanes) and one of zeros, flat, zero off the set, and which sets are dependent.
 
     gram : float64 array of shape (n_atoms, lanes); atoms_t : (d, lanes); both zero beyond lane n_atoms; columns : of

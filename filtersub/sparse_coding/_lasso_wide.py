@@ -34,8 +34,8 @@ def padded_width(n_atoms: int) -> int:
 def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, guess, l1, down, tol, max_iter):
     """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 5): objective, violation, rounding, exchanges, slow rows.
 
-    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most. ``gram`` is padded, ``down``
-    the penalty of negative codes.
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most.
+    ``gram`` is padded, ``down`` the penalty of negative codes.
     """
     n_atoms, d = atoms.shape
     dense = n_atoms <= d
