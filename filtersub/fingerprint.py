@@ -34,6 +34,15 @@ def same_fingerprint(one: Tensor, other: Tensor, relative: float = 1e-3) -> bool
     return fingerprint_gap(one, other) <= relative
 
 
+def tolerance(dtype: torch.dtype) -> float:
+    """How far fingerprints of the same weights may lie apart when one side holds them in ``dtype``.
+
+    Weights rounded to half precision move a fingerprint by about the precision's own step; other base weights by its
+    whole length.
+    """
+    return max(1e-3, 4 * torch.finfo(dtype).eps)
+
+
 def fingerprint_gap(one: Tensor, other: Tensor) -> float:
     """||one - other|| over the larger of their norms; 0 where both are zero."""
     one, other = one.double().cpu(), other.double().cpu()

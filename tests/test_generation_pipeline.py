@@ -1,12 +1,17 @@
 """Stable Diffusion in small, in the on-disk form of the real one: loaded, tuned, saved, switched, drawn; bad input."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 from peft import PeftModel
+from PIL import Image
 from tiny_pipeline import save_classes, save_pipeline
 
 from filtersub.errors import FiltersubError
@@ -18,6 +23,7 @@ from filtersub.generation.pipeline import load_pipeline
 from filtersub.generation.sampling import grid, sample_images
 
 SMALL = MethodSettings(atoms=2, block=2)
+LINEAR = MethodSettings(atoms=2, block=2, solver="pca")
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +56,12 @@ def small_settings(stored, data, **changes):
     return DiffusionSettings(pipeline=str(stored), data=str(data), **{**given, **changes})
 
 
-def noise_of(unet, seed=0):
+def noise_of(unet, seed=0, dtype=torch.float32):
     """What the UNet predicts at one point."""
     random = torch.Generator().manual_seed(seed)
     latents, text = torch.randn(1, 4, 8, 8, generator=random), torch.randn(1, 16, 16, generator=random)
     with torch.no_grad():
-        return unet.eval()(latents, 10, encoder_hidden_states=text).sample
+        return unet.eval()(latents.to(dtype), 10, encoder_hidden_states=text.to(dtype)).sample
 
 
 def tuned_adapter(stored, folder, seed, settings=SMALL):
@@ -194,6 +200,93 @@ def test_samples_start_from_the_same_noise_in_any_batch_and_resume(pipeline, tmp
         sample_images(pipeline, prompts, tmp_path / "ones", size=16, steps=2, seed=4)
 
 
+def test_samplers_that_add_noise_do_so_by_image_too(pipeline, tmp_path):
+    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
+    for name, size in (("ones", 1), ("all", 3)):
+        sample_images(pipeline, ["a b", "c d", "e f"], tmp_path / name, size=16, steps=3, seed=3, batch_size=size)
+    files = [sorted((tmp_path / name).glob("*.png")) for name in ("ones", "all")]
+    images = [[np.asarray(Image.open(file)).astype(int) for file in group] for group in files]
+    for one, other in zip(*images, strict=True):  # convolutions over several images sum in another order
+        assert np.abs(one - other).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_adapter_trained_in_float32_loads_into_half_precision(stored, tmp_path, dtype):
+    wanted, plain = tuned_adapter(stored, tmp_path / "adapter", seed=1, settings=LINEAR)
+    half = load_pipeline(stored, dtype=dtype)
+    load_adapter(half, tmp_path / "adapter")
+    found = noise_of(half.unet, dtype=dtype).float()
+    assert (wanted - plain).norm() > 4 * (found - wanted).norm()  # the update is there; what is left is rounding
+    other = load_pipeline(save_pipeline(tmp_path / "other", seed=9), dtype=dtype)
+    with pytest.raises(FiltersubError, match="fingerprints differ"):
+        load_adapter(other, tmp_path / "adapter")
+
+
+def test_precisions_follow_each_other_in_one_process(stored, data, tmp_path):
+    for number, precision in enumerate(("no", "bf16", "no")):
+        settings = small_settings(stored, data, mixed_precision=precision, images=0)
+        record = diffusion_run(settings, tmp_path / f"run-{number}")
+        assert record.environment["mixed_precision"] == precision
+        assert np.isfinite(record.metrics["train_loss"])
+    if not torch.cuda.is_available():
+        with pytest.raises(FiltersubError, match="fp16 needs a GPU"):
+            diffusion_run(small_settings(stored, data, mixed_precision="fp16", images=0), tmp_path / "half")
+
+
+def test_checkpointed_activations_change_nothing(stored, data, tmp_path):
+    losses = {}
+    for saving in (False, True):
+        settings = small_settings(stored, data, gradient_checkpointing=saving, images=0)
+        losses[saving] = diffusion_run(settings, tmp_path / str(saving)).metrics["train_loss"]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-6)
+
+
+def test_attention_layers_are_an_option(stored, data, tmp_path):
+    counts = {
+        layers: diffusion_run(small_settings(stored, data, layers=layers, images=0), tmp_path / layers).counts
+        for layers in ("resnets", "attention", "blocks")
+    }
+    assert 0 < counts["attention"]["trainable"] < counts["blocks"]["trainable"]
+    assert counts["resnets"]["trainable"] > 0
+
+
+SCRIPT = """
+import json, pathlib, sys
+from accelerate import PartialState
+from filtersub.generation.diffusion_run import DiffusionSettings, diffusion_run
+
+stored, data, out = sys.argv[1:]
+settings = DiffusionSettings(
+    pipeline=stored, data=data, atoms=2, block=2, image_size=16, steps=3, batch_size=4, mixed_precision="no",
+    images=4, sampling_steps=2, features="none", preview_every=2, learning_rate=1e-2,
+)
+told = set()
+record = diffusion_run(settings, out, on_progress=lambda what, done, total: told.add(what))
+said = {"told": sorted(told), "loss": record.metrics["train_loss"]}
+pathlib.Path(out).with_name(f"said-{PartialState().process_index}.json").write_text(json.dumps(said))
+"""
+
+
+@pytest.mark.slow  # three processes, each with its imports
+def test_of_several_processes_the_first_draws_and_writes(stored, data, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    said = {}
+    for name, launcher in (("pair", pair), ("alone", [sys.executable])):
+        command = [*launcher, str(script), str(stored), str(data), str(tmp_path / name / "run")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        said[name] = [json.loads(file.read_text()) for file in sorted((tmp_path / name).glob("said-*.json"))]
+        assert len(list((tmp_path / name / "run" / "images").glob("*.png"))) == 16
+    first, second = said["pair"]
+    assert "drawing" in first["told"]
+    assert "drawing" not in second["told"]
+    losses = [each["loss"] for each in (first, second, *said["alone"])]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)  # float32 sums in another order
+
+
 def test_grids_read_row_by_row():
     images = torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     assert grid(images, columns=2)[0, ::2, ::2].tolist() == [[0, 1], [2, 255]]
@@ -224,7 +317,7 @@ def test_damaged_and_unfitting_parts_are_named(stored, tmp_path):
         load_pipeline(tmp_path / "sd")
     with pytest.raises(FiltersubError, match="takes 8 latent channels, the VAE gives 4"):
         load_pipeline(save_pipeline(tmp_path / "eight", latents=8))
-    with pytest.raises(FiltersubError, match="give a local folder, or allow fetching"):
+    with pytest.raises(FiltersubError, match="or fetch it into the cache first: hf download nobody/"):
         load_pipeline("nobody/nothing-of-this-name")
 
 

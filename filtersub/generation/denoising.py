@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..files import written_whole
 from ..memory import PeakMemory
+from ..training.accelerator import new_accelerator
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
@@ -153,9 +154,7 @@ def fit_denoiser(
     (the last checkpoint stays), and when the checkpoint cannot be used.
     """
     _check_fits(unet, data)
-    accelerator = Accelerator(
-        mixed_precision=_precision(config.mixed_precision), gradient_accumulation_steps=config.accumulation
-    )
+    accelerator = new_accelerator(_precision(config.mixed_precision), gradient_accumulation_steps=config.accumulation)
     parts = accelerator.num_processes * config.accumulation
     if config.batch_size % parts:
         raise FiltersubError(f"a batch of {config.batch_size} cannot be shared by {parts} processes and parts")
@@ -382,6 +381,8 @@ def _check_finite(loss: float, step: int, state: _State) -> None:
 
 
 def _precision(asked: str) -> str:
+    if asked == "fp16" and not torch.cuda.is_available():
+        raise FiltersubError("mixed precision fp16 needs a GPU; use bf16 or no")
     if asked != "auto":
         return asked
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"

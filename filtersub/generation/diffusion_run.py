@@ -16,7 +16,7 @@ from ..errors import FiltersubError
 from ..files import make_folder
 from ..metrics import Comparison, FeatureExtractor, compare, encoder_features, image_folder, inception_features
 from ..metrics.images import ImageSet
-from ..records import Record
+from ..records import RECORD_FILE, Record, read_record
 from ..settings import taken_from
 from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
@@ -120,19 +120,22 @@ def diffusion_run(
     if done is not None:
         return done
     began, tell = time.perf_counter(), on_progress or (lambda what, done, total: None)
-    device = _device()
+    device = _processes().device
     extractor = _extractor(settings, device)
     data = captioned_images(settings.data, template=settings.template)
     pipeline = load_pipeline(settings.pipeline, device=device)
-    latents = encode_images(
-        pipeline,
-        data,
-        size=settings.image_size,
-        cache=folder.parent / "cache",
-        on_image=lambda n, total: tell("encoding", n, total),
-    )
+    with _processes().main_process_first():  # the others read what the first has cached
+        latents = encode_images(
+            pipeline,
+            data,
+            size=settings.image_size,
+            cache=folder.parent / "cache",
+            on_image=lambda n, total: tell("encoding", n, total),
+        )
     injected = inject_method(pipeline.unet, settings.tuned)
     result = _trained(settings, pipeline, latents, folder, data, tell)
+    if not _processes().is_main_process:
+        return _awaited(folder)
     saved = _saved(pipeline, settings.method, folder / ADAPTER_FOLDER)
     pipeline.unet.eval()
     sampled = time.perf_counter()
@@ -225,7 +228,14 @@ def _first(drawn: ImageSet) -> Tensor:
     return next(drawn.batches(GRID_IMAGES))
 
 
-def _device() -> torch.device:
+def _awaited(folder: Path) -> Record:
+    """The record that the first process will write: drawing takes longer than a barrier of GPUs would wait."""
+    while not (folder / RECORD_FILE).exists():
+        time.sleep(0.5)
+    return read_record(folder)
+
+
+def _processes() -> Any:
     from accelerate import PartialState
 
-    return PartialState().device
+    return PartialState()

@@ -60,7 +60,8 @@ def load_pipeline(
         )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "" if Path(name).exists() else "; give a local folder, or allow fetching it (--download)"
+        fetch = f"; give a local folder, or fetch it into the cache first: hf download {name}"
+        hint = "" if Path(name).exists() else fetch
         raise FiltersubError(f"no pipeline could be loaded from {name}: {reason[:200]}{hint}") from None
     _check_channels(pipeline, name)
     pipeline.set_progress_bar_config(disable=True)

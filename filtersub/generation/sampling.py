@@ -34,7 +34,8 @@ def sample_images(
 ) -> Path:
     """One PNG a prompt into ``folder`` (00000.png, ...); images that are there already are kept.
 
-    Image n starts from noise drawn on the CPU by seed + n, whatever the method, the batch and the device.
+    Image n starts from noise drawn on the CPU by seed + n, whatever the method, the batch and the device; samplers that
+    add noise on the way (ancestral ones) draw it from the same place.
 
     Parameters
     ----------
@@ -52,10 +53,12 @@ def sample_images(
     shape = (pipeline.unet.config.in_channels, size // step, size // step)
     for start in range(0, len(missing), batch_size):
         places = missing[start : start + batch_size]
-        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + p)) for p in places])
+        own = [torch.Generator().manual_seed(seed + place) for place in places]  # of each image, to its last step
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in own])
         arrays = pipeline(
             [prompts[place] for place in places],
             latents=noise.to(pipeline.device, pipeline.unet.dtype),
+            generator=own,
             num_inference_steps=steps,
             guidance_scale=guidance,
             height=size,

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -20,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import FiltersubError, LossNotFinite
 from ..memory import PeakMemory
+from .accelerator import new_accelerator
 from .batch_norm import recompute_batch_norm_, set_training_mode_
 from .checkpoint import Checkpoint, state_names, weights_of
 from .config import OPTIMIZERS, TrainingConfig
@@ -109,7 +108,9 @@ class _Run:
         folder: str | os.PathLike[str] | None,
     ) -> None:
         self.config, self.n_classes, self.judged_on, self.folder = config, n_classes, judged_on, folder
-        self.accelerator = _accelerator(config)
+        self.accelerator = new_accelerator(
+            config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True)
+        )
         groups = parameter_groups(model, config, head)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -297,11 +298,3 @@ class _Run:
             f"the {what} became {value} in epoch {epoch + 1}{where}{weights}; lower the learning rate, or set "
             f"clip_norm{kept}"
         )
-
-
-def _accelerator(config: TrainingConfig) -> Accelerator:
-    precision = config.precision
-    state = AcceleratorState._shared_state
-    if state and state.get("_mixed_precision", precision) != precision:
-        AcceleratorState._reset_state()  # one process may train with one precision after another
-    return Accelerator(mixed_precision=precision, dataloader_config=DataLoaderConfiguration(split_batches=True))

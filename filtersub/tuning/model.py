@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..fingerprint import fingerprint_gap, same_fingerprint
+from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
 from .combination import combined_config, fill
 from .config import FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
@@ -199,7 +199,8 @@ def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Te
         if not isinstance(layer, FilterSubspaceLayer) or key not in state_dict:
             continue
         made = layer.fingerprint_for(adapter, state_dict.get(f"{name}.filtersub_mapping.{adapter}"))
-        if made.device.type != "meta" and not same_fingerprint(made, state_dict[key]):
+        allowed = tolerance(layer.get_base_layer().weight.dtype)
+        if made.device.type != "meta" and not same_fingerprint(made, state_dict[key], allowed):
             gap = fingerprint_gap(made, state_dict[key])
             raise FiltersubError(
                 f"layer {layer.name!r}: the coefficients made from this model's weights are not those the adapter was "
