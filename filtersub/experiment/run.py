@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from ..models import head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
 from ..records import RECORD_FILE, Record, describe_environment, read_record
 from ..training import CHECKPOINT_FILE, TrainingResult, fit
+from ..training.accelerator import processes
 from .log import PROGRESS_FILE, TrainingLog
 from .rate_choice import RateChoice, choose_rate
 from .saved_weights import save_trained, saved_size
@@ -40,7 +40,7 @@ def tune(
     With ``learning_rate="choose"`` the candidates' runs lie in ``out``/choice.
     Raises FiltersubError on bad settings, or when ``out`` holds a run of other settings or cannot be written.
     """
-    folder, state = make_folder(out), PartialState()
+    folder, state = make_folder(out), processes()
     quiet = quiet or not state.is_main_process
     finished = _finished(folder, settings)
     state.wait_for_everyone()

@@ -18,6 +18,7 @@ from ..metrics import Comparison, FeatureExtractor, compare, encoder_features, i
 from ..metrics.images import ImageSet
 from ..records import RECORD_FILE, Record, read_record
 from ..settings import taken_from
+from ..training.accelerator import processes
 from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
 from .denoising import CHECKPOINT_FILE, DenoisingConfig, DenoisingResult, fit_denoiser
@@ -120,11 +121,11 @@ def diffusion_run(
     if done is not None:
         return done
     began, tell = time.perf_counter(), on_progress or (lambda what, done, total: None)
-    device = _processes().device
+    device = processes().device
     extractor = _extractor(settings, device)
     data = captioned_images(settings.data, template=settings.template)
     pipeline = load_pipeline(settings.pipeline, device=device)
-    with _processes().main_process_first():  # the others read what the first has cached
+    with processes().main_process_first():  # the others read what the first has cached
         latents = encode_images(
             pipeline,
             data,
@@ -134,7 +135,7 @@ def diffusion_run(
         )
     injected = inject_method(pipeline.unet, settings.tuned)
     result = _trained(settings, pipeline, latents, folder, data, tell)
-    if not _processes().is_main_process:
+    if not processes().is_main_process:
         return _awaited(folder)
     saved = _saved(pipeline, settings.method, folder / ADAPTER_FOLDER)
     pipeline.unet.eval()
@@ -233,9 +234,3 @@ def _awaited(folder: Path) -> Record:
     while not (folder / RECORD_FILE).exists():
         time.sleep(0.5)
     return read_record(folder)
-
-
-def _processes() -> Any:
-    from accelerate import PartialState
-
-    return PartialState()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 
 
 def new_accelerator(precision: str, **options: Any) -> Accelerator:
@@ -14,3 +15,12 @@ def new_accelerator(precision: str, **options: Any) -> Accelerator:
     if state and state.get("_mixed_precision", precision) != precision:
         AcceleratorState._reset_state()  # one process may train with one precision after another
     return Accelerator(mixed_precision=precision, **options)
+
+
+def processes() -> PartialState:
+    """The processes of this run, as ``accelerate launch`` or torchrun started them.
+
+    accelerate looks at ACCELERATE_USE_CPU only when it makes an Accelerator; asked earlier, it would take each process
+    for the only one, and go on doing so.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
