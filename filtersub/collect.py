@@ -31,6 +31,7 @@ _METHOD_NAMES = {
     "bitfit": "BitFit",
     "norm": "norm layers",
     "ssf": "SSF",
+    "conv-adapter": "Conv-Adapter",
     "adapter": "adapters",
 }
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")

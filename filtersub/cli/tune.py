@@ -13,7 +13,7 @@ from ..recipe_file import read_sizes
 from .console import print_json
 from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights
 
-_METHODS = "filter-subspace, linear, full, bitfit, norm, ssf, lora, dora, loha, lokr, oft or boft"
+_METHODS = "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, dora, loha, lokr, oft or boft"
 _RENAMED = {"random": "pretrained"}
 
 
@@ -41,6 +41,7 @@ def tune(
     adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
     oft_block: Annotated[int, typer.Option(help="Block size of oft.")] = 32,
     boft_block: Annotated[int, typer.Option(help="Block size of boft.")] = 4,
+    reduction: Annotated[int, typer.Option(help="Of conv-adapter: channels in over channels between.")] = 4,
     layers: Layers = None,
     weights: Weights = None,
     random: Random = False,

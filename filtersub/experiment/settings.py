@@ -47,6 +47,7 @@ class TuneSettings:
     adapter_scale: float = 1.0
     oft_block: int = 32
     boft_block: int = 4
+    reduction: int = 4
     layers: str | None = None
     epochs: int = 8
     batch_size: int = 50

@@ -17,6 +17,7 @@ from ..parameters import count_parameters
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.targets import as_pattern
 from .adapters import adapter_config
+from .bottleneck import add_conv_adapters_
 from .features import merge_scale_and_shift_, scale_and_shift_, train_biases_, train_whole_
 from .options import METHODS, MethodOptions, check_method
 from .support import try_adapter
@@ -77,12 +78,15 @@ def inject(
         names = [layer.name for layer in counted.layers]
         if not names:
             raise FiltersubError(f"{method} tunes {COUNTED[method]}, and the model has none{_by(layers)}")
-        {"bitfit": train_biases_, "norm": train_whole_, "ssf": scale_and_shift_}[method](model, names)
+        if method == "conv-adapter":
+            add_conv_adapters_(model, names, options.reduction)
+        else:
+            {"bitfit": train_biases_, "norm": train_whole_, "ssf": scale_and_shift_}[method](model, names)
     return Injected(model)
 
 
 def merged(model: nn.Module, method: str) -> nn.Module:
-    """The model with plain weights that compute what was trained; where peft cannot merge, still with its adapter."""
+    """The model with plain weights that compute what was trained; still with its adapter where that cannot be merged."""
     if method == "ssf":
         merge_scale_and_shift_(model)
     if isinstance(model, PeftModel):

@@ -51,6 +51,11 @@ METHODS: dict[str, Method] = {
         "scale and shift (SSF)",
         "Lian et al., arXiv:2210.08823",
     ),
+    "conv-adapter": Method(
+        "bottlenecks beside the spatial convolutions",
+        "Conv-Adapter, reduction {reduction}",
+        "Chen, Tao, Zhang et al., arXiv:2208.07463",
+    ),
     "lora": Method("low-rank factors", "LoRA r={rank}", "Hu et al., arXiv:2106.09685", True),
     "dora": Method("low-rank factors and a magnitude", "DoRA r={rank}", "Liu et al., arXiv:2402.09353", True, False),
     "loha": Method("Hadamard-multiplied low-rank factors", "LoHa r={rank}", "Hyeon-Woo et al., arXiv:2108.06098", True),
@@ -62,7 +67,7 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class MethodOptions(BaselineOptions):
-    """Options of the rivals: ``rank``, ``oft_block``, ``boft_block`` (see BaselineOptions), and ``adapter_scale``, the
+    """Options of the rivals: ``rank``, ``oft_block``, ``boft_block``, ``reduction`` (see BaselineOptions), and ``adapter_scale``, the
     factor of the low-rank updates (peft's alpha / r), a positive number."""
 
     adapter_scale: float = 1.0

@@ -17,7 +17,7 @@ _TABLE_2 = {"cifar100": "cifar100", "imagenet1k": "imagenet1k"}
 #: what is compared in a table, so need not be the recipe's
 _METHOD = {
     *("method", "atoms", "expansion", "expansion_coefficients", "block", "block_spatial", "solver", "sparsity"),
-    *("rank", "adapter_scale", "oft_block", "boft_block"),
+    *("rank", "adapter_scale", "oft_block", "boft_block", "reduction"),
 }
 _RATES = {"learning_rate", "head_learning_rate", "rates"}  # the task's only where the paper prints them
 _WITHOUT_EFFECT = {"seed", "workers", "accumulation", "compile", "mixed_precision"}  # on what is learned, but rounding

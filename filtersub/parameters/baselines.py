@@ -13,6 +13,7 @@ rank r:
     lokr            a b + r (b' + a' k_h k_w)                Kronecker factors; the second whole where r is large
     oft             (n / s) s (s - 1) / 2                    n = c_in k^2, blocks of s
     boft            n s + c_out                              n = c_in k^2, no groups
+    conv-adapter    c_in k_h k_w + h + (h + 2) c_out          h = c_in / reduction channels between, spatial kernels alone
 """
 
 from __future__ import annotations
@@ -29,14 +30,20 @@ from ..kernels import KernelLayout
 
 @dataclass(frozen=True)
 class BaselineOptions:
-    """rank of lora, dora, loha and lokr; block sizes of oft and boft (peft's defaults)."""
+    """rank of lora, dora, loha and lokr; block sizes of oft and boft (peft's defaults); reduction of conv-adapter."""
 
     rank: int = 16
     oft_block: int = 32
     boft_block: int = 4
+    reduction: int = 4
 
     def __post_init__(self) -> None:
-        named = {"rank": self.rank, "block size of oft": self.oft_block, "block size of boft": self.boft_block}
+        named = {
+            "rank": self.rank,
+            "block size of oft": self.oft_block,
+            "block size of boft": self.boft_block,
+            "reduction of conv-adapter": self.reduction,
+        }
         for what, value in named.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise FiltersubError(f"the {what} must be a positive integer, got {value}")
@@ -122,6 +129,23 @@ def _boft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOpti
     return size * options.boft_block + layout.channels[0]
 
 
+def _conv_adapter(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if not layout.is_spatial or _is_transposed(layout):
+        return 0
+    outs, ins = layout.channels[0], layout.channels[1] * layout.groups
+    width = conv_adapter_width(ins, options.reduction)
+    return ins * prod(layout.kernel_size) + width + (width + 2) * outs
+
+
+def conv_adapter_width(in_channels: int, reduction: int) -> int:
+    """Channels between the two kernels of Conv-Adapter, in_channels over their largest divisor up to ``reduction``.
+
+    >>> conv_adapter_width(64, 4), conv_adapter_width(3, 4)
+    (16, 1)
+    """
+    return in_channels // max(k for k in range(1, min(reduction, in_channels) + 1) if in_channels % k == 0)
+
+
 def _rotated(layout: KernelLayout) -> int:
     """Side of the rotation: all input channels times the square of the first kernel side, as peft takes it."""
     side = layout.kernel_size[0] if layout.kernel_size else 1
@@ -150,4 +174,5 @@ LAYER_RULES: dict[str, Rule] = {
     "lokr": _lokr,
     "oft": _oft,
     "boft": _boft,
+    "conv-adapter": _conv_adapter,
 }

@@ -30,6 +30,7 @@ METHODS: dict[str, str] = {
     "lokr": "Kronecker factors (peft)",
     "oft": "block-diagonal rotations (peft)",
     "boft": "butterfly rotations (peft)",
+    "conv-adapter": "bottlenecks beside the spatial convolutions",
     "bitfit": "every bias",
     "norm": "weights and biases of the normalisation layers",
     "ssf": "a scale and a shift after every convolution, linear and normalisation layer",

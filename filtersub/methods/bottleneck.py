@@ -1,0 +1,66 @@
+"""Conv-Adapter: a small trained branch beside each spatial convolution, which no kept library has."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..parameters.baselines import conv_adapter_width
+
+_NAME = "conv_adapter"  # of the branch, in the convolution that it stands beside
+
+
+class ConvAdapter(nn.Module):
+    """``x -> scale * up(relu(down(x)))``, of the shape of a convolution's output, zero at the start.
+
+    ``down`` has the convolution's own kernel size, stride, padding and dilation, and one output channel for each group
+    of ``reduction`` input channels (the largest divisor of their number that is not above it); ``up`` is pointwise.
+    Both have biases, and ``scale``, one number an output channel, starts at 1, as in the authors' code; there ``up``
+    starts at random, here at zero, so that tuning starts from the network that was pretrained.
+    The branch is not linear: nothing of it can be merged into a kernel.
+    Reference: Chen, Tao, Zhang et al., "Conv-Adapter", arXiv:2208.07463, the convolution-parallel form.
+
+    Parameters
+    ----------
+    layer : a convolution in one to three dimensions, transposed ones apart; it is not changed
+    reduction : input channels over channels of the branch, positive
+
+    Shapes: (n, c_in, *sides) -> (n, c_out, *sides of the convolution's output).
+    """
+
+    def __init__(self, layer: nn.Module, reduction: int) -> None:
+        super().__init__()
+        width = conv_adapter_width(layer.in_channels, reduction)
+        weight = layer.weight
+        self.down = copy.deepcopy(layer)  # of the same class: some pad in a way of their own
+        self.down._forward_hooks.clear()
+        self.down._forward_pre_hooks.clear()
+        self.down.out_channels = self.down.groups = width
+        shape = (width, layer.in_channels // width, *weight.shape[2:])
+        self.down.weight = nn.Parameter(weight.new_empty(shape))
+        self.down.bias = nn.Parameter(weight.new_empty(width))
+        self.down.reset_parameters()
+        ones = (1,) * len(shape[2:])
+        self.up_weight = nn.Parameter(weight.new_zeros(layer.out_channels, width, *ones))
+        self.up_bias = nn.Parameter(weight.new_zeros(layer.out_channels))
+        self.scale = nn.Parameter(weight.new_ones(layer.out_channels, *ones))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.down(x))
+        convolve = (torch.conv1d, torch.conv2d, torch.conv3d)[self.scale.ndim - 2]
+        return self.scale * convolve(hidden, self.up_weight, self.up_bias)
+
+
+def add_conv_adapters_(model: nn.Module, layers: Iterable[str], reduction: int) -> None:
+    """Put a branch beside each of these convolutions; what a layer gives at the start is what it gave, bit for bit."""
+    for name in layers:
+        layer = model.get_submodule(name)
+        layer.add_module(_NAME, ConvAdapter(layer, reduction))
+        layer.register_forward_hook(_with_branch)
+
+
+def _with_branch(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output + layer.get_submodule(_NAME)(inputs[0]).to(output.dtype)  # autocast puts out another than it holds
