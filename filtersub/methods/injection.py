@@ -86,7 +86,7 @@ def inject(
 
 
 def merged(model: nn.Module, method: str) -> nn.Module:
-    """The model with plain weights that compute what was trained; still with its adapter where that cannot be merged."""
+    """The model with plain weights that compute what was trained; with its adapter where that cannot be merged."""
     if method == "ssf":
         merge_scale_and_shift_(model)
     if isinstance(model, PeftModel):

@@ -67,8 +67,8 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class MethodOptions(BaselineOptions):
-    """Options of the rivals: ``rank``, ``oft_block``, ``boft_block``, ``reduction`` (see BaselineOptions), and ``adapter_scale``, the
-    factor of the low-rank updates (peft's alpha / r), a positive number."""
+    """Options of the rivals: ``rank``, ``oft_block``, ``boft_block``, ``reduction`` (see BaselineOptions), and
+    ``adapter_scale``, the factor of the low-rank updates (peft's alpha / r), a positive number."""
 
     adapter_scale: float = 1.0
 

@@ -13,7 +13,7 @@ rank r:
     lokr            a b + r (b' + a' k_h k_w)                Kronecker factors; the second whole where r is large
     oft             (n / s) s (s - 1) / 2                    n = c_in k^2, blocks of s
     boft            n s + c_out                              n = c_in k^2, no groups
-    conv-adapter    c_in k_h k_w + h + (h + 2) c_out          h = c_in / reduction channels between, spatial kernels alone
+    conv-adapter    c_in k_h k_w + h + (h + 2) c_out          h = c_in / reduction channels between, spatial only
 """
 
 from __future__ import annotations
