@@ -1,4 +1,4 @@
-"""The exploration notebook in a real JupyterLab and browser: open, run all, move a slider, see the figure change."""
+"""Notebooks by hand, in a real JupyterLab and browser: open, run all; in the explorer, a slider moves the figure."""
 
 import json
 import os
@@ -10,10 +10,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 from browser import chromium
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_explore.ipynb"
+from filtersub.records import read_record
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TOKEN = "token-of-this-test"
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
@@ -23,17 +26,21 @@ ALL_RAN = """() => {
   const prompts = [...document.querySelectorAll(".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt")];
   return prompts.length > 0 && prompts.every((prompt) => /^\\[\\d+\\]:?$/.test(prompt.textContent.trim()));
 }"""
+#: small settings by notebook; what it writes and shows at the end
+BY_HAND = {
+    "01_decomposition": {"atoms_grid": [3], "layers": r"blocks\.1"},
+    "02_tuning": {"method": "linear", "epochs": 1, "n_train": 40, "image_size": 32},
+}
 pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """Address of the notebook in a JupyterLab of its own, which knows nothing of the user's settings."""
+    """Address of a folder in a JupyterLab of its own, which knows nothing of the user's settings."""
     pytest.importorskip("jupyterlab", reason="needs JupyterLab (pip install filtersub[lab])")
     pytest.importorskip("ipywidgets", reason="needs ipywidgets (pip install filtersub[lab])")
     work, settings = tmp_path / "notebooks", tmp_path / "settings"
     work.mkdir()
-    shutil.copy(NOTEBOOK, work)
     for plugin, chosen in SETTINGS.items():
         path = settings / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
@@ -51,7 +58,7 @@ def lab(tmp_path):
         server = subprocess.Popen(command, env={**os.environ, **places}, stdout=log, stderr=log, cwd=work)
         try:
             _wait_for(f"{address}/api?token={TOKEN}", server, tmp_path / "lab.log")
-            yield f"{address}/lab/tree/{NOTEBOOK.name}?token={TOKEN}"
+            yield address, work
         finally:
             server.terminate()  # ends its kernel too
             try:
@@ -71,20 +78,44 @@ def _wait_for(address, server, log):
     pytest.fail(f"JupyterLab ended or does not answer:\n{log.read_text()[-2000:]}")
 
 
+def run_all(page, address, name):
+    """Open a notebook, run every cell from the menu, and see that each ran without an error or a warning."""
+    page.set_default_timeout(60_000)
+    page.goto(f"{address}/lab/tree/{name}?token={TOKEN}")
+    page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
+    # run before the session has its kernel, no cell is run at all: JupyterLab asks for a kernel instead
+    page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
+    page.locator(".lm-MenuBar-item", has_text="Run").click()
+    page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
+    page.wait_for_function(ALL_RAN, timeout=180_000)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_notebook_runs_from_top_to_bottom_by_hand(lab, tmp_path, name):
+    address, work = lab
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    chosen = {**BY_HAND[name], "out_dir": str(tmp_path / "out")}
+    cell.source += "".join(f"\n{key} = {value!r}" for key, value in chosen.items())  # as a person would edit it
+    nbformat.write(notebook, work / f"{name}.ipynb")
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1400, "height": 1100})
+        run_all(page, address, f"{name}.ipynb")
+        assert page.locator(".jp-OutputArea svg").count()
+        assert page.locator(".jp-OutputArea").get_by_text("What would change it").count()
+    record = read_record(tmp_path / "out")
+    assert record.parameters.items() >= {k: v for k, v in BY_HAND[name].items() if k != "atoms_grid"}.items()
+
+
 def test_a_slider_moves_the_figure(lab, tmp_path):
     shots = Path(os.environ.get("FILTERSUB_SCREENSHOTS") or tmp_path)  # a folder that a person names keeps them
     shots.mkdir(parents=True, exist_ok=True)
+    address, work = lab
+    shutil.copy(NOTEBOOKS / "00_explore.ipynb", work)
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1100})
-        page.set_default_timeout(60_000)
-        page.goto(lab)
-        page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
-        # run before the session has its kernel, no cell is run at all: JupyterLab asks for a kernel instead
-        page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
-        page.locator(".lm-MenuBar-item", has_text="Run").click()
-        page.locator(".lm-Menu-item", has_text="Run All Cells").first.click()
-        page.wait_for_function(ALL_RAN, timeout=180_000)
-        assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+        run_all(page, address, "00_explore.ipynb")
         assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
         assert page.locator(".jp-OutputArea").get_by_text("Of these looks at").count()  # the last cell's answer
         slider = page.locator(".widget-slider", has_text="Atoms m")
