@@ -129,7 +129,7 @@ def test_words_and_choices_filter(opened):
     assert set(column(page, 1)) == {"atoms m=9, 2×2 blocks, pca codes"}
     assert page.locator("form.filters output").inner_text() == f"2 of {everything} runs"
     page.click("text=Show all")
-    page.wait_for_function(f"document.querySelector('form.filters output').textContent === '{everything} runs'")
+    page.locator("form.filters").get_by_text(f"{everything} runs", exact=True).wait_for()  # evaluates nothing
     page.get_by_label("Method").select_option("head only")
     assert set(column(page, 1)) == {"linear probing"}
     page.get_by_label("Seed").select_option("1")
@@ -176,3 +176,23 @@ def test_formulas_and_notebooks_need_no_network(opened):
     assert formulas.evaluate_all("all => all.every(x => x.complete && x.naturalWidth > 0 && x.clientHeight > 8)")
     assert page.locator("text=a table").is_visible()  # the still form of a widget
     assert page.locator("text=interactive widget").count() == 0
+
+
+def test_what_scrolls_sideways_in_a_notebook_can_be_reached_by_the_keyboard(browser, tmp_path):
+    table = "<table><tr>" + "<td>a wide cell of a wide table</td>" * 30 + "</tr></table>"
+    outputs = [
+        new_output("display_data", {"text/html": table}),
+        new_output("stream", name="stdout", text="a long line " * 100),
+    ]
+    page = tmp_path / "notebook.html"
+    write_html(new_notebook(cells=[new_code_cell("1", outputs=outputs)]), page, name="wide")
+    opened = browser.new_page(viewport={"width": 360, "height": 700})
+    opened.goto(page.as_uri())
+    found = opened.evaluate(
+        """() => [...document.querySelectorAll("main *")].filter((e) =>
+          e.checkVisibility() && e.scrollWidth > e.clientWidth && /auto|scroll/.test(getComputedStyle(e).overflowX)
+        ).map((e) => e.tabIndex)"""
+    )
+    opened.close()
+    assert len(found) >= 2
+    assert set(found) == {0}

@@ -76,7 +76,8 @@ def to_html(
     }
     exporter = HTMLExporter(template_name="notebook", extra_template_basedirs=[str(TEMPLATES)])
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
-    return exporter.from_notebook_node(drawn, resources={"page": page})[0]
+    made = exporter.from_notebook_node(drawn, resources={"page": page})[0]
+    return made.replace("<pre>", '<pre tabindex="0">')  # long lines scroll on a phone, by the keyboard too
 
 
 def page_css(*names: str) -> str:
