@@ -43,6 +43,9 @@ class FilterSubspaceConfig(PeftConfig):
     modules_to_save : modules that are trained and saved whole: the head
     hold_coefficients : keep alpha in memory; default unless its codes are linear (pca, ridge), where alpha = F V needs
         V (d, m) alone: dF = F (V dD)
+    recompute_weights : in training, make the summed weights ``F + alpha x dD`` again in the backward pass, which costs
+        a pass over each, or keep them, which costs their memory; default: again where those of the model together take
+        more than 512 MiB
     save_coefficients : store alpha in the saved adapter too. Without it a saved adapter holds atoms alone; alpha is
         made again from the base weights by the recipe when it is loaded, and checked against a fingerprint.
     save_batch_norm : the adapter has running statistics of batch norm of its own, switched with it, and saved with it
@@ -68,6 +71,7 @@ class FilterSubspaceConfig(PeftConfig):
     expansion_coefficients: str = field(default="shared")
     train_coefficients: bool = field(default=False)
     hold_coefficients: bool | None = field(default=None)
+    recompute_weights: bool | None = field(default=None)
     save_coefficients: bool = field(default=False)
     save_batch_norm: bool = field(default=True)
 

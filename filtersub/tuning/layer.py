@@ -22,8 +22,8 @@ from ..kernels import KernelLayout, layout_of
 from .codes import frozen_codes, mapped_fingerprint
 from .config import FilterSubspaceConfig
 from .packed import Packed
-from .recompute import can_recompute, run_recomputed
-from .update import Kernels, Term, by_row, collapse, summed
+from .run import can_run, run_summed
+from .update import Kernels, Term, by_row, collapse, exactly, summed
 
 PREFIX = "filtersub_"
 
@@ -52,6 +52,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         "recipes",
         "rounds",
     )
+    recomputes = True  # whether training makes the summed weight again in its backward pass, or keeps it
 
     def __init__(self, base_layer: nn.Module, name: str) -> None:
         super().__init__()
@@ -179,7 +180,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
         if not present:
             return weight
-        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
+        with exactly(weight):
             return summed(weight, self._terms(present))
 
     def get_delta_weight(self, adapter: str) -> Tensor:
@@ -187,7 +188,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         weight = self._base_weight()
         terms = self._terms([adapter])
         zero = torch.zeros_like(weight, dtype=terms[0].small.dtype)
-        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
+        with exactly(weight):
             return summed(zero, terms).to(weight.dtype)
 
     def summed_weight(self) -> Tensor:
@@ -200,12 +201,12 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters or self.merged:
             return self.base_layer(x, *args, **kwargs)
         weight = self._base_weight()
-        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
+        with exactly(weight):
             terms = self._terms(self.active_adapters)
-            alone = not args and not kwargs and can_recompute(self.base_layer, weight, terms)
+            alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
             total = None if alone else summed(weight, terms)
         if alone:
-            return run_recomputed(self.base_layer, x, weight, terms)
+            return run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes)
         return functional_call(self.base_layer, {"weight": total}, (x, *args), kwargs)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from .layer import PREFIX, FilterSubspaceLayer
 from .statistics import RunningStatistics, statistics_of
 from .targets import as_pattern, participants
 
+_MOST_KEPT = 1 << 29  # bytes of summed weights that training keeps unless it is told
 _INSIDE = "base_model.model."  # where PeftModel keeps the base model
 
 
@@ -43,6 +44,16 @@ class FilterSubspaceModel(BaseTuner):
         except Exception:
             self.statistics.delete(adapter_name)
             raise
+        self._choose_what_is_kept()
+
+    def _choose_what_is_kept(self) -> None:
+        """Summed weights are made again in the backward pass where an adapter says so, or where they take much room."""
+        layers = [module for module in self.model.modules() if isinstance(module, FilterSubspaceLayer)]
+        size = sum(layer.get_base_layer().weight.nbytes for layer in layers)
+        wishes = [config.recompute_weights for config in self.peft_config.values()]
+        again = True in wishes or (None in wishes and size > _MOST_KEPT)
+        for layer in layers:
+            layer.recomputes = again
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Make one adapter, or a list of them, the active ones, with the running statistics of the first."""

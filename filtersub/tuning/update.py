@@ -9,6 +9,7 @@ arXiv:2403.00269, equations 2 to 4).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..kernels import KernelLayout
 from .packed import Packed
-from .patches import mapped_sum, packed_sum, quick
+from .patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum, quick
 from .repack import to_rows, to_weight
 
 _NARROW = 8  # input channels below which batched products are slower than one tall one
@@ -76,6 +77,8 @@ def dense(term: Term) -> Tensor:
     if isinstance(term.source, Packed):
         return by_input(term.source.unpacked(), term.layout)
     if isinstance(term.source, Kernels):
+        if _is_plain(term.layout):
+            return term.source.weight.flatten(2).transpose(1, 2).to(term.source.dtype)
         return by_input(to_rows(term.layout, term.source.weight).to(term.source.dtype), term.layout)
     return term.source
 
@@ -98,6 +101,38 @@ def summed(weight: Tensor, terms: list[Term]) -> Tensor:
     return total.to(weight.dtype)
 
 
+def small_gradient(term: Term, to_weight: Tensor) -> Tensor:
+    """``dB = sum_o S[o] dW[o]^T`` of a summand, for the gradient dW in the weight's stored shape, in B's dtype."""
+    source, small, layout = term.source, term.small, term.layout
+    to_weight = to_weight.to(small.dtype)
+    if isinstance(source, Packed) and quick(layout, to_weight, source.values, small):
+        return packed_gradient(to_weight, source.values, source.indices, source.n_atoms, *layout.block)
+    if isinstance(source, Kernels) and small.ndim == 2 and quick(layout, to_weight, small, mapped=True):
+        weight = source.weight.to(source.dtype)
+        if quick(layout, weight, mapped=True):
+            return mapped_gradient(to_weight, weight, *layout.block)
+    if _is_plain(layout):
+        lines = to_weight.flatten(2)  # (o, i, k)
+    else:
+        lines = to_rows(layout, to_weight).unflatten(0, (-1, layout.input_channels))
+    if small.ndim == 3:
+        return torch.bmm(dense(term).permute(2, 1, 0), lines.transpose(0, 1))
+    if _is_plain(layout) and layout.input_channels >= _NARROW:
+        return torch.bmm(dense(term), lines).sum(0)
+    return by_row(dense(term)).T @ lines.flatten(0, 1)
+
+
+def exactly(tensor: Tensor) -> AbstractContextManager:
+    """Autocast off, for the device of a tensor: sums of weights are made in their own precision."""
+    kind = "cpu" if tensor.is_meta else tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def _is_plain(layout: KernelLayout) -> bool:
+    """Whether the stored weight is (o, i, k): a row of the kernel matrix for each channel pair."""
+    return layout.block == (1, 1) and layout.kind in ("conv1d", "conv2d", "conv3d")
+
+
 def _plus(total: Tensor, term: Term) -> Tensor:
     source, small, (p, q) = term.source, term.small, term.layout.block
     if isinstance(source, Packed) and quick(term.layout, total, source.values, small):
@@ -113,8 +148,8 @@ def _lands_in_place(weight: Tensor, term: Term) -> bool:
     """Whether the batched product gives the weight's own memory format."""
     layout = term.layout
     return (
-        layout.block == (1, 1)
-        and layout.kind in ("conv2d", "conv3d")
+        _is_plain(layout)
+        and layout.kind != "conv1d"
         and layout.input_channels >= _NARROW
         and term.small.ndim == 2
         and weight.dtype == term.small.dtype

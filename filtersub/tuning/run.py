@@ -1,7 +1,9 @@
-"""A base layer run with a summed weight that its backward pass makes again instead of keeping.
+"""A base layer run with its summed weight, its backward pass written out.
 
-A convolution keeps its weight for the gradient of its input. Summed weights are new tensors, one a layer, as large as
-the model together; making one again costs a pass over it, little beside the two convolutions of a backward pass.
+Left to autograd each summand would cost a pass over the weight for its gradient, in the layout that autograd happens
+to arrive at; here the weight's gradient is contracted with the frozen source once, where it lies. The summed weight,
+which a convolution needs for the gradient of its input, is kept, or made again in the backward pass: summed weights
+are new tensors, one a layer, as large as the model together, and making one again costs a pass over it.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from .packed import Packed
-from .update import Kernels, Term, summed
+from .update import Kernels, Term, exactly, small_gradient, summed
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def can_recompute(layer: nn.Module, weight: Tensor, terms: list[Term]) -> bool:
-    """Whether run_recomputed knows this layer: a plain one without hooks, of whose weight only the B are trained."""
+def can_run(layer: nn.Module, weight: Tensor, terms: list[Term]) -> bool:
+    """Whether run_summed knows this layer: a plain one without hooks, of whose weight only the B are trained."""
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     plain = type(layer) is nn.Linear or (
@@ -36,52 +38,58 @@ def can_recompute(layer: nn.Module, weight: Tensor, terms: list[Term]) -> bool:
     )
 
 
-def run_recomputed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Term]) -> Tensor:
-    """``layer(x)`` with the weight ``weight + sum of the terms``; differentiable in x, the bias and every B."""
-    return _Recomputed.apply(layer, terms, x, weight, layer.bias, *(term.small for term in terms))
+def run_summed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Term], *, recompute: bool = False) -> Tensor:
+    """``layer(x)`` with the weight ``weight + sum of the terms``; differentiable in x, the bias and every B.
+
+    recompute : make the summed weight again in the backward pass instead of keeping it
+    """
+    return _Summed.apply(layer, terms, recompute, x, weight, layer.bias, *(term.small for term in terms))
 
 
-class _Recomputed(torch.autograd.Function):
+class _Summed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, layer: nn.Module, terms: list[Term], x: Tensor, weight: Tensor, bias: Tensor | None, *small):
-        total = _total(weight, terms)
+    def forward(
+        ctx: Any,
+        layer: nn.Module,
+        terms: list[Term],
+        recompute: bool,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        *small: Tensor,
+    ) -> Tensor:
+        with exactly(weight):
+            total = summed(weight, terms)
         kind, ctx.given = "cpu" if x.is_meta else x.device.type, (x.dtype, None if bias is None else bias.dtype)
         if torch.is_autocast_enabled(kind):
             lower = torch.get_autocast_dtype(kind)
             x, total, bias = x.to(lower), total.to(lower), None if bias is None else bias.to(lower)
         ctx.layer, ctx.layouts, ctx.has_bias = layer, [term.layout for term in terms], bias is not None
-        ctx.forms = [_taken_apart(term) for term in terms]
+        forms = [_taken_apart(term) for term in terms]
+        ctx.forms = [(len(tensors), build) for tensors, build in forms]
+        ctx.total = None if recompute else total
         # through autograd's own keeper, which notices tensors that are overwritten before the backward pass
-        ctx.save_for_backward(x, weight, *small, *(t for tensors, _ in ctx.forms for t in tensors))
-        ctx.forms = [(len(tensors), build) for tensors, build in ctx.forms]
-        with torch.autocast(kind, enabled=False):
+        ctx.save_for_backward(x, weight, *small, *(t for tensors, _ in forms for t in tensors))
+        with exactly(x):
             return linear(x, total, bias) if type(layer) is nn.Linear else layer._conv_forward(x, total, bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
+        _, _, _, to_x, _, to_bias, *to_small = ctx.needs_input_grad
         x, weight, *rest = ctx.saved_tensors
-        n_terms = len(ctx.forms)
-        small = [each.detach().requires_grad_(need) for each, need in zip(rest, ctx.needs_input_grad[5:], strict=False)]
-        rest, terms = rest[n_terms:], []
-        for layout, (count, build), each in zip(ctx.layouts, ctx.forms, small, strict=True):
-            terms.append(Term(layout, build(*rest[:count]), each))
-            rest = rest[count:]
-        with torch.enable_grad():
-            total = _total(weight, terms)
-        needs = [ctx.needs_input_grad[2], any(ctx.needs_input_grad[5:]), ctx.has_bias and ctx.needs_input_grad[4]]
-        to_x, to_weight, to_bias = _backward(ctx.layer, gradient, x, total.detach().to(gradient.dtype), needs)
-        wanted = [each for each in small if each.requires_grad]
-        found = iter(torch.autograd.grad(total, wanted, to_weight.to(total.dtype)) if wanted else ())
-        to_small = [next(found) if each.requires_grad else None for each in small]
-        to_x = to_x.to(ctx.given[0]) if to_x is not None else None
-        to_bias = to_bias.to(ctx.given[1]) if to_bias is not None else None
-        return None, None, to_x, None, to_bias, *to_small
-
-
-def _total(weight: Tensor, terms: list[Term]) -> Tensor:
-    with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
-        return summed(weight, terms)
+        terms = _put_together(ctx.layouts, ctx.forms, rest)
+        with exactly(weight):
+            total = summed(weight, terms) if ctx.total is None else ctx.total
+            needs = [to_x, any(to_small), ctx.has_bias and to_bias]
+            for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total.to(gradient.dtype), needs)
+            ctx.total = total = None
+            for_small = [
+                small_gradient(term, for_weight) if need else None for term, need in zip(terms, to_small, strict=True)
+            ]
+        for_x = for_x.to(ctx.given[0]) if for_x is not None else None
+        for_bias = for_bias.to(ctx.given[1]) if for_bias is not None else None
+        return None, None, None, for_x, None, for_bias, *for_small
 
 
 def _taken_apart(term: Term) -> tuple[list[Tensor], Any]:
@@ -93,6 +101,16 @@ def _taken_apart(term: Term) -> tuple[list[Tensor], Any]:
         dtype = source.dtype
         return [source.weight], lambda weight: Kernels(weight, dtype)
     return [source], lambda same: same
+
+
+def _put_together(layouts: list, forms: list[tuple[int, Any]], tensors: list[Tensor]) -> list[Term]:
+    """Terms of every B and then the tensors of every source."""
+    small, tensors = tensors[: len(forms)], tensors[len(forms) :]
+    terms = []
+    for layout, (count, build), each in zip(layouts, forms, small, strict=True):
+        terms.append(Term(layout, build(*tensors[:count]), each))
+        tensors = tensors[count:]
+    return terms
 
 
 def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:

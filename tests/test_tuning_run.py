@@ -1,4 +1,4 @@
-"""Summed weights that are made again in the backward pass: the same gradients, less kept."""
+"""The written-out backward pass of a summed weight, kept or made again: autograd's gradients, less kept."""
 
 import pytest
 import torch
@@ -7,8 +7,10 @@ from torch import nn
 
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from filtersub.tuning import layer as layer_module
+from filtersub.tuning import model as model_module
 
 LAYERS = {
+    "plain conv2d": (nn.Conv2d(16, 8, 3, stride=2, padding=1), (2, 16, 6, 6)),
     "conv1d": (nn.Conv1d(4, 6, 3, stride=2), (2, 4, 9)),
     "conv2d": (nn.Conv2d(16, 8, 3, padding=1, dilation=2), (2, 16, 6, 6)),
     "unbatched": (nn.Conv2d(16, 8, 3, padding=(1, 0)), (16, 6, 6)),
@@ -41,23 +43,24 @@ def gradients(model, x, autocast=False):
     return out, torch.autograd.grad(out.float().square().sum() if autocast else out.square().sum(), [x, *trained])
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_the_gradients_are_those_of_the_kept_weight(kind, mode, autocast, monkeypatch):
+def test_the_gradients_are_those_of_autograd(kind, mode, autocast, recompute, monkeypatch):
     torch.manual_seed(0)
     layer, shape = LAYERS[kind]
-    model, x = wrapped(layer, **MODES[mode]), torch.randn(shape)
+    model, x = wrapped(layer, recompute_weights=recompute, **MODES[mode]), torch.randn(shape)
     if layer.bias is not None:
         layer.bias.requires_grad_()
     calls = []
-    run = layer_module.run_recomputed
-    monkeypatch.setattr(layer_module, "run_recomputed", lambda *a: calls.append(1) or run(*a))
+    run = layer_module.run_summed
+    monkeypatch.setattr(layer_module, "run_summed", lambda *a, **options: calls.append(options) or run(*a, **options))
     out, found = gradients(model, x, autocast)
-    assert calls == [1]
-    monkeypatch.setattr(layer_module, "can_recompute", lambda *a: False)
+    assert calls == [{"recompute": recompute}]
+    monkeypatch.setattr(layer_module, "can_run", lambda *a: False)
     expected_out, expected = gradients(model, x, autocast)
-    assert calls == [1]
+    assert len(calls) == 1
     assert out.dtype == expected_out.dtype
     assert torch.equal(out, expected_out)
     for mine, theirs in zip(found, expected, strict=True):
@@ -104,8 +107,28 @@ def kept_bytes(model, x):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model(x).square().sum()
     size = sum(kept.values())
+    seen, totals = [loss.grad_fn], 0
+    while seen:  # what nodes keep beside autograd's keeper
+        node = seen.pop()
+        if node is not None:
+            total = getattr(node, "total", None)
+            totals += 0 if total is None else total.nbytes
+            seen += [parent for parent, _ in node.next_functions]
     loss.backward()
-    return size
+    return size + totals
+
+
+def test_large_models_make_their_weights_again_unless_told(monkeypatch):
+    def recomputes(**options):
+        model = wrapped(nn.Conv2d(16, 8, 3), solver="pca", **options)
+        return next(m for m in model.modules() if isinstance(m, FilterSubspaceLayer)).recomputes
+
+    size = 16 * 8 * 9 * 4
+    for most, expected in ((size, False), (size - 1, True)):
+        monkeypatch.setattr(model_module, "_MOST_KEPT", most)
+        assert recomputes() is expected
+        assert recomputes(recompute_weights=True) is True
+        assert recomputes(recompute_weights=False) is False
 
 
 SETTINGS = {
@@ -117,8 +140,9 @@ SETTINGS = {
 }
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_training_takes_less_memory_than_full_tuning(setting):
+def test_training_takes_less_memory_than_full_tuning(setting, recompute):
     """Activations are the same; beside them this keeps small matrices, and full tuning gradients and Adam's moments."""
     torch.manual_seed(0)
     wide = [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 128, 1), nn.ReLU(), nn.Conv2d(128, 64, 1)]
@@ -126,11 +150,11 @@ def test_training_takes_less_memory_than_full_tuning(setting):
     full = kept_bytes(network, x)
     weights = sum(p.nbytes for p in network.parameters())
     full += 3 * weights  # a gradient and two moments
-    options = {"atoms": 9, "block": None, **SETTINGS[setting]}
+    options = {"atoms": 9, "block": None, "recompute_weights": recompute, **SETTINGS[setting]}
     model = wrapped(network, **options)
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     ours = kept_bytes(model, x)
     activations = full - 3 * weights
-    assert ours <= activations + 4 * trained
+    assert ours <= activations + 4 * trained + (0 if recompute else weights)
     held = sum(b.nbytes for b in model.buffers())
     assert ours + 4 * trained + held < full
