@@ -64,7 +64,7 @@ def test_agrees_with_scikit_learn(n_atoms, n_nonzero):
 def test_the_order_recursive_rule_agrees_with_spams(n_atoms, asked):
     rows, atoms = noisy(n_atoms, 9, seed=n_atoms)
     if n_atoms < 9 and "n_nonzero" not in asked:
-        asked = {"max_error": float(rows.norm(dim=1).max())}
+        asked = {"max_error": 0.7 * float(rows.norm(dim=1).max())}  # within reach of every row, not of none
     found = orthogonal_matching_pursuit(rows, atoms, rule="error", **asked)
     torch.testing.assert_close(found.codes, spams_pursuit(rows, atoms, **asked).codes, atol=1e-8, rtol=0)
 

@@ -16,8 +16,10 @@ from ._lasso_guess import guess_codes
 from ._lasso_jit import compiled
 from ._lasso_simd import (
     BLOCK,
+    convert,
     copy_vector,
     correlate,
+    fetch,
     judge,
     lowest,
     newton_step,
@@ -29,6 +31,7 @@ from ._lasso_simd import (
 
 CHUNK = 16 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
 EXCHANGES = 5  # steps of the primal-dual method before the slow and sure one
+_AHEAD, _FAR = 3, 11  # rows for which the table is asked in advance; atoms from which on it lies in far caches
 _TRIES = 3  # steps on one active set: one to solve, the others to refine
 _PATIENCE = 200  # changes of one atom; nearly all rows need fewer than 20
 _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and atom
@@ -58,14 +61,10 @@ def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, guess, l1
         end = min((chunk + 1) * CHUNK, n_rows)
         for begin in range(chunk * CHUNK, end, BLOCK):
             count = min(BLOCK, end - begin)
-            first = begin * d
-            for k in range(count * d):
-                data[k] = rows[first + k]
+            convert(rows, begin * d, data, 0, count * d)
             _correlate_block(data, count, atoms, corr, energy, lanes)
             if given.size > 0:
-                first = begin * n_atoms
-                for k in range(count * n_atoms):
-                    start[k] = given[first + k]
+                convert(given, begin * n_atoms, start, 0, count * n_atoms)
                 for r in range(count):
                     sets[0, r], sets[1, r] = signs_of(start, r * n_atoms, down, lanes)
             else:
@@ -76,9 +75,7 @@ def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, guess, l1
             _solve_block(
                 count, corr, energy, sets, start, solved, totals[chunk], atoms, table, l1, down, tol, max_iter, lanes
             )
-            first = begin * n_atoms
-            for k in range(count * n_atoms):
-                codes[first + k] = solved[k]
+            convert(solved, 0, codes, begin * n_atoms, count * n_atoms)
 
 
 @compiled
@@ -115,6 +112,8 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
     y, z, left = np.zeros(width), np.zeros(width), np.zeros(width)
     square = worst = 0.0
     for r in range(count):
+        if n_atoms >= _FAR and r + _AHEAD < count:
+            fetch(columns, (sets[0, r + _AHEAD] & everything) * n_atoms * width, n_atoms, lanes)
         square += energy[r]
         rounding = _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
         worst = max(worst, rounding)

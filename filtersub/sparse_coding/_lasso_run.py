@@ -121,10 +121,10 @@ def _table_plan(problem: Problem, space: np.ndarray, threads: int) -> _Plan:
     atoms = problem.atoms
     n_atoms, d = atoms.shape
     lanes = _lasso_table.lanes_for(n_atoms)
-    gram, atoms_t = np.zeros((n_atoms, len(lanes))), np.zeros((d, len(lanes)))
+    padded = _lasso_table.zeros_in_line((n_atoms + 1) * len(lanes)).reshape(-1, len(lanes))  # sums take atoms in pairs
+    gram, atoms_t = padded[:n_atoms], _lasso_table.zeros_in_line(d * len(lanes)).reshape(d, -1)
     gram[:, :n_atoms], atoms_t[:, :n_atoms] = atoms @ atoms.T, atoms.T
     norm = float(np.sqrt(np.diagonal(gram).max()))
-    padded = np.concatenate((gram, np.zeros((1, len(lanes)))))  # sums take atoms in pairs
     flat = (padded.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
     guess = _guess_problem(gram[:, :n_atoms], _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
     arguments = (flat, _lasso_table.build(gram, atoms_t, space, threads), guess, *_settings(problem), lanes)

@@ -23,6 +23,7 @@ from ._lasso_table_simd import border_columns, weigh_columns
 _DEPENDENT = 1e-18  # squared sine of the angle to the span
 _CLEAR = 0.01  # the same, from which on one projection has all digits but two
 _MANY, _SHARED = 11, 3  # atoms from which on threads share the building, by which of the first three a set has
+_LINE = 64  # bytes of a cache line
 _spare: list[np.ndarray] = []  # room for the next table, none or one
 
 
@@ -36,6 +37,13 @@ def size(n_atoms: int) -> int:
     return ((1 << n_atoms) * n_atoms + 1) * len(lanes_for(n_atoms))
 
 
+def zeros_in_line(count: int) -> np.ndarray:
+    """float64 zeros from the beginning of a cache line on: a vector that lies across two takes two loads."""
+    room = np.zeros(count + _LINE // 8 - 1)
+    skipped = -room.ctypes.data % _LINE // 8
+    return room[skipped : skipped + count]
+
+
 @contextmanager
 def space(n_atoms: int) -> Iterator[np.ndarray]:
     """Room for a table, kept for the next one of the same size: touching new memory takes as long as the building."""
@@ -44,7 +52,7 @@ def space(n_atoms: int) -> Iterator[np.ndarray]:
     except IndexError:
         room = None
     if room is None or room.size != size(n_atoms):
-        room = np.zeros(size(n_atoms))
+        room = zeros_in_line(size(n_atoms))
     yield room
     if not _spare:
         _spare.append(room)
