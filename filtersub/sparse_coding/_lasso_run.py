@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import _lasso_pivot, _lasso_table, _lasso_wide
+from . import _lasso_pivot, _lasso_setup, _lasso_table, _lasso_wide
 from ._crew import work_together
 
 _SWEEPS = 6  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
@@ -69,32 +69,20 @@ class Problem:
 
 def solve_with_table(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: int) -> Solved:
     """Codes over few atoms; ``given`` has no rows for a cold start."""
-    lanes = len(_lasso_table.lanes_for(len(problem.atoms)))
-    with _lasso_table.space(len(problem.atoms)) as space:
-        totals, codes = _run(_table_plan(problem, space, threads), rows, given, len(problem.atoms), threads)
-    worst, value = totals[:, :lanes], totals[:, lanes : 2 * lanes]
-    energy, rounding, descents, steps = totals[:, 2 * lanes :].T
-    return _sum_up(codes, 0.5 * energy.sum() + value.sum(), worst, rounding, steps, descents)
+    n_atoms, d = problem.atoms.shape
+    with _lasso_table.space(n_atoms, d) as space:
+        totals, codes = _run(_table_plan(problem, space, threads), rows, given, n_atoms, threads)
+    objective, worst, rounding, steps, slow = _lasso_setup.sum_up(totals, len(_lasso_table.lanes_for(n_atoms)))
+    return Solved(codes, objective, worst, rounding, max(1, int(steps)), slow / max(len(codes), 1))
 
 
 def solve_wide(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: int) -> Solved:
     """Codes over more atoms than a table can hold; the same arguments."""
     totals, codes = _run(_wide_plan(problem), rows, given, len(problem.atoms), threads)
     objective, worst, rounding, steps, slow = totals.T
-    return _sum_up(codes, objective.sum(), worst, rounding, steps, slow)
-
-
-def _sum_up(
-    codes: np.ndarray,
-    objective: np.floating,
-    worst: np.ndarray,
-    rounding: np.ndarray,
-    steps: np.ndarray,
-    slow: np.ndarray,
-) -> Solved:
-    largest_step, share = max(1, int(steps.max(initial=0))), float(slow.sum()) / max(len(codes), 1)
+    share = float(slow.sum()) / max(len(codes), 1)
     largest, doubt = float(worst.max(initial=0.0)), float(rounding.max(initial=0.0))
-    return Solved(codes, float(objective), largest, doubt, largest_step, share)
+    return Solved(codes, float(objective.sum()), largest, doubt, max(1, int(steps.max(initial=0))), share)
 
 
 def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
@@ -111,23 +99,22 @@ def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
         if wide:
             _run(_wide_plan(problem), *nothing)
         else:
-            _run(_table_plan(problem, np.zeros(_lasso_table.size(n_atoms)), 1), *nothing)
+            solve_with_table(problem, *nothing[:2], 1)
     finally:
         notice.cancel()
     _ready.add(key)
 
 
-def _table_plan(problem: Problem, space: np.ndarray, threads: int) -> _Plan:
-    atoms = problem.atoms
-    n_atoms, d = atoms.shape
+def _table_plan(problem: Problem, space: _lasso_table.Space, threads: int) -> _Plan:
+    n_atoms, d = problem.atoms.shape
     lanes = _lasso_table.lanes_for(n_atoms)
-    padded = _lasso_table.zeros_in_line((n_atoms + 1) * len(lanes)).reshape(-1, len(lanes))  # sums take atoms in pairs
-    gram, atoms_t = padded[:n_atoms], _lasso_table.zeros_in_line(d * len(lanes)).reshape(d, -1)
-    gram[:, :n_atoms], atoms_t[:, :n_atoms] = atoms @ atoms.T, atoms.T
-    norm = float(np.sqrt(np.diagonal(gram).max()))
-    flat = (padded.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
-    guess = _guess_problem(gram[:, :n_atoms], _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
-    arguments = (flat, _lasso_table.build(gram, atoms_t, space, threads), guess, *_settings(problem), lanes)
+    off_diagonal, inverse = np.empty(n_atoms * n_atoms, np.float32), np.empty(n_atoms, np.float32)
+    gram, atoms_t = space.gram, space.atoms_t
+    norm = _lasso_setup.set_up(problem.atoms, gram, atoms_t, off_diagonal, inverse)
+    flat = (gram.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
+    guess = (off_diagonal, inverse, _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
+    table = _lasso_table.build(gram[:n_atoms], atoms_t, space.columns, threads)
+    arguments = (flat, table, guess, *_settings(problem), lanes)
     lot = _LOT // _lasso_pivot.CHUNK
     return _Plan(_lasso_pivot.solve_rows, arguments, _lasso_pivot.CHUNK, lot, 2 * len(lanes) + 4, True)
 
@@ -136,20 +123,16 @@ def _wide_plan(problem: Problem) -> _Plan:
     atoms, n_atoms = problem.atoms, len(problem.atoms)
     gram = np.zeros((n_atoms, _lasso_wide.padded_width(n_atoms)))
     gram[:, :n_atoms] = atoms @ atoms.T
-    guess = _guess_problem(gram[:, :n_atoms], _WIDE_SWEEPS)
+    square = np.diagonal(gram)
+    inverse = np.divide(1.0, square, out=np.zeros(n_atoms), where=square > 0).astype(np.float32)
+    off_diagonal = (gram[:, :n_atoms] - np.diag(square)).astype(np.float32)
+    guess = (off_diagonal.reshape(-1), inverse, _WIDE_SWEEPS)  # of coordinate descent in float32
     arguments = (gram, atoms, np.ascontiguousarray(atoms.T), guess, *_settings(problem))
     return _Plan(_lasso_wide.solve_rows, arguments, _lasso_wide.CHUNK, _WIDE_LOT // _lasso_wide.CHUNK, 5, False)
 
 
 def _settings(problem: Problem) -> tuple[float, float, float, int]:
     return problem.l1, problem.down, problem.tol, problem.max_iter
-
-
-def _guess_problem(gram: np.ndarray, sweeps: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """What coordinate descent in float32 needs: the Gram matrix off its diagonal, and one over the diagonal."""
-    square = np.diagonal(gram)
-    inverse = np.divide(1.0, square, out=np.zeros(square.size), where=square > 0).astype(np.float32)
-    return (gram - np.diag(square)).astype(np.float32).reshape(-1), inverse, sweeps
 
 
 def _run(plan: _Plan, rows: np.ndarray, given: np.ndarray, n_atoms: int, threads: int) -> tuple[np.ndarray, np.ndarray]:

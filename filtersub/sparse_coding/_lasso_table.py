@@ -24,7 +24,7 @@ _DEPENDENT = 1e-18  # squared sine of the angle to the span
 _CLEAR = 0.01  # the same, from which on one projection has all digits but two
 _MANY, _SHARED = 11, 3  # atoms from which on threads share the building, by which of the first three a set has
 _LINE = 64  # bytes of a cache line
-_spare: list[np.ndarray] = []  # room for the next table, none or one
+_spare: list[Space] = []  # room for the next table, none or one
 
 
 def lanes_for(n_atoms: int) -> tuple[int, ...]:
@@ -32,27 +32,31 @@ def lanes_for(n_atoms: int) -> tuple[int, ...]:
     return (0,) * (8 if n_atoms <= 8 else 16)
 
 
-def size(n_atoms: int) -> int:
-    """Numbers in a table: a column for each atom of each set, and one more, since sums take atoms in pairs."""
-    return ((1 << n_atoms) * n_atoms + 1) * len(lanes_for(n_atoms))
+class Space:
+    """Room for a table and the matrices that go with it, each from the beginning of a cache line on.
 
+    columns : of the table, flat: one for each atom of each set, and one more, since sums take atoms in pairs
+    gram, atoms_t : (n_atoms + 1, lanes) and (d, lanes)
+    """
 
-def zeros_in_line(count: int) -> np.ndarray:
-    """float64 zeros from the beginning of a cache line on: a vector that lies across two takes two loads."""
-    room = np.zeros(count + _LINE // 8 - 1)
-    skipped = -room.ctypes.data % _LINE // 8
-    return room[skipped : skipped + count]
+    def __init__(self, n_atoms: int, d: int) -> None:
+        self.shape, width = (n_atoms, d), len(lanes_for(n_atoms))
+        sizes = ((1 << n_atoms) * n_atoms + 1) * width, (n_atoms + 1) * width, d * width
+        room = np.zeros(sum(sizes) + _LINE // 8 - 1)
+        begin = -room.ctypes.data % _LINE // 8  # a vector that lies across two lines takes two loads
+        self.columns, gram, atoms_t = np.split(room[begin : begin + sum(sizes)], np.cumsum(sizes)[:2])
+        self.gram, self.atoms_t = gram.reshape(-1, width), atoms_t.reshape(-1, width)
 
 
 @contextmanager
-def space(n_atoms: int) -> Iterator[np.ndarray]:
-    """Room for a table, kept for the next one of the same size: touching new memory takes as long as the building."""
+def space(n_atoms: int, d: int) -> Iterator[Space]:
+    """Room, kept for the next table of the same size: touching new memory takes as long as the building."""
     try:
         room = _spare.pop()
     except IndexError:
         room = None
-    if room is None or room.size != size(n_atoms):
-        room = zeros_in_line(size(n_atoms))
+    if room is None or room.shape != (n_atoms, d):
+        room = Space(n_atoms, d)
     yield room
     if not _spare:
         _spare.append(room)
@@ -62,11 +66,11 @@ def build(gram: np.ndarray, atoms_t: np.ndarray, columns: np.ndarray, threads: i
     """Columns (n_sets, n_atoms, lanes) and one of zeros, flat, zero off the set, and which sets are dependent.
 
     gram : float64 array of shape (n_atoms, lanes); atoms_t : (d, lanes); both zero beyond lane n_atoms; columns : of
-    ``size(n_atoms)``, zero, or those of another table: what one leaves zero, all do. Of a dependent set only the first
+    a Space, zero, or those of another table: what one leaves zero, all do. Of a dependent set only the first
     column counts.
     """
     n_atoms = len(gram)
-    dependent = _members(n_atoms) > atoms_t.shape[0]
+    dependent = _too_many(n_atoms, atoms_t.shape[0]).copy()
     lanes, shared = lanes_for(n_atoms), _SHARED if n_atoms >= _MANY and threads > 1 else 0
     _fill(gram, atoms_t, columns, dependent, 0, shared or n_atoms, 0, lanes)
     if shared:
@@ -85,9 +89,9 @@ def build(gram: np.ndarray, atoms_t: np.ndarray, columns: np.ndarray, threads: i
 
 
 @functools.cache
-def _members(n_atoms: int) -> np.ndarray:
-    """How many atoms each set has."""
-    return (np.arange(1 << n_atoms)[:, None] >> np.arange(n_atoms) & 1).sum(1)
+def _too_many(n_atoms: int, d: int) -> np.ndarray:
+    """Which sets have more than d atoms."""
+    return (np.arange(1 << n_atoms)[:, None] >> np.arange(n_atoms) & 1).sum(1) > d
 
 
 @compiled_wide

@@ -1,4 +1,4 @@
-"""Linear codes of many short rows, and what they reach, each in one pass over the rows."""
+"""What linear codes of many short rows reach, in one pass over the rows."""
 
 from __future__ import annotations
 
@@ -6,24 +6,6 @@ import numpy as np
 
 from ._lasso_jit import compiled
 from ._omp_simd import LANES, correlate_lanes, largest_lanes, subtract_lanes
-
-
-@compiled
-def map_rows(rows, codes, coder, totals):
-    """``codes = rows coder``; coder (d, width), zero beyond the last atom; ``totals[0]`` gets the squared rows."""
-    (d, width), n_atoms = coder.shape, codes.shape[1]
-    x, c = np.zeros(d), np.zeros(width)
-    squares = 0.0
-    for i in range(rows.shape[0]):
-        for k in range(d):
-            x[k] = rows[i, k]
-        square = 0.0
-        for lane in range(0, width, LANES):
-            square = correlate_lanes(x, 0, d, coder, lane, width, c, 0.0)
-        squares += square
-        for j in range(n_atoms):
-            codes[i, j] = c[j]
-    totals[0] = squares
 
 
 @compiled

@@ -68,7 +68,7 @@ def lasso(
     >>> lasso(torch.tensor([[3.0, -2.0]]), torch.eye(2), 1.0, nonnegative=True).codes.tolist()
     [[2.0, 0.0]]
     """
-    check_problem(*_without_rows(rows, atoms, codes_init))
+    check_problem(rows, atoms, codes_init, look_at_rows=False)  # whether they are finite shows in the objective
     check_penalty(l1_penalty)
     exact = l1_penalty > 0 or nonnegative
     if exact:
@@ -97,15 +97,6 @@ def lasso(
             stacklevel=2,
         )
     return CodingResult(codes, (objective,), steps, seconds, optimality, converged, {"descents": descents})
-
-
-def _without_rows(rows: Tensor, atoms: Tensor, codes_init: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The problem without its rows where shapes fit: whether they are finite shows in the objective, for nothing."""
-    if rows.ndim != 2 or atoms.ndim != 2 or rows.shape[1] != atoms.shape[1]:
-        return rows, atoms, codes_init
-    if codes_init is not None and codes_init.shape != (rows.shape[0], atoms.shape[0]):
-        return rows, atoms, codes_init
-    return rows[:0], atoms, None
 
 
 def _make_ready(n_atoms: int, dtype: torch.dtype) -> None:

@@ -101,9 +101,10 @@ class LinearCoding(CodingResult):
 def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, started: float) -> CodingResult:
     """``rows coder`` as a result; coder (d, n_atoms) in float64."""
     short = rows.device.type == "cpu" and max(atoms.shape) <= _SHORT
-    codes, energy = _mapped(rows, coder) if short else _mapped_by_torch(rows, coder)
+    codes = rows @ coder.to(rows)
+    total = float(codes.sum())
     seconds = time.perf_counter() - started
-    if not math.isfinite(energy):  # a finite sum is quick proof; another one may be an overflow of finite numbers
+    if not math.isfinite(total):  # a finite sum is quick proof; another one may be an overflow of finite numbers
         check_finite("rows", rows)
 
     def measure() -> tuple[float, float]:
@@ -115,23 +116,12 @@ def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, starte
 
 
 def _make_ready(rows: Tensor) -> None:
-    def compile_both() -> None:
+    def compile_it() -> None:
         two = torch.eye(2, dtype=rows.dtype)
-        _judged(two, two, _mapped(two, two.double())[0], 0.0)
+        _judged(two, two, two, 0.0)
 
     if rows.device.type == "cpu":
-        make_ready(("linear", rows.dtype), compile_both)
-
-
-def _mapped(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
-    """The codes, and the sum of the squared rows."""
-    from ._linear_kernel import map_rows
-
-    data, wide = rows.detach().contiguous().numpy(), _padded(coder)
-    codes = np.empty((len(data), coder.shape[1]), data.dtype)
-    totals = np.zeros((-(-len(data) // _SHARE), 1))
-    over_rows(lambda n, rows, codes: map_rows(rows, codes, wide, totals[n]), _SHARE, (data, codes), 1, widen=False)
-    return torch.from_numpy(codes), float(totals.sum())
+        make_ready(("linear", rows.dtype), compile_it)
 
 
 def _judged(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
@@ -156,11 +146,6 @@ def _padded(matrix: Tensor) -> np.ndarray:
     wide = np.zeros((matrix.shape[0], -(-matrix.shape[1] // LANES) * LANES))
     wide[:, : matrix.shape[1]] = matrix.detach().cpu().numpy()
     return wide
-
-
-def _mapped_by_torch(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
-    codes = rows @ coder.to(rows)
-    return codes, float(codes.sum())  # not finite where a row is not
 
 
 def _judged_by_torch(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:

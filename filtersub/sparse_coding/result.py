@@ -12,6 +12,8 @@ from torch import Tensor
 from ..errors import FiltersubError
 from ..markup import facts_html
 
+_FEW = 16384  # numbers that torch sums up without threads
+
 
 @dataclass(frozen=True)
 class CodingResult:
@@ -144,8 +146,8 @@ def check_finite(name: str, tensor: Tensor) -> None:
 
 
 def _sum(tensor: Tensor) -> float:
-    """On the CPU by numpy: torch would leave its threads spinning for milliseconds, in the way of the solver's own."""
-    if tensor.device.type != "cpu":
+    """Of many numbers on the CPU by numpy: torch would leave its threads spinning, in the way of the solver's own."""
+    if tensor.device.type != "cpu" or tensor.numel() < _FEW:
         return float(tensor.sum())
     with np.errstate(over="ignore", invalid="ignore"):
         return float(tensor.detach().numpy().sum())
