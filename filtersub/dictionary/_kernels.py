@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ..sparse_coding._lasso_jit import compiled
 from ..sparse_coding._lasso_simd import BLOCK
-from ._vectors import LANES, accumulate, correlate, descend
+from ._vectors import LANES, accumulate, correlate, descend, fold, unfold
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
 _FLUSH = 16  # blocks whose products are summed in the dtype of the rows before they go to float64
 
 
@@ -31,8 +30,10 @@ def sweep_rows(rows, codes, begin, end, atoms, gram, inverse, l1, below, sweeps,
     waiting = 0
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)
-        _fold(rows, first, count, x)
-        _fold(codes, first, count, z)
+        if count < BLOCK:  # zeros where there are no rows
+            x[:] = z[:] = 0
+        fold(rows, first, count, d, x)
+        fold(codes, first, count, m, z)
         for j in range(m):
             correlate(atoms, j * d, d, x, corr, j * BLOCK)
         for _ in range(sweeps):
@@ -46,24 +47,11 @@ def sweep_rows(rows, codes, begin, end, atoms, gram, inverse, l1, below, sweeps,
         for k in range(d):
             for r in range(BLOCK):
                 energy[r] += x[k * BLOCK + r] * x[k * BLOCK + r]
-        for r in range(count):
-            for j in range(m):
-                codes[first + r, j] = z[j * BLOCK + r]
+        unfold(codes, first, count, m, z)
         waiting += 1
         if waiting == _FLUSH or first + BLOCK >= end:
             _flush(sums, size, energy, totals)
             waiting = 0
-
-
-@compiled
-def _fold(source, first, count, block):
-    """A block of rows with the rows side by side; zeros where there are fewer than 64."""
-    width = source.shape[1]
-    if count < BLOCK:
-        block[:] = 0
-    for r in range(count):
-        for k in range(width):
-            block[k * BLOCK + r] = source[first + r, k]
 
 
 @compiled

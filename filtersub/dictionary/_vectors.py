@@ -14,6 +14,7 @@ from ..sparse_coding._lasso_simd import BLOCK, _fused, _splat
 
 LANES = 16  # partial sums of a product over 64 rows
 _I64 = ir.IntType(64)
+_BYTES = {ir.FloatType(): 4, ir.DoubleType(): 8}
 
 
 @intrinsic
@@ -85,6 +86,53 @@ def accumulate(typingctx, left, first, others, count, sums, place):
         return context.get_dummy_value()
 
     return types.none(left, types.int64, others, types.int64, sums, types.int64), codegen
+
+
+@intrinsic
+def fold(typingctx, source, first, count, width, block):
+    """``block[k, r] = source[first + r, k]``, r < count, k < width: rows side by side."""
+
+    def codegen(context, builder, signature, args):
+        def move(r, k):
+            from_, to = _place_in_rows(builder, args, r, k), builder.add(builder.mul(k, _I64(BLOCK)), r)
+            _copy(context, builder, signature, args, (0, from_), (4, to))
+
+        _for_each(builder, args[2], args[3], move)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64, types.int64, types.int64, block), codegen
+
+
+@intrinsic
+def unfold(typingctx, target, first, count, width, block):
+    """``target[first + r, k] = block[k, r]``: the inverse of fold."""
+
+    def codegen(context, builder, signature, args):
+        def move(r, k):
+            from_, to = builder.add(builder.mul(k, _I64(BLOCK)), r), _place_in_rows(builder, args, r, k)
+            _copy(context, builder, signature, args, (4, from_), (0, to))
+
+        _for_each(builder, args[2], args[3], move)
+        return context.get_dummy_value()
+
+    return types.none(target, types.int64, types.int64, types.int64, block), codegen
+
+
+def _place_in_rows(builder, args, r, k):
+    return builder.add(builder.mul(builder.add(args[1], r), args[3]), k)
+
+
+def _for_each(builder, rows, columns, do):
+    _loop(builder, rows, None, lambda r, _: _loop(builder, columns, None, lambda k, _: do(r, k)))
+
+
+def _copy(context, builder, signature, args, source, target):
+    """One number. Atomic, which costs nothing, but keeps LLVM from gathers and scatters, which cost far more."""
+    (array, place), (other, to) = source, target
+    address, dtype = _address(context, builder, signature, args, array, place)
+    value = builder.load_atomic(address, "monotonic", _BYTES[dtype], typ=dtype)
+    address, _ = _address(context, builder, signature, args, other, to)
+    builder.store_atomic(value, address, "monotonic", _BYTES[dtype])
 
 
 def _address(context, builder, signature, args, argument, index):
