@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,15 @@ from .errors import FiltersubError
 _OTHER = ("overrides", "share", "layers", "max_error", "max_error_per")
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-3`` as the number that it is in JSON and in YAML 1.2; in YAML 1.1 it is a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A YAML file of settings, read safely: fields of DecompositionConfig, ``overrides`` (by pattern), ``share`` (true
     or patterns), ``layers``, ``max_error``, ``max_error_per``.
@@ -25,7 +35,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises FiltersubError when the file is missing or no mapping, and on names that it does not know.
     """
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -46,6 +56,8 @@ def read_override(text: str) -> tuple[str, dict[str, Any]]:
 
     >>> read_override("stage4:atoms=12,solver=pca")
     ('stage4', {'atoms': 12, 'solver': 'pca'})
+    >>> read_override("stem:sparsity=5e-3,block=[2,4]")
+    ('stem', {'sparsity': 0.005, 'block': [2, 4]})
     """
     pattern, colon, rest = text.rpartition(":")
     settings = {}
@@ -54,7 +66,7 @@ def read_override(text: str) -> tuple[str, dict[str, Any]]:
         if not colon or not pattern or not equals:
             raise FiltersubError(f"an override is PATTERN:setting=value,..., such as 'stage4:atoms=12'; got {text!r}")
         try:
-            settings[name.strip()] = yaml.safe_load(value)
+            settings[name.strip()] = yaml.load(value, _Loader)
         except yaml.YAMLError:
             raise FiltersubError(f"cannot read the value {value!r} in the override {text!r}") from None
     return pattern, settings

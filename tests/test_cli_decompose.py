@@ -47,7 +47,7 @@ def test_levels_and_notes_as_json(run, weights):
 
 def test_a_yaml_file_and_options_that_win_over_it(run, weights, tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("atoms: 4\nsolver: pca\nlayers: stage[01]\noverrides:\n  stage1: {atoms: 6}\n")
+    recipe.write_text("atoms: 4\nsolver: pca\nsparsity: 2e-3\nlayers: stage[01]\noverrides:\n  stage1: {atoms: 6}\n")
     code, out, _ = run(weights, "--config", recipe, "--json")
     assert code == 0
     assert [(layer["name"], layer["atoms"], layer["solver"]) for layer in json.loads(out)["layers"]] == [
@@ -123,6 +123,9 @@ BAD = {
     "zero error": (("--max-error", 0), "between 0 and 1, got 0.0"),
     "error out of reach": (("--max-error", 0.01, "--sparsity", 2.0), "stands in the way"),
     "error of what": (("--max-error", 0.1, "--max-error-per", "row"), "got 'row'"),
+    "negative seed": (("--seed", -1), "seed must be an integer >= 0, got -1"),
+    "support of nothing": (("--solver", "omp", "--nonzeros", 0), "must be a positive integer, got 0"),
+    "support without a pursuit": (("--nonzeros", 2), "for pursuits (mp, omp, ormp, spams-omp); solver 'lasso'"),
     "everything zero": (("--sparsity", 100), "every coefficient would be zero"),
     "too many atoms": (("--atoms", 97), "97 atoms are more than any layer has rows"),
     "initialisation": (("--init", "row"), "did you mean 'rows'"),

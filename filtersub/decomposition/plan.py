@@ -50,6 +50,7 @@ def plan_layers(
     if not planned:  # says why
         select_layers(model, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude)
     _check_matched(checked, planned, "the override of")
+    _check_nonzeros(config, planned)
     return _with_groups(planned, shared)
 
 
@@ -83,6 +84,15 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
             f"{asked[most]} atoms are more than any layer has rows: {most!r} has most, {plan[most].layout.n_rows}; "
             "as many atoms as rows reconstruct exactly"
         )
+
+
+def _check_nonzeros(config: DecompositionConfig, planned: Mapping[str, PlannedLayer]) -> None:
+    if config.nonzeros is None or any(SOLVERS[layer.recipe.solver] == "support" for layer in planned.values()):
+        return
+    pursuits = ", ".join(name for name, kind in SOLVERS.items() if kind == "support")
+    raise FiltersubError(
+        f"{config.nonzeros} nonzeros a row are for pursuits ({pursuits}); solver {config.solver!r} does not take them"
+    )
 
 
 def _check_matched(patterns: Iterable[str], names: Iterable[str], what: str) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import Any
 
+from ..dictionary import INITS, LEARNERS
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, check_block, compile_pattern
 from ..sparse_coding import SOLVERS, check_solver
 
-INITS = ("rows", "pca", "kmeans++", "dct", "fourier-bessel")
-LEARNERS = ("alternating", "ksvd", "online")
 EXPANSION_COEFFICIENTS = ("shared", "per-channel")
 
 
@@ -28,7 +27,7 @@ class DecompositionConfig:
     block_spatial : bool, block the channels of spatial kernels too
     solver : a name in sparse_coding.SOLVERS
     sparsity : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``
-    nonzeros : int, optional: largest support of a row, for omp; default a third of the atoms
+    nonzeros : int, optional: largest support of a row, for pursuits; default a third of the atoms
     max_rounds, tol : stopping of the dictionary learning, see learn_dictionary
     seed : of the initial atoms
     nonnegative : bool, codes that are never negative (solvers with linear codes cannot)
@@ -62,10 +61,15 @@ class DecompositionConfig:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         check_solver(self.solver)
         check_block(self.block)
-        if isinstance(self.atoms, bool) or not isinstance(self.atoms, int) or self.atoms < 1:
-            raise FiltersubError(f"the number of atoms must be a positive integer, got {self.atoms!r}")
-        if not 0 <= self.sparsity < float("inf"):
-            raise FiltersubError(f"sparsity must be a finite number >= 0, got {self.sparsity!r}")
+        _check_count("the number of atoms", self.atoms, 1)
+        if self.nonzeros is not None:
+            _check_count("the number of nonzeros", self.nonzeros, 1)
+        _check_count("max_rounds", self.max_rounds, 0)
+        _check_count("seed", self.seed, 0)
+        for name in ("sparsity", "tol"):
+            value = getattr(self, name)
+            if isinstance(value, (bool, str)) or not 0 <= value < float("inf"):
+                raise FiltersubError(f"{name} must be a finite number >= 0, got {value!r}")
         check_name("init", self.init, INITS)
         check_name("learner", self.learner, LEARNERS)
         check_name("expansion_coefficients", self.expansion_coefficients, EXPANSION_COEFFICIENTS)
@@ -87,6 +91,11 @@ class DecompositionConfig:
         """Atoms of a layer: m p q, but never more than rows (that many reconstruct exactly), nor d for linear codes."""
         wanted = min(self.atoms * prod(layout.block), layout.n_rows)
         return min(wanted, layout.patch_size) if SOLVERS[self.solver] == "linear" else wanted
+
+
+def _check_count(what: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise FiltersubError(f"{what} must be {'a positive integer' if least else 'an integer >= 0'}, got {value!r}")
 
 
 def check_name(what: str, name: str, known: tuple[str, ...]) -> str:

@@ -52,6 +52,7 @@ def check_settings(
     init: str,
     max_rounds: int,
     tol: float,
+    seed: int,
     n_starts: int | None,
     sample_rows: int,
     batch_rows: int,
@@ -63,6 +64,7 @@ def check_settings(
     for name, value, least in (
         ("max_rounds", max_rounds, int(learner == "online")),
         ("tol", tol, 0),
+        ("seed", seed, 0),
         ("n_starts", 1 if n_starts is None else n_starts, 1),
         ("sample_rows", sample_rows, 0),
         ("batch_rows", batch_rows, 1),

@@ -98,7 +98,7 @@ def learn_dictionary(
     started = time.perf_counter()
     check_rows(rows)
     task = checked_task(rows, n_atoms, solver, l1_penalty, n_nonzero, nonnegative)
-    check_settings(task, learner, init, max_rounds, tol, n_starts, sample_rows, batch_rows, forgetting)
+    check_settings(task, learner, init, max_rounds, tol, seed, n_starts, sample_rows, batch_rows, forgetting)
     device, generator = rows.device, np.random.default_rng(seed)
     if solver == "lasso":
         rows = rows.detach().cpu().contiguous()
