@@ -78,6 +78,13 @@ def test_the_smallest_m_for_an_error(run, weights, tmp_path):
     assert len(pd.read_csv(tmp_path / "o" / "curve.csv")) == len(value["curve"])
 
 
+def test_blocks_of_two_sides_have_the_input_side_first(run, weights):
+    code, out, _ = run(weights, "--block", "2,4", "--block-spatial", "--atoms", 1, "--solver", "pca", "--json")
+    assert code == 0
+    assert {tuple(layer["block"]) for layer in json.loads(out)["layers"]} == {(4, 2)}
+    assert run(weights, "--block", "2,2,2")[0] == 2
+
+
 def test_csv_is_the_table(run, weights, tmp_path):
     code, out, _ = run(weights, "--atoms", 3, "--csv", "--out", tmp_path / "o")
     assert code == 0

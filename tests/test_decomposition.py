@@ -10,6 +10,7 @@ from filtersub.decomposition import DecompositionConfig, ModelDecomposition, dec
 from filtersub.diagnostics import convergence_table, error_curve, layer_table
 from filtersub.errors import FiltersubError
 from filtersub.kernels import layout_of
+from filtersub.sparse_coding import SOLVERS
 
 
 @pytest.mark.parametrize("solver", ["lasso", "omp", "pca", "fista"])
@@ -67,6 +68,14 @@ def test_convergence_never_rises(every_kind):
     for _, layer in table.groupby("name"):
         assert layer["objective"].is_monotonic_decreasing
         assert layer["relative_to_start"].iloc[0] == 1.0
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_decomposes_a_layer_and_its_objective_is_the_last_of_its_history(every_kind, solver):
+    config = DecompositionConfig(atoms=6, solver=solver, sparsity=0.02, max_rounds=20)
+    found = decompose_weight(layout_of("stem", every_kind.stem), every_kind.stem.double(), config)
+    assert found.objective == pytest.approx(found.history[-1], rel=1e-9)
+    assert 0 < found.relative_error < 0.9
 
 
 def test_save_and_load_is_identity(every_kind, tmp_path):

@@ -9,9 +9,10 @@ from filtersub.dictionary import LEARNERS, learn_dictionary, update_atoms
 from filtersub.dictionary.alternate import Stop, alternate, extrapolated
 from filtersub.dictionary.coding import Coding, Task
 from filtersub.errors import FiltersubError
-from filtersub.sparse_coding import encode, kkt_violation, lasso_objective
+from filtersub.sparse_coding import SOLVERS, encode, kkt_violation, lasso_objective
 
 ROWS, _, _ = planted(600, 9, 9, 2, seed=1)
+
 NOISY = ROWS + 0.05 * torch.randn(ROWS.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
 
@@ -24,6 +25,24 @@ def test_objective_never_rises(solver, seed):
     steps = torch.tensor(learned.objective, dtype=torch.float64).diff()
     assert len(steps) >= 2
     assert float(steps.max()) <= 0
+
+
+NONNEGATIVE = ("lasso", "fista", "ista", "spams", "sklearn", "mp", "omp", "ormp")
+
+
+@pytest.mark.parametrize(
+    ("solver", "nonnegative"), [(name, False) for name in SOLVERS] + [(name, True) for name in NONNEGATIVE]
+)
+def test_learning_with_any_solver_never_rises_repeats_its_bits_and_is_canonical(solver, nonnegative):
+    settings = {"solver": solver, "l1_penalty": 0.05, "nonnegative": nonnegative, "max_rounds": 12, "seed": 1}
+    one, other = (learn_dictionary(NOISY[:200], 6, **settings) for _ in range(2))
+    assert max(np.diff(one.objective), default=0.0) <= 0
+    assert torch.equal(one.atoms, other.atoms)
+    assert torch.equal(one.codes, other.codes)
+    torch.testing.assert_close(one.atoms.norm(dim=1), torch.ones(6, dtype=torch.float64))
+    assert max(np.diff(one.codes.square().sum(0))) <= 0
+    peaks = one.atoms.gather(1, one.atoms.abs().argmax(1, keepdim=True))
+    assert float(one.codes.min()) >= 0 if nonnegative else bool((peaks > 0).all())
 
 
 def test_atoms_are_unit_norm_and_codes_optimal_for_them():

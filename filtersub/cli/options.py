@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,24 @@ Model = Annotated[
     ),
 ]
 Atoms = Annotated[int, typer.Option(help="Filter atoms m of a spatial kernel; a block of p x q channels gets m p q.")]
-Block = Annotated[int | None, typer.Option(help="Channel block k_c: 1x1 kernels and linear layers take part too.")]
+
+
+def _block(text: str) -> int | tuple[int, ...]:
+    try:
+        sides = tuple(int(side) for side in text.split(","))
+    except ValueError:
+        raise ValueError(f"takes numbers such as 4, or 2,4 for (k_c', k_c); got {text!r}") from None
+    return sides[0] if len(sides) == 1 else sides
+
+
+Block = Annotated[
+    Any,
+    typer.Option(
+        parser=_block,
+        metavar="K_C|K_C',K_C",
+        help="Channel block (input side first): 1x1 kernels and linear layers take part too.",
+    ),
+]
 BlockSpatial = Annotated[bool, typer.Option("--block-spatial", help="Block the channels of spatial kernels too.")]
 Solver = Annotated[str, typer.Option(help=f"One of {', '.join(SOLVERS)}.")]
 Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]

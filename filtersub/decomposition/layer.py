@@ -147,8 +147,7 @@ def _finish(
     squared_error = squared_residual(rows, coded.codes, coded.atoms)
     channels = layout.input_channels if config.expansion_coefficients == "per-channel" else None
     levels = expand(rows, coded.codes, coded.atoms, config.expansion_sizes, channels=channels, seed=config.seed)
-    absolute = float(torch.linalg.vector_norm(coded.codes, 1, dtype=torch.float64)) if coded.codes.numel() else 0.0
-    objective = 0.5 * squared_error + config.sparsity * absolute
+    objective = 0.5 * squared_error + _penalty(coded.codes, config)
     note = _note(layout, rows, config, coded, dictionary)
     return Decomposition(
         layout,
@@ -168,6 +167,12 @@ def _finish(
         dictionary,
         tuple(fingerprint(rows).tolist()),
     )
+
+
+def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
+    if SOLVERS[config.solver] != "penalty" or not codes.numel():
+        return 0.0
+    return config.sparsity * float(torch.linalg.vector_norm(codes, 1, dtype=torch.float64))
 
 
 def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, dictionary: str | None) -> str:

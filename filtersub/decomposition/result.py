@@ -25,7 +25,8 @@ class Decomposition:
 
     Attributes
     ----------
-    objective : ``1/2 ||rows - C D||_F^2 + l ||C||_1``, summed over rows; squared_error, squared_norm : of the kernel
+    objective : ``1/2 ||rows - C D||_F^2``, summed over rows, with ``+ l ||C||_1`` where the solver pays a penalty;
+        squared_error, squared_norm : of the kernel
     iterations : rounds of dictionary learning; history : the objective after each round on all rows
     levels : the atoms that the atoms are made of, level by level; empty without expansion
     stopped : why the learning stopped; note : what is unusual about the layer (a kernel of zeros, fewer atoms than
