@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from filtersub.decomposition import DecompositionConfig, decompose_model, decompose_weight, plan_layers, sharing_table
 from filtersub.decomposition.plan import PlannedLayer
 from filtersub.decomposition.shared import learn_shared
+from filtersub.dictionary.bases import cosine_atoms
 from filtersub.errors import FiltersubError
 from filtersub.kernels import layout_of
 from filtersub.sparse_coding import kkt_violation, principal_atoms
@@ -171,6 +173,57 @@ def test_every_initialisation_reaches_the_learner(init):
     usual = decompose_weight(layout_of("a", weight), weight, DecompositionConfig(atoms=4, max_rounds=0))
     found = decompose_weight(layout_of("a", weight), weight, config)
     assert torch.equal(found.atoms, usual.atoms) == (init == "rows")
+
+
+def test_a_decomposition_goes_on_from_the_atoms_of_another(tmp_path):
+    begun = decompose_model(stack(), DecompositionConfig(atoms=4, max_rounds=4))
+    path = begun.save(tmp_path / "begun.safetensors", coefficients=False)
+    resumed = decompose_model(stack(), DecompositionConfig(atoms=4, init=str(path)))
+    for name, layer in resumed.layers.items():
+        assert layer.history[0] == pytest.approx(begun.layers[name].objective, rel=1e-6)
+        assert layer.objective < begun.layers[name].objective
+
+
+def test_atoms_of_a_file_are_kept_without_rounds(tmp_path):
+    dct, stem = cosine_atoms((1, 3, 3, 1), 4), cosine_atoms((1, 5, 5, 1), 4)
+    save_file({"atoms": 3 * dct, "stem.atoms": -stem}, tmp_path / "given.safetensors")
+    config = DecompositionConfig(atoms=4, init=str(tmp_path / "given.safetensors"), max_rounds=0)
+    for shared in (False, True):
+        found = decompose_model(stack(), config, shared=shared)
+        for name, layer in found.layers.items():
+            given = stem if name == "stem" else dct
+            alike = (layer.atoms.double() @ given.T).abs()
+            torch.testing.assert_close(alike.amax(1), torch.ones(4, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_a_shared_dictionary_goes_on_from_a_shared_one(tmp_path):
+    begun = decompose_model(stack(), DecompositionConfig(atoms=4, max_rounds=4), shared="stage")
+    path = begun.save(tmp_path / "begun.safetensors")
+    alone = decompose_model(stack(), DecompositionConfig(atoms=4, init=str(path), max_rounds=0), layers="stage")
+    for name, layer in alone.layers.items():
+        alike = (layer.atoms @ begun.layers[name].atoms.T).abs().amax(1)
+        torch.testing.assert_close(alike, torch.ones(4), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"stage0.conv.atoms": torch.eye(9)[:4]}, "has none for layer 'stage1.conv'"),
+        ({"atoms": torch.eye(9)[:4]}, "do not fit layer 'stem': they are 4 x 9, and 4 of 25 numbers are wanted"),
+        ({"atoms": torch.eye(9)[:5]}, "they are 5 x 9, and 4 of 9 numbers"),
+        ({"atoms": torch.zeros(4, 9)}, "an atom of zeros"),
+        (None, "cannot be read as a file of atoms"),
+        ("missing", "no file of atoms at"),
+    ],
+)
+def test_a_file_of_atoms_that_does_not_fit_is_refused_before_any_work(tmp_path, tensors, message):
+    path = tmp_path / "given.safetensors"
+    if tensors is None:
+        path.write_bytes(b"nothing")
+    elif tensors != "missing":
+        save_file(tensors, path)
+    with pytest.raises(FiltersubError, match=message):
+        decompose_model(stack(), DecompositionConfig(atoms=4, init=str(path)), on_layer=pytest.fail)
 
 
 def test_nonnegative_codes_and_other_learners():

@@ -30,9 +30,16 @@ def decompose(
     sparsity: Sparsity = 1e-3,
     nonzeros: Annotated[int | None, typer.Option(help="Largest support of a row, for pursuits (a third of m).")] = None,
     nonnegative: Annotated[bool, typer.Option("--nonnegative", help="Coefficients that are never negative.")] = False,
-    init: Annotated[str, typer.Option(help="Initial atoms: rows, pca, kmeans++, dct or fourier-bessel.")] = "rows",
-    learner: Annotated[str, typer.Option(help="How atoms are learned: alternating, ksvd or online.")] = "alternating",
-    max_rounds: Annotated[int | None, typer.Option(help="Rounds of dictionary learning at most.")] = None,
+    init: Annotated[
+        str,
+        typer.Option(help="Initial atoms: rows, pca, kmeans++, dct, fourier-bessel, or a file (atoms.safetensors)."),
+    ] = "rows",
+    learner: Annotated[
+        str, typer.Option(help="How atoms are learned: alternating, ksvd, approximate-ksvd or online.")
+    ] = "alternating",
+    max_rounds: Annotated[
+        int | None, typer.Option(help="Rounds of dictionary learning at most; 0 keeps the initial atoms.")
+    ] = None,
     tol: Annotated[float | None, typer.Option(help="Stop when rounds lower the objective by less than this.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial atoms.")] = 0,
     expansion: Annotated[
@@ -101,6 +108,9 @@ def decompose(
         raise FiltersubError(f"--{'atoms-only' if atoms_only else 'fresh'} needs a folder, give --out")
     if compare_own and not shared:
         raise FiltersubError("--compare-own needs --share or --share-layers")
+    if limit is not None and (shared or "atoms" in given):
+        what = "shares dictionaries" if shared else "has --atoms"
+        raise FiltersubError(f"--max-error chooses m for a layer's own dictionary, but this {what}; leave one away")
     folder = None if out is None else make_folder(out)
     source, exclude = weights_of(model, weights, random)
     chosen_by = {"layers": settings.get("layers"), "exclude": exclude}

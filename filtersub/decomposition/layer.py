@@ -18,6 +18,7 @@ from ..sparse_coding import SOLVERS, CodingResult, encode
 from .expansion import expand, squared_norm, squared_residual
 from .recipe import DecompositionConfig
 from .result import Decomposition
+from .start import is_file_of_atoms, read_start
 
 
 def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: DecompositionConfig) -> Decomposition:
@@ -32,7 +33,7 @@ def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: De
     n_atoms = config.n_atoms(layout)
     if not bool(rows.any()):
         return _finish(layout, rows, config, _of_zeros(rows, n_atoms, config.seed))
-    learned = learn(rows, n_atoms, config, layout.patch_shape)
+    learned = learn(rows, n_atoms, config, layout)
     return _finish(
         layout,
         rows,
@@ -79,15 +80,24 @@ def codes_over(rows: Tensor, atoms: Tensor, config: DecompositionConfig) -> Codi
     return encode(rows, atoms, **coding_settings(config, atoms.shape[0]))
 
 
-def learn(rows: Tensor, n_atoms: int, config: DecompositionConfig, patch_shape: tuple[int, ...]) -> DictionaryResult:
-    """A dictionary of so many atoms by the recipe; a penalty that leaves nothing is for the layer's note to tell."""
+def learn(
+    rows: Tensor, n_atoms: int, config: DecompositionConfig, layout: KernelLayout, dictionary: str | None = None
+) -> DictionaryResult:
+    """A dictionary of so many atoms by the recipe; a penalty that leaves nothing is for the layer's note to tell.
+
+    ``dictionary`` names the shared one that this is; then ``layout`` is that of any of its layers.
+    """
+    init, start = config.init, None
+    if is_file_of_atoms(init) and SOLVERS[config.solver] != "linear":
+        init, start = "rows", read_start(init, layout.name, (n_atoms, rows.shape[1]), dictionary=dictionary)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="every code is zero", category=UserWarning)
         return learn_dictionary(
             rows,
             n_atoms,
-            init=config.init,
-            patch_shape=patch_shape,
+            init=init,
+            atoms_init=start,
+            patch_shape=layout.patch_shape,
             learner=config.learner,
             max_rounds=config.max_rounds,
             tol=config.tol,

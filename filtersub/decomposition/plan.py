@@ -14,6 +14,7 @@ from ..kernels import KernelLayout, compile_pattern, kernel_matrix, layout_of, n
 from ..sparse_coding import SOLVERS
 from .layer import largest_patch
 from .recipe import DecompositionConfig, check_overrides, recipe_of
+from .start import is_file_of_atoms, read_start
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def plan_layers(
 def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, PlannedLayer]) -> None:
     """Look at every weight before any time is spent on one.
 
-    Raises FiltersubError on NaN and infinity (naming the layer), on more atoms than any layer has rows, and on a
-    penalty so large that every coefficient of every layer would be zero (saying from which value on that is so).
+    Raises FiltersubError on NaN and infinity (naming the layer), on more atoms than any layer has rows, on a penalty so
+    large that every coefficient of every layer would be zero (saying from which value on that is so), and on a file of
+    initial atoms that does not fit.
     """
     modules = dict(named_layers(model))
     largest, all_silent = 0.0, True
@@ -75,6 +77,8 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
             f"every coefficient would be zero: so it is from sparsity {largest:.4g} on (the largest norm of a patch); "
             "choose a smaller one"
         )
+    for name, layer in plan.items():
+        _check_start(name, layer, plan)
     asked = {name: layer.recipe.atoms * prod(layer.layout.block) for name, layer in plan.items()}
     most = max(plan, key=lambda name: plan[name].layout.n_rows)
     if all(asked[name] > layer.layout.n_rows for name, layer in plan.items()) and not any(
@@ -84,6 +88,16 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
             f"{asked[most]} atoms are more than any layer has rows: {most!r} has most, {plan[most].layout.n_rows}; "
             "as many atoms as rows reconstruct exactly"
         )
+
+
+def _check_start(name: str, layer: PlannedLayer, plan: Mapping[str, PlannedLayer]) -> None:
+    if not is_file_of_atoms(layer.recipe.init) or SOLVERS[layer.recipe.solver] == "linear":
+        return
+    n_atoms = layer.recipe.n_atoms(layer.layout)
+    if layer.dictionary is not None:
+        rows = sum(other.layout.n_rows for other in plan.values() if other.dictionary == layer.dictionary)
+        n_atoms = min(layer.recipe.atoms * prod(layer.layout.block), rows)
+    read_start(layer.recipe.init, name, (n_atoms, layer.layout.patch_size), dictionary=layer.dictionary)
 
 
 def _check_nonzeros(config: DecompositionConfig, planned: Mapping[str, PlannedLayer]) -> None:

@@ -12,6 +12,7 @@ from ..dictionary import INITS, LEARNERS
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, check_block, compile_pattern
 from ..sparse_coding import SOLVERS, check_solver
+from .start import is_file_of_atoms
 
 EXPANSION_COEFFICIENTS = ("shared", "per-channel")
 
@@ -31,7 +32,9 @@ class DecompositionConfig:
     max_rounds, tol : stopping of the dictionary learning, see learn_dictionary
     seed : of the initial atoms
     nonnegative : bool, codes that are never negative (solvers with linear codes cannot)
-    init : initial atoms, a name in INITS; learner : how the atoms are learned, a name in LEARNERS
+    init : initial atoms, a name in INITS, or a file of them (.safetensors): an earlier decomposition, or tensors
+        ``NAME.atoms`` by layer, or ``atoms`` for all; with max_rounds=0 they stay as they are
+    learner : how the atoms are learned, a name in LEARNERS
     expansion : int m_1 or (m_1, m_2, ...), optional: every atom over m_1 atoms of its own, each of those over m_2, and
         so on: D[i] = sum_j alpha_1[i, j] D_1[i, j] with D_1 (n_atoms, m_1, d), then
         D_1[i, j] = sum_k alpha_2[i, j, k] D_2[i, j, k] with D_2 (n_atoms, m_1, m_2, d)
@@ -70,7 +73,8 @@ class DecompositionConfig:
             value = getattr(self, name)
             if isinstance(value, (bool, str)) or not 0 <= value < float("inf"):
                 raise FiltersubError(f"{name} must be a finite number >= 0, got {value!r}")
-        check_name("init", self.init, INITS)
+        if not is_file_of_atoms(self.init):
+            check_name("init", self.init, INITS)
         check_name("learner", self.learner, LEARNERS)
         check_name("expansion_coefficients", self.expansion_coefficients, EXPANSION_COEFFICIENTS)
         if any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in self.expansion_sizes):

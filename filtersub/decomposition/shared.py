@@ -42,7 +42,7 @@ def learn_shared(
         n_atoms = min(n_atoms, first.layout.patch_size)
     else:
         rows = _stacked(members, modules, total, most_rows, dtype)
-    return learn(rows, n_atoms, recipe, first.layout.patch_shape) if bool(rows.any()) else None
+    return learn(rows, n_atoms, recipe, first.layout, first.dictionary) if bool(rows.any()) else None
 
 
 def sharing_table(shared: ModelDecomposition, own: ModelDecomposition) -> pd.DataFrame:
