@@ -19,6 +19,7 @@ _HOME = {
     "layer_table": "diagnostics",
     "learn_dictionary": "dictionary",
     "load_model": "models",
+    "progress_bar": "progress",
     "sharing_table": "decomposition",
     "tune": "experiment",
     "TuneSettings": "experiment",

@@ -6,7 +6,18 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
 ROOMS = (
-    ("errors", "files", "fingerprint", "intervals", "markup", "memory", "meta_copy", "processes", "settings"),
+    (
+        "errors",
+        "files",
+        "fingerprint",
+        "intervals",
+        "markup",
+        "memory",
+        "meta_copy",
+        "processes",
+        "progress",
+        "settings",
+    ),
     ("kernels",),
     ("sparse_coding",),
     ("dictionary",),

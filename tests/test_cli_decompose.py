@@ -175,3 +175,12 @@ def test_bad_input_is_one_line(case, run, weights, tmp_path):
     assert message in err
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_terminal_sees_how_far_it_is(run, weights, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes standard error for a terminal
+    code, out, err = run(weights, "--atoms", 2, "--solver", "pca", "--csv")
+    assert code == 0
+    assert "2/3" in err
+    assert "stage2.conv" in err
+    assert "stage2.conv" in out

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import print_json, print_table
-from .decompose import layer_bar
 from .options import AsJson
 
 if TYPE_CHECKING:
@@ -52,8 +51,9 @@ def data_check(
 ) -> None:
     """Open every list and decode every image of a data set; exit code 1 where it cannot be trained on as it is."""
     from ..data import check_data
+    from ..progress import progress_bar
 
-    with layer_bar() as on_image:
+    with progress_bar() as on_image:
         report = check_data(name, on_image=on_image)
     if as_json:
         print_json(report.as_dict())

@@ -89,6 +89,7 @@ def decompose(
     )
     from ..diagnostics import layer_table
     from ..files import make_folder
+    from ..progress import progress_bar
     from ..recipe_file import read_override, read_recipe, read_sizes
 
     settings = {} if config is None else read_recipe(config)
@@ -116,7 +117,7 @@ def decompose(
     chosen_by = {"layers": settings.get("layers"), "exclude": exclude}
     choice = own = None
     try:
-        with layer_bar() as on_layer:
+        with progress_bar() as on_layer:
             if limit is not None:
                 per = settings["max_error_per"]
                 choice = choose_atoms(
@@ -159,24 +160,6 @@ def weights_of(model: str, weights: Path | None, random: bool) -> tuple[Any, tup
     loaded = load_model(model, weights=weights, pretrained=not random)
     head = head_name(loaded)
     return loaded, () if head is None else (head,)
-
-
-class layer_bar:
-    """A progress bar over layers on standard error; nothing where that is not a terminal."""
-
-    def __enter__(self) -> Any:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        console = Console(stderr=True)
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._progress.start()
-        task = self._progress.add_task("")
-        return lambda done, total, name: self._progress.update(task, completed=done, total=total, description=name)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
 
 def _print(

@@ -57,7 +57,8 @@ def decompose_model(
     atoms_only : leave the coefficients out of ``atoms.safetensors`` (they are made again at load)
     fresh : start over where the folder holds a decomposition already
     finished : layers that are done already, from DecompositionInterrupted; trusted to be of this recipe and model
-    on_layer : called with (layers done, layers in all, name) before each layer, for a progress bar
+    on_layer : called with (layers done, layers in all, name) before each layer; ``with progress_bar() as on_layer``
+        (filtersub.progress) draws a bar
 
     Raises FiltersubError before any work is done where nothing takes part, a weight is not finite, a pattern matches
     nothing, the penalty leaves nothing, the atoms are more than any layer's rows, or the folder holds something else.
