@@ -215,7 +215,8 @@ def select_layers(
         if layout is not None:
             found[name] = layout
     if not found:
-        raise FiltersubError(_nothing_selected(candidates, layers, block))
+        left_out = [name for name in candidates if name in skipped and (pattern is None or pattern.search(name))]
+        raise FiltersubError(_nothing_selected(candidates, layers, block, left_out))
     return found
 
 
@@ -234,12 +235,17 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         raise FiltersubError(f"layers {pattern!r} is not a regular expression: {error}") from None
 
 
-def _nothing_selected(candidates: dict[str, nn.Module | Tensor], layers: str | None, block: object) -> str:
+def _nothing_selected(
+    candidates: dict[str, nn.Module | Tensor], layers: str | None, block: object, left_out: list[str]
+) -> str:
     known = [name for name, layer in candidates.items() if layout_of(name, layer, block=1) is not None]
     hint = f"; its layers are named like {', '.join(known[:3])}" if known else "; it has no convolution or linear layer"
+    if not known and any(isinstance(layer, Tensor) and layer.ndim > 1 for layer in candidates.values()):
+        hint += " of floating-point numbers"
     wanted = "" if layers is None else f" matches {layers!r} and"
     blocks = "" if block is not None else " (1x1 and linear layers take part only with a block)"
-    return f"no layer{wanted} can be decomposed{blocks}{hint}{_not_covered(candidates.values())}"
+    kept_whole = f"; {left_out[0]!r} is left out (a classification head is trained whole)" if left_out else ""
+    return f"no layer{wanted} can be decomposed{blocks}{kept_whole}{hint}{_not_covered(candidates.values())}"
 
 
 def _not_covered(candidates: Iterable[nn.Module | Tensor]) -> str:

@@ -109,6 +109,10 @@ def test_bad_blocks_are_named(block):
 
 
 def test_nothing_selected_says_what_there_is(every_kind):
+    with pytest.raises(FiltersubError, match="'classifier' is left out"):
+        select_layers(every_kind, layers="classifier", block=2, exclude=("classifier",))
+    with pytest.raises(FiltersubError, match="no convolution or linear layer of floating-point numbers"):
+        select_layers({"a.weight": torch.ones(3, 3, dtype=torch.int64)}, block=1)
     with pytest.raises(FiltersubError, match=r"'nowhere'.*stem"):
         select_layers(every_kind, layers="nowhere")
     with pytest.raises(FiltersubError, match="only with a block"):
