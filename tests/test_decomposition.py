@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import POINTWISE, SPATIAL
+from torch import nn
 
 from filtersub.decomposition import DecompositionConfig, ModelDecomposition, decompose_model, decompose_weight
 from filtersub.diagnostics import convergence_table, error_curve, layer_table
@@ -102,6 +103,35 @@ def test_rebuilding_replaces_each_kernel(every_kind, images):
     rebuilt = found.rebuild_(copy.deepcopy(every_kind))
     assert torch.equal(rebuilt.stem.weight, found.layers["stem"].weight())
     assert not torch.equal(rebuilt(images), every_kind(images))
+
+
+@pytest.mark.parametrize("blocks", [{"block": 1}, {"block": (2, 4)}, {"block": (2, 1), "block_spatial": True}])
+def test_as_many_atoms_as_numbers_in_a_patch_rebuild_every_kind_from_its_file(tmp_path, blocks):
+    from transformers.pytorch_utils import Conv1D
+
+    torch.manual_seed(0)
+    kinds = {
+        "conv1d": nn.Conv1d(8, 12, 5),
+        "conv2d": nn.Conv2d(8, 12, 3, stride=2),
+        "conv3d": nn.Conv3d(4, 8, (3, 1, 2)),
+        "grouped": nn.Conv2d(8, 12, 3, groups=4),
+        "depthwise": nn.Conv2d(16, 16, 3, groups=16),
+        "transposed1d": nn.ConvTranspose1d(16, 16, 5, groups=16),
+        "transposed2d": nn.ConvTranspose2d(8, 12, 3, groups=2),
+        "transposed3d": nn.ConvTranspose3d(8, 12, (1, 3, 2), groups=4),
+        "pointwise": nn.Conv2d(8, 12, 1),
+        "linear": nn.Linear(8, 12),
+        "transformers": Conv1D(8, 12),
+    }
+    model = nn.ModuleDict(kinds).double()
+    found = decompose_model(model, DecompositionConfig(atoms=16, solver="pca", **blocks))
+    assert set(found.layers) == set(kinds)
+    emptied = copy.deepcopy(model)
+    for layer in emptied.values():
+        nn.init.zeros_(layer.weight)
+    rebuilt = ModelDecomposition.load(found.save(tmp_path / "whole.safetensors")).rebuild_(emptied)
+    for name, layer in model.items():
+        torch.testing.assert_close(rebuilt[name].weight, layer.weight, atol=1e-12, rtol=0)
 
 
 def test_damaged_weights_stop_before_any_work(every_kind):
