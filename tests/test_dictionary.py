@@ -27,6 +27,7 @@ def test_objective_never_rises(solver, seed):
     assert float(steps.max()) <= 0
 
 
+MORE_LEARNERS = [("omp", "ksvd"), ("omp", "approximate-ksvd"), ("lasso", "online")]
 NONNEGATIVE = ("lasso", "fista", "ista", "spams", "sklearn", "mp", "omp", "ormp")
 
 
@@ -87,6 +88,18 @@ def test_dead_atoms_are_replaced_without_harm():
     moved = update_atoms(NOISY, atoms, codes)
     assert not torch.equal(moved[2], atoms[2])
     assert lasso_objective(NOISY, moved, codes, 0.0) <= lasso_objective(NOISY, atoms, codes, 0.0)
+
+
+@pytest.mark.parametrize(("solver", "learner"), [(s, "alternating") for s in ("lasso", "spams", "omp")] + MORE_LEARNERS)
+def test_an_atom_dead_from_the_start_ends_in_use(solver, learner):
+    rows = torch.randn(400, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows[:, 8] = 0
+    start = torch.nn.functional.normalize(rows[:6])
+    start[2] = torch.eye(9, dtype=torch.float64)[8]  # at right angles to every row
+    settings = {"solver": solver, "learner": learner, "l1_penalty": 0.1, "n_nonzero": 2, "max_rounds": 20}
+    learned = learn_dictionary(rows, 6, atoms_init=start, **settings)
+    assert int((learned.codes != 0).sum(0).min()) > 100
+    assert float(learned.atoms[:, 8].abs().max()) == 0
 
 
 def test_kernels_of_zeros_are_learned_as_zeros():
