@@ -1,6 +1,7 @@
 """Files and folders: whole, atoms only, half done, interrupted, and of something else."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,6 +166,15 @@ def test_a_folder_of_something_else_is_refused(every_kind, tmp_path):
     assert (tmp_path / "atoms.safetensors").read_bytes() == before
     found = decompose_model(changed, CONFIG, folder=tmp_path, fresh=True)
     same(ModelDecomposition.load(tmp_path / "atoms.safetensors"), found)
+
+
+def test_starting_over_does_not_remove_what_it_starts_from(every_kind, tmp_path):
+    decompose_model(every_kind, CONFIG, layers="stem", folder=tmp_path)
+    path = tmp_path / "atoms.safetensors"
+    before = path.read_bytes()
+    with pytest.raises(FiltersubError, match="take another folder"):
+        decompose_model(every_kind, replace(CONFIG, init=str(path)), layers="stem", folder=tmp_path, fresh=True)
+    assert path.read_bytes() == before
 
 
 def test_half_a_file_in_the_folder_is_one_clear_error(every_kind, tmp_path):

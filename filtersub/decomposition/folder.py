@@ -24,6 +24,7 @@ from .layer import decomposable_rows
 from .plan import PlannedLayer
 from .recipe import first_difference
 from .result import Decomposition, ModelDecomposition
+from .start import is_file_of_atoms
 
 RESULT_FILE = "atoms.safetensors"
 _PARTS = "unfinished"
@@ -39,6 +40,7 @@ class DecompositionFolder:
         self._parts = self.path / _PARTS
         self._result = self.path / RESULT_FILE
         if fresh:
+            self._check_starts()
             shutil.rmtree(self._parts, ignore_errors=True)
             self._result.unlink(missing_ok=True)
 
@@ -100,6 +102,11 @@ class DecompositionFolder:
             setting, there, here = difference
             raise FiltersubError(f"layer {name!r} has {setting} {there!r} there, not {here!r}")
         check_same_weights(name, layer.weight_fingerprint, decomposable_rows(planned.layout, modules[name]))
+
+    def _check_starts(self) -> None:
+        for layer in self.plan.values():
+            if is_file_of_atoms(layer.recipe.init) and Path(layer.recipe.init).resolve() == self._result.resolve():
+                raise FiltersubError(f"{layer.recipe.init} cannot be started from and be replaced; take another folder")
 
     def _check_groups(self, found: Mapping[str, Decomposition]) -> None:
         if not found:
