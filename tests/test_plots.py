@@ -100,6 +100,13 @@ FREQUENT = pd.DataFrame(
         for k, atoms in enumerate(["0 2", "1", ""])
     ]
 )
+CHOICE = pd.DataFrame(
+    [
+        {"name": name, "m": m, "relative_error": 0.6 / m, "best_possible": 0.5 / m, "chosen": m == 3}
+        for name in (*NAMES, "(model)")
+        for m in (2, 3, 5)
+    ]
+)
 ENERGY = pd.DataFrame({"name": NAMES, "rebuilt_fraction": [0.9, 0.6], "residual_fraction": [0.1, 0.3]})
 LEVELS = pd.DataFrame(
     [{"name": n, "level": k, "atoms": 9 * 4**k, "weight_error": (k + 1) / 10} for n in NAMES for k in range(3)]
@@ -139,6 +146,7 @@ FIGURES = {
     "accuracy": lambda: plots.accuracy_vs_parameters(RUNS),
     "learning": lambda: plots.learning_curves(HISTORY),
     "error": lambda: plots.error_vs_atoms(CURVE),
+    "choice": lambda: plots.chosen_atoms(CHOICE, 0.2),
     "convergence": lambda: plots.convergence(ROUNDS),
     "atoms": lambda: plots.atoms_grid({"a": np.eye(3)[None].repeat(4, 0), "b": np.ones((2, 5, 5))}),
     "confusion": lambda: plots.confusion(CONFUSION),
@@ -159,6 +167,16 @@ def test_each_figure_is_its_own_and_leaves_no_state(name):
     assert f'aria-label="A figure of {name} with &lt;marks&gt; &amp; more"' in page
     assert "<figcaption>A caption</figcaption>" in page
     assert external_references(page) == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_percentages_on_an_axis_are_where_they_say(name):
+    figure = FIGURES[name]()
+    figure.draw_without_rendering()
+    for tick in (tick for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_major_ticks()):
+        label = tick.label1.get_text().replace("\N{MINUS SIGN}", "-")
+        if label.endswith("%"):
+            assert float(label[:-1]) / 100 == pytest.approx(tick.get_loc(), abs=1e-6), label
 
 
 def test_two_figures_on_a_page_share_no_id():
@@ -245,6 +263,16 @@ def test_axes_say_what_they_show(name):
     for ax in FIGURES[name]().axes:
         shared = ax.get_shared_x_axes().joined(ax, ax.figure.axes[-1]) and ax is not ax.figure.axes[-1]
         assert ax.get_xlabel() or shared
+
+
+def test_each_chosen_m_is_marked_below_the_error_to_meet():
+    (ax,) = plots.chosen_atoms(CHOICE, 0.2).axes
+    marked = {line.get_label(): line.get_xydata().tolist() for line in ax.lines if "smallest" in line.get_label()}
+    assert {words: len(points) for words, points in marked.items()} == {
+        "smallest m of a layer": 2,
+        "smallest m of the model": 1,
+    }
+    assert all(m == 3 and error <= 0.2 + 1e-12 for points in marked.values() for m, error in points)
 
 
 def test_energies_of_a_layer_fill_its_bar():

@@ -7,7 +7,7 @@ inline SVG with a description for those who cannot see it, and ``show`` displays
 from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
 from .costs import accuracy_vs_costs, accuracy_vs_images, sharing_errors
-from .decomposition import atoms_grid, convergence, error_vs_atoms
+from .decomposition import atoms_grid, chosen_atoms, convergence, error_vs_atoms
 from .exploration import exploration
 from .grids import setting_grid
 from .layers import coherence, energies, kernel_errors, layer_costs, layer_errors, level_errors, storage_formats
@@ -24,6 +24,7 @@ __all__ = [
     "active_shares",
     "atom_usage",
     "atoms_grid",
+    "chosen_atoms",
     "coherence",
     "confusion",
     "convergence",

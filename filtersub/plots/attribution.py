@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from .style import BLUE, MUTED, VERMILION, house_figure
+from .style import BLUE, MUTED, VERMILION, house_figure, percent
 
 _MARKS = ((BLUE, "o"), (VERMILION, "s"))
 
@@ -60,7 +59,7 @@ def active_shares(summary: pd.DataFrame, *, width: float = 7.4, height: float | 
                 style = {"color": colour, "marker": marker, "ls": "none", "ms": 5, "capsize": 2.5, "label": kind}
                 ax.errorbar(rows["share"], heights, xerr=ends, **style)
             ax.set_title(f"above {threshold:g} of the largest value", fontsize=9, color=MUTED)
-            ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            ax.xaxis.set_major_formatter(percent())
             ax.set_xlabel("active share of the image")
             ax.set_xlim(left=0)
         axes[0, 0].set_yticks(range(len(labels)), labels)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, GRID, INK, VERMILION, house_figure
+from .style import BLUE, GRID, INK, VERMILION, house_figure, percent
 
 
 def support_histogram(supports: pd.DataFrame, *, width: float = 7.4, height: float = 3.4) -> Figure:
@@ -26,7 +26,7 @@ def support_histogram(supports: pd.DataFrame, *, width: float = 7.4, height: flo
             words = {"label": f"each of {layers} layers"} if number == 0 and layers > 1 else {}
             ax.plot(rows["nonzeros"], rows["fraction"], color=INK, lw=0.8, alpha=0.35, marker=".", ms=3, **words)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set_ylim(bottom=0)
         ax.set_xlabel("atoms that a kernel uses (nonzero coefficients)")
         ax.set_ylabel("share of the kernels")
@@ -55,7 +55,7 @@ def atom_usage(atoms: pd.DataFrame, *, width: float = 7.4, height: float = 3.2) 
             label = f"median of {layers} layers" if layers > 1 else "1 layer"
             ax.plot(middle.index + 1, middle, color=INK, lw=2, marker="o", ms=4, mec="white", label=label)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.yaxis.set_major_formatter(percent())
             ax.set_ylim(0, 1.04 * atoms[column].max())
             ax.set_xlabel("atom, by falling energy")
             ax.set_ylabel(words)
@@ -91,7 +91,7 @@ def supports(
         left.set_xlabel(f"atom of {name}")
         left.set_ylabel("support, by frequency")
         right.barh(range(len(rows)), rows["fraction"], color=BLUE, height=0.62)
-        right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if rows["fraction"].max() > 0.05 else 1))
+        right.xaxis.set_major_formatter(percent())
         right.xaxis.set_major_locator(MaxNLocator(4))
         right.tick_params(axis="y", length=0)
         right.set_xlabel("share of the kernels")
@@ -125,7 +125,7 @@ def spectrum(
                 label="these atoms",
             )
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set_ylim(bottom=0)
         ax.set_xlim(left=0)
         ax.set_xlabel("dimensions of the subspace, or atoms m")

@@ -15,11 +15,10 @@ from matplotlib.ticker import (
     MaxNLocator,
     NullFormatter,
     NullLocator,
-    PercentFormatter,
 )
 
 from .runs import FRONT, _label_ends, _legend
-from .style import BLUE, VERMILION, families_style, house_figure, room_above_and_below, short_count
+from .style import BLUE, VERMILION, families_style, house_figure, percent, room_above_and_below, short_count
 
 _WIDE = 8  # largest over smallest cost from which an axis is logarithmic
 
@@ -69,7 +68,7 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
         ax.xaxis.set_major_locator(FixedLocator(sorted(set(sizes["images"]))))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set(xlabel="training images (log scale)", ylabel="test accuracy")
         if width > 6:
             _label_ends(ax, ends, style)
@@ -94,7 +93,7 @@ def _panel(ax: Axes, costs: pd.DataFrame, name: str, words: str, style: dict[str
         ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     ax.set_xlabel(f"{words} (log scale)" if ratio > _WIDE else words)
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.yaxis.set_major_formatter(percent())
     room_above_and_below(ax, costs[["lowest", "highest"]].stack())
 
 
@@ -114,7 +113,7 @@ def sharing_errors(totals: pd.DataFrame, *, width: float = 7.4, height: float = 
             ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, lw=0)
         ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set(xlabel="filter atoms m", ylabel="relative error")
         figure.legend(loc="outside upper left", ncols=2 if width > 6 else 1, fontsize=8.5)
     return figure

@@ -1,4 +1,4 @@
-"""Figures of a decomposition: its error against m, how it converged, its atoms, its layers."""
+"""Figures of a decomposition: its error against m, the m that was chosen, how it converged, its atoms."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from .style import INK, OTHERS, TIMES, house_figure, kernel_name
+from .style import BLUE, INK, OTHERS, TIMES, VERMILION, house_figure, kernel_name, percent
 
 
 def error_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3.9) -> Figure:
@@ -34,9 +34,42 @@ def error_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3
         ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xticks(sorted(curve["m"].unique()))
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set_xlabel("filter atoms m")
         ax.set_ylabel("relative reconstruction error")
+        ax.legend(loc="upper right")
+    return figure
+
+
+def chosen_atoms(choice: pd.DataFrame, max_error: float, *, width: float = 7.4, height: float = 3.9) -> Figure:
+    """The best possible error against m up to where one meets what was asked, a thin line a layer, a thick one for the
+    model; and the error of the smallest m that meets it, a dot each.
+
+    Parameters
+    ----------
+    choice : decomposition.AtomChoice.curve, of layers, of the model, or both: name ("(model)"), m, relative_error,
+        best_possible, chosen
+    max_error : the error that was to be met
+    """
+    layers, model = choice[choice["name"] != "(model)"], choice[choice["name"] == "(model)"]
+    with house_figure(width, height) as (figure, axes):
+        ax = axes[0, 0]
+        ax.axhline(max_error, color=INK, lw=1, ls="--", label=f"error to meet, {max_error:.3g}")
+        for _name, rows in layers.groupby("name"):
+            ax.plot(rows["m"], rows["best_possible"], color=BLUE, lw=0.8, alpha=0.45)
+        for rows, colour, words in ((layers, BLUE, "of a layer"), (model, VERMILION, "of the model")):
+            found = rows[rows["chosen"]]
+            if len(found):
+                label = f"smallest m {words}"
+                ax.plot(
+                    found["m"], found["relative_error"], "o", color=colour, ms=7, mec="white", zorder=3, label=label
+                )
+        ax.plot(model["m"], model["best_possible"], color=VERMILION, lw=2)
+        ax.set_ylim(bottom=0)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.set_major_formatter(percent())
+        ax.set_xlabel("filter atoms m")
+        ax.set_ylabel("relative error (line: best possible)")
         ax.legend(loc="upper right")
     return figure
 

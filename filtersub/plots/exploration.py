@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, INK, house_figure
+from .style import BLUE, INK, house_figure, percent
 
 
 def exploration(
@@ -35,7 +35,7 @@ def exploration(
         ax = axes[1, 1]
         ax.bar(np.arange(len(shares)), shares, color=BLUE, width=0.8)
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set_xlabel("atoms that a kernel uses")
         ax.set_ylabel("kernels")
     return figure

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION, house_figure
+from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION, house_figure, percent
 
 _MOST_NAMES = 48  # beyond, layers are numbered
 _FORMATS = {"atoms": ("filter atoms", BLUE, "o"), "cp": ("CP", VERMILION, "s"), "tucker": ("Tucker", GREEN, "^")}
@@ -116,7 +116,7 @@ def energies(energy: pd.DataFrame, *, width: float = 7.4, height: float | None =
             left = left + values.to_numpy()
         _name_layers(ax, names)
         ax.set_xlim(0, max(1.0, float(left.max())))
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.xaxis.set_major_formatter(percent())
         ax.set_xlabel("share of the kernels' energy (squared norm)")
         ax.grid(axis="y", visible=False)
         _legend_above(figure, ax)
@@ -144,8 +144,8 @@ def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.
         ]
         ax.set_xticks(middle.index, words)
         ax.set_xlim(-0.3, middle.index.max() + 0.3)
-        ax.set_ylim(bottom=0)
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_ylim(0, 1.2 * levels["weight_error"].max() or 1)  # room for the legend
+        ax.yaxis.set_major_formatter(percent())
         ax.set_xlabel("the chain of atoms down to")
         ax.set_ylabel("relative error of the kernel")
         ax.legend(loc="upper left")
@@ -245,7 +245,7 @@ def _name_layers(ax: Axes, names: list[str]) -> None:
 def _percent_from_zero(ax: Axes, most_ticks: int = 6) -> None:
     ax.set_xlim(left=0)
     ax.xaxis.set_major_locator(MaxNLocator(most_ticks))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.xaxis.set_major_formatter(percent())
 
 
 def _legend_above(figure: Figure, ax: Axes) -> None:

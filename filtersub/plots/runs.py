@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..intervals import interval as interval_of
 from ..intervals import on_pareto_front
-from .style import families_style, house_figure, room_above_and_below, short_count, spread, text_colour
+from .style import families_style, house_figure, percent, room_above_and_below, short_count, spread, text_colour
 
 _MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families
 FRONT = "#9aa4ae"
@@ -52,7 +52,7 @@ def accuracy_vs_parameters(
         room_above_and_below(ax, runs["test_accuracy"])
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set_xlabel("trained parameters, head included (log scale)")
         ax.set_ylabel("test accuracy")
         many = len(means) > _MOST_NAMES
@@ -88,7 +88,7 @@ def learning_curves(
             ends.append({"label": label, "family": family, "x": over.index[-1], "y": over["mean"].iloc[-1]})
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if measure.endswith("accuracy"):
-            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.yaxis.set_major_formatter(percent())
         ax.set_xlabel("epoch")
         ax.set_ylabel(measure.replace("_", " "))
         if len(ends) > _MOST_NAMES or width < 6:

@@ -6,9 +6,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from .style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, SKY, VERMILION, house_figure, spread
+from .style import (
+    BLUE,
+    GREEN,
+    GREY,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    house_figure,
+    percent,
+    spread,
+    text_colour,
+)
 
 _FLOOR = 1e-15  # gaps below are rounding of float64
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -103,7 +116,7 @@ def penalty_path(
             ax.vlines(over.index, over["min"], over["max"], color=colour, lw=1.2)
             ax.plot(over.index, over["mean"], color=colour, marker="o", ms=4.5, mec="white", lw=1.6)
             ax.set_xscale("log")
-            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if over["max"].max() > 0.05 else 1))
+            ax.yaxis.set_major_formatter(percent())
             ax.yaxis.set_major_locator(MaxNLocator(4))
             ax.set_ylabel(words, fontsize=8.5)
             if column != "test_accuracy":
@@ -141,7 +154,7 @@ def network_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float =
                     label=words,
                 )
         ax.set_ylim(-0.02, 1.04)
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.yaxis.set_major_formatter(percent())
         ax.set_xticks(sorted(curve["m"].unique()))
         ax.set_xlabel("filter atoms m")
         ax.set_ylabel("share of the images, or relative error")
@@ -152,15 +165,15 @@ def network_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float =
 def _label_logarithmic(ax: Axes, ends: pd.DataFrame) -> None:
     """Names beside the last points, pushed apart where they would overlap."""
     low, high = np.log10(ax.get_ylim())
-    heights = spread(ax, ends["y"], limits=(low, high))
+    room = 0.04 * (high - low)  # or a name would lie across the axis
+    heights = spread(ax, ends["y"], limits=(low + room, high - room))
     for row, height in zip(ends.itertuples(), heights, strict=True):
         arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
-        colour = row.colour if row.colour != SKY else INK
         ax.annotate(
             row.label,
             (row.x, 10**row.y),
             (row.x * 1.35, 10**height),
-            color=colour,
+            color=text_colour(row.colour),
             fontsize=8.5,
             va="center",
             arrowprops=arrow,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 INK, MUTED, GRID = "#1f2328", "#59636e", "#e4e7eb"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -93,6 +94,11 @@ def short_count(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
+
+
+def percent() -> FuncFormatter:
+    """Fractions as percentages with the digits that they need: a tick at 0.175 is 17.5%, not another 18%."""
+    return FuncFormatter(lambda value, _: f"{100 * value:.6g}%".replace("-", "\N{MINUS SIGN}"))
 
 
 def kernel_name(shape: Sequence[int] | str) -> str:
