@@ -24,8 +24,10 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("studies")
     recipe = DecompositionConfig(atoms=4, max_rounds=5)
     options = {"layers": LAYERS, "n_images": 3, "image_size": 32, "tensor_formats": True, "seeds": [0, 1]}
+    options["max_error"] = 0.5
     studies.model_study(root / "model", config=recipe, atoms_grid=[2, 4], **options)
     random = {"pretrained": False, "n_images": 3, "tensor_formats": False, "layers": LAYERS, "atoms_grid": [4]}
+    random["max_error"] = 1e-9
     studies.model_study(root / "random", config=recipe, **random)
     tuned(0.1, 0, 0.8).write(root / "penalty" / "tuned" / "one")
     studies.penalty_study(root / "penalty", config=recipe, penalties=[1e-3, 0.5], seeds=[0, 1], layers=LAYERS)
@@ -71,6 +73,16 @@ def test_random_weights_are_said_and_predict_nothing(root):
     error = record.metrics["relative_error"]
     sentence = studies.model_sentence(tables["layers"], tables["costs"], tables["network"], error)
     assert "Predictions were not compared" in sentence
+
+
+def test_the_smallest_m_is_read_off_the_choice_and_what_cannot_be_met_is_noted(root):
+    choice = studies.study_tables(root / "model")["choice"]
+    met = choice[choice["meets"]].groupby("name")["m"].min()
+    assert choice[choice["chosen"]].set_index("name")["m"].to_dict() == met.to_dict()
+    assert set(met.index) == {*studies.study_tables(root / "model")["layers"]["name"], "(model)"}
+    assert f"over the whole model at {met['(model)']}" in studies.choice_sentence(choice, 0.5)
+    assert "choice" not in studies.study_tables(root / "random")
+    assert "to a relative error of 1e-09" in read_record(root / "random").notes["max_error"]
 
 
 def test_the_model_sentence_is_computed(root):

@@ -176,7 +176,7 @@ def _print(
         value = {"model": model, "relative_error": found.relative_error, "seconds": found.seconds}
         value["layers"] = _records(table, found)
         if choice is not None:
-            value |= {"chosen_atoms": choice.atoms, "curve": choice.curve.to_dict("records")}
+            value |= {"chosen_atoms": choice.atoms, "curve": _rows(choice.curve)}
         if own is not None and cost is not None:
             value |= {"relative_error_own": own.relative_error, "sharing": cost.to_dict("records")}
         return print_json(value)
@@ -201,7 +201,7 @@ def _print(
 
 def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, Any]]:
     """layer_table with the levels of each layer, for JSON."""
-    rows = [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
+    rows = _rows(table)
     for row, layer in zip(rows, found.layers.values(), strict=True):
         row["note"], row["dictionary"], row["stopped"] = layer.note, layer.dictionary, layer.stopped
         row["levels"] = [
@@ -214,6 +214,11 @@ def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, A
             for level in layer.levels
         ]
     return rows
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table for JSON, which knows no NaN."""
+    return [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -3,7 +3,7 @@
 No m atoms span more than m dimensions, so the error of the best subspace of m dimensions (Eckart and Young, 1936; from
 the d x d second moment) is a lower bound for every dictionary: no m below the bound's needs to be tried. From there on
 m is doubled in its distance until one meets the error, and the gap is halved. That takes the error to fall with m, as
-a learned dictionary's does up to its local minima; every m that was tried is a row of the curve.
+a learned dictionary's does up to its local minima.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class AtomChoice:
     Attributes
     ----------
     atoms : layer name to m (a block of p x q channels has m p q atoms); one m for all where it was chosen per model
-    curve : what was tried, tidy: name ("(model)" for the whole), m, atoms, relative_error, best_possible (of any atoms
-        of that number), meets, chosen
+    curve : what it was read from, tidy, every m up to the largest that was tried: name ("(model)" for the whole), m,
+        atoms, relative_error (NaN where it was not tried), best_possible (of any atoms of that number), meets, chosen
     overrides : the settings to hand to decompose_model, the given overrides before them
     """
 
@@ -156,12 +156,12 @@ class _Trial:
                 "name": self.title,
                 "m": m,
                 "atoms": sum(one.recipe(m).n_atoms(one.planned.layout) for one in self.members.values()),
-                "relative_error": error,
+                "relative_error": self.tried.get(m, float("nan")),
                 "best_possible": self.bound(m),
-                "meets": error <= self.max_error,
+                "meets": m in self.tried and self.tried[m] <= self.max_error,
                 "chosen": m == chosen,
             }
-            for m, error in sorted(self.tried.items())
+            for m in range(1, max(self.tried) + 1)
         ]
         return pd.DataFrame(rows)
 

@@ -13,6 +13,7 @@ from .tables import study_tables
 from .whole_model import model_study
 from .words import (
     attribution_sentence,
+    choice_sentence,
     model_sentence,
     penalty_sentence,
     solver_sentence,
@@ -24,6 +25,7 @@ __all__ = [
     "accuracy_by_penalty",
     "attribution_sentence",
     "attribution_study",
+    "choice_sentence",
     "difference_table",
     "model_sentence",
     "model_study",

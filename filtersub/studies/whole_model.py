@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from .. import diagnostics
-from ..decomposition import DecompositionConfig, ModelDecomposition, decompose_model
+from ..decomposition import DecompositionConfig, ModelDecomposition, choose_atoms, decompose_model
 from ..errors import FiltersubError
 from ..files import make_folder
 from ..kernels import check_block
@@ -35,6 +35,7 @@ def model_study(
     n_images: int = 48,
     image_size: int = 224,
     tensor_formats: bool = True,
+    max_error: float | None = None,
     seeds: Sequence[int] = (0,),
     on_layer: Callable[[int, int, str], None] | None = None,
 ) -> Record:
@@ -47,12 +48,14 @@ def model_study(
     atoms_grid : values of m for the curve; layers : regular expression of layer names
     n_images, image_size : photographs.photograph_batches; 0 images leave outputs and predictions out
     tensor_formats : compare with CP and Tucker at equal storage
+    max_error : relative error for which the smallest m is sought, of each layer and of the model as "(model)", see
+        choose_atoms; None seeks none. Where none meets it the record's notes say why
     seeds : of the initial atoms, for network.csv; the recipe has the one for all else
 
     Beside record.json: layers, costs, convergence, kernel_quantiles, supports, frequent_supports, atoms, coherence,
     correlation_quantiles, spectrum, subspace, energy, levels and, where asked for, outputs, predictions, photographs
     and storage, all as filtersub.diagnostics describes them; curve.csv, one row a layer and m of the first seed;
-    network.csv, one row an m and seed; and atoms.safetensors.
+    network.csv, one row an m and seed; choice.csv, the curve of max_error; and atoms.safetensors.
     """
     folder, config = make_folder(out), config or DecompositionConfig()
     if not seeds or not atoms_grid:
@@ -66,6 +69,7 @@ def model_study(
     with PeakMemory("cpu") as memory:
         decomposed = decompose_model(loaded, config, layers=layers, exclude=exclude, on_layer=on_layer)
         tables = _tables(loaded, decomposed, images, tensor_formats)
+        choice, notes = _choice(loaded, config, max_error, layers, exclude, on_layer)
         curve, network = _curves(loaded, config, atoms_grid, seeds, layers, exclude, images, on_layer)
     wall_seconds = time.perf_counter() - began
     decomposed.save(folder / "atoms.safetensors")
@@ -76,7 +80,8 @@ def model_study(
         metrics["median_output_error"] = float(tables["outputs"]["output_error"].median())
     parameters = {
         **{"model": model, "pretrained": pretrained, "atoms_grid": list(atoms_grid), "layers": layers},
-        **{"n_images": images.count, "image_size": image_size, "seeds": list(seeds), **asdict(config)},
+        **{"n_images": images.count, "image_size": image_size, "max_error": max_error, "seeds": list(seeds)},
+        **asdict(config),
     }
     record = Record(
         kind="decomposition",
@@ -97,8 +102,9 @@ def model_study(
             "peak_memory_bytes": memory.bytes,
         },
         environment=describe_environment(),
+        notes=notes,
     )
-    return record.write(folder, curve=curve, network=network, **tables)
+    return record.write(folder, curve=curve, network=network, **choice, **tables)
 
 
 def _label(model: str, config: DecompositionConfig, pretrained: bool) -> str:
@@ -168,6 +174,25 @@ def _named(predictions: pd.DataFrame, model: nn.Module) -> pd.DataFrame:
             for name, c in pairs.items()
         }
     )
+
+
+def _choice(
+    model: nn.Module,
+    config: DecompositionConfig,
+    max_error: float | None,
+    layers: str | None,
+    exclude: tuple[str, ...],
+    on_layer: Callable[[int, int, str], None] | None,
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """(the curves of the smallest m, per layer and for the model; why none was chosen)."""
+    if max_error is None:
+        return {}, {}
+    asked = {"max_error": max_error, "layers": layers, "exclude": exclude, "on_layer": on_layer}
+    try:
+        curves = [choose_atoms(model, config, per=per, **asked).curve for per in ("layer", "model")]
+    except FiltersubError as error:
+        return {}, {"max_error": str(error)}
+    return {"choice": pd.concat(curves, ignore_index=True)}, {}
 
 
 def _curves(

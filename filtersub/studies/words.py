@@ -95,6 +95,22 @@ def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFr
     )
 
 
+def choice_sentence(choice: pd.DataFrame, max_error: float) -> str:
+    """The smallest m of each layer, and of the model, for a relative error.
+
+    Parameters
+    ----------
+    choice : choice.csv of a model_study: name, m, chosen
+    """
+    chosen = choice[choice["chosen"]].set_index("name")["m"]
+    layers = chosen.drop("(model)", errors="ignore")
+    text = (
+        f"To meet a relative error of {max_error:.3g}, layers need m = {layers.min()} to {layers.max()} atoms "
+        f"(median {layers.median():.0f})"
+    )
+    return f"{text}; one m for all meets it over the whole model at {chosen['(model)']}."
+
+
 def spread_sentence(table: pd.DataFrame, by: str, value: str, what: str) -> str:
     """How far ``value`` differs between seeds at one ``by``: the largest difference, or that it is not known."""
     if table["seed"].nunique() < 2:
