@@ -24,6 +24,7 @@ from ..sparse_coding.linear import second_moment
 from .layer import decomposable_rows, decompose_weight
 from .plan import PlannedLayer, check_weights, plan_layers
 from .recipe import DecompositionConfig
+from .start import is_file_of_atoms
 
 PER = ("layer", "model")
 
@@ -78,6 +79,9 @@ def choose_atoms(
     plan = plan_layers(
         model, replace(config or DecompositionConfig(), atoms=1), layers=layers, exclude=exclude, overrides=overrides
     )
+    given = next((layer.recipe.init for layer in plan.values() if is_file_of_atoms(layer.recipe.init)), None)
+    if given is not None:
+        raise FiltersubError(f"the atoms of {given} are as many as they are: start from another init to choose m")
     check_weights(model, plan)
     modules = dict(named_layers(model))
     candidates = {}
