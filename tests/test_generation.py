@@ -7,7 +7,6 @@ import torch
 
 from filtersub.errors import FiltersubError
 from filtersub.generation import DenoisingConfig, DenoisingSet, MethodSettings, fit_denoiser, inject_method
-from filtersub.generation.denoising import CHECKPOINT_FILE
 from filtersub.generation.digits import (
     ASSETS,
     FIRST,
@@ -22,6 +21,7 @@ from filtersub.generation.digits import (
 )  # fmt: skip
 from filtersub.generation.digits_run import DigitsSettings, digits_run
 from filtersub.generation.methods import PAPER_RATES
+from filtersub.generation.state import CHECKPOINT_FILE
 from filtersub.generation.tables import (
     PAPER_FID,
     PAPER_MEAN,
@@ -134,6 +134,21 @@ def test_previews_change_nothing(base):
         ends.append(unet)
     assert seen == [2, 4]
     assert not changed(*ends)
+
+
+def test_previews_show_the_average_and_training_goes_on_from_the_weights(base):
+    """What a preview of the last step shows is what the run ends with, and earlier previews leave no trace."""
+    ends, seen = [], {}
+    for every in (0, 1):
+        unet = copy.deepcopy(base)
+        inject_method(unet, MethodSettings(method="full"))
+        config = DenoisingConfig(**{**vars(TINY), "ema_decay": 0.9, "preview_every": every})
+        fitted(unet, config, on_preview=lambda step, unet=unet: seen.update({step: copy.deepcopy(unet)}))
+        ends.append(unet)
+    assert list(seen) == [1, 2, 3, 4]
+    assert not changed(*ends)
+    assert not changed(seen[4], ends[1])
+    assert changed(seen[3], ends[1])
 
 
 def test_the_average_lags_behind(base):

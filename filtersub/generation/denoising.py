@@ -10,8 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,11 +18,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..files import written_whole
 from ..memory import PeakMemory
 from ..training.accelerator import new_accelerator
+from .state import TrainingState
 
-CHECKPOINT_FILE = "checkpoint.pt"
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 _KNOWN = {
     "optimizer": tuple(_OPTIMIZERS),
@@ -148,7 +146,8 @@ def fit_denoiser(
     unet : UNet2DConditionModel or UNet2DModel of diffusers; trained in place
     noise : training scheduler of diffusers (DDPMScheduler); its prediction_type says what is predicted
     folder : where the checkpoint lives; None keeps none. A checkpoint of other settings or data is refused.
-    on_step : called with each row of the history; on_preview : with the step, on the main process
+    on_step : called with each row of the history; on_preview : with the step, on the main
+        process, while the network holds what it would end with (the average, where one is kept)
 
     Raises FiltersubError when nothing is trainable, when the data does not fit the network, when the loss is not finite
     (the last checkpoint stays), and when the checkpoint cannot be used.
@@ -166,7 +165,7 @@ def fit_denoiser(
     unet.train()
     optimizer = _OPTIMIZERS[config.optimizer](trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     network, optimizer = accelerator.prepare(unet, optimizer)
-    state = _State(unet, optimizer, accelerator, config, data, folder)
+    state = TrainingState(unet, optimizer, accelerator, config, data, folder)
     history = state.resume()
     start, durations = len(history), []
     on_device = _on_device(data, accelerator.device)
@@ -202,7 +201,8 @@ def fit_denoiser(
                 state.keep(history)
             if on_preview is not None and config.preview_every and (step + 1) % config.preview_every == 0:
                 unet.eval()
-                on_preview(step + 1)
+                with state.averaged():
+                    on_preview(step + 1)
                 unet.train()
     state.finish()
     unet.eval()
@@ -270,79 +270,6 @@ def _target(noise: Any, clean: Tensor, added: Tensor, times: Tensor) -> Tensor:
     raise FiltersubError(f"the scheduler predicts {kind!r}; known: epsilon, v_prediction, sample")
 
 
-class _State:
-    """What a checkpoint holds: trained weights, their average, the optimiser, the scaler of float16, the history."""
-
-    def __init__(
-        self,
-        unet: nn.Module,
-        optimizer: Any,
-        accelerator: Accelerator,
-        config: DenoisingConfig,
-        data: DenoisingSet,
-        folder: str | os.PathLike[str] | None,
-    ) -> None:
-        self.trained = {name: p for name, p in unet.named_parameters() if p.requires_grad}
-        self.optimizer, self.scaler, self.config = optimizer, accelerator.scaler, config
-        self.path = None if folder is None else Path(folder) / CHECKPOINT_FILE
-        # the length of a run and what it shows do not change its steps: a longer one may go on from a shorter one
-        free = ("checkpoint_every", "preview_every", *(("steps",) if config.schedule == "constant" else ()))
-        settings = {key: value for key, value in asdict(config).items() if key not in free}
-        self.identity = {**settings, "data": [*data.means.shape], "sum": float(data.means.double().sum())}
-        self.kept_step = 0
-        self.ema = None
-        if config.ema_decay is not None:
-            from diffusers.training_utils import EMAModel
-
-            self.ema = EMAModel(list(self.trained.values()), decay=config.ema_decay, use_ema_warmup=False)
-
-    def average(self) -> None:
-        if self.ema is not None:
-            self.ema.step(list(self.trained.values()))
-
-    def finish(self) -> None:
-        if self.ema is not None:
-            self.ema.copy_to(list(self.trained.values()))
-
-    def keep(self, history: list[dict[str, float]]) -> None:
-        if self.path is None:
-            return
-        state: dict[str, Any] = {
-            "identity": self.identity,
-            "history": history,
-            "weights": {name: p.detach() for name, p in self.trained.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
-            "scaler": None if self.scaler is None else self.scaler.state_dict(),
-        }
-        with written_whole(self.path) as aside:
-            torch.save(state, aside)
-        self.kept_step = len(history)
-
-    @torch.no_grad()
-    def resume(self) -> list[dict[str, float]]:
-        """The history so far, everything else put back in place; empty where there is no checkpoint."""
-        if self.path is None or not self.path.exists():
-            return []
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state["identity"] != self.identity or list(state["weights"]) != list(self.trained):
-                raise FiltersubError(f"{self.path} is of other settings or data; remove it or use another folder")
-            for name, parameter in self.trained.items():
-                parameter.copy_(state["weights"][name])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.ema is not None:
-                self.ema.load_state_dict(state["ema"])
-            if self.scaler is not None:
-                self.scaler.load_state_dict(state["scaler"])
-        except FiltersubError:
-            raise
-        except Exception as error:  # damage shows in many ways
-            raise FiltersubError(f"{self.path} is damaged ({type(error).__name__}); remove it to start anew") from None
-        self.kept_step = len(state["history"])
-        return state["history"][: self.config.steps]
-
-
 def _on_device(data: DenoisingSet, device: torch.device) -> DenoisingSet:
     return DenoisingSet(*(None if part is None else part.to(device) for part in vars(data).values()))
 
@@ -373,7 +300,7 @@ def _check_fits(unet: nn.Module, data: DenoisingSet) -> None:
         )
 
 
-def _check_finite(loss: float, step: int, state: _State) -> None:
+def _check_finite(loss: float, step: int, state: TrainingState) -> None:
     if not math.isfinite(loss):
         where = state.path is not None and state.kept_step
         kept = f"; the state after step {state.kept_step} is kept in {state.path.parent}" if where else ""

@@ -21,12 +21,13 @@ from ..settings import taken_from
 from ..training.accelerator import processes
 from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
-from .denoising import CHECKPOINT_FILE, DenoisingConfig, DenoisingResult, fit_denoiser
+from .denoising import DenoisingConfig, DenoisingResult, fit_denoiser
 from .latents import encode_images
 from .methods import PAPER_RATES, MethodSettings, inject_method
 from .pipeline import load_pipeline, training_scheduler
 from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
 from .sampling import sample_images, save_png
+from .state import CHECKPOINT_FILE
 
 Progress = Callable[[str, int, int], None]
 FEATURES = ("inception", "none")

@@ -17,10 +17,11 @@ from ..metrics import FewImagesWarning, compare
 from ..records import Record
 from ..settings import taken_from
 from .adapters import save_adapter
-from .denoising import CHECKPOINT_FILE, DenoisingConfig, DenoisingSet, fit_denoiser
+from .denoising import DenoisingConfig, DenoisingSet, fit_denoiser
 from .digits import LAST, as_images, base_unet, digits, digits_features, noise_schedule, sample_digits
 from .methods import MethodSettings, inject_method
 from .record import ADAPTER_FOLDER, finished, write_run
+from .state import CHECKPOINT_FILE
 
 #: by what is tuned; chosen on the training images of 5 to 9 (docs/generation.md)
 RATES = {"none": 1e-2, "spatial": 1e-1, "blocks": 3e-2, "spatial blocks": 1e-2, "lora": 1e-2, "full": 3e-3}
