@@ -12,7 +12,7 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 from peft import PeftModel
 from PIL import Image
-from tiny_pipeline import save_classes, save_pipeline
+from tiny_pipeline import save_classes, save_encoder, save_pipeline
 
 from filtersub.errors import FiltersubError
 from filtersub.generation import MethodSettings, inject_method, load_adapter, save_adapter, use_adapter
@@ -152,18 +152,56 @@ def test_a_whole_run_for_every_method(stored, data, tmp_path):
         diffusion_run(small_settings(stored, data, method="none", seed=1), tmp_path / "none")
 
 
-def test_the_run_is_judged_in_features_of_a_local_model(stored, data, tmp_path):
-    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return save_encoder(tmp_path_factory.mktemp("vit"))
 
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(tmp_path / "vit")
-    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vit")
-    settings = small_settings(stored, data, method="none", images=8, features=str(tmp_path / "vit"))
+
+def list_images(folder, names):
+    """Puts only these images into the folder's metadata.jsonl."""
+    lines = [json.dumps({"file_name": name, "text": "night"}) for name in names]
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_the_run_is_judged_in_features_of_a_local_model(stored, data, encoder, tmp_path):
+    settings = small_settings(stored, data, method="none", images=8, features=str(encoder))
     record = diffusion_run(settings, tmp_path / "run")
     assert record.environment["distance_name"] == "vit-4 Fréchet distance"
     assert record.metrics["frechet"] > record.metrics["floor_frechet"] > 0
     assert (record.environment["images"], record.environment["real_images"]) == (16, 12)
+
+
+def test_the_run_is_judged_beside_the_images_that_are_listed_alone(stored, data, encoder, tmp_path):
+    """A folder of 12 images that lists 6 of them is the same data as a folder that holds those 6 alone."""
+    distances = {}
+    for name in ("listed", "alone"):
+        folder = tmp_path / name
+        shutil.copytree(data, folder)
+        if name == "alone":
+            shutil.rmtree(folder / "bright_square")
+        list_images(folder, [f"dark_square/{place}.png" for place in range(6)])
+        settings = small_settings(stored, folder, method="none", images=8, features=str(encoder))
+        record = diffusion_run(settings, tmp_path / f"run-{name}" / "none")
+        assert record.environment["real_images"] == 6
+        distances[name] = record.metrics["frechet"]
+    assert distances["listed"] == distances["alone"]
+
+
+@pytest.mark.parametrize("few", ["listed", "asked for"])
+def test_too_few_real_images_are_known_before_training(stored, data, encoder, tmp_path, few):
+    shutil.copytree(data, tmp_path / "data")
+    if few == "listed":
+        list_images(tmp_path / "data", ["dark_square/0.png"] * 9)
+    asked = {} if few == "listed" else {"reference_images": 1}
+    told = []
+    with pytest.raises(FiltersubError, match="gives 1 image to compare; a distance needs at least 4"):
+        diffusion_run(
+            small_settings(stored, tmp_path / "data", features=str(encoder), **asked),
+            tmp_path / "run",
+            on_progress=lambda *row: told.append(row),
+        )
+    assert told == []
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_latents_are_those_of_the_vae_and_are_cached(pipeline, data, tmp_path):

@@ -48,6 +48,17 @@ def save_pipeline(folder, *, latents=4, seed=0):
     return folder
 
 
+def save_encoder(folder):
+    """A ViT with its image processor, in the form of DINO's; embeddings of 4 numbers."""
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
 def save_classes(folder, count=6, size=24):
     """Two classes: bright squares and dark ones."""
     random = np.random.default_rng(0)

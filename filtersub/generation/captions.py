@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FiltersubError
-from ..metrics.images import SUFFIXES
+from ..metrics.images import SUFFIXES, ImageSet, image_files, image_folder
 
 PROMPTS_FILE = "metadata.jsonl"
 TEMPLATE = "a photo of a {}"
@@ -55,6 +55,16 @@ def captioned_images(folder: str | os.PathLike[str], *, template: str = TEMPLATE
         raise FiltersubError(f"{root} holds no images with prompts: neither {PROMPTS_FILE} nor folders of classes")
     files, prompts = zip(*pairs, strict=True)
     return CaptionedImages(root, files, prompts)
+
+
+def real_images(folder: str | os.PathLike[str], *, resize: int | None = None, at_most: int | None = None) -> ImageSet:
+    """The images that others are compared with: those that ``metadata.jsonl`` lists, else all below the folder.
+
+    Raises FiltersubError as captioned_images and metrics.image_folder do.
+    """
+    if not (Path(folder) / PROMPTS_FILE).is_file():
+        return image_folder(folder, resize=resize, at_most=at_most)
+    return image_files(captioned_images(folder).files, str(folder), resize=resize, at_most=at_most)
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[str]:

@@ -14,8 +14,16 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..files import make_folder
-from ..metrics import Comparison, FeatureExtractor, compare, encoder_features, image_folder, inception_features
-from ..metrics.images import ImageSet
+from ..metrics import (
+    Comparison,
+    ImageSet,
+    check_enough,
+    compare,
+    encoder_features,
+    image_files,
+    image_folder,
+    inception_features,
+)
 from ..records import RECORD_FILE, Record, read_record
 from ..settings import taken_from
 from ..training.accelerator import processes
@@ -122,16 +130,16 @@ def diffusion_run(
     if done is not None:
         return done
     began, tell = time.perf_counter(), on_progress or (lambda what, done, total: None)
-    device = processes().device
-    extractor = _extractor(settings, device)
+    device, cache = processes().device, folder.parent / "cache"
     data = captioned_images(settings.data, template=settings.template)
+    judge = _judge(settings, data, cache, device, tell)
     pipeline = load_pipeline(settings.pipeline, device=device)
     with processes().main_process_first():  # the others read what the first has cached
         latents = encode_images(
             pipeline,
             data,
             size=settings.image_size,
-            cache=folder.parent / "cache",
+            cache=cache,
             on_image=lambda n, total: tell("encoding", n, total),
         )
     injected = inject_method(pipeline.unet, settings.tuned)
@@ -143,7 +151,6 @@ def diffusion_run(
     sampled = time.perf_counter()
     drawn = _drawn(pipeline, settings, data, max(settings.images, GRID_IMAGES), folder / "images", tell)
     sampling_seconds = time.perf_counter() - sampled
-    comparison = None if extractor is None else _compared(settings, drawn, extractor, folder)
     record = write_run(
         folder,
         label=settings.tuned.label,
@@ -151,7 +158,7 @@ def diffusion_run(
         data=Path(settings.data).name,
         injected=injected,
         result=result,
-        comparison=comparison,
+        comparison=None if judge is None else judge(drawn),
         first=_first(drawn),
         saved_bytes=saved,
         metrics={},
@@ -161,13 +168,24 @@ def diffusion_run(
     return record
 
 
-def _extractor(settings: DiffusionSettings, device: torch.device) -> FeatureExtractor | None:
-    """Made first: missing weights should not be found after hours of training."""
+def _judge(
+    settings: DiffusionSettings, data: CaptionedImages, cache: Path, device: torch.device, tell: Progress
+) -> Callable[[ImageSet], Comparison] | None:
+    """Compares images with those that the network is tuned on; None where no distance is asked for.
+
+    Made first: too few images and missing weights should not be found after hours of training.
+    """
     if settings.features == "none" or settings.images == 0:
         return None
+    real = image_files(data.files, str(data.root), resize=settings.image_size, at_most=settings.reference_images)
+    check_enough(real)
     if settings.features == "inception":
-        return inception_features(settings.feature_weights, device=device)
-    return encoder_features(settings.features, device=device)
+        extractor = inception_features(settings.feature_weights, device=device)
+    else:
+        extractor = encoder_features(settings.features, device=device)
+    return lambda drawn: compare(
+        real, drawn, extractor, cache=cache, on_image=lambda name, n, total: tell(f"features of {name}", n, total)
+    )
 
 
 def _trained(
@@ -219,11 +237,6 @@ def _drawn(
         on_image=lambda n, total: tell("drawing", n, total),
     )
     return image_folder(folder)
-
-
-def _compared(settings: DiffusionSettings, drawn: ImageSet, extractor: FeatureExtractor, folder: Path) -> Comparison:
-    real = image_folder(settings.data, resize=settings.image_size, at_most=settings.reference_images)
-    return compare(real, drawn, extractor, cache=folder.parent / "cache")
 
 
 def _first(drawn: ImageSet) -> Tensor:

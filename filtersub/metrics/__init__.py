@@ -5,7 +5,8 @@
 
 from .distance import Comparison, FewImagesWarning, compare
 from .features import FeatureExtractor, encoder_features, inception_features, module_features
-from .images import ImageSet, image_folder, image_tensor
+from .images import ImageSet, image_files, image_folder, image_tensor
+from .statistics import check_enough
 from .subject import subject_scores
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "FeatureExtractor",
     "FewImagesWarning",
     "ImageSet",
+    "check_enough",
     "compare",
     "encoder_features",
+    "image_files",
     "image_folder",
     "image_tensor",
     "inception_features",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from .features import FeatureExtractor
 from .images import ImageSet
-from .statistics import FeatureStatistics, SetStatistics, set_statistics
+from .statistics import FeatureStatistics, SetStatistics, check_enough, set_statistics
 
 
 class FewImagesWarning(UserWarning):
@@ -67,14 +69,24 @@ def compare(
     *,
     batch_size: int = 50,
     cache: str | os.PathLike[str] | None = None,
+    on_image: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
-    """Distance of ``images`` from ``real`` in the features of ``extractor``, streamed; real statistics are cached.
+    """Distance of ``images`` from ``real`` in the features of ``extractor``, streamed.
+
+    Parameters
+    ----------
+    cache : folder where the statistics of the real set are kept and read again
+    on_image : called with (name of the set, images done, images in all)
 
     Warns FewImagesWarning when a set has no more images than there are features. Raises FiltersubError on sets of fewer
     than 4 images, and on images of mixed sizes or modes.
     """
-    theirs = set_statistics(real, extractor, batch_size=batch_size, cache=cache)
-    return compare_statistics(theirs, set_statistics(images, extractor, batch_size=batch_size), extractor)
+    for each in (real, images):
+        check_enough(each)
+    tell = on_image or (lambda name, done, total: None)
+    theirs = set_statistics(real, extractor, batch_size=batch_size, cache=cache, on_image=partial(tell, real.source))
+    ours = set_statistics(images, extractor, batch_size=batch_size, on_image=partial(tell, images.source))
+    return compare_statistics(theirs, ours, extractor)
 
 
 def compare_statistics(real: SetStatistics, other: SetStatistics, extractor: FeatureExtractor) -> Comparison:

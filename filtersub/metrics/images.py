@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,9 +79,17 @@ def image_folder(path: str | os.PathLike[str], *, resize: int | None = None, at_
     files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     if not files:
         raise FiltersubError(f"{root} holds no images ({', '.join(SUFFIXES)})")
-    if at_most is not None and at_most < len(files):
-        files = [files[int(place)] for place in np.linspace(0, len(files) - 1, at_most)]
-    return ImageSet(str(root), tuple(files), resize=resize)
+    return image_files(files, str(root), resize=resize, at_most=at_most)
+
+
+def image_files(
+    files: Iterable[Path], source: str, *, resize: int | None = None, at_most: int | None = None
+) -> ImageSet:
+    """These images, each once; ``at_most`` takes that many, evenly spread over their order."""
+    kept = list(dict.fromkeys(files))
+    if at_most is not None and at_most < len(kept):
+        kept = [kept[int(place)] for place in np.linspace(0, len(kept) - 1, at_most)]
+    return ImageSet(source, tuple(kept), resize=resize)
 
 
 def image_tensor(images: Tensor, source: str = "tensor") -> ImageSet:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .features import FeatureExtractor
 from .images import ImageSet
 
 KEPT = 2000  # features kept for the kernel distance
+FEWEST = 4  # images of a set
 
 
 class FeatureStatistics:
@@ -76,16 +78,27 @@ class SetStatistics:
     halves: tuple[FeatureStatistics, FeatureStatistics]
 
 
+def check_enough(images: ImageSet) -> None:
+    """Raises FiltersubError when a set is too small for a distance and its floor: two images in each half."""
+    if len(images) < FEWEST:
+        found = f"{len(images)} image" + "s" * (len(images) != 1)
+        raise FiltersubError(f"{images.source} gives {found} to compare; a distance needs at least {FEWEST}")
+
+
 def set_statistics(
-    images: ImageSet, extractor: FeatureExtractor, *, batch_size: int = 50, cache: str | os.PathLike[str] | None = None
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    *,
+    batch_size: int = 50,
+    cache: str | os.PathLike[str] | None = None,
+    on_image: Callable[[int, int], None] | None = None,
 ) -> SetStatistics:
     """Features of a set, streamed.
 
     The halves are disjoint and random (seed 0). With ``cache``, a folder, the statistics are written there and read
-    back as long as extractor, weights and images are the same.
+    back as long as extractor, weights and images are the same. ``on_image`` is called with (images done, in all).
     """
-    if len(images) < 4:
-        raise FiltersubError(f"{images.source} holds {len(images)} images; a distance needs at least 4")
+    check_enough(images)
     file = None if cache is None else Path(cache) / f"{extractor.name}-{extractor.digest}-{images.digest()}.safetensors"
     if file is not None and file.exists():
         return read_statistics(file)
@@ -97,6 +110,8 @@ def set_statistics(
         whole.update(features)
         halves[0].update(features[chosen])
         halves[1].update(features[~chosen])
+        if on_image is not None:
+            on_image(whole.count, len(images))
     found = SetStatistics(whole, (halves[0], halves[1]))
     if file is not None:
         write_statistics(file, found)
