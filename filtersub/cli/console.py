@@ -42,6 +42,19 @@ def print_table(table: pd.DataFrame, title: str) -> None:
     Console(width=max(wanted, needed.minimum)).print(shown)
 
 
+class Tenths:
+    """How far a stage is: a line on standard error at every tenth of it, whatever the size of its steps."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        tenth = done * 10 // total
+        if tenth > self._told.get(stage, 0):
+            self._told[stage] = tenth
+            typer.echo(f"{stage}: {done:,} of {total:,}", err=True)
+
+
 def cell(value: object) -> str:
     """A value as a table shows it; nothing for None."""
     if value is None or value != value:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import FiltersubError
 from ..sparse_coding import SOLVERS
+
+if TYPE_CHECKING:
+    import torch
 
 Model = Annotated[
     str,
@@ -42,3 +46,28 @@ Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers w
 Weights = Annotated[Path | None, typer.Option(help="Local file of weights for the architecture (safetensors or pth).")]
 Random = Annotated[bool, typer.Option("--random", help="Random weights instead of pretrained ones.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default the GPU where there is one.")]
+
+
+def stated(context: typer.Context) -> dict[str, Any]:
+    """The options that stand on the command line, by name; those left to their defaults are not among them."""
+    found = {}
+    for option, value in context.params.items():
+        source = context.get_parameter_source(option)  # compared by name: typer has a copy of click of its own
+        if source is not None and source.name == "COMMANDLINE":
+            found[option] = value
+    return found
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of this name; None takes the GPU where there is one. Raises FiltersubError when it cannot be used."""
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise FiltersubError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device

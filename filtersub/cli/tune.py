@@ -11,7 +11,7 @@ import typer
 from ..errors import FiltersubError
 from ..recipe_file import read_sizes
 from .console import print_json
-from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights
+from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights, stated
 
 _METHODS = "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, dora, loha, lokr, oft or boft"
 _RENAMED = {"random": "pretrained"}
@@ -113,10 +113,9 @@ def tune(
 def _given(context: typer.Context, known: set[str]) -> dict[str, Any]:
     """What stands on the command line, by the names and types of the settings; defaults are left to these."""
     given = {}
-    for option, value in context.params.items():
+    for option, value in stated(context).items():
         name = _RENAMED.get(option, option)
-        source = context.get_parameter_source(option)  # compared by name: typer has a copy of click of its own
-        if name in known and source is not None and source.name == "COMMANDLINE":
+        if name in known:
             given[name] = _READ[option](value) if option in _READ and value is not None else value
     return given
 

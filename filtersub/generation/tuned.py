@@ -1,0 +1,61 @@
+"""What a run trained, put into a pipeline again: an adapter, or the whole UNet of full tuning."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from ..errors import FiltersubError
+from .adapters import CONFIG_FILE, load_adapter
+
+UNET_CONFIG, UNET_WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+
+
+def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> None:
+    """Make the pipeline draw as the run that wrote ``folder`` did, in place.
+
+    Parameters
+    ----------
+    folder : an adapter (see load_adapter), or a UNet as save_pretrained writes it, which full tuning leaves behind
+
+    Raises FiltersubError when the folder is neither, and when it does not fit the pipeline's UNet, naming what differs.
+    """
+    source = Path(folder)
+    if (source / CONFIG_FILE).is_file() or not (source / UNET_CONFIG).is_file():
+        load_adapter(pipeline, source)
+        return
+    _check_fits(pipeline.unet, source)
+    pipeline.unet = _loaded(type(pipeline.unet), source, pipeline.unet)
+
+
+def _loaded(kind: type[nn.Module], folder: Path, instead_of: nn.Module) -> nn.Module:
+    try:
+        unet = kind.from_pretrained(folder, torch_dtype=instead_of.dtype, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # diffusers raises many kinds for damage
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FiltersubError(f"{folder} cannot be read as a UNet: {reason[:200]}") from None
+    return unet.to(instead_of.device).eval()
+
+
+def _check_fits(unet: nn.Module, folder: Path) -> None:
+    """Names and shapes, from the head of the file alone."""
+    file = folder / UNET_WEIGHTS
+    if not file.is_file():
+        raise FiltersubError(f"{folder} is no UNet: {UNET_WEIGHTS} missing")
+    try:
+        with safe_open(file, framework="pt") as stored:
+            found = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FiltersubError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+    wanted = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
+    differing = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
+    if differing:
+        name = differing[0]
+        raise FiltersubError(
+            f"{folder} does not fit this UNet: {name} is {found.get(name, 'missing')} there, "
+            f"{wanted.get(name, 'missing')} here"
+        )
