@@ -21,15 +21,9 @@ from filtersub.generation.digits import (
 )  # fmt: skip
 from filtersub.generation.digits_run import DigitsSettings, digits_run
 from filtersub.generation.methods import PAPER_RATES
+from filtersub.generation.paper import PAPER_FID, PAPER_MEAN
 from filtersub.generation.state import CHECKPOINT_FILE
-from filtersub.generation.tables import (
-    PAPER_FID,
-    PAPER_MEAN,
-    beside_paper,
-    generation_sentence,
-    generation_table,
-    method_table,
-)  # fmt: skip
+from filtersub.generation.tables import beside_paper, generation_sentence, generation_table, method_table, not_beside
 from filtersub.parameters import load_architecture
 
 TINY = DenoisingConfig(steps=4, batch_size=8, learning_rate=1e-3, checkpoint_every=2, mixed_precision="no")
@@ -236,8 +230,10 @@ def test_a_run_on_the_digits_moves_towards_them(tmp_path):
     assert f"{distances['none']:.3g}" in sentence
     assert "the spread is not known" in sentence
     beside = beside_paper(runs)
-    assert len(beside) == 16 * 4 + 3
-    assert beside["measured"].notna().sum() == 3
+    assert len(beside) == 16 * 4
+    assert beside["measured"].isna().all()
+    assert "3 of 3 runs are of another task" in not_beside(runs)
+    assert "digits-classifier Fréchet distance, which is not FID" in not_beside(runs)
     with pytest.raises(FiltersubError, match="record of another run"):
         digits_run(DigitsSettings(**common, method="none", seed=1), tmp_path / "none")
 

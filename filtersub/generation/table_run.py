@@ -11,7 +11,7 @@ from ..errors import FiltersubError
 from ..files import make_folder
 from ..records import Record
 from .diffusion_run import DiffusionSettings, diffusion_run
-from .tables import PAPER_DATA
+from .paper import PAPER_DATA
 
 
 def table_runs(

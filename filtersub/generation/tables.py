@@ -1,4 +1,4 @@
-"""Records of generation as tables, beside the paper's Table 3, and what they say in words."""
+"""Records of generation as tables, beside the paper's Table 3 where they are of its task, and in words."""
 
 from __future__ import annotations
 
@@ -8,37 +8,17 @@ from pathlib import Path
 import pandas as pd
 
 from ..records import Record
+from .paper import differing_settings, paper_table
 from .record import GRID_FILE, KIND
 
-#: Table 3 of Chen, Miao and Qiu (arXiv:2403.00269): FID of 20,000 samples of Stable Diffusion
-PAPER_DATA = (
-    "caltech101", "cifar100", "dtd", "flowers", "pets", "svhn", "sun397", "camelyon", "eurosat", "resisc45",
-    "retinopathy", "clevr", "dmlab", "kitti", "dsprites", "snorb",
-)  # fmt: skip
-_PRINTED = """
-52.0 113.3 74.5 45.5 117.1 212.2 28.8 258.8 186.2 144.2 307.7 271.3 225.0 288.5 373.9 266.7
-39.0 33.8 46 42.9 32.6 93.2 17.0 107.6 144.5 54.3 69.0 25.8 30.3 92.9 75.8 75.6
-36.8 42.4 40.6 45.3 30.8 120.9 17.7 101.2 81.9 61.6 69.5 33.6 32.1 64.4 69.4 71.6
-38.6 32.4 43.9 38.5 30.6 96.8 17.2 109.7 64.1 62.4 60.6 18.7 41.9 69.5 73.2 76.5
-"""
-PAPER_FID = {
-    method: tuple(float(value) for value in line.split())
-    for method, line in zip(("none", "full", "lora", "filter-subspace"), _PRINTED.split("\n")[1:-1], strict=True)
-}
-PAPER_MEAN = {"none": 179.1, "full": 61.3, "lora": 57.5, "filter-subspace": 54.7}
-PAPER_MILLIONS = {"none": None, "full": 860.0, "lora": 22.67, "filter-subspace": 1.11}
-
-
-def paper_table() -> pd.DataFrame:
-    """One row a data set and method: data, method, paper_fid; as printed."""
-    rows = [
-        (data, method, fid) for method, line in PAPER_FID.items() for data, fid in zip(PAPER_DATA, line, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=["data", "method", "paper_fid"])
+_TASK = ["data", "distance_name", "images", "real_images"]  # only distances of one task compare
 
 
 def generation_table(records: Mapping[Path, Record]) -> pd.DataFrame:
-    """One row a run: data, label, method, seed, distances with their floors, counts, costs, the file of its samples."""
+    """One row a run: data, label, method, seed, distances with their floors, counts, costs, the file of its samples.
+
+    The last column, differs, says in what a run is not the paper's task (paper.differing_settings), empty where it is.
+    """
     rows = []
     for folder, record in records.items():
         if record.kind != KIND:
@@ -52,16 +32,19 @@ def generation_table(records: Mapping[Path, Record]) -> pd.DataFrame:
         }
         known = {name: record.environment.get(name) for name in stated}
         rate = {"learning_rate": record.parameters["learning_rate"]}
-        samples = {"samples": str(Path(folder) / GRID_FILE)}
-        rows.append({**head, **known, **rate, **record.metrics, **record.counts, **record.cost, **samples})
+        last = {"samples": str(Path(folder) / GRID_FILE), "differs": ", ".join(differing_settings(record))}
+        rows.append({**head, **known, **rate, **record.metrics, **record.counts, **record.cost, **last})
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values(["data", "trainable", "label", "seed"], ignore_index=True)
 
 
 def method_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a data set and setting of generation_table: means over seeds, lowest and highest Fréchet distance."""
+    """One row a setting, data set and distance of generation_table: means over seeds, lowest and highest distance.
+
+    Distances in other features or of other numbers of images are rows of their own: they do not compare.
+    """
     names = ["frechet", "kernel", "train_loss", "seconds_per_step", "peak_memory_bytes", "saved_bytes", "wall_seconds"]
-    grouped = runs.groupby(["data", "label", "method"], sort=False)
+    grouped = runs.groupby([*_TASK, "label", "method"], sort=False, dropna=False)
     table = grouped[[name for name in names if name in runs]].mean()
     table["lowest"], table["highest"] = grouped["frechet"].min(), grouped["frechet"].max()
     table["trainable"], table["total"] = grouped["trainable"].first(), grouped["total"].first()
@@ -70,59 +53,72 @@ def method_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_paper(runs: pd.DataFrame) -> pd.DataFrame:
-    """The paper's Table 3 with what was measured: data, method, paper_fid, measured (nan where nothing was), distance.
+    """The paper's Table 3 with what was measured under its settings.
 
-    A run belongs to a data set of the table by the name of its folder; what the paper has not stands at the end.
+    Returns data, method, paper_fid, then measured (mean over seeds), label, trainable and seeds, nan where no run of
+    that method on that data set is the paper's task: FID of as many images of its size after as many steps
+    (paper.differing_settings). Numbers of other tasks do not compare with the printed ones, so they are left out;
+    generation_table has them.
     """
     paper = paper_table()
+    same = runs if runs.empty else runs[runs["differs"] == ""]
+    columns = ["data", "method", "measured", "label", "trainable", "seeds"]
+    if same.empty:
+        return paper.reindex(columns=[*paper.columns, *columns[2:]])
+    measured = method_table(same).rename(columns={"frechet": "measured"})
+    return paper.merge(measured[columns], on=["data", "method"], how="left")
+
+
+def side_by_side(beside: pd.DataFrame) -> pd.DataFrame:
+    """The table of beside_paper with a row a data set: printed FIDs by method, then what was measured by setting."""
+    parts = {"paper": ("method", "paper_fid"), "measured": ("label", "measured")}
+    wide = {
+        name: beside.dropna(subset=value).pivot(index="data", columns=by, values=value)
+        for name, (by, value) in parts.items()
+    }
+    orders = {"paper": beside["method"].unique(), "measured": beside["label"].dropna().unique()}
+    names = beside["data"].unique()
+    return pd.concat({name: part.reindex(names)[list(orders[name])] for name, part in wide.items()}, axis="columns")
+
+
+def not_beside(runs: pd.DataFrame) -> str:
+    """Which runs do not stand beside the paper, and why; empty where all do."""
     if runs.empty:
-        return paper.assign(measured=float("nan"), distance="")
-    means = method_table(runs).merge(runs.drop_duplicates("data")[["data", "distance_name"]], on="data")
-    best = means.sort_values("frechet").drop_duplicates(["data", "method"])
-    kept = best.rename(columns={"frechet": "measured", "distance_name": "distance"})
-    joined = paper.merge(kept[["data", "method", "measured", "distance", "label"]], on=["data", "method"], how="outer")
-    places = {name: place for place, name in enumerate(PAPER_DATA)}
-    order = joined["data"].map(lambda name: places.get(name, len(places)))
-    methods = joined["method"].map({name: place for place, name in enumerate(PAPER_FID)})
+        return ""
+    other = runs[runs["differs"] != ""]
+    lines = [
+        f"{', '.join(dict.fromkeys(own['data']))}: {reason}" for reason, own in other.groupby("differs", sort=False)
+    ]
+    if not lines:
+        return ""
     return (
-        joined.assign(o=order, m=methods)
-        .sort_values(["o", "data", "m"])
-        .drop(columns=["o", "m"])
-        .reset_index(drop=True)
+        f"{len(other)} of {len(runs)} runs are of another task than the paper's, and their distances do not stand "
+        f"beside its FID. {'; '.join(lines)}."
     )
 
 
 def generation_sentence(runs: pd.DataFrame) -> str:
-    """For each data set: the settings by mean distance with their range over seeds, the floors, what is not known."""
+    """For each data set and distance: the settings by mean with their range over seeds, floors, what is not known."""
     parts = []
-    for data, own in runs.groupby("data", sort=False):
+    for (data, name, *_), own in [] if runs.empty else runs.groupby(_TASK, sort=False, dropna=False):
         if "frechet" not in own or own["frechet"].isna().all():
             parts.append(f"{data}: no distance was measured.")
             continue
-        name, first = own["distance_name"].iloc[0], own.iloc[0]
+        first = own.iloc[0]
+        images, real, half = (int(first[name]) for name in ("images", "real_images", "floor_images"))
         means = method_table(own).sort_values("frechet")
         ranked = "; ".join(
             f"{row.label} ({row.trainable:,} trained) {row.frechet:.3g} [{row.lowest:.3g}, {row.highest:.3g}]"
             for row in means.itertuples()
         )
-        floor = f"two halves of the real images ({first['floor_images']:,} each) are {first['floor_frechet']:.3g} apart"
+        floor = f"two halves of the real images ({half:,} each) are {first['floor_frechet']:.3g} apart"
         if "training_frechet" in own and own["training_frechet"].notna().any():
             floor += f", the real training images are {first['training_frechet']:.3g} from the judged ones"
         seeds = own["seed"].nunique()
         spread = f"over {seeds} seeds" if seeds > 1 else "of one seed, so the spread is not known"
         parts.append(
-            f"{data}, {name} of {first['images']:,} images from {first['real_images']:,} real ones, mean and range "
+            f"{data}, {name} of {images:,} images from {real:,} real ones, mean and range "
             f"{spread}: {ranked}. As a floor, {floor}. The number holds a bias of sample size: it compares only with "
             f"sets of these sizes."
         )
     return " ".join(parts) or "No run of generation is there yet."
-
-
-def paper_sentence() -> str:
-    """The means that the paper prints."""
-    names = {"none": "not tuned", "full": "full tuning", "lora": "LoRA", "filter-subspace": "atoms"}
-    parts = [
-        f"{names[method]} {mean:g}" + (f" ({PAPER_MILLIONS[method]:g} M trained)" if PAPER_MILLIONS[method] else "")
-        for method, mean in sorted(PAPER_MEAN.items(), key=lambda item: item[1])
-    ]
-    return f"mean FID over {len(PAPER_DATA)} data sets, {', '.join(parts)}."

@@ -1,0 +1,89 @@
+"""Table 3 of the paper as printed, and whether a run is of its task."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+
+from ..metrics.features import INCEPTION
+from ..records import Record
+from .methods import PAPER_RATES, MethodSettings
+
+#: Table 3 of Chen, Miao and Qiu (arXiv:2403.00269): FID of 20,000 samples of Stable Diffusion
+PAPER_DATA = (
+    "caltech101", "cifar100", "dtd", "flowers", "pets", "svhn", "sun397", "camelyon", "eurosat", "resisc45",
+    "retinopathy", "clevr", "dmlab", "kitti", "dsprites", "snorb",
+)  # fmt: skip
+_PRINTED = """
+52.0 113.3 74.5 45.5 117.1 212.2 28.8 258.8 186.2 144.2 307.7 271.3 225.0 288.5 373.9 266.7
+39.0 33.8 46 42.9 32.6 93.2 17.0 107.6 144.5 54.3 69.0 25.8 30.3 92.9 75.8 75.6
+36.8 42.4 40.6 45.3 30.8 120.9 17.7 101.2 81.9 61.6 69.5 33.6 32.1 64.4 69.4 71.6
+38.6 32.4 43.9 38.5 30.6 96.8 17.2 109.7 64.1 62.4 60.6 18.7 41.9 69.5 73.2 76.5
+"""
+PAPER_FID = {
+    method: tuple(float(value) for value in line.split())
+    for method, line in zip(("none", "full", "lora", "filter-subspace"), _PRINTED.split("\n")[1:-1], strict=True)
+}
+PAPER_MEAN = {"none": 179.1, "full": 61.3, "lora": 57.5, "filter-subspace": 54.7}
+PAPER_MILLIONS = {"none": None, "full": 860.0, "lora": 22.67, "filter-subspace": 1.11}
+#: its section 5.4; of a data set with more images than that, as many are compared
+PAPER_IMAGES, PAPER_STEPS, PAPER_SIZE = 20_000, 5000, 256
+PAPER_UNET = 859_520_964  # parameters of Stable Diffusion's UNet, which the paper calls 860 M
+
+
+def paper_table() -> pd.DataFrame:
+    """One row a data set and method: data, method, paper_fid; as printed."""
+    rows = [
+        (data, method, fid) for method, line in PAPER_FID.items() for data, fid in zip(PAPER_DATA, line, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["data", "method", "paper_fid"])
+
+
+def paper_sentence() -> str:
+    """The means that the paper prints."""
+    names = {"none": "not tuned", "full": "full tuning", "lora": "LoRA", "filter-subspace": "atoms"}
+    parts = [
+        f"{names[method]} {mean:g}" + (f" ({PAPER_MILLIONS[method]:g} M trained)" if PAPER_MILLIONS[method] else "")
+        for method, mean in sorted(PAPER_MEAN.items(), key=lambda item: item[1])
+    ]
+    return f"mean FID over {len(PAPER_DATA)} data sets, {', '.join(parts)}."
+
+
+def differing_settings(record: Record) -> list[str]:
+    """In what a run of generation is another task than the paper's Table 3, in words; empty where it is the same.
+
+    What the paper does not state (batch, guidance, sampler, seed) is no difference.
+    """
+    asked, found = record.parameters, record.environment
+    wrong = []
+    if found.get("data") not in PAPER_DATA:
+        wrong.append(f"{found.get('data')} is no data set of it")
+    if found.get("features") != INCEPTION:
+        wrong.append(f"{found.get('distance_name') or 'no distance was measured'}, which is not FID")
+    elif found.get("images") != PAPER_IMAGES or asked.get("reference_images", 0) < PAPER_IMAGES:
+        wrong.append(f"{found.get('images'):,} images beside {found.get('real_images'):,}, not {PAPER_IMAGES:,}")
+    if record.counts["total"] != PAPER_UNET:
+        wrong.append(f"a network of {record.counts['total']:,} parameters")
+    if asked.get("image_size") != PAPER_SIZE:
+        wrong.append(f"images of {asked.get('image_size') or 'another number of'} pixels a side, not {PAPER_SIZE}")
+    return wrong + _differing_training(asked)
+
+
+def _differing_training(asked: dict[str, Any]) -> list[str]:
+    method = asked["method"]
+    if method == "none":
+        return []
+    wrong = []
+    if asked["steps"] != PAPER_STEPS:
+        wrong.append(f"{asked['steps']:,} steps, not {PAPER_STEPS:,}")
+    if asked["learning_rate"] != PAPER_RATES[method]:
+        wrong.append(f"a rate of {asked['learning_rate']:g}, not {PAPER_RATES[method]:g}")
+    known = {field.name: asked[field.name] for field in fields(MethodSettings) if field.name in asked}
+    own, theirs = MethodSettings(**known), MethodSettings(method=method)
+    if own.label != theirs.label:
+        wrong.append(f"{own.label}, not {theirs.label}")
+    elif own.pattern != theirs.pattern and method != "full":
+        wrong.append(f"{own.label} on other layers")
+    return wrong

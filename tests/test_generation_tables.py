@@ -1,0 +1,95 @@
+"""Table 3: the paper's FID stands beside runs of its own task alone, and a run of another task says why it does not."""
+
+from dataclasses import asdict
+
+import pytest
+
+from filtersub.generation.diffusion_run import DiffusionSettings
+from filtersub.generation.paper import PAPER_FID, PAPER_UNET, differing_settings
+from filtersub.generation.tables import beside_paper, generation_table, not_beside, side_by_side
+from filtersub.records import Record
+
+
+def record(method="filter-subspace", data="flowers", frechet=40.0, seed=0, **changes):
+    """A run of the paper's task, but for the changes of its settings, environment or total parameters."""
+    total = changes.pop("total", PAPER_UNET)
+    stated = {"features": "inception-2048", "distance_name": "FID", "kernel_name": "KID", "data": data}
+    stated |= {"images": 20_000, "real_images": 8189, "floor_images": 4094}
+    own = {name: changes.pop(name) for name in list(changes) if name in stated}
+    settings = DiffusionSettings(pipeline="sd", data=f"data/{data}", method=method, seed=seed, **changes)
+    return Record(
+        kind="generation",
+        label=settings.tuned.label,
+        parameters=asdict(settings),
+        seed=seed,
+        metrics={"frechet": frechet, "kernel": 0.01, "floor_frechet": 9.0, "floor_kernel": 0.0},
+        counts={"trainable": 1_044_992, "head": 0, "total": total},
+        cost={"saved_bytes": 4_000_000},
+        environment={**stated, **own},
+    )
+
+
+def table(*records):
+    return generation_table({f"run-{number}": each for number, each in enumerate(records)})
+
+
+@pytest.mark.parametrize("method", list(PAPER_FID))
+def test_a_run_of_the_paper_s_task_stands_beside_its_number(method):
+    """Mean over seeds, beside the number that the paper prints for that method and data set, and nowhere else."""
+    runs = table(*(record(method, frechet=value, seed=seed) for seed, value in enumerate((38.0, 40.0))))
+    beside = beside_paper(runs)
+    (row,) = beside[beside["measured"].notna()].to_dict("records")
+    assert (row["data"], row["method"], row["measured"], row["seeds"]) == ("flowers", method, 39.0, [0, 1])
+    assert row["paper_fid"] == {"none": 45.5, "full": 42.9, "lora": 45.3, "filter-subspace": 38.5}[method]
+    assert len(beside) == 64
+    assert not_beside(runs) == ""
+    wide = side_by_side(beside)
+    assert wide.shape == (16, 5)
+    assert wide.loc["flowers", ("measured", row["label"])] == 39.0
+    assert wide["measured"].count().item() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"features": "clip-512", "distance_name": "clip-512 Fréchet distance"},
+            "clip-512 Fréchet distance, which is not FID",
+        ),
+        ({"features": None, "distance_name": None}, "no distance was measured, which is not FID"),
+        ({"images": 5000}, "5,000 images beside 8,189, not 20,000"),
+        ({"reference_images": 1000}, "20,000 images beside 8,189, not 20,000"),
+        ({"image_size": 512}, "images of 512 pixels a side, not 256"),
+        ({"steps": 1000}, "1,000 steps, not 5,000"),
+        ({"learning_rate": 1e-4}, "a rate of 0.0001, not 0.001"),
+        ({"atoms": 4}, "atoms m=4, 4×4 blocks of spatial kernels too, not atoms m=9"),
+        ({"layers": "resnets"}, "atoms m=9, 4×4 blocks of spatial kernels too on other layers"),
+        ({"data": "digits 5 to 9"}, "digits 5 to 9 is no data set of it"),
+        ({"total": 701_345}, "a network of 701,345 parameters"),
+    ],
+)
+def test_another_task_does_not(changes, reason):
+    """One run of the paper's task, one of another: the paper's number is beside the first alone."""
+    same, other = record(frechet=40.0), record(frechet=1.0, **changes)
+    assert differing_settings(same) == []
+    runs = table(same, other)
+    assert beside_paper(runs)["measured"].dropna().tolist() == [40.0]
+    assert "1 of 2 runs are of another task" in not_beside(runs)
+    assert reason in not_beside(runs)
+    alone = beside_paper(table(other))
+    assert alone["measured"].isna().all()
+    assert list(side_by_side(alone).columns.get_level_values(0).unique()) == ["paper"]
+
+
+def test_what_the_paper_does_not_state_is_no_difference():
+    changes = {"batch_size": 16, "guidance": 3.0, "sampling_steps": 25, "solver": "lasso", "seed": 3}
+    assert differing_settings(record(**changes)) == []
+    assert differing_settings(record("none", steps=7)) == []  # nothing was trained
+
+
+def test_no_choice_is_made_among_settings():
+    """Runs of one method with different seeds are averaged; a luckier one is not taken for the method."""
+    runs = table(record(frechet=30.0), record(frechet=50.0, seed=1))
+    assert beside_paper(runs)["measured"].dropna().tolist() == [40.0]
+    assert beside_paper(runs.iloc[:0])["measured"].isna().all()
+    assert not_beside(table()) == ""
