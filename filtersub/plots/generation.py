@@ -1,89 +1,135 @@
-"""Figures of generation: distance against trained parameters, samples side by side."""
+"""Figures of generation: distances by trained parameters, samples side by side, the paper's table."""
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
-from .style import BLUE, GREEN, GREY, INK, MUTED, VERMILION, house_figure, short_count
+from .style import BLUE, GREEN, GREY, INK, MUTED, VERMILION, house_figure
 
 _METHODS = {"none": (GREY, "s"), "filter-subspace": (BLUE, "o"), "lora": (GREEN, "P"), "full": (INK, "^")}
+_NAMES = {"none": "not tuned", "filter-subspace": "atoms", "lora": "LoRA", "full": "full tuning"}
+_FLOORS = {"floor_frechet": ("halves of the real images", "--"), "training_frechet": ("real training images", ":")}
+_LINE, _LETTER = 0.18, 0.08  # inches of a line of words and of a letter
 
 
-def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, height: float = 4.0) -> Figure:
-    """Fréchet distance (logarithmic) against trained parameters, a panel a data set; bars are the range over seeds.
+def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, columns: int = 3) -> Figure:
+    """Fréchet distance (logarithmic) of each setting, from the fewest trained parameters above to the most below.
+
+    A mark is the mean over seeds, a bar their range; lines are distances between sets of real images. A panel for each
+    data set and distance, at most ``columns`` in a row, fewer where the figure is narrow.
 
     Parameters
     ----------
     runs : data, label, method, trainable, frechet, floor_frechet, distance_name; optional training_frechet
     """
-    names = list(dict.fromkeys(runs["data"]))
-    with house_figure(width, height, ncols=len(names)) as (figure, axes):
-        for ax, name in zip(axes[0], names, strict=True):
-            own = runs[runs["data"] == name]
-            for (label, method), group in own.groupby(["label", "method"], sort=False):
-                colour, mark = _METHODS.get(method, (VERMILION, "D"))
-                mean, low, high = (float(group["frechet"].agg(how)) for how in ("mean", "min", "max"))
-                place = max(1, int(group["trainable"].iloc[0]))
-                ax.errorbar(place, mean, [[mean - low], [high - mean]], fmt=mark, color=colour, capsize=3)
-                right = place > 0.1 * own["trainable"].max()
-                shift, side = (-7, "right") if right else (7, "left")
-                ax.annotate(label, (place, mean), (shift, 4), textcoords="offset points", ha=side, fontsize=8)
-            for column, words in (("floor_frechet", "halves of real"), ("training_frechet", "real training images")):
-                if column in own and own[column].notna().any():
-                    ax.axhline(float(own[column].iloc[0]), color=MUTED, lw=0.9, ls=(0, (4, 3)))
-                    place = (0.02, float(own[column].iloc[0]))
-                    ax.annotate(words, place, xycoords=("axes fraction", "data"), va="bottom", fontsize=7.5)
-            ax.set_xscale("symlog", linthresh=100)
-            ax.set_yscale("log")
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-            ax.set_title(name, fontsize=10)
-            ax.set_xlabel("trained parameters")
-            ax.set_ylabel(own["distance_name"].iloc[0])
+    panels = [group for _, group in runs.groupby(["data", "distance_name"], sort=False)]
+    settings = runs.sort_values("trainable", kind="stable").drop_duplicates("label")
+    across = max(1, min(columns, len(panels), int(width / 2.4)))
+    down = -(-len(panels) // across)
+    letters = 30 if width > 6 else 20
+    words = [fill(f"{row.label} ({row.trainable:,})", letters) for row in settings.itertuples()]
+    lines = max(word.count("\n") + 1 for word in words)
+    height = down * (_LINE * lines * len(settings) + 1.1) + 0.3
+    beneath = int((width - letters * _LETTER) / across / _LETTER)  # letters that fit below a panel
+    with house_figure(width, height, nrows=down, ncols=across, sharey=True) as (figure, axes):
+        for ax in axes.flat[len(panels) :]:
+            ax.set_axis_off()
+        for ax, own in zip(axes.flat, panels, strict=False):
+            _distances(ax, own, list(settings["label"]), beneath)
+        axes[0, 0].set_yticks(range(len(settings)), words)
+        axes[0, 0].set_ylim(len(settings) - 0.5, -0.5)
+        figure.supylabel("setting (trained parameters)", fontsize=9.5, color=MUTED)
+        marks = [
+            Line2D([], [], color=MUTED, lw=1, ls=style, label=name)
+            for column, (name, style) in _FLOORS.items()
+            if column in runs and runs[column].notna().any()
+        ]
+        figure.legend(handles=marks, loc="outside upper left", ncols=2 if width > 6 else 1, fontsize=8.5)
     return figure
 
 
-def samples_side_by_side(runs: pd.DataFrame, *, width: float = 7.4, columns: int = 3) -> Figure:
+def _distances(ax: Axes, own: pd.DataFrame, labels: list[str], letters: int) -> None:
+    for (label, method), group in own.groupby(["label", "method"], sort=False):
+        colour, mark = _METHODS.get(method, (VERMILION, "D"))
+        mean, low, high = (float(group["frechet"].agg(how)) for how in ("mean", "min", "max"))
+        bar = [[mean - low], [high - mean]]
+        ax.errorbar(mean, labels.index(label), xerr=bar, fmt=mark, color=colour, capsize=3, ms=6)
+    for column, (_, style) in _FLOORS.items():
+        if column in own and own[column].notna().any():
+            ax.axvline(float(own[column].iloc[0]), color=MUTED, lw=1, ls=style, zorder=1)
+    ax.set_title(fill(own["data"].iloc[0], letters), fontsize=10)
+    ax.set_xlabel(fill(own["distance_name"].iloc[0], letters))
+    _plain_logarithms(ax, "x", (1, 2, 5) if letters > 24 else (1, 3))
+
+
+def samples_side_by_side(runs: pd.DataFrame, *, width: float = 7.4, columns: int = 3, images_a_row: int = 8) -> Figure:
     """Each setting's grid of samples; the same place is the same noise in all of them.
 
     Parameters
     ----------
     runs : label, samples (file of the grid), of one data set and one seed
+    columns : panels beside one another at most; fewer where the figure is narrow
+    images_a_row : of a grid, whose images are square and are drawn a little apart
     """
     chosen = runs.drop_duplicates("label")
-    rows = -(-len(chosen) // columns)
-    with house_figure(width, 1.1 * rows * width / columns / 1.6, nrows=rows, ncols=columns) as (figure, axes):
+    grids = [_pixels(file) for file in chosen["samples"]]
+    across = max(1, min(columns, len(chosen), int(width / 2.4)))
+    down = -(-len(chosen) // across)
+    titles = [fill(label, int(11 * width / across)) for label in chosen["label"]]
+    room = 0.12 + 0.17 * max(title.count("\n") + 1 for title in titles)
+    tallest = max(pixels.shape[0] / pixels.shape[1] for pixels in grids)
+    height = down * (tallest * width / across + room)
+    with house_figure(width, height, nrows=down, ncols=across) as (figure, axes):
         for ax in axes.flat:
             ax.set_axis_off()
-        for ax, row in zip(axes.flat, chosen.itertuples(), strict=False):
-            with Image.open(row.samples) as image:
-                pixels = np.asarray(image.convert("RGB"))
+        for ax, pixels, title in zip(axes.flat, grids, titles, strict=False):
             ax.imshow(pixels, interpolation="nearest")
-            ax.set_title(row.label, fontsize=8.5)
+            side = pixels.shape[1] / images_a_row
+            ax.vlines(np.arange(1, images_a_row) * side - 0.5, -0.5, pixels.shape[0] - 0.5, color="white", lw=1.5)
+            ax.hlines(np.arange(side, pixels.shape[0], side) - 0.5, -0.5, pixels.shape[1] - 0.5, color="white", lw=1.5)
+            ax.set_title(title, fontsize=8.5)
     return figure
 
 
 def paper_distances(beside: pd.DataFrame, *, width: float = 7.4, height: float = 4.6) -> Figure:
-    """The paper's FID of each data set, a mark a method; hollow marks are what was measured on it.
+    """The paper's FID of each data set, a mark a method; hollow marks are what was measured on its task.
 
     Parameters
     ----------
-    beside : data, method, paper_fid, measured
+    beside : data, method, paper_fid, measured, as generation.tables.beside_paper gives them
     """
-    printed = beside[beside["paper_fid"].notna()]
-    names = list(dict.fromkeys(printed["data"]))
+    names = list(dict.fromkeys(beside["data"]))
     with house_figure(width, height) as (figure, axes):
         ax = axes[0, 0]
         for shift, (method, (colour, mark)) in enumerate(_METHODS.items()):
-            own = printed[printed["method"] == method].set_index("data").reindex(names)
-            places = np.arange(len(names)) + 0.16 * (shift - 1.5)
-            ax.scatter(places, own["paper_fid"], marker=mark, color=colour, s=22, label=method)
-            ax.scatter(places, own["measured"], marker=mark, facecolors="none", edgecolors=colour, s=42)
-        ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
-        ax.set_yscale("log")
+            own = beside[beside["method"] == method].set_index("data").reindex(names)
+            places = np.arange(len(names)) + 0.18 * (shift - 1.5)
+            ax.scatter(places, own["paper_fid"], marker=mark, color=colour, s=22, label=_NAMES[method])
+            ax.scatter(places, own["measured"].astype(float), marker=mark, facecolors="none", edgecolors=colour, s=60)
+        ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_ylabel("FID")
-        figure.legend(loc="outside upper center", ncols=4)
+        _plain_logarithms(ax, "y")
+        figure.legend(loc="outside upper left", ncols=4)
     return figure
+
+
+def _plain_logarithms(ax: Axes, which: str, places: tuple[int, ...] = (1, 2, 5)) -> None:
+    """A logarithmic axis with ticks at these places of each decade, numbers as one writes them."""
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(subs=places))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _pixels(file: str) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
