@@ -58,11 +58,18 @@ def test_distances_stand_beside_their_settings_by_trained_parameters(width):
     ax = figure.axes[0]
     words = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()]
     by_size = sorted(SETTINGS, key=lambda setting: setting[2])
-    assert words == [f"{label} ({trainable:,})" for label, _, trainable, _ in by_size]
+    assert words == [f"{label} {trainable:,} trained" for label, _, trainable, _ in by_size]
     marks = {round(bar[0].get_ydata()[0]): bar[0].get_xdata()[0] for bar in ax.containers}
     assert [marks[place] for place in range(6)] == pytest.approx([mean for *_, mean in by_size])
     assert_readable([*ax.get_yticklabels(), ax.title, ax.xaxis.label, *figure.legends[0].get_texts()])
     assert_readable(ax.get_xticklabels())
+
+
+def test_one_setting_alone_is_as_readable():
+    alone = runs_on("digits 5 to 9")
+    figure = distance_vs_parameters(alone[alone["label"] == "atoms m=9"], width=5)
+    ax = figure.axes[0]
+    assert_readable([*ax.get_yticklabels(), ax.title, ax.xaxis.label, *figure.legends[0].get_texts()])
 
 
 def test_every_data_set_has_a_panel_and_distances_in_other_features_too():

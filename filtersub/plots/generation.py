@@ -35,7 +35,7 @@ def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, columns: i
     across = max(1, min(columns, len(panels), int(width / 2.4)))
     down = -(-len(panels) // across)
     letters = 30 if width > 6 else 20
-    words = [fill(f"{row.label} ({row.trainable:,})", letters) for row in settings.itertuples()]
+    words = [f"{fill(row.label, letters)}\n{row.trainable:,} trained" for row in settings.itertuples()]
     lines = max(word.count("\n") + 1 for word in words)
     height = down * (_LINE * lines * len(settings) + 1.1) + 0.3
     beneath = int((width - letters * _LETTER) / across / _LETTER)  # letters that fit below a panel
@@ -46,7 +46,6 @@ def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, columns: i
             _distances(ax, own, list(settings["label"]), beneath)
         axes[0, 0].set_yticks(range(len(settings)), words)
         axes[0, 0].set_ylim(len(settings) - 0.5, -0.5)
-        figure.supylabel("setting (trained parameters)", fontsize=9.5, color=MUTED)
         marks = [
             Line2D([], [], color=MUTED, lw=1, ls=style, label=name)
             for column, (name, style) in _FLOORS.items()
