@@ -233,7 +233,7 @@ def test_a_run_on_the_digits_moves_towards_them(tmp_path):
     assert len(beside) == 16 * 4
     assert beside["measured"].isna().all()
     assert "3 of 3 runs are of another task" in not_beside(runs)
-    assert "digits-classifier Fréchet distance, which is not FID" in not_beside(runs)
+    assert "digits 5 to 9: no data set of Table 3" in not_beside(runs)
     with pytest.raises(FiltersubError, match="record of another run"):
         digits_run(DigitsSettings(**common, method="none", seed=1), tmp_path / "none")
 

@@ -56,7 +56,7 @@ def test_a_run_of_the_paper_s_task_stands_beside_its_number(method):
             {"features": "clip-512", "distance_name": "clip-512 Fréchet distance"},
             "clip-512 Fréchet distance, which is not FID",
         ),
-        ({"features": None, "distance_name": None}, "no distance was measured, which is not FID"),
+        ({"features": None, "distance_name": None}, "flowers: no distance was measured"),
         ({"images": 5000}, "5,000 images beside 8,189, not 20,000"),
         ({"reference_images": 1000}, "20,000 images beside 8,189, not 20,000"),
         ({"image_size": 512}, "images of 512 pixels a side, not 256"),
@@ -64,7 +64,7 @@ def test_a_run_of_the_paper_s_task_stands_beside_its_number(method):
         ({"learning_rate": 1e-4}, "a rate of 0.0001, not 0.001"),
         ({"atoms": 4}, "atoms m=4, 4×4 blocks of spatial kernels too, not atoms m=9"),
         ({"layers": "resnets"}, "atoms m=9, 4×4 blocks of spatial kernels too on other layers"),
-        ({"data": "digits 5 to 9"}, "digits 5 to 9 is no data set of it"),
+        ({"data": "digits 5 to 9"}, "digits 5 to 9: no data set of Table 3."),
         ({"total": 701_345}, "a network of 701,345 parameters"),
     ],
 )
@@ -85,6 +85,11 @@ def test_what_the_paper_does_not_state_is_no_difference():
     changes = {"batch_size": 16, "guidance": 3.0, "sampling_steps": 25, "solver": "lasso", "seed": 3}
     assert differing_settings(record(**changes)) == []
     assert differing_settings(record("none", steps=7)) == []  # nothing was trained
+
+
+def test_a_run_found_by_two_paths_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(generation_table({"flowers": record(), str(tmp_path / "flowers"): record(), "pets": record()})) == 2
 
 
 def test_no_choice_is_made_among_settings():

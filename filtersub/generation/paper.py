@@ -57,17 +57,18 @@ def differing_settings(record: Record) -> list[str]:
     What the paper does not state (batch, guidance, sampler, seed) is no difference.
     """
     asked, found = record.parameters, record.environment
-    wrong = []
     if found.get("data") not in PAPER_DATA:
-        wrong.append(f"{found.get('data')} is no data set of it")
+        return ["no data set of Table 3"]
+    wrong = []
     if found.get("features") != INCEPTION:
-        wrong.append(f"{found.get('distance_name') or 'no distance was measured'}, which is not FID")
+        name = found.get("distance_name")
+        wrong.append("no distance was measured" if name is None else f"{name}, which is not FID")
     elif found.get("images") != PAPER_IMAGES or asked.get("reference_images", 0) < PAPER_IMAGES:
         wrong.append(f"{found.get('images'):,} images beside {found.get('real_images'):,}, not {PAPER_IMAGES:,}")
     if record.counts["total"] != PAPER_UNET:
         wrong.append(f"a network of {record.counts['total']:,} parameters")
     if asked.get("image_size") != PAPER_SIZE:
-        wrong.append(f"images of {asked.get('image_size') or 'another number of'} pixels a side, not {PAPER_SIZE}")
+        wrong.append(f"images of {asked.get('image_size')} pixels a side, not {PAPER_SIZE}")
     return wrong + _differing_training(asked)
 
 

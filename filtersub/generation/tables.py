@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,30 +13,45 @@ from .paper import differing_settings, paper_table
 from .record import GRID_FILE, KIND
 
 _TASK = ["data", "distance_name", "images", "real_images"]  # only distances of one task compare
+_ALWAYS = ["folder", "label", "method", "seed", *_TASK, "frechet", "trainable", "samples", "differs"]
 
 
 def generation_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     """One row a run: data, label, method, seed, distances with their floors, counts, costs, the file of its samples.
 
-    The last column, differs, says in what a run is not the paper's task (paper.differing_settings), empty where it is.
+    A folder that is named twice, by a relative path and by a whole one, is one run.
+
+    frechet is nan where no distance was measured. The last column, differs, says in what a run is not the paper's task
+    (paper.differing_settings); it is empty where it is.
     """
-    rows = []
-    for folder, record in records.items():
-        if record.kind != KIND:
-            continue
-        stated = ("data", "distance_name", "kernel_name", "images", "real_images", "floor_images")
-        head = {
-            "folder": str(folder),
-            "label": record.label,
-            "method": record.parameters["method"],
-            "seed": record.seed,
-        }
-        known = {name: record.environment.get(name) for name in stated}
-        rate = {"learning_rate": record.parameters["learning_rate"]}
-        last = {"samples": str(Path(folder) / GRID_FILE), "differs": ", ".join(differing_settings(record))}
-        rows.append({**head, **known, **rate, **record.metrics, **record.counts, **record.cost, **last})
-    table = pd.DataFrame(rows)
-    return table if table.empty else table.sort_values(["data", "trainable", "label", "seed"], ignore_index=True)
+    once = {Path(folder).resolve(): (folder, record) for folder, record in records.items() if record.kind == KIND}
+    rows = [_row(folder, record) for folder, record in once.values()]
+    table = pd.DataFrame(rows, columns=None if rows else _ALWAYS)
+    if "frechet" not in table:
+        table["frechet"] = float("nan")
+    return table.sort_values(["data", "trainable", "label", "seed"], ignore_index=True)
+
+
+def _row(folder: Path, record: Record) -> dict[str, Any]:
+    stated = ("data", "distance_name", "kernel_name", "images", "real_images", "floor_images")
+    return {
+        "folder": str(folder),
+        "label": record.label,
+        "method": record.parameters["method"],
+        "seed": record.seed,
+        **{name: record.environment.get(name) for name in stated},
+        "learning_rate": record.parameters["learning_rate"],
+        **record.metrics,
+        **record.counts,
+        **record.cost,
+        "samples": str(Path(folder) / GRID_FILE),
+        "differs": ", ".join(differing_settings(record)),
+    }
+
+
+def judged(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of generation_table that have a distance."""
+    return runs[runs["frechet"].notna()]
 
 
 def method_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +117,7 @@ def generation_sentence(runs: pd.DataFrame) -> str:
     """For each data set and distance: the settings by mean with their range over seeds, floors, what is not known."""
     parts = []
     for (data, name, *_), own in [] if runs.empty else runs.groupby(_TASK, sort=False, dropna=False):
-        if "frechet" not in own or own["frechet"].isna().all():
+        if own["frechet"].isna().all():
             parts.append(f"{data}: no distance was measured.")
             continue
         first = own.iloc[0]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..collect import Collection
 from ..generation.record import KIND
-from ..generation.tables import generation_sentence, generation_table, method_table
+from ..generation.tables import generation_sentence, generation_table, judged, method_table
 from ..plots.generation import distance_vs_parameters, samples_side_by_side
 
 _HEADINGS = ["Data", "Setting", "Seeds", "Distance", "Lowest to highest", "Kernel distance", "Trained", "Saved", "Step"]
@@ -17,16 +17,15 @@ _HEADINGS = ["Data", "Setting", "Seeds", "Distance", "Lowest to highest", "Kerne
 
 def generation_content(found: Collection) -> dict[str, Any] | None:
     """Title, text, figures, headings, rows and note of the section; None where no run of generation was judged."""
-    runs = generation_table(found.of_kind(KIND))
-    if runs.empty or "frechet" not in runs or runs["frechet"].isna().all():
+    runs = judged(generation_table(found.of_kind(KIND)))
+    if runs.empty:
         return None
-    judged = runs[runs["frechet"].notna()]
     return {
         "title": "How close generated images come to real ones",
-        "text": generation_sentence(judged),
-        "figures": _figures(judged),
+        "text": generation_sentence(runs),
+        "figures": _figures(runs),
         "headings": _HEADINGS,
-        "rows": [_row(row) for row in method_table(judged).to_dict("records")],
+        "rows": [_row(row) for row in method_table(runs).to_dict("records")],
         "note": (
             "Distances are Fréchet distances in the features that the text names, means over seeds; only Inception's "
             "is called FID. The kernel distance has no bias of sample size. Saved: bytes of what was trained. Step: "
