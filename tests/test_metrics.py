@@ -1,5 +1,9 @@
 """Distances between sets: against scipy's formula, torchmetrics' own path and closed forms; streaming; bad input."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -52,9 +56,9 @@ def pooled():
     return module, module_features("pooled", module, 4, module.features)
 
 
-def noise_images(count, seed=0, high=256):
+def noise_images(count, seed=0, high=256, size=6):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(high, (count, 3, 6, 6), generator=generator, dtype=torch.uint8)
+    return torch.randint(high, (count, 3, size, size), generator=generator, dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("width", [2, 5, 40])
@@ -110,10 +114,41 @@ def test_streaming_keeps_a_bounded_uniform_sample():
     assert found.sample.shape == (300, 1)
     assert len(found.sample.unique()) == 300
     assert abs(float(found.sample.mean()) - 2999.5) < 4 * 6000 / np.sqrt(12 * 300)  # four standard errors
-    one, many = statistics(places[:2000], kept=300), found
-    assert sum(t.numel() for t in (one.total, one.outer, one.sample)) == sum(
-        t.numel() for t in (many.total, many.outer, many.sample)
-    )
+
+
+STREAMED = """
+import sys
+import torch
+from filtersub.memory import PeakMemory
+from filtersub.metrics import image_folder, module_features
+from filtersub.metrics.statistics import set_statistics
+
+module = torch.nn.Linear(3072, 256)
+extractor = module_features("linear", module, 256, lambda images: module(images.flatten(1).float() / 255))
+small, large = (image_folder(folder) for folder in sys.argv[1:])
+set_statistics(small, extractor)  # what is loaded and allocated once
+for images in (small, large):
+    with PeakMemory("cpu") as memory:
+        found = set_statistics(images, extractor)
+    print(found.whole.count, memory.added_bytes)
+"""
+
+
+@pytest.mark.slow  # 24,000 images are read
+def test_twenty_thousand_images_need_no_more_memory_than_two_thousand(tmp_path):
+    """The peak of a fresh process: the 18,000 further images would take 55 MB, their features 18 MB."""
+    image = noise_images(1, size=32)[0].permute(1, 2, 0).numpy()
+    for name, count in (("small", 2000), ("large", 20_000)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(image).save(tmp_path / name / "00000.bmp")
+        for place in range(1, count):
+            os.link(tmp_path / name / "00000.bmp", tmp_path / name / f"{place:05d}.bmp")
+    command = [sys.executable, "-c", STREAMED, str(tmp_path / "small"), str(tmp_path / "large")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (few, small), (many, large) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert (few, many) == (2000, 20_000)
+    assert large - small < 18_000 * 256 * 4  # bytes of the further features alone, in float32
 
 
 def test_covariance_is_numpys():
