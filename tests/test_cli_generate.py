@@ -89,6 +89,8 @@ def test_generate_draws_what_the_run_drew(stored, data, tmp_path, method):
     expected = pixels(tmp_path / "run" / "images")
     assert np.abs(pixels(tmp_path / "tuned") - expected).max() <= 1  # coefficients are decomposed again: rounding
     assert np.abs(pixels(tmp_path / "base") - expected).max() > 1
+    with pytest.raises(FiltersubError, match="holds samples of other settings"):
+        run(*drawing, "--out", tmp_path / "tuned")
 
 
 def test_a_pipeline_is_taken_from_the_hub_s_local_cache_by_its_name(stored, tmp_path):

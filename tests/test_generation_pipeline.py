@@ -152,6 +152,14 @@ def test_a_whole_run_for_every_method(stored, data, tmp_path):
         diffusion_run(small_settings(stored, data, method="none", seed=1), tmp_path / "none")
 
 
+def test_a_longer_run_does_not_keep_the_images_of_a_shorter_one(stored, data, tmp_path):
+    """Interrupted while it drew, then asked for more steps: the images that are there are of another network."""
+    diffusion_run(small_settings(stored, data, steps=2, images=0), tmp_path / "run")
+    (tmp_path / "run" / "record.json").unlink()
+    with pytest.raises(FiltersubError, match="images holds samples of other settings"):
+        diffusion_run(small_settings(stored, data, steps=4, images=0), tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     return save_encoder(tmp_path_factory.mktemp("vit"))

@@ -117,10 +117,9 @@ def generate(
 
     texts = read_prompts(prompts)
     loaded = load_pipeline(pipeline, device=chosen_device(device))
-    if adapter is not None:
-        load_tuned(loaded, adapter)
+    tuned = "" if adapter is None else load_tuned(loaded, adapter)
     options = {"seed": seed, "steps": steps, "guidance": guidance, "size": image_size, "batch_size": batch_size}
-    sample_images(loaded, texts, out, identity=str(adapter), **options)
+    sample_images(loaded, texts, out, identity=f"{pipeline} {tuned}", **options)
     typer.echo(f"{len(texts)} images in {out}")
 
 

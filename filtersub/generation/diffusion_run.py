@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +197,7 @@ def _trained(
 
     def preview(step: int) -> None:
         # of their own folder each: samples of one step are not those of another
-        images = _drawn(pipeline, settings, data, 4, folder / "previews" / f"step-{step}", lambda *_: None)
+        images = _drawn(pipeline, settings, data, 4, folder / "previews" / f"step-{step}", lambda *_: None, step)
         save_png(torch.cat(list(_first(images)[:4]), dim=2), folder / "previews" / f"step-{step}.png")
 
     return fit_denoiser(
@@ -222,7 +223,13 @@ def _saved(pipeline: Any, method: str, target: Path) -> int:
 
 
 def _drawn(
-    pipeline: Any, settings: DiffusionSettings, data: CaptionedImages, count: int, folder: Path, tell: Progress
+    pipeline: Any,
+    settings: DiffusionSettings,
+    data: CaptionedImages,
+    count: int,
+    folder: Path,
+    tell: Progress,
+    step: int | None = None,
 ) -> ImageSet:
     sample_images(
         pipeline,
@@ -233,10 +240,18 @@ def _drawn(
         guidance=settings.guidance,
         size=settings.image_size,
         batch_size=settings.sampling_batch,
-        identity=settings.tuned.label,
+        identity=_made_by(settings, settings.steps if step is None else step),
         on_image=lambda n, total: tell("drawing", n, total),
     )
     return image_folder(folder)
+
+
+def _made_by(settings: DiffusionSettings, step: int) -> str:
+    """What tells a network's images from those of another: a longer run may go on where a shorter one had drawn."""
+    made = {**asdict(settings.tuned), **asdict(settings.training), "pipeline": settings.pipeline, "steps": step}
+    return json.dumps(
+        {name: value for name, value in made.items() if name not in ("checkpoint_every", "preview_every")}
+    )
 
 
 def _first(drawn: ImageSet) -> Tensor:

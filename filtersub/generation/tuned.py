@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,34 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..errors import FiltersubError
-from .adapters import CONFIG_FILE, load_adapter
+from .adapters import CONFIG_FILE, WEIGHTS_FILE, load_adapter
 
 UNET_CONFIG, UNET_WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 
 
-def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> None:
+def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> str:
     """Make the pipeline draw as the run that wrote ``folder`` did, in place.
 
     Parameters
     ----------
     folder : an adapter (see load_adapter), or a UNet as save_pretrained writes it, which full tuning leaves behind
 
+    Returns a digest of the weights, which tells what was loaded from another.
+
     Raises FiltersubError when the folder is neither, and when it does not fit the pipeline's UNet, naming what differs.
     """
     source = Path(folder)
     if (source / CONFIG_FILE).is_file() or not (source / UNET_CONFIG).is_file():
         load_adapter(pipeline, source)
-        return
+        return _digest(source / WEIGHTS_FILE)
     _check_fits(pipeline.unet, source)
     pipeline.unet = _loaded(type(pipeline.unet), source, pipeline.unet)
+    return _digest(source / UNET_WEIGHTS)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()[:16]
 
 
 def _loaded(kind: type[nn.Module], folder: Path, instead_of: nn.Module) -> nn.Module:
