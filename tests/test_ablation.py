@@ -208,9 +208,9 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
     out = tmp_path / "out"
     stage = {"notebook": str(work), "runs": [{"wait": 0.0}, {"wait": 300.0}]}
     (tmp_path / "s.yaml").write_text(json.dumps({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}))
-    code = f"from filtersub.ablation import run_ablation; run_ablation({str(tmp_path / 's.yaml')!r}, {str(out)!r})"
     # A shell that starts a job in the background has it ignore Ctrl-C; a terminal does not.
-    command = [sys.executable, "-c", f"import signal; signal.signal(2, signal.default_int_handler); {code}"]
+    code = "import signal; signal.signal(2, signal.default_int_handler); from filtersub.cli import main; main()"
+    command = [sys.executable, "-c", code, "ablate", str(tmp_path / "s.yaml"), "--out", str(out)]
     parent = subprocess.Popen(command, stderr=subprocess.PIPE)
     short, long = plan(load_spec(tmp_path / "s.yaml"), out)
     deadline = time.monotonic() + 60
@@ -221,7 +221,9 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
     children = psutil.Process(parent.pid).children(recursive=True)
     assert len(children) >= 2  # the notebook's process and its kernel
     parent.send_signal(signal.SIGINT)
-    assert b"KeyboardInterrupt" in parent.communicate(timeout=30)[1]
+    said = parent.communicate(timeout=30)[1].decode()
+    assert parent.returncode == 130
+    assert said == "filtersub: interrupted; what was finished is kept, run the same command to go on\n"
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert is_finished(short)

@@ -27,16 +27,21 @@ for command in (decompose, count, suggest, tune, ablate, report, check_notebook,
 app.add_typer(data_app, name="data")
 
 
+_INTERRUPTED = 130
+
+
 def main() -> None:
-    """Entry point: bad input is one line on standard error and exit code 2."""
+    """Entry point: bad input is one line on standard error and exit code 2; Ctrl-C says what to do next, and is 130."""
     try:
         app()
     except FiltersubError as error:
         sys.stderr.write(f"filtersub: {error}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:  # typer turns the first into the second, without a word
+        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
+            raise
         sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
-        raise SystemExit(130) from None
+        raise SystemExit(_INTERRUPTED) from None
 
 
 if __name__ == "__main__":
