@@ -153,8 +153,19 @@ def test_the_papers_presets_have_the_papers_task(preset, where, tmp_path):
         assert {run.parameters["data"] for run in runs} == set(printed_accuracy("table1")["data"])
 
 
-def test_every_table_and_question_has_a_small_and_a_large_preset():
-    asked = ("figure4", "table1", "table2", "costs", "lambda", "frozen-alpha", "shared-dictionary", "training-size")
+def test_the_attribution_preset_trains_as_the_paper_does_but_for_the_birds(tmp_path):
+    (run,) = plan(load_spec("attribution-paper"), tmp_path)
+    common = {name: run.parameters[name] for name in ("model", "data", "epochs", "batch_size", "image_size")}
+    trained = [TuneSettings(**common, **own) for own in run.parameters["methods"]]
+    wanted = [{"method": "lora", "rank": 16}, ATOMS, {**ATOMS, "expansion": 4}]
+    assert [settings.label for settings in trained] == [replace(VALIDATION, **own).label for own in wanted]
+    for settings in trained:
+        assert differing_settings(settings.parameters, "figure4") == ["data folder:CUB_200_2011/images (cifar100)"]
+
+
+def test_every_figure_table_and_question_has_a_small_and_a_large_preset():
+    asked = ("figure4", "attribution", "table1", "table2")
+    asked += ("costs", "lambda", "frozen-alpha", "shared-dictionary", "training-size")
     assert {*asked, *(f"{name}-paper" for name in asked)} <= set(presets())
 
 

@@ -59,5 +59,5 @@ def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> N
     left = (~found.runs["finished"]).sum()
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
-    typer.echo(f"{len(found.runs)} runs, {left} to be made: {time}")
+    typer.echo(f"{len(found.runs)} run{'s' * (len(found.runs) != 1)}, {left} to be made: {time}")
     return None
