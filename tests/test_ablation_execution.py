@@ -166,39 +166,58 @@ def until(condition, seconds=120):
 
 
 FULL = """
-import subprocess, sys
+import resource, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_ablation_execution import spec_of
 from filtersub.ablation import is_finished, plan, run_ablation
 out = Path({disk!r}) / "out"
-spec = spec_of({notebook!r}, [{{"rate": 0.1}}, {{"rate": 0.2, "case": "large"}}])
-good, large = plan(spec, out)
-summary = run_ablation(spec, out, workers=1, warm=False)
-assert (summary.done, summary.failed) == ((good.run_id,), (large.run_id,)), summary
-assert is_finished(good) and not is_finished(large)
+spec = spec_of({notebook!r}, [{{"rate": 0.1}}, {{"rate": 0.2, "case": "large"}}, {{"rate": 0.3}}])
+good, large, later = plan(spec, out)
+{fill}
+summary = run_ablation(spec, out, workers=1, warm={warm})
+assert summary.failed == (large.run_id,), summary
+assert summary.done == (good.run_id, later.run_id), summary
+assert is_finished(good) and not is_finished(large) and is_finished(later)
 assert not list(out.rglob("*.part*"))
-subprocess.run(["mount", "-o", "remount,size=64m", {disk!r}], check=True)
-again = run_ablation(spec, out, workers=1, warm=False)
-assert (again.done, again.reused) == ((large.run_id,), (good.run_id,)), again
+{free}
+again = run_ablation(spec, out, workers=1, warm={warm})
+assert (again.done, again.reused) == ((large.run_id,), (good.run_id, later.run_id)), again
 """
+LARGE = 'if case == "large": print("x" * 2_000_000)'
 
 
-def test_a_full_disk_fails_the_run_that_filled_it_and_no_other(tmp_path):
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_full_disk_fails_the_run_that_filled_it_and_no_other(tmp_path, warm):
     disk = tmp_path / "disk"
     disk.mkdir()
     private = ["unshare", "--user", "--map-root-user", "--mount"]
     mount = f"mount -t tmpfs -o size=1m tmpfs {disk}"
     if not can_mount([*private, "sh", "-c", mount]):
         pytest.skip("no file system of its own may be mounted here; a user namespace would do (unshare -rm)")
-    large = 'if case == "large": print("x" * 2_000_000)'
-    notebook = write_notebook(tmp_path / "work.ipynb", PARAMETERS, large, WORK)
-    code = FULL.format(tests=str(Path(__file__).parent), disk=str(disk), notebook=str(notebook))
+    free = f'subprocess.run(["mount", "-o", "remount,size=64m", {str(disk)!r}], check=True)'
+    code = full_code(tmp_path, disk, warm, free=free)
     run = subprocess.run(
         [*private, "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, code], capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "No space left on device" in run.stdout
+
+
+def test_a_limit_on_the_size_of_files_fails_the_run_that_met_it_and_no_other(tmp_path):
+    """What a quota does, and what an unprivileged user can set where no file system may be mounted."""
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, ({}, resource.RLIM_INFINITY))"
+    fill, free = limit.format(1_000_000), limit.format("resource.RLIM_INFINITY")
+    code = full_code(tmp_path, tmp_path, True, fill=fill, free=free)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "File too large" in run.stdout
+
+
+def full_code(folder, disk, warm, *, fill="", free=""):
+    notebook = write_notebook(folder / "work.ipynb", PARAMETERS, LARGE, WORK)
+    tests = str(Path(__file__).parent)
+    return FULL.format(tests=tests, disk=str(disk), notebook=str(notebook), warm=warm, fill=fill, free=free)
 
 
 def can_mount(command):
