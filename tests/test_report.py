@@ -100,6 +100,27 @@ def test_the_answer_is_computed_with_its_spread(root):
     assert "80 % of the way" in text
 
 
+def test_atoms_below_the_head_alone_close_no_part_of_the_gap(tmp_path):
+    for label, accuracy in (("linear probing", 0.7), ("atoms m=9", 0.6), ("full tuning", 0.9)):
+        record_of(label, 0, accuracy).write(tmp_path / label)
+    text = answer(settings_table(tuning_table(collect(tmp_path).records)))
+    assert "That is less than the head alone reaches, on average." in text
+    assert "of the way" not in text
+
+
+def test_a_notebook_that_reads_records_goes_by_its_question(root):
+    folder = root / "runs" / "summary-dddddddd"
+    folder.mkdir()
+    (folder / "run.json").write_text('{"status": "done"}')
+    plan = {"run_id": folder.name, "folder": f"runs/{folder.name}", "reads_records": True, "notebook": "03_summary"}
+    (root / "ablation.json").write_text(json.dumps({"name": "n", "title": "T", "question": "Q?", "runs": [plan]}))
+    (folder / "notebook.html").write_text("<title>What does R &amp; D buy?</title>")
+    link = f'<a href="runs/{folder.name}/notebook.html">'
+    assert f"{link}What does R &amp; D buy?</a>" in page_of(root)
+    (folder / "notebook.html").write_text("<p>without a title</p>")
+    assert f"{link}Summary</a>" in page_of(root)
+
+
 def test_one_seed_is_said_to_be_one(tmp_path):
     record_of("atoms m=9").write(tmp_path / "a")
     assert "one seed, so its spread is not known" in words_of(page_of(tmp_path))

@@ -168,9 +168,27 @@ def test_a_grid_of_settings_becomes_a_heat_map(tmp_path):
     assert grid.cells["row"].tolist() == [6, 6, 9, 9, 12, 12]
     assert grid.cells["test_accuracy"].tolist() == pytest.approx([0.33, 0.34, 0.48, 0.49, 0.63, 0.64])
     page = page_of(tmp_path)
-    assert "Filter atoms m and m₁, atoms of each atom" in page
+    assert "Filter atoms m and atoms of each atom m₁" in page
     assert set(re.findall(r">(\d\d\.0) ±0\.0<", page)) == {"33.0", "34.0", "48.0", "49.0", "63.0", "64.0"}
     assert set(runs["family"]) == {"overcomplete atoms"}
+
+
+def test_a_grid_leaves_out_what_has_no_counterpart(tmp_path):
+    """Settings 1 to 4 of Figure 4, m_1 against k_c, among runs of other m_1 and k_c that make no grid with them."""
+    wanted = [(None, None), (None, 4), (4, None), (4, 4)]
+    for number, (m_1, k_c) in enumerate([*wanted, (3, None), (5, None), (None, 2)]):
+        record = replace(record_of(ATOMS, 0, 0.5 + number / 100), label=f"{m_1} {k_c}")
+        record.parameters.update(atoms=9, expansion=m_1, block=k_c)
+        record.write(tmp_path / str(number))
+    found = collect(tmp_path)
+    (grid,) = setting_grids(tuning_table(found.records), varying_parameters(found.records.values()))
+    assert list(zip(grid.cells["row"], grid.cells["column"], strict=True)) == [
+        ("none", "none"),
+        ("none", 4),
+        (4, "none"),
+        (4, 4),
+    ]
+    assert grid.cells["test_accuracy"].tolist() == pytest.approx([0.5, 0.51, 0.52, 0.53])
 
 
 def test_values_that_were_not_varied_against_each_other_are_no_grid(tmp_path):

@@ -152,6 +152,14 @@ def test_a_phone_shows_it_without_sideways_scrolling(opened):
     assert float(page.evaluate("getComputedStyle(document.body).fontSize").removesuffix("px")) >= 16
 
 
+@pytest.mark.parametrize(("width", "columns"), [(360, 3), (1280, 8)])
+def test_names_leave_room_for_the_numbers_beside_them(opened, width, columns):
+    """A long name folds before the accuracy of its setting leaves the screen."""
+    cells = opened(width=width, height=740).locator("table.settings >> nth=0").locator("tbody tr >> nth=3 >> th, td")
+    box = cells.nth(columns - 1).bounding_box()
+    assert box["x"] + box["width"] <= width
+
+
 def test_words_stand_out_from_their_background(opened):
     found = opened().evaluate(CONTRAST)
     assert found["seen"] > 150

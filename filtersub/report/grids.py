@@ -17,7 +17,7 @@ _PAIRS = (
 )
 _NAMES = {
     "atoms": "filter atoms m",
-    "expansion": "m₁, atoms of each atom",
+    "expansion": "atoms of each atom m₁",
     "block": "channel block k_c",
     "sparsity": "penalty l",
 }
@@ -44,7 +44,8 @@ def setting_grids(runs: pd.DataFrame, varying: list[str]) -> list[Grid]:
 
     Notes
     -----
-    A grid may have holes, but every row and every column of it holds two cells at least.
+    A grid may have holes, but every row and every column of it holds two cells at least; values with one alone are left
+    out.
     """
     if runs.empty:
         return []
@@ -56,8 +57,8 @@ def setting_grids(runs: pd.DataFrame, varying: list[str]) -> list[Grid]:
         others = [name for name in varying if name not in (down, across, "learning_rate") and name in atoms]
         marked = atoms.assign(_rest=[_described(row, others) for row in atoms.to_dict("records")])
         for rest, group in marked.groupby("_rest", sort=False):
-            cells = _cells(group, down, across)
-            if _is_grid(cells):
+            cells = _crossed(_cells(group, down, across))
+            if len(cells):
                 grids.append(Grid(_NAMES[down], _NAMES[across], cells, rest))
     return grids
 
@@ -92,8 +93,12 @@ def _rank(value: object) -> tuple[int, float, str]:
     return (0 if value == _NONE else 1 if number else 2, float(value) if number else 0.0, str(value))
 
 
-def _is_grid(cells: pd.DataFrame) -> bool:
-    if cells.empty:
-        return False
-    across, down = cells.groupby("row").size(), cells.groupby("column").size()
-    return len(across) > 1 and len(down) > 1 and across.min() > 1 and down.min() > 1
+def _crossed(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that share their row and their column with others; the rest were not varied against each other."""
+    while len(cells):
+        shared = [cells.groupby(name, sort=False)[name].transform("size") > 1 for name in ("row", "column")]
+        kept = cells[shared[0] & shared[1]]
+        if len(kept) == len(cells):
+            break
+        cells = kept
+    return cells

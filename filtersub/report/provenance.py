@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shlex
 from collections import Counter
 from datetime import datetime
@@ -19,8 +21,16 @@ def notebooks(found: Collection) -> list[dict[str, str]]:
     pages = [(f"{record.kind}: {record.label}", page_of(folder, found.root)) for folder, record in others.items()]
     for run_id, page in found.readers.items():
         notebook = next(run.get("notebook", run_id) for run in found.plan["runs"] if run["run_id"] == run_id)
-        pages.append((notebook.lstrip("0123456789_").replace("_", " "), page_of(page.parent, found.root)))
+        label = _title(page) or notebook.lstrip("0123456789_").replace("_", " ")
+        pages.append((label, page_of(page.parent, found.root)))
     return [{"label": label, "page": page} for label, page in pages if page]
+
+
+def _title(page: Path) -> str:
+    """What the notebook asks, from its page."""
+    written = page.read_text(encoding="utf-8") if page.is_file() else ""
+    title = re.search(r"<title>(.*?)</title>", written, re.DOTALL)
+    return html.unescape(title[1]).strip() if title else ""
 
 
 def environments(found: Collection) -> list[dict[str, Any]]:

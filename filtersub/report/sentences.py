@@ -51,7 +51,8 @@ def answer(settings: pd.DataFrame, interval: str = "t") -> str:
         gap = parts["full"]["test_accuracy"] - parts["head"]["test_accuracy"]
         if gap > 0:
             closed = (atoms["test_accuracy"] - parts["head"]["test_accuracy"]) / gap
-            text += f" That is {100 * closed:.0f}{NBSP}% of the way from the one to the other."
+            way = f"{100 * closed:.0f}{NBSP}% of the way from the one to the other"
+            text += f" That is {way if closed >= 0 else 'less than the head alone reaches, on average'}."
     return text + _against_full(parts) + _against_others(parts)
 
 
