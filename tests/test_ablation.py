@@ -204,7 +204,8 @@ def test_runs_fail_alone_are_kept_and_found_again(work, tmp_path, capfd):
 
 @pytest.mark.notebook
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_path):
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGKILL"])
+def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_path, sent):
     out = tmp_path / "out"
     stage = {"notebook": str(work), "runs": [{"wait": 0.0}, {"wait": 300.0}]}
     (tmp_path / "s.yaml").write_text(json.dumps({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}))
@@ -220,10 +221,10 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
         time.sleep(0.1)
     children = psutil.Process(parent.pid).children(recursive=True)
     assert len(children) >= 2  # the notebook's process and its kernel
-    parent.send_signal(signal.SIGINT)
+    parent.send_signal(getattr(signal, sent))
     said = parent.communicate(timeout=30)[1].decode()
-    assert parent.returncode == 130
-    assert said == "filtersub: interrupted; what was finished is kept, run the same command to go on\n"
+    told = "filtersub: interrupted; what was finished is kept, run the same command to go on\n"
+    assert (parent.returncode, said) == {"SIGINT": (130, told), "SIGKILL": (-signal.SIGKILL, "")}[sent]
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert is_finished(short)

@@ -113,9 +113,10 @@ class RunProgress:
     def _closing(self) -> str:
         if self.kept == self.total:
             return f"{self.total} of {self.total} runs are there already; nothing to run"
-        again = f", {self.kept} were there already" if self.kept else ""
+        again = f", {self.kept} there already" if self.kept else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done} runs made{again}{failed}, in {_clock(time.monotonic() - self.started)}"
+        made, took = f"{self.done} run{'s' * (self.done != 1)} made", _clock(time.monotonic() - self.started)
+        return f"{made}{again}{failed}, in {took}"
 
     def _panel(self, running: list[tuple[str, str]]) -> Group:
         table = Table.grid(padding=(0, 2))
