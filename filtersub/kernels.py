@@ -172,6 +172,8 @@ def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
         if not 2 <= layer.ndim <= 5 or not layer.is_floating_point():
             return None
         return ("linear" if layer.ndim == 2 else f"conv{layer.ndim - 2}d"), layer, 1
+    if isinstance(getattr(layer, "weight", None), nn.UninitializedParameter):
+        return None  # a lazy layer, which has no shape before it first runs
     if isinstance(layer, _CONVOLUTIONS):
         return f"conv{layer.weight.ndim - 2}d", layer.weight, layer.groups
     if isinstance(layer, _TRANSPOSED):

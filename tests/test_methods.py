@@ -16,6 +16,7 @@ from filtersub.methods import METHODS, MethodOptions, inject, merged, try_adapte
 from filtersub.methods.features import merge_scale_and_shift_, scale_and_shift_
 from filtersub.methods.support import KINDS, support_markdown
 from filtersub.parameters import count_parameters, count_trained
+from filtersub.tuning import FilterSubspaceLayer
 
 OPTIONS = MethodOptions(rank=4, oft_block=4, boft_block=4)
 RECIPE = DecompositionConfig(atoms=3, solver="pca")
@@ -76,6 +77,39 @@ def test_what_cannot_take_part_is_said_with_its_reason(every_kind):
     assert not any("pointwise" in name for name in found.skipped)
     with pytest.raises(FiltersubError, match="boft takes no layer of the model by the pattern 'depthwise'; depthwise"):
         injected("boft", copy.deepcopy(found.model.unload()), layers="depthwise")
+
+
+def test_a_pattern_of_one_name_means_that_layer_alone(every_kind):
+    """peft takes a list of names as endings, and ``stem`` then means every stem."""
+    nested = nn.ModuleDict({"stem": nn.Conv2d(3, 4, 3), "inner": nn.ModuleDict({"stem": nn.Conv2d(4, 4, 3)})})
+    nested["classifier"] = nn.Linear(4, 2)
+    model = injected("filter-subspace", nested, layers="^stem$").model
+    assert [layer.name for layer in model.modules() if isinstance(layer, FilterSubspaceLayer)] == ["stem"]
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.attend = nn.Conv2d(3, 8, 4, stride=4), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mix, self.classifier = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, images):
+        x = self.embed(images).flatten(2).mT
+        return self.classifier(self.mix(self.attend(x, x, x)[0]).mean(1))
+
+
+@pytest.mark.parametrize("method", ["filter-subspace", "lora", "loha"])
+def test_a_layer_that_is_never_run_is_passed_over_and_named(method, images):
+    """torch's attention reads the weight of its last layer: an adapter around that layer would train nothing."""
+    recipe = DecompositionConfig(atoms=3, block=2, solver="pca")
+    found = inject(Attention(), method, "classifier", recipe=recipe, options=OPTIONS)
+    assert found.skipped["attend.out_proj"] == "attention reads its weight and never runs the layer"
+    found.model.train()(images).square().sum().backward()
+    trained = {name: p for name, p in found.model.named_parameters() if p.requires_grad}
+    assert any("mix" in name for name in trained)
+    assert all(p.grad is not None for p in trained.values())
+    with pytest.raises(FiltersubError, match="no layer"):
+        inject(Attention(), method, "classifier", recipe=recipe, options=OPTIONS, layers="out_proj")
 
 
 def test_methods_without_a_layer_are_refused(every_kind):

@@ -121,6 +121,23 @@ def test_half_precision(kind, setting, dtype):
     assert all(p.dtype == torch.float32 for n, p in layer.named_parameters() if "filtersub" in n)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@every_pair
+def test_half_precision_merges_into_what_it_computes(kind, setting, dtype):
+    """peft's checks of merging in half precision, and that merging twice is merging once."""
+    base, model, x = made(kind, setting, dtype=dtype)
+    with torch.no_grad():
+        tuned = model(x)
+        assert not torch.equal(tuned, base(x))
+        for _ in range(2):
+            model.merge_adapter(safe_merge=True)
+            assert torch.equal(model(x), tuned)
+        for _ in range(2):
+            model.unmerge_adapter()
+            assert torch.equal(model.base_model.model.first.get_base_layer().weight, base.first.weight)
+        assert torch.equal(model.merge_and_unload()(x), tuned)
+
+
 @every_pair
 def test_a_second_adapter_does_not_touch_the_first(kind, setting):
     _, model, x = made(kind, setting)

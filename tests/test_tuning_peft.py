@@ -194,6 +194,41 @@ with torch.no_grad():
         torch.testing.assert_close(torch.load(tmp_path / "out.pt"), model(images), atol=1e-6, rtol=1e-5)
 
 
+def test_an_adapter_with_more_layers_than_the_model_is_refused(every_kind, tmp_path):
+    """The layers that are there have the right weights; the adapter without the others is another one."""
+    base = copy.deepcopy(every_kind)
+    move(get_peft_model(every_kind, config()), 1).save_pretrained(tmp_path)
+    base.mix = nn.Identity()
+    with pytest.raises(FiltersubError, match=r"atoms for 9 layers, of which this model lacks 1, 'mix' for one"):
+        PeftModel.from_pretrained(base, tmp_path)
+
+
+def test_names_of_an_adapter_for_each_image_are_refused(every_kind, images):
+    model = get_peft_model(every_kind, config())
+    with pytest.raises(FiltersubError, match="adapter_names is for methods that add outputs"):
+        model(images, adapter_names=["default"] * len(images))
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm, nn.utils.weight_norm],
+    ids=["weight norm", "spectral norm", "weight norm by hooks"],
+)
+def test_a_weight_that_is_computed_cannot_be_tuned(norm):
+    """The layer computes it anew whenever it runs, so that an update would go unseen."""
+    model = nn.Sequential(norm(nn.Conv2d(3, 4, 3)), nn.Conv2d(4, 4, 3))
+    with pytest.raises(FiltersubError, match="no layer that can be tuned; 0: its weight is computed from other param"):
+        get_peft_model(model, FilterSubspaceConfig(target_modules=["0"], atoms=2))
+    tuned = get_peft_model(model, FilterSubspaceConfig(target_modules=".*", atoms=2))
+    assert [layer.name for layer in layers_of(tuned)] == ["1"]
+
+
+def test_a_layer_without_a_shape_yet_is_passed_over():
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(4, 4, 3))
+    with pytest.raises(FiltersubError, match=r"\['0'\] match no layer that can be tuned"):
+        get_peft_model(lazy, FilterSubspaceConfig(target_modules=["0"]))
+
+
 def test_lora_on_other_layers_trains_saves_and_merges(every_kind, images, tmp_path):
     """Two steps: LoRA is injected first, then the model is wrapped; both train, one file holds both."""
     lora = LoraConfig(r=2, target_modules=["mix", "pointwise"])

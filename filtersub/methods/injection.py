@@ -15,7 +15,7 @@ from ..kernels import select_layers
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
-from ..tuning.targets import as_pattern
+from ..tuning.targets import as_pattern, untunable
 from .adapters import adapter_config
 from .bottleneck import add_conv_adapters_
 from .features import merge_scale_and_shift_, scale_and_shift_, train_biases_, train_whole_
@@ -108,8 +108,10 @@ def _with_atoms(
     chosen = select_layers(
         model, layers=layers, block=recipe.block, block_spatial=recipe.block_spatial, exclude=(head,)
     )
+    reasons = {name: untunable(model.get_submodule(name)) for name in chosen}
+    skipped = {name: reason for name, reason in reasons.items() if reason is not None}
     config = FilterSubspaceConfig(
-        target_modules=list(chosen),
+        target_modules=as_pattern([name for name in chosen if name not in skipped] or list(chosen)),
         modules_to_save=[head],
         save_batch_norm=save_batch_norm,
         train_coefficients=train_coefficients,
@@ -119,7 +121,7 @@ def _with_atoms(
     tuned = get_peft_model(model, config)
     seconds = time.perf_counter() - began
     rounds = sum(sum(m.rounds.values()) for m in tuned.modules() if isinstance(m, FilterSubspaceLayer))
-    return Injected(tuned, cost={"decomposition_seconds": seconds, "decomposition_iterations": rounds})
+    return Injected(tuned, skipped, {"decomposition_seconds": seconds, "decomposition_iterations": rounds})
 
 
 def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> Injected:

@@ -14,6 +14,7 @@ from peft import inject_adapter_in_model
 from torch import Tensor, nn
 
 from ..kernels import layout_of
+from ..tuning.targets import untunable
 from .adapters import adapter_config
 from .options import METHODS, MethodOptions
 
@@ -55,6 +56,8 @@ def try_adapter(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
     OFT folds the rotated patches of k x k kernels back by adding their overlaps, so that nothing is unchanged.
     No random number is drawn from the global generators.
     """
+    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return Trial(untunable(layer))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -74,6 +75,17 @@ class FilterSubspaceModel(BaseTuner):
         """The base model as it was, without the adapters."""
         self.statistics.show(())
         return super().unload()
+
+    @contextmanager
+    def _enable_peft_forward_hooks(
+        self, *_: Any, adapter_names: Sequence[str] | None = None, **__: Any
+    ) -> Iterator[None]:
+        """peft would drop the names of an adapter for each image without a word."""
+        if adapter_names is not None:
+            raise FiltersubError(
+                "adapter_names is for methods that add outputs; here adapters change weights: set_adapter"
+            )
+        yield
 
     def _create_and_replace(
         self,
@@ -163,6 +175,7 @@ class FilterSubspaceModel(BaseTuner):
         cls, model: nn.Module, config: FilterSubspaceConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        _check_layers(model, remapped)
         if not config.save_coefficients:
             _check_fingerprints(model, adapter_name, remapped)
         else:
@@ -201,6 +214,20 @@ def _take_form(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) ->
             held._buffers.pop(adapter, None)
             if each is not None:
                 held.register_buffer(adapter, torch.empty_like(each, device=device), persistent=True)
+
+
+def _check_layers(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
+    """Every layer of the file must be there: an adapter with some of its layers is another one."""
+    parts = (key.removeprefix(_INSIDE).partition(f".{PREFIX}atoms") for key in state_dict)
+    saved = [name for name, found, _ in parts if found]
+    layers = (name for name, module in model.named_modules() if isinstance(module, FilterSubspaceLayer))
+    wrapped = {name.removeprefix(_INSIDE) for name in layers}
+    absent = [name for name in saved if name not in wrapped]
+    if absent:
+        raise FiltersubError(
+            f"the adapter has atoms for {len(saved)} layers, of which this model lacks {len(absent)}, {absent[0]!r} "
+            "for one; load it on the model it was trained on"
+        )
 
 
 def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:

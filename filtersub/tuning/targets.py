@@ -17,6 +17,7 @@ from .config import FilterSubspaceConfig
 from .layer import FilterSubspaceLayer
 
 Wanted = Callable[[str, KernelLayout], bool]
+_SHOWN = 120  # characters of a pattern in a message: that of a saved adapter names every layer
 
 
 def _named(pattern: str) -> Wanted:
@@ -37,13 +38,14 @@ PRESETS: dict[str, Wanted] = {
 
 
 def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
-    """Full names of the layers to wrap, in the model's order; layers that another tuner has wrapped are left to it.
+    """Full names of the layers to wrap, in the model's order; layers that another tuner has wrapped are left to it, and
+    layers that cannot be tuned (see untunable) are passed over.
 
     Raises FiltersubError where there is none, naming layers, and presets, that could be meant.
     """
     head = head_name(model) if config.target_modules is None else None
     wanted = _wanted(config)
-    able, chosen = [], []
+    able, chosen, passed = [], [], {}
     inside: tuple[str, ...] = ()
     for name, module in model.named_modules():
         if not name or name.startswith(inside):
@@ -56,12 +58,30 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
         layout = layout_of(name, base, config.block, config.block_spatial)
         if name == head or layout is None:
             continue
-        able.append(name)
+        reason = untunable(base)
+        if reason is None:
+            able.append(name)
         if wanted(name, layout):
-            chosen.append(name)
+            if reason is None:
+                chosen.append(name)
+            else:
+                passed[name] = reason
     if not chosen:
-        raise FiltersubError(_nothing(config, able))
+        raise FiltersubError(_nothing(config, able, passed))
     return chosen
+
+
+def untunable(layer: nn.Module) -> str | None:
+    """Why an adapter around a layer that can be decomposed would train nothing; None where it would not.
+
+    torch's attention takes the weight of its last layer and never calls the layer. Weight and spectral norm compute the
+    weight from other parameters whenever the layer runs.
+    """
+    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return "attention reads its weight and never runs the layer"
+    if "weight" not in layer._parameters:
+        return "its weight is computed from other parameters (weight or spectral norm)"
+    return None
 
 
 def as_pattern(names: list[str]) -> str:
@@ -89,11 +109,14 @@ def _wanted(config: FilterSubspaceConfig) -> Wanted:
     return wanted
 
 
-def _nothing(config: FilterSubspaceConfig, able: list[str]) -> str:
-    wanted = f"target_modules {config.target_modules!r} match" if config.target_modules else "there is"
+def _nothing(config: FilterSubspaceConfig, able: list[str], passed: dict[str, str]) -> str:
+    shown = repr(config.target_modules)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    wanted = f"target_modules {shown} match" if config.target_modules else "there is"
     blocks = "" if config.block is not None else " (1x1 and linear layers take part only with a block)"
+    reasons = "".join(f"; {name}: {reason}" for name, reason in list(passed.items())[:1])
     known = f"; layers that could: {', '.join(able[:5])}" if able else ""
     asked = config.target_modules if isinstance(config.target_modules, list) else [str(config.target_modules)]
     near = [name for each in asked for name in difflib.get_close_matches(each, [*PRESETS, *able], n=2)]
     meant = f"; did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near and config.target_modules else ""
-    return f"{wanted} no layer that can be decomposed{blocks}{known}{meant}"
+    return f"{wanted} no layer that can be tuned{reasons or blocks}{known}{meant}"
