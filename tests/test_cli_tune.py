@@ -11,7 +11,7 @@ from filtersub.experiment.settings import TuneSettings
 from filtersub.methods import METHODS
 from filtersub.records import read_record
 
-TINY = ["--random", "--n-train", "50", "--epochs", "1", "--batch-size", "25", "--image-size", "32", "--solver", "pca"]
+TINY = ["--random", "--n-train", "50", "--epochs", "1", "--batch-size", "25", "--image-size", "32"]
 
 
 def run(*arguments):
@@ -22,7 +22,8 @@ def run(*arguments):
 
 
 def test_options_override_a_recipe(tmp_path):
-    done = run("test_resnet", "--recipe", "embedded", *TINY, "--atoms", 4, "--expansion", "3,2", "--out", tmp_path)
+    options = ["--solver", "pca", "--atoms", 4, "--expansion", "3,2"]
+    done = run("test_resnet", "--recipe", "embedded", *TINY, *options, "--out", tmp_path)
     assert done.exit_code == 0, done.output
     given = {"atoms": 4, "expansion": [3, 2], "epochs": 1, "model": "test_resnet", "pretrained": False, "n_train": 50}
     found = read_record(tmp_path).parameters
@@ -67,6 +68,13 @@ def test_every_method_is_in_the_help():
         (["resnet18", "--learning-rate", "high"], "'choose', got 'high'"),
         (["resnet18", "--learning-rate", "choose", "--rates", "a,b"], "--rates takes numbers"),
         (["resnet18", "--expansion", "x"], "--expansion takes numbers"),
+        (
+            ["resnet18", "--method", "lora", "--atoms", "9"],
+            "--atoms is for filter-subspace; the method lora has no use",
+        ),
+        (["resnet18", "--rank", "8"], "--rank is for lora, dora, loha, lokr; the method filter-subspace has no use"),
+        (["resnet18", "--method", "full", "--layers", "a"], "--layers is for filter-subspace, bitfit, norm, ssf"),
+        (["resnet18", "--block-spatial"], "block_spatial blocks spatial kernels by block; set block"),
         (["resnet18", "--patience", "3"], "patience stops by validation images"),
     ],
 )

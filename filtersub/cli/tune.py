@@ -84,6 +84,7 @@ def tune(
     """
     from ..experiment import TuneSettings
     from ..experiment import tune as run
+    from ..methods.options import check_meant
     from ..recipes import load_recipe
 
     given = _given(context, {field.name for field in fields(TuneSettings)})
@@ -93,6 +94,7 @@ def tune(
         raise FiltersubError("name a MODEL, such as efficientnet_lite0, or a --recipe")
     else:
         settings = TuneSettings(**given)
+    check_meant(settings.method, given)
     record = run(settings, out, quiet=as_json, tensorboard=tensorboard)
     if as_json:
         found = {"label": record.label, "metrics": record.metrics, "counts": record.counts, "cost": record.cost}

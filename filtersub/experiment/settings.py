@@ -82,6 +82,8 @@ class TuneSettings:
         self._check_rates()
         if self.patience is not None and not self.validation:
             raise FiltersubError("patience stops by validation images; set validation, or leave patience out")
+        if self.block_spatial and self.block is None:
+            raise FiltersubError("block_spatial blocks spatial kernels by block; set block, or leave block_spatial out")
         if self.n_train is not None and self.n_train < 1:
             raise FiltersubError(f"n_train must be positive, got {self.n_train}")
         _ = self.recipe, self.options  # both validate

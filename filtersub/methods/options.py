@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import FiltersubError
@@ -86,3 +87,23 @@ def check_method(name: str) -> None:
 def usual_rate(method: str, *, blocks: bool) -> float:
     """The peak learning rate that was chosen on the digits' validation images."""
     return _BLOCK_RATE if method == "filter-subspace" and blocks else METHODS[method].learning_rate
+
+
+_RECIPE = ("atoms", "expansion", "expansion_coefficients", "block", "block_spatial", "train_coefficients")
+#: setting -> the methods that it means something to; the others are of every method
+MEANT_FOR: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_RECIPE, "solver", "sparsity"), ("filter-subspace",)),
+    **dict.fromkeys(("rank", "adapter_scale"), ("lora", "dora", "loha", "lokr")),
+    "oft_block": ("oft",),
+    "boft_block": ("boft",),
+    "reduction": ("conv-adapter",),
+    "layers": tuple(name for name in METHODS if name not in ("linear", "full")),
+}
+
+
+def check_meant(method: str, given: Iterable[str]) -> None:
+    """Raises FiltersubError where one of the settings ``given`` by a user means nothing to the method."""
+    for name in given:
+        if method not in MEANT_FOR.get(name, (method,)):
+            option = f"--{name.replace('_', '-')}"
+            raise FiltersubError(f"{option} is for {', '.join(MEANT_FOR[name])}; the method {method} has no use for it")
