@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import socket
 import urllib.parse
@@ -154,8 +155,12 @@ def _torchvision(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
 
     if name not in torchvision.models.list_models():
         raise _unknown(name, torchvision.models.list_models(), "torchvision")
+    takes = inspect.signature(torchvision.models.get_model_builder(name)).parameters
+    options = {"weights_backbone": None} if "weights_backbone" in takes else {}  # else fetched, asked for or not
     with _fetching(name) if fetch else nullcontext():
-        model = torchvision.models.get_model(name, weights="DEFAULT" if fetch else None)
+        model = torchvision.models.get_model(name, weights="DEFAULT" if fetch else None, **options)
+    if getattr(model, "aux_logits", False):
+        model.aux_logits = False  # outputs beside the scores, for training from scratch
     if num_classes is not None:
         _replace_head(model, num_classes)
     return model

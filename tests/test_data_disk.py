@@ -140,10 +140,20 @@ def test_broken_training_images_are_all_named_before_the_first_step(root):
         load_data(TASK, **PLAIN)
 
 
-def test_a_broken_test_image_is_named_when_it_is_reached(root):
+@pytest.mark.parametrize(("validation", "part"), [(False, "test"), (True, "validation")])
+def test_broken_images_to_judge_on_are_all_named_before_the_first_step(root, validation, part):
+    folder = write_vtab(root)
+    broken = [f"images/{'val200' if validation else 'test'}/00000{index}.png" for index in (1, 3)]
+    for name in broken:
+        (folder / name).write_bytes((folder / name).read_bytes()[:60])
+    with pytest.raises(FiltersubError, match=rf"{part}: images that cannot be decoded \(2\): {', '.join(broken)}"):
+        load_data(TASK, validation=validation, **PLAIN)
+
+
+def test_a_broken_image_of_a_large_set_is_named_when_it_is_reached(root):
     folder = write_vtab(root)
     (folder / "images/test/000005.png").write_bytes(b"")
-    judged = load_data(TASK, **PLAIN).judged
+    judged = load_data(TASK, hold=False, **PLAIN).judged
     assert judged[4][0].shape == (3, 8, 8)
     with pytest.raises(FiltersubError, match=r"images/test/000005\.png cannot be decoded.*data check vtab:kitti"):
         judged[5]
@@ -166,6 +176,12 @@ def test_an_image_folder_with_parts(root):
     assert not torch.equal(split.judged[0][0], search.judged[0][0])
     write_image(root / "insects" / "test" / "wasp" / "0.png", 1)
     with pytest.raises(FiltersubError, match="has the class 'wasp', which the training images do not have"):
+        load_data("folder:insects", **PLAIN)
+
+
+def test_a_set_of_one_class_is_refused(root):
+    write_folder(root / "insects", ("train", "test"), classes=("ant",))
+    with pytest.raises(FiltersubError, match="folder:insects has a single class"):
         load_data("folder:insects", **PLAIN)
 
 
@@ -227,6 +243,14 @@ def test_csv_files_in_a_folder(root):
     (root / "birds" / "test.csv").write_text("path,label\n2.png,1\n3.png,2\n")
     split = load_data("csv:birds", **PLAIN)
     assert (labels_of(split.train), labels_of(split.judged), split.n_classes) == ([0, 2], [1, 2], 3)
+
+
+@pytest.mark.parametrize("label", ["1000000000000", "9" * 30])
+def test_labels_that_are_no_numbers_of_classes_are_refused(root, label):
+    write_image(root / "birds" / "0.png", 0)
+    (root / "birds" / "all.csv").write_text(f"path,label\n0.png,0\n0.png,{label}\n")
+    with pytest.raises(FiltersubError, match=rf"all\.csv has the label {label}; labels are numbers of classes"):
+        n_classes("csv:birds/all.csv")
 
 
 def write_cifar(root, labels, extra=None):
@@ -358,6 +382,12 @@ def test_fewer_training_images_of_a_set_on_disk(root):
     split = load_data(TASK, n_train=4, **PLAIN)
     assert sorted(labels_of(split.train)) == [0, 1, 2, 3]
     assert len(split.judged) == 6
+
+
+def test_a_run_on_a_set_that_is_not_there_loads_no_model(root):
+    with pytest.raises(DataMissing, match="vtab:dtd is not at"):  # the model has no weights here either
+        tune(TuneSettings(model="resnet18", data="vtab:dtd", learning_rate="choose"), root / "run", quiet=True)
+    assert list((root / "run").iterdir()) == []
 
 
 def test_a_run_trains_on_a_folder_and_is_read_back(root):

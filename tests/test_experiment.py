@@ -13,6 +13,7 @@ from filtersub.data import load_data
 from filtersub.decomposition import DecompositionConfig, ModelDecomposition
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, decompose_run, tune
+from filtersub.experiment.log import TrainingLog
 from filtersub.models import input_statistics, load_model
 from filtersub.parameters import count_parameters
 from filtersub.records import read_record, read_records, records_table
@@ -33,6 +34,7 @@ def test_the_record_says_everything(atoms_run):
         "adapter",
         "classes.csv",
         "confusion.csv",
+        "confusions.csv",
         "history.csv",
         "record.json",
     ]
@@ -72,6 +74,24 @@ def test_a_finished_run_is_read_back_and_another_refused(atoms_run, capsys):
     assert "holds this run already" in capsys.readouterr().out
     with pytest.raises(FiltersubError, match="record of another run"):
         tune(replace(SMALL, seed=1), folder, quiet=True)
+
+
+@pytest.mark.parametrize("other", [{"sparsity": 0.02}, {"n_train": 200}, {"pretrained": False}, {"atoms": 6}])
+def test_a_stopped_run_goes_on_as_itself_alone(other, tmp_path, monkeypatch):
+    """Weights of other codes, images or base weights would fit by their shapes."""
+    small = replace(SMALL, solver="lasso", layers="stem", epochs=2, n_train=100)
+
+    def stop(log, row):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingLog, "on_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune(small, tmp_path, quiet=True)
+    (name,) = other
+    with pytest.raises(FiltersubError, match=rf"checkpoint of other settings \({name}: "):
+        tune(replace(small, **other), tmp_path, quiet=True)
+    assert tune(replace(small, workers=1), tmp_path, quiet=True).environment["resumed_from_epoch"] == 1
 
 
 @pytest.mark.parametrize("method", ["linear", "full"])

@@ -1,6 +1,7 @@
 """Every method's run: saved, read back merged, its cost and its choices in the record; bad ends leave nothing half."""
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from filtersub.experiment import TuneSettings, saved_weights, tune
 from filtersub.experiment.settings import settings_from
 from filtersub.experiment.step_cost import step_flops
 from filtersub.experiment.tuned import load_tuned
-from filtersub.methods import METHODS
+from filtersub.methods import METHODS, inject
 from filtersub.models import load_model
 from filtersub.records import read_record, read_records
 from filtersub.training import CHECKPOINT_FILE, evaluate
@@ -107,6 +108,22 @@ def test_a_full_disk_keeps_the_run_to_go_on_with(tmp_path, monkeypatch):
             tune(replace(SMALL, method="full"), tmp_path, quiet=True)
     assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT_FILE, "progress.json"}
     assert tune(replace(SMALL, method="full"), tmp_path, quiet=True).environment["resumed_from_epoch"] == 1
+
+
+def test_an_adapter_that_cannot_be_written_leaves_the_older_one(tmp_path):
+    """The system itself refuses to write past a limit, in the middle of the file."""
+    model = load_model("test_resnet", pretrained=False, num_classes=10)
+    tuned = inject(model, "filter-subspace", "fc", recipe=SMALL.recipe).model
+    saved_weights.save_trained(tuned, SMALL, tmp_path)
+    kept = {path: path.read_bytes() for path in (tmp_path / "adapter").iterdir()}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(FiltersubError, match=r"cannot write .*adapter: .*make room"):
+            saved_weights.save_trained(tuned, SMALL, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 
 def test_operations_of_a_step_are_those_of_its_convolutions():

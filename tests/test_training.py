@@ -97,7 +97,7 @@ def test_a_finished_checkpoint_trains_no_further(tmp_path):
 def test_checkpoints_of_other_settings_and_damaged_ones_are_refused(tmp_path):
     model, train, test = problem()
     fit(model, train, test, 3, TrainingConfig(epochs=1), folder=tmp_path)
-    with pytest.raises(FiltersubError, match="other settings"):
+    with pytest.raises(FiltersubError, match=r"other settings \(epochs: 1, now 2\)"):
         fit(problem()[0], train, test, 3, TrainingConfig(epochs=2), folder=tmp_path)
     path = tmp_path / CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:200])

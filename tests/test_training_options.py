@@ -155,6 +155,69 @@ def test_any_data_set_of_pairs_trains_alike_with_workers_or_without():
         assert [row["train_loss"] for row in found] == [row["train_loss"] for row in plain]
 
 
+class Broken(Pairs):
+    """One of its images cannot be read."""
+
+    def __getitem__(self, index):
+        if index == 7:
+            raise FiltersubError("birds: the image 7.png cannot be decoded; replace it")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_one_line_whoever_reads_it(workers):
+    """torch hands over errors of processes that read images with the whole traceback in their message."""
+    model, train, judged = problem()
+    with pytest.raises(FiltersubError) as caught:
+        fit(model, Broken(train), judged, 3, replace(CONFIG, workers=workers))
+    assert str(caught.value) == "birds: the image 7.png cannot be decoded; replace it"
+
+
+def test_batches_of_one_image_are_explained_where_batch_norm_needs_two():
+    _, train, judged = problem()
+    model = nn.Sequential(nn.Conv2d(3, 6, 4), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(6, 3))
+    with pytest.raises(FiltersubError, match="batch norm has a single value a channel"):
+        fit(model, train, judged, 3, replace(CONFIG, batch_size=1, batch_norm="updated"))
+    fit(model, train, judged, 3, replace(CONFIG, epochs=1, batch_size=1, batch_norm="frozen"))
+
+
+class Unused(nn.Module):
+    """Trains a layer that it does not use; may put out several results in training, as Inception does."""
+
+    def __init__(self, several=False):
+        super().__init__()
+        self.body, self.idle, self.several = problem()[0], nn.Linear(2, 2), several
+
+    def forward(self, images):
+        found = self.body(images)
+        return (found, found) if self.several and self.training else found
+
+
+def test_what_no_gradient_reaches_is_named():
+    _, train, judged = problem()
+    assert fit(Unused(), train, judged, 3, CONFIG).untouched == ("idle.weight", "idle.bias")
+    assert trained(CONFIG)[0].untouched == ()
+
+
+def test_a_model_that_trains_on_several_outputs_is_refused():
+    _, train, judged = problem()
+    with pytest.raises(FiltersubError, match="puts out tuple; what can be trained gives one tensor of scores"):
+        fit(Unused(several=True), train, judged, 3, CONFIG)
+
+
+def test_each_epoch_has_its_confusion(tmp_path):
+    keep_two_epochs(tmp_path)
+    result, _ = trained(CONFIG, folder=tmp_path)
+    assert result.resumed_from_epoch == 2
+    for row, accuracies, pairs in zip(result.history, result.class_accuracy, result.confusions, strict=True):
+        confusion = torch.zeros(3, 3, dtype=torch.long)
+        confusion[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
+        assert int(confusion.sum()) == 12
+        assert float(confusion.diagonal().sum()) / 12 == pytest.approx(row["test_accuracy"])
+        assert torch.equal(class_accuracies(confusion), accuracies)
+    assert torch.equal(confusion, result.confusion)
+
+
 def test_each_class_has_its_accuracy():
     result, _ = trained(CONFIG)
     assert result.class_accuracy.shape == (3, 3)

@@ -9,6 +9,7 @@ from .catalogue import Description, catalogue, is_there
 from .check import Report, check_data
 from .digits import digits_order
 from .load import ImageSplit, first_images, load_data, n_classes
+from .names import require_data
 from .problems import DataMissing, Problem
 from .root import data_root
 
@@ -27,6 +28,7 @@ __all__ = [
     "is_there",
     "load_data",
     "n_classes",
+    "require_data",
 ]
 
 

@@ -66,7 +66,7 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
         return _report(name, where, True, 0, {}, [Problem("unreadable", "", 1, str(error))], began)
     parts = _parts(source)
     problems = list(source.problems) + _counts(parts, known)
-    problems += _empty_classes(source)
+    problems += _empty_classes(source, parts)
     sums, broken = _examined(parts, on_image)
     problems += [
         found
@@ -110,11 +110,17 @@ def _counts(parts: dict[str, Images], known: Description | None) -> list[Problem
     return found
 
 
-def _empty_classes(source: Source) -> list[Problem]:
-    counts = np.bincount(source.train.labels, minlength=source.n_classes)
+def _empty_classes(source: Source, parts: dict[str, Images]) -> list[Problem]:
     names = source.classes or tuple(str(label) for label in range(source.n_classes))
-    empty = [names[label] for label in np.flatnonzero(counts == 0)]
-    return problem("empty class", "train", empty, "classes without an image", fatal=False)
+    found = []
+    for part in ("train", "test"):  # 200 validation images have no image of some of 397 classes
+        images = parts.get(part)
+        if images is None:
+            continue
+        counts = np.bincount(images.labels, minlength=source.n_classes)
+        empty = [names[label] for label in np.flatnonzero(counts == 0)] if len(images.labels) else []
+        found += problem("empty class", part, empty, "classes without an image", fatal=False)
+    return found
 
 
 def _examined(

@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import FiltersubError
 from .images import FileImages, Source
 from .paths import fenced_images
-from .problems import Problem, problem
+from .problems import Problem, classes_up_to, problem
 
 _PATHS = ("path", "image", "file", "file_name", "filename")
 _LABELS = ("label", "class", "target")
@@ -34,7 +34,7 @@ def open_csv(path: Path, columns: Mapping[str, str]) -> Source:
     if tables.get("train") is None or tables["train"].empty:
         raise FiltersubError(f"{path} lists no training images; its column 'split' (or train.csv) must name some")
     classes, numbers = _numbers(tables)
-    n_classes = len(classes) if classes else 1 + max(max(numbers["train"], default=0), 0)
+    n_classes = len(classes) or classes_up_to(max(numbers["train"]), path)
     parts: dict[str, FileImages] = {}
     problems: list[Problem] = []
     for part, table in tables.items():

@@ -13,7 +13,7 @@ from PIL import Image
 from ..errors import FiltersubError
 from .images import Source, decoded
 from .paths import Fence
-from .problems import problem
+from .problems import classes_up_to, problem
 
 _PARTS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
@@ -60,7 +60,7 @@ def open_hub(folder: Path, columns: Mapping[str, str]) -> Source:
     image, label = _columns(parts["train"], columns, folder)
     classes, number = _classes(parts["train"], label)
     fence, found, problems = Fence(folder), {}, []
-    n_classes = len(classes) or 1 + max(number(value) for value in parts["train"][label])
+    n_classes = len(classes) or classes_up_to(max((number(v) for v in parts["train"][label]), default=0), folder)
     for part, rows in parts.items():
         labels = np.array([number(value) for value in rows[label]], dtype=np.int64)
         usable = np.flatnonzero((labels >= 0) & (labels < n_classes))

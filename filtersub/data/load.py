@@ -40,6 +40,7 @@ def load_data(
     validation: bool = False,
     split_seed: int = 0,
     n_train: int | None = None,
+    hold: bool = True,
 ) -> ImageSplit:
     """A data set by name, resized to ``size`` pixels and normalised by ``mean`` and ``std`` of each channel.
 
@@ -49,6 +50,8 @@ def load_data(
     validation : judge on validation images; the test images stay unseen
     split_seed : of the digits' split, of what is held out where a set has no such part, and of ``n_train``
     n_train : train on so many images, every class alike; a smaller number at one seed is part of a larger one
+    hold : decode each part now that takes at most 512 MiB, so that all its broken images are named at once; off,
+        images are decoded when they are asked for
 
     No augmentation: the paper names none. Raises FiltersubError for unknown names, sets that are missing or damaged
     (saying how to obtain or to check them) and numbers that do not fit.
@@ -62,19 +65,19 @@ def load_data(
         return _digits_split(size, mean, std, validation, split_seed, n_train, judged_on)
     source = open_source(name)
     refuse(source.problems, name)
+    if source.n_classes < 2:
+        raise FiltersubError(f"{name} has a single class, and there is nothing to tell apart")
     train, judged = chosen_parts(source, validation, split_seed)
     for part, images in (("training", train), (judged_on, judged)):
         if not len(images.labels):
             raise FiltersubError(f"{name} has no {part} images")
     if n_train is not None:
         train = Chosen(train, balanced_subset(train.labels, n_train, split_seed))
-    common = {"name": name, "crop": source.crop}
-    return ImageSplit(
-        PreparedImages(train, size, mean, std, hold=True, **common),
-        PreparedImages(judged, size, mean, std, **common),
-        judged_on,
-        source.n_classes,
-    )
+    prepared = {
+        part: PreparedImages(images, size, mean, std, name=name, part=part, crop=source.crop, hold=hold)
+        for part, images in (("train", train), (judged_on, judged))
+    }
+    return ImageSplit(prepared["train"], prepared[judged_on], judged_on, source.n_classes)
 
 
 def n_classes(name: str) -> int:

@@ -53,6 +53,7 @@ def open_source(name: str) -> Source:
 
     Raises DataMissing (a FiltersubError) when it is not there, FiltersubError when it is no such set.
     """
+    require_data(name)
     known = described(name)
     if known is None:
         return _open_path(name)
@@ -61,9 +62,21 @@ def open_source(name: str) -> Source:
         from .digits import open_digits
 
         return open_digits()
-    if not folder.is_dir():
-        raise DataMissing(f"{name} is not at {folder} (set {VARIABLE} to look elsewhere); to obtain it: {known.obtain}")
     return _described_opener(name)(folder, known)
+
+
+def require_data(name: str) -> None:
+    """Raises DataMissing, saying where it is looked for, unless the folder or file of a set is there."""
+    known = described(name)
+    if known is not None:
+        folder = folder_of(known)
+        if folder is not None and not folder.is_dir():
+            where = f"{name} is not at {folder} (set {VARIABLE} to look elsewhere)"
+            raise DataMissing(f"{where}; to obtain it: {known.obtain}")
+        return
+    path, _ = path_of(name)
+    if not path.exists():
+        raise DataMissing(f"{name}: there is nothing at {path}; expected is {PATH_KINDS[name.partition(':')[0]]}")
 
 
 def _described_opener(name: str) -> Callable[[Path, Description], Source]:
@@ -93,8 +106,6 @@ def _open_described_folder(folder: Path, known: Description) -> Source:
 def _open_path(name: str) -> Source:
     path, columns = path_of(name)
     kind = name.partition(":")[0]
-    if not path.exists():
-        raise DataMissing(f"{name}: there is nothing at {path}; expected is {PATH_KINDS[kind]}")
     if kind == "csv":
         from .csv_lists import open_csv
 

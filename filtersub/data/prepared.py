@@ -1,4 +1,4 @@
-"""Images as a model takes them: decoded when asked for, resized, normalised; small training sets held in memory."""
+"""Images as a model takes them: decoded when asked for, resized, normalised; small sets held in memory."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class PreparedImages(Dataset):
         std: tuple[float, ...],
         *,
         name: str,
+        part: str = "train",
         crop: float | None = None,
         hold: bool = False,
     ) -> None:
-        self.images, self.size, self.crop, self.name = images, size, crop, name
+        self.images, self.size, self.crop, self.name, self.part = images, size, crop, name, part
         self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
         self.pixels: Tensor | None = None
         if hold and len(self) * 3 * size * size <= _HELD_BYTES:
@@ -68,7 +69,7 @@ class PreparedImages(Dataset):
                 pixels[index] = self._pixels(index)
             except FiltersubError:
                 broken.append(self.images.name(index))
-        refuse(problem("broken image", "train", broken, "images that cannot be decoded"), self.name)
+        refuse(problem("broken image", self.part, broken, "images that cannot be decoded"), self.name)
         return pixels
 
 

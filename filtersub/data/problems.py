@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..errors import FiltersubError
 
 _EXAMPLES = 3
+_MOST_CLASSES = 100_000  # ImageNet-21K has 21,841
 
 
 class DataMissing(FiltersubError):
@@ -55,3 +56,12 @@ def refuse(problems: Iterable[Problem], name: str) -> None:
         return
     more = f" (and {len(fatal) - 1} other problems)" if len(fatal) > 1 else ""
     raise FiltersubError(f"{name}: {fatal[0].message}{more}; `filtersub data check {name}` lists everything")
+
+
+def classes_up_to(largest: int, where: object) -> int:
+    """Classes of labels that are numbers up to ``largest``. Raises FiltersubError where that cannot be."""
+    if largest >= _MOST_CLASSES:
+        raise FiltersubError(
+            f"{where} has the label {largest}; labels are numbers of classes, from 0 without gaps, or names"
+        )
+    return 1 + max(largest, 0)

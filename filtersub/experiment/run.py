@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from ..data import ImageSplit, load_data, n_classes
+from ..data import ImageSplit, load_data, n_classes, require_data
 from ..errors import FiltersubError
 from ..files import make_folder
 from ..methods import Injected, inject
@@ -27,6 +27,7 @@ from .rate_choice import RateChoice, choose_rate
 from .saved_weights import save_trained, saved_size
 from .settings import CHOOSE, TuneSettings, settings_from
 from .step_cost import step_flops
+from .trial import try_image
 
 
 def tune(
@@ -47,6 +48,7 @@ def tune(
     if finished is not None:
         _say(quiet, f"{folder} holds this run already; nothing to train")
         return finished
+    require_data(settings.data)  # before minutes of decomposition
     began = time.perf_counter()
     choice = _chosen(settings, folder, quiet)
     used = settings if choice is None else settings.with_rate(choice.chosen)
@@ -56,7 +58,9 @@ def tune(
     split = load_data(
         used.data, size=used.image_size, mean=mean, std=std, validation=used.validation, n_train=used.n_train
     )
-    flops = step_flops(prepared.model, tuple(split.train[0][0].shape), used.batch_size, used.batch_norm)
+    first, _ = split.train[0]
+    try_image(prepared.model, first, split.n_classes, used.model)
+    flops = step_flops(prepared.model, tuple(first.shape), used.batch_size, used.batch_norm)
     log = TrainingLog(
         folder,
         settings.label,
@@ -75,6 +79,7 @@ def tune(
             head=prepared.head,
             judged_on=split.judged_on,
             folder=folder,
+            settings=used.parameters,
             on_epoch=log.on_epoch,
             on_step=log.on_step,
         )
@@ -157,6 +162,7 @@ def _write(
         folder,
         history=pd.DataFrame(result.history),
         confusion=_long_form(result.confusion),
+        confusions=_occurring(result),
         classes=_classes(result),
     )
     for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
@@ -201,7 +207,7 @@ def _record(
             "judged_on": split.judged_on,
         },
         choices={} if choice is None else choice.to_json(),
-        notes=dict(prepared.injected.skipped),
+        notes={**prepared.injected.skipped, **dict.fromkeys(result.untouched, "no gradient ever reached it")},
     )
 
 
@@ -217,6 +223,13 @@ def _long_form(confusion: Tensor) -> pd.DataFrame:
     true, predicted = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
     columns = {"true": true, "predicted": predicted, "count": confusion}
     return pd.DataFrame({name: values.reshape(-1).tolist() for name, values in columns.items()})
+
+
+def _occurring(result: TrainingResult) -> pd.DataFrame:
+    """One row an epoch and pair of classes that occurs in it: epoch, true, predicted, count."""
+    epochs = [torch.full((len(pairs), 1), epoch) for epoch, pairs in enumerate(result.confusions, start=1)]
+    rows = torch.column_stack([torch.cat(epochs), torch.cat(result.confusions)])
+    return pd.DataFrame(rows.numpy(), columns=["epoch", "true", "predicted", "count"])
 
 
 def _say(quiet: bool, line: str) -> None:

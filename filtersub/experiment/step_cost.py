@@ -29,6 +29,6 @@ def step_flops(model: nn.Module, image_shape: tuple[int, ...], batch_size: int, 
         try:
             with FlopCounterMode(display=False) as counter:
                 cross_entropy(copied(images), labels).backward()
-        except (NotImplementedError, RuntimeError):
+        except (NotImplementedError, RuntimeError, ValueError):  # batch norm of a single image is a ValueError
             return None
     return int(counter.get_total_flops())

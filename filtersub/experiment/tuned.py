@@ -45,5 +45,6 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
         std=std,
         validation=settings.validation,
         n_train=settings.n_train,
+        hold=False,
     )
     return load_trained(model, settings, folder).eval(), split, settings

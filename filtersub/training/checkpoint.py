@@ -70,10 +70,7 @@ class Checkpoint:
             return {}
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state["settings"] != self.settings or sorted(state["weights"]) != self.names:
-                raise FiltersubError(
-                    f"{self.path} is the checkpoint of other settings; remove it or use another folder"
-                )
+            self._check_settings(state["settings"], sorted(state["weights"]))
             self.model.load_state_dict(state["weights"], strict=False)
             for name, part in self.parts.items():
                 part.load_state_dict({**part.state_dict(), **state["parts"][name]})
@@ -84,6 +81,15 @@ class Checkpoint:
         except Exception as error:  # damage shows in many ways
             raise FiltersubError(f"{self.path} is damaged ({type(error).__name__}); remove it to start anew") from None
         return state["progress"]
+
+    def _check_settings(self, theirs: Mapping[str, Any], names: list[str]) -> None:
+        """Weights of another run may fit by their shapes, and training would go on from them unnoticed."""
+        mine = self.settings
+        other = next((name for name in [*mine, *theirs] if mine.get(name) != theirs.get(name)), None)
+        if other is None and names == self.names:
+            return
+        of = "layers" if other is None else f"settings ({other}: {theirs.get(other)!r}, now {mine.get(other)!r})"
+        raise FiltersubError(f"{self.path} is the checkpoint of other {of}; remove it or use another folder")
 
 
 def state_names(model: nn.Module) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -24,6 +24,7 @@ from .checkpoint import Checkpoint, state_names, weights_of
 from .config import OPTIMIZERS, TrainingConfig
 from .ema import MovingAverage
 from .evaluation import class_accuracies, evaluate
+from .failures import explained, scores
 from .schedule import factor_at, parameter_groups
 
 Row = dict[str, float]
@@ -39,16 +40,19 @@ class TrainingResult:
         <judged>_mean_class_accuracy, learning_rate, seconds; <judged> is "test" or "validation"
     confusion : Tensor (n_classes, n_classes), counts of the judged images after the kept epoch; true classes down
     class_accuracy : Tensor (epochs, n_classes), float64; NaN for classes without images
+    confusions : of each epoch, Tensor (pairs, 3): true class, predicted class, count, of the pairs that occur
     seconds_per_step : median over all steps of this process; nan where there was none
     peak_memory_bytes : of the GPU's allocator, or the largest resident set of the process on a CPU
     added_memory_bytes : the same without what was there before the first step (model, libraries and data)
     resumed_from_epoch : epochs that a checkpoint had done before
     kept_epoch : the epoch whose weights the model has: the last, or with patience the best
+    untouched : names of trained parameters that no gradient ever reached: the model does not use them where they are
     """
 
     history: list[Row]
     confusion: Tensor
     class_accuracy: Tensor
+    confusions: list[Tensor]
     seconds_per_step: float
     peak_memory_bytes: int
     added_memory_bytes: int
@@ -57,6 +61,7 @@ class TrainingResult:
     processes: int
     resumed_from_epoch: int
     kept_epoch: int
+    untouched: tuple[str, ...] = ()
 
 
 def fit(
@@ -69,6 +74,7 @@ def fit(
     head: str | None = None,
     judged_on: str = "test",
     folder: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> TrainingResult:
@@ -80,19 +86,23 @@ def fit(
     head : name of the module that ``head_learning_rate`` is for
     train, judged : datasets of (image, label); ``judged_on`` names the second in the history
     folder : where the checkpoint lives between epochs; None keeps none. A checkpoint of other settings is refused.
+    settings : what else makes the run what it is (model, data, method); a checkpoint of others is refused likewise
     on_epoch : called with each row of the history; on_step : with (steps done, steps in all); on the first process only
 
     Started by ``accelerate launch`` on several processes, each takes its share of every batch.
 
     Raises FiltersubError when nothing is trainable, when the loss is not finite (the last epoch's checkpoint stays),
-    when the disk is full (likewise), and when the checkpoint cannot be used.
+    when the disk is full (likewise), when the checkpoint cannot be used, and when an image cannot be read.
     """
     if config.patience is not None and judged_on != "validation":
         raise FiltersubError(
             f"patience stops by validation images, and this split is judged on {judged_on} images; set validation"
         )
-    run = _Run(model, train, judged, n_classes, config, head, judged_on, folder)
-    return run.to_the_end(on_epoch or (lambda row: None), on_step or (lambda done, total: None))
+    run = _Run(model, train, judged, n_classes, config, head, judged_on, folder, settings or {})
+    try:
+        return run.to_the_end(on_epoch or (lambda row: None), on_step or (lambda done, total: None))
+    except ValueError as error:
+        raise explained(error) from None
 
 
 class _Run:
@@ -106,6 +116,7 @@ class _Run:
         head: str | None,
         judged_on: str,
         folder: str | os.PathLike[str] | None,
+        settings: Mapping[str, Any],
     ) -> None:
         self.config, self.n_classes, self.judged_on, self.folder = config, n_classes, judged_on, folder
         self.accelerator = new_accelerator(
@@ -129,11 +140,12 @@ class _Run:
             parts["scaler"] = self.accelerator.scaler
         if self.average is not None:
             parts["average"] = self.average
-        settings = asdict(replace(config, workers=0))  # who reads the images changes nothing
-        self.checkpoint = Checkpoint(folder, model, parts, order, settings)
+        told_apart = {**settings, **asdict(replace(config, workers=0))}  # who reads the images changes nothing
+        self.checkpoint = Checkpoint(folder, model, parts, order, told_apart)
         found = self.checkpoint.resume()
         self.history: list[Row] = found.get("history", [])
         self.classes: list[list[float]] = found.get("classes", [])
+        self.confusions: list[Tensor] = found.get("confusions", [])
         self.best: dict[str, Tensor] = found.get("best", {})
         self.start = len(self.history)
         self.accelerator.wait_for_everyone()  # all have read the checkpoint before the first one writes another
@@ -161,8 +173,7 @@ class _Run:
                 row, confusion = self._epoch(on_step if main else lambda done, total: None)
                 self._remember(row, confusion)
                 if main:
-                    progress = {"history": self.history, "classes": self.classes, "best": self.best}
-                    self.checkpoint.keep(progress)
+                    self.checkpoint.keep(self._progress)
                     on_epoch(row)
         self._settle()
         if confusion is None or self.kept_epoch != len(self.history):  # judge the weights that are kept once more
@@ -173,6 +184,7 @@ class _Run:
             self.history,
             confusion,
             torch.tensor(self.classes, dtype=torch.float64),
+            self.confusions,
             float(torch.tensor(self.durations).median()) if self.durations else math.nan,
             memory.bytes,
             memory.added_bytes,
@@ -181,7 +193,18 @@ class _Run:
             self.accelerator.num_processes,
             self.start,
             self.kept_epoch,
+            self._untouched(),
         )
+
+    def _untouched(self) -> tuple[str, ...]:
+        """An optimiser keeps moments of whatever it has once seen a gradient of."""
+        moved = self.optimizer.optimizer.state
+        return tuple(name for name, p in self.raw.named_parameters() if p.requires_grad and p not in moved)
+
+    @property
+    def _progress(self) -> dict[str, Any]:
+        judged = {"history": self.history, "classes": self.classes, "confusions": self.confusions}
+        return {**judged, "best": self.best}
 
     @property
     def is_done(self) -> bool:
@@ -231,7 +254,7 @@ class _Run:
         for i, (part, truth) in enumerate(parts):
             last = i + 1 == len(parts)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                logits = self.forward(part)
+                logits = scores(self.forward(part))
                 loss = cross_entropy(logits.float(), truth)
                 if len(parts) > 1:
                     loss = loss * (len(truth) / len(labels))
@@ -261,6 +284,8 @@ class _Run:
     def _remember(self, row: Row, confusion: Tensor) -> None:
         self.history.append(row)
         self.classes.append(class_accuracies(confusion).tolist())
+        pairs = confusion.nonzero()
+        self.confusions.append(torch.column_stack([pairs, confusion[*pairs.T]]))
         if self.config.patience is not None and self.kept_epoch == len(self.history):
             with nullcontext() if self.average is None else self.average.in_place():
                 now = weights_of(self.raw, state_names(self.raw))
