@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from filtersub.data import load_data
 from filtersub.decomposition import DecompositionConfig, ModelDecomposition
 from filtersub.errors import FiltersubError
-from filtersub.experiment import TuneSettings, decompose_run, tune
+from filtersub.experiment import TuneSettings, decompose_run, run, tune
 from filtersub.experiment.log import TrainingLog
 from filtersub.models import input_statistics, load_model
 from filtersub.parameters import count_parameters
@@ -89,8 +89,10 @@ def test_a_stopped_run_goes_on_as_itself_alone(other, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             tune(small, tmp_path, quiet=True)
     (name,) = other
-    with pytest.raises(FiltersubError, match=rf"checkpoint of other settings \({name}: "):
-        tune(replace(small, **other), tmp_path, quiet=True)
+    with monkeypatch.context() as patched:
+        patched.delattr(run, "_prepared")  # said before any model is loaded or decomposed
+        with pytest.raises(FiltersubError, match=rf"checkpoint of other settings \({name}: "):
+            tune(replace(small, **other), tmp_path, quiet=True)
     assert tune(replace(small, workers=1), tmp_path, quiet=True).environment["resumed_from_epoch"] == 1
 
 

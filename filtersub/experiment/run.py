@@ -20,7 +20,7 @@ from ..methods import Injected, inject
 from ..models import head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
 from ..records import RECORD_FILE, Record, describe_environment, read_record
-from ..training import CHECKPOINT_FILE, TrainingResult, fit
+from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .log import PROGRESS_FILE, TrainingLog
 from .rate_choice import RateChoice, choose_rate
@@ -52,6 +52,7 @@ def tune(
     began = time.perf_counter()
     choice = _chosen(settings, folder, quiet)
     used = settings if choice is None else settings.with_rate(choice.chosen)
+    check_checkpoint(folder, used.training, used.parameters)
     set_seed(settings.seed)
     prepared = _prepared(used)
     mean, std = prepared.statistics

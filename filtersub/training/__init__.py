@@ -4,7 +4,7 @@ Returns a history, draws nothing, knows nothing of methods: it trains whatever p
 """
 
 from .batch_norm import recompute_batch_norm_, set_training_mode_
-from .checkpoint import CHECKPOINT_FILE
+from .checkpoint import CHECKPOINT_FILE, check_checkpoint
 from .config import BATCH_NORM, TrainingConfig
 from .evaluation import class_accuracies, evaluate
 from .loop import TrainingResult, fit
@@ -14,6 +14,7 @@ __all__ = [
     "CHECKPOINT_FILE",
     "TrainingConfig",
     "TrainingResult",
+    "check_checkpoint",
     "class_accuracies",
     "evaluate",
     "fit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..files import written_whole
+from .config import TrainingConfig
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -70,7 +72,9 @@ class Checkpoint:
             return {}
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            self._check_settings(state["settings"], sorted(state["weights"]))
+            _check_settings(self.path, state["settings"], self.settings)
+            if sorted(state["weights"]) != self.names:
+                raise FiltersubError(f"{self.path} is the checkpoint of another model; remove it or use another folder")
             self.model.load_state_dict(state["weights"], strict=False)
             for name, part in self.parts.items():
                 part.load_state_dict({**part.state_dict(), **state["parts"][name]})
@@ -82,14 +86,30 @@ class Checkpoint:
             raise FiltersubError(f"{self.path} is damaged ({type(error).__name__}); remove it to start anew") from None
         return state["progress"]
 
-    def _check_settings(self, theirs: Mapping[str, Any], names: list[str]) -> None:
-        """Weights of another run may fit by their shapes, and training would go on from them unnoticed."""
-        mine = self.settings
-        other = next((name for name in [*mine, *theirs] if mine.get(name) != theirs.get(name)), None)
-        if other is None and names == self.names:
-            return
-        of = "layers" if other is None else f"settings ({other}: {theirs.get(other)!r}, now {mine.get(other)!r})"
-        raise FiltersubError(f"{self.path} is the checkpoint of other {of}; remove it or use another folder")
+
+def told_apart(config: TrainingConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run what it is, by name; who reads the images changes nothing."""
+    return {**settings, **asdict(replace(config, workers=0))}
+
+
+def check_checkpoint(folder: str | os.PathLike[str], config: TrainingConfig, settings: Mapping[str, Any]) -> None:
+    """Raise what ``fit`` would about a checkpoint of another run, before time is spent on a model for it."""
+    path = Path(folder) / CHECKPOINT_FILE
+    if not path.exists():
+        return
+    try:
+        theirs = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["settings"]
+    except Exception:  # damage shows in many ways; fit says so
+        return
+    _check_settings(path, theirs, told_apart(config, settings))
+
+
+def _check_settings(path: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Weights of another run may fit by their shapes, and training would go on from them unnoticed."""
+    other = next((name for name in [*mine, *theirs] if mine.get(name) != theirs.get(name)), None)
+    if other is not None:
+        of = f"({other}: {theirs.get(other)!r}, now {mine.get(other)!r})"
+        raise FiltersubError(f"{path} is the checkpoint of other settings {of}; remove it or use another folder")
 
 
 def state_names(model: nn.Module) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from ..errors import FiltersubError, LossNotFinite
 from ..memory import PeakMemory
 from .accelerator import new_accelerator
 from .batch_norm import recompute_batch_norm_, set_training_mode_
-from .checkpoint import Checkpoint, state_names, weights_of
+from .checkpoint import Checkpoint, state_names, told_apart, weights_of
 from .config import OPTIMIZERS, TrainingConfig
 from .ema import MovingAverage
 from .evaluation import class_accuracies, evaluate
@@ -140,8 +140,7 @@ class _Run:
             parts["scaler"] = self.accelerator.scaler
         if self.average is not None:
             parts["average"] = self.average
-        told_apart = {**settings, **asdict(replace(config, workers=0))}  # who reads the images changes nothing
-        self.checkpoint = Checkpoint(folder, model, parts, order, told_apart)
+        self.checkpoint = Checkpoint(folder, model, parts, order, told_apart(config, settings))
         found = self.checkpoint.resume()
         self.history: list[Row] = found.get("history", [])
         self.classes: list[list[float]] = found.get("classes", [])
