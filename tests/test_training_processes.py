@@ -117,15 +117,24 @@ def test_two_launched_processes_give_the_history_of_one(tmp_path):
         assert other == pytest.approx(one, rel=1e-3, abs=1e-4)
 
 
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no"]
+LAUNCHERS = {
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    "accelerate launch": [*ACCELERATE, "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"],
+}
+
+
 @pytest.mark.slow  # two processes, each with its imports
-def test_the_command_shares_a_run_among_launched_processes(tmp_path):
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_command_shares_a_run_among_launched_processes(launcher, tmp_path):
     """As docs/training.md has it for CPUs: asked too early, accelerate takes each process for the only one."""
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     small = ["--method", "linear", "--epochs", "1", "--image-size", "32", "--n-train", "40"]
-    command = [*launcher, "-m", "filtersub", "tune", "efficientnet_lite0", *small, "--out", str(tmp_path / "run")]
+    command = [sys.executable, *LAUNCHERS[launcher], "-m", "filtersub", "tune", "efficientnet_lite0", *small]
+    command += ["--out", str(tmp_path / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     record = read_record(tmp_path / "run")
     assert record.environment["processes"] == 2
     assert 0 < record.metrics["test_accuracy"] < 1
+    assert done.stdout.count("linear probing: accuracy") == 1  # the first process speaks for all

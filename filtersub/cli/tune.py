@@ -86,6 +86,7 @@ def tune(
     from ..experiment import tune as run
     from ..methods.options import check_meant
     from ..recipes import load_recipe
+    from ..training.accelerator import processes
 
     given = _given(context, {field.name for field in fields(TuneSettings)})
     if recipe is not None:
@@ -96,6 +97,8 @@ def tune(
         settings = TuneSettings(**given)
     check_meant(settings.method, given)
     record = run(settings, out, quiet=as_json, tensorboard=tensorboard)
+    if not processes().is_main_process:
+        return
     if as_json:
         found = {"label": record.label, "metrics": record.metrics, "counts": record.counts, "cost": record.cost}
         print_json({**found, "choices": record.choices, "notes": record.notes})
