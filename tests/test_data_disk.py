@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from filtersub.data import DATASETS, DataMissing, catalogue, first_images, load_data, n_classes
+from filtersub.data import DATASETS, DataMissing, catalogue, first_images, load_data, n_classes, prepared
 from filtersub.data.choose import balanced_subset
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, tune
@@ -140,14 +140,25 @@ def test_broken_training_images_are_all_named_before_the_first_step(root):
         load_data(TASK, **PLAIN)
 
 
+@pytest.mark.parametrize("held_bytes", [0, 512 * 2**20])
 @pytest.mark.parametrize(("validation", "part"), [(False, "test"), (True, "validation")])
-def test_broken_images_to_judge_on_are_all_named_before_the_first_step(root, validation, part):
+def test_broken_images_to_judge_on_are_all_named_before_the_first_step(root, monkeypatch, validation, part, held_bytes):
+    monkeypatch.setattr(prepared, "_HELD_BYTES", held_bytes)
     folder = write_vtab(root)
     broken = [f"images/{'val200' if validation else 'test'}/00000{index}.png" for index in (1, 3)]
     for name in broken:
         (folder / name).write_bytes((folder / name).read_bytes()[:60])
     with pytest.raises(FiltersubError, match=rf"{part}: images that cannot be decoded \(2\): {', '.join(broken)}"):
         load_data(TASK, validation=validation, **PLAIN)
+
+
+def test_broken_test_images_are_named_before_a_rate_is_chosen(root):
+    folder = write_vtab(root)
+    (folder / "images/test/000005.png").write_bytes(b"")
+    settings = TuneSettings(model="test_resnet", pretrained=False, data=TASK, image_size=8, learning_rate="choose")
+    with pytest.raises(FiltersubError, match=r"test: images that cannot be decoded \(1\): images/test/000005\.png"):
+        tune(settings, root / "run", quiet=True)
+    assert list((root / "run").iterdir()) == []
 
 
 def test_a_broken_image_of_a_large_set_is_named_when_it_is_reached(root):

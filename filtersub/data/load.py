@@ -50,8 +50,8 @@ def load_data(
     validation : judge on validation images; the test images stay unseen
     split_seed : of the digits' split, of what is held out where a set has no such part, and of ``n_train``
     n_train : train on so many images, every class alike; a smaller number at one seed is part of a larger one
-    hold : decode each part now that takes at most 512 MiB, so that all its broken images are named at once; off,
-        images are decoded when they are asked for
+    hold : decode each part of at most 100,000 images now, so that all its broken images are named at once, and keep
+        what takes at most 512 MiB; off, images are decoded when they are asked for
 
     No augmentation: the paper names none. Raises FiltersubError for unknown names, sets that are missing or damaged
     (saying how to obtain or to check them) and numbers that do not fit.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from PIL import Image
@@ -13,14 +15,15 @@ from .images import Images
 from .problems import problem, refuse
 
 _HELD_BYTES = 512 * 2**20
+_LOOKED_AT = 100_000  # images; those of ImageNet-1K to train on would take as long as an epoch
 
 
 class PreparedImages(Dataset):
     """A torch data set of (image (3, size, size) float32, label int).
 
     Images are squeezed into the square by bicubic interpolation, as VTAB-1k's users do; with ``crop`` the shorter side
-    becomes size / crop and the middle is cut out. ``hold`` decodes them all at once where they take at most 512 MiB:
-    an epoch then costs no decoding, and every broken image is named before the first step.
+    becomes size / crop and the middle is cut out. ``hold`` decodes up to 100,000 images at once, so that all broken
+    ones are named and counted before the first step, and keeps them where they take at most 512 MiB.
 
     Raises FiltersubError naming the image that cannot be decoded.
     """
@@ -42,6 +45,8 @@ class PreparedImages(Dataset):
         self.pixels: Tensor | None = None
         if hold and len(self) * 3 * size * size <= _HELD_BYTES:
             self.pixels = self._all_pixels()
+        elif hold and len(self) <= _LOOKED_AT:
+            self._look_at_all()
 
     def __len__(self) -> int:
         return len(self.images.labels)
@@ -69,8 +74,23 @@ class PreparedImages(Dataset):
                 pixels[index] = self._pixels(index)
             except FiltersubError:
                 broken.append(self.images.name(index))
-        refuse(problem("broken image", self.part, broken, "images that cannot be decoded"), self.name)
+        self._refuse(broken)
         return pixels
+
+    def _look_at_all(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            broken = pool.map(self._is_broken, range(len(self)))
+            self._refuse([self.images.name(index) for index, found in enumerate(broken) if found])
+
+    def _is_broken(self, index: int) -> bool:
+        try:
+            self.images.open(index)
+        except Exception:  # every format's reader raises classes of its own
+            return True
+        return False
+
+    def _refuse(self, broken: list[str]) -> None:
+        refuse(problem("broken image", self.part, broken, "images that cannot be decoded"), self.name)
 
 
 def fitted(image: Image.Image, size: int, crop: float | None) -> Image.Image:

@@ -54,7 +54,8 @@ def refuse(problems: Iterable[Problem], name: str) -> None:
     fatal = [found for found in problems if found.fatal]
     if not fatal:
         return
-    more = f" (and {len(fatal) - 1} other problems)" if len(fatal) > 1 else ""
+    others = len(fatal) - 1
+    more = f" (and {others} other problem{'s' if others > 1 else ''})" if others else ""
     raise FiltersubError(f"{name}: {fatal[0].message}{more}; `filtersub data check {name}` lists everything")
 
 

@@ -103,6 +103,8 @@ def _finished(folder: Path, settings: TuneSettings) -> Record | None:
 def _chosen(settings: TuneSettings, folder: Path, quiet: bool) -> RateChoice | None:
     if settings.learning_rate != CHOOSE:
         return None
+    # a broken test image would come up after all candidates
+    load_data(settings.data, size=settings.image_size, n_train=settings.n_train)
 
     def run(rate: float, out: Path) -> Record:
         _say(quiet, f"learning rate {rate:g}, judged on validation images")
