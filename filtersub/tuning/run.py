@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from . import products
 from .packed import Packed
 from .update import Kernels, Term, exactly, small_gradient, summed
 
@@ -121,6 +122,8 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
         to_weight = flat.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
         return to_x, to_weight, flat.sum(0) if needs[2] else None
     batched = x.ndim == weight.ndim
+    if batched and products.pays(layer, gradient, x, weight):
+        return products.gradients(layer, gradient, x, weight, needs)
     if not batched:
         x, gradient = x[None], gradient[None]
     n = len(layer.stride)

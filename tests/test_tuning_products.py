@@ -1,0 +1,49 @@
+"""Gradients of a convolution by matrix products: those of torch's own backward pass, in float64."""
+
+import pytest
+import torch
+from torch import nn
+
+from filtersub.tuning import products
+
+LAYERS = {
+    "pointwise": nn.Conv2d(6, 8, 1),
+    "pointwise, stride": nn.Conv2d(6, 8, 1, stride=2),
+    "pointwise, padded": nn.Conv2d(6, 8, 1, padding=1),
+    "spatial": nn.Conv2d(6, 8, 3, padding=1),
+    "spatial, uneven": nn.Conv2d(6, 8, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+    "rows left over": nn.Conv2d(6, 8, 3, stride=3),
+    "no bias": nn.Conv2d(6, 8, 3, bias=False),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_gradients_are_those_of_the_convolution(kind, monkeypatch):
+    monkeypatch.setattr(products, "_WEIGHTS_A_POSITION", 0)
+    torch.manual_seed(0)
+    layer = LAYERS[kind].double().to(memory_format=torch.channels_last)
+    x = torch.randn(2, 6, 8, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out = layer(x)
+    gradient = torch.randn_like(out).contiguous(memory_format=torch.channels_last)
+    given = [x, layer.weight, *([] if layer.bias is None else [layer.bias])]
+    expected = torch.autograd.grad(out, given, gradient)
+    with torch.no_grad():
+        assert products.pays(layer, gradient, x, layer.weight)
+        found = products.gradients(layer, gradient, x, layer.weight, [True, True, layer.bias is not None])
+    for mine, theirs in zip(found, expected, strict=False):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+        assert mine.ndim == 1 or mine.is_contiguous(memory_format=torch.channels_last)
+    assert products.gradients(layer, gradient, x, layer.weight, [False] * 3) == (None, None, None)
+
+
+def test_other_layers_and_other_memory_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(products, "_WEIGHTS_A_POSITION", 0)
+    plain, grouped = (nn.Conv2d(4, 4, 3, groups=g).to(memory_format=torch.channels_last) for g in (1, 2))
+    x = torch.randn(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
+    out = plain(x).contiguous(memory_format=torch.channels_last)
+    assert products.pays(plain, out, x, plain.weight)
+    assert not products.pays(grouped, out, x, grouped.weight)
+    assert not products.pays(plain, out, x.contiguous(), plain.weight)
+    assert not products.pays(plain, out.bfloat16(), x.bfloat16(), plain.weight.bfloat16())
+    monkeypatch.setattr(products, "_WEIGHTS_A_POSITION", 256)
+    assert not products.pays(plain, out, x, plain.weight)
