@@ -2,7 +2,8 @@
 
 All variants of a model are measured in one process, alternating, in channels-last memory; prints medians, their
 quartiles and the ratios to full tuning. What a step costs depends on how many coefficients are zero, so they are exact
-LASSO codes at the default penalty, over atoms that are not learned (random rows), which takes less time.
+LASSO codes at the default penalty, over atoms that are not learned (random rows), which takes less time. "input
+gradient" trains the head alone but takes the gradient back to the images: near what any adapter of all layers needs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SETTINGS = {
     "setting 3, linear codes": {"solver": "pca", "block": 4},
     "setting 4": {**QUICK, "block": 4, "expansion": 4},
 }
-METHODS = ("full", "linear", "two convolutions", "lora 1", "lora 3", *SETTINGS)
+METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS)
 
 
 class TwoConvolutions(FilterSubspaceLayer):
@@ -46,7 +47,7 @@ def build(name: str, method: str) -> nn.Module:
     torch.manual_seed(0)
     model = load_model(name, pretrained=False, num_classes=10)
     head = head_name(model)
-    if method == "linear":
+    if method in ("linear", "input gradient"):
         model.requires_grad_(False)
         model.get_submodule(head).requires_grad_(True)
     elif method.startswith("lora"):
@@ -62,7 +63,10 @@ def build(name: str, method: str) -> nn.Module:
     return model.to(memory_format=torch.channels_last).train()
 
 
-def stepper(model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[], float]) -> Callable[[], float]:
+def stepper(
+    model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[], float], back_to_images: bool
+) -> Callable[[], float]:
+    images = images.clone().requires_grad_() if back_to_images else images
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-5)
 
     def step() -> float:
@@ -77,7 +81,7 @@ def stepper(model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[]
 
 def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: Callable[[], float]) -> None:
     labels = torch.arange(images.shape[0]) % 10
-    steps = {method: stepper(build(name, method), images, labels, clock) for method in methods}
+    steps = {m: stepper(build(name, m), images, labels, clock, m == "input gradient") for m in methods}
     gc.disable()
     times: dict[str, list[float]] = {method: [] for method in methods}
     for repeat in range(repeats + 1):
