@@ -1,4 +1,4 @@
-"""The gradients of a convolution as matrix products, where weights outnumber positions by far.
+"""The gradients of a convolution as matrix products, where it is one, or where weights outnumber positions by far.
 
 A CPU's convolutions lay the weight out anew for each of their calls. In the last stages of a network, where millions of
 weights see a hundred positions, that takes longer than the products themselves, which need no other layout than
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-_WEIGHTS_A_POSITION = 256  # pairs of channels for each position from which on products are faster
+_WEIGHTS_A_POSITION = 64  # pairs of channels for each position from which on products are faster
 
 
 def pays(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
@@ -23,7 +23,7 @@ def pays(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
         and x.dtype == gradient.dtype == weight.dtype
         and x.dtype in (torch.float32, torch.float64)
         and all(each.is_contiguous(memory_format=torch.channels_last) for each in (gradient, x, weight))
-        and weight.shape[0] * weight.shape[1] >= _WEIGHTS_A_POSITION * gradient[:, 0].numel()
+        and (_is_product(layer) or weight[..., 0, 0].numel() >= _WEIGHTS_A_POSITION * gradient[:, 0].numel())
     )
 
 
