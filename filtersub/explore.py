@@ -135,7 +135,7 @@ class Explorer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few rounds are what is wanted here; a penalty that leaves nothing shows
             if every_kernel:
-                found = learn(rows, n_atoms, recipe, layout.patch_shape)
+                found = learn(rows, n_atoms, recipe, layout)
             else:
                 found = learn_dictionary(
                     seen,

@@ -156,13 +156,19 @@ BAD = {
     "no YAML": (("--config", "{missing}"), "cannot read"),
     "bad YAML": (("--config", "{broken}"), "is not YAML"),
     "unknown setting": (("--config", "{unknown}"), "unknown setting in"),
+    "sharing a number": (("--config", "{share}"), "share must be true, a pattern"),
+    "a list of overrides": (("--config", "{overrides}"), "overrides must map patterns"),
+    "no name of a start": (("--config", "{start}"), "unknown init 3"),
+    "no number": (("--config", "{nothing}"), "sparsity must be a finite number >= 0, got None"),
+    "neither true nor false": (("--config", "{maybe}"), "nonnegative must be true or false, got 'maybe'"),
     "a list": (("--config", "{list}"), "must map settings to values"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line(case, run, weights, tmp_path):
-    texts = {"broken": "atoms: [", "unknown": "atom: 3", "list": "- 3"}
+    texts = {"broken": "atoms: [", "unknown": "atom: 3", "list": "- 3", "share": "share: 5", "start": "init: 3"}
+    texts |= {"overrides": "overrides: [a]", "nothing": "sparsity: null", "maybe": "nonnegative: maybe"}
     paths = {name: tmp_path / f"{name}.yaml" for name in ("missing", *texts)} | {"done": tmp_path / "done"}
     for name, text in texts.items():
         paths[name].write_text(text)

@@ -120,6 +120,8 @@ def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str])
     """Names the dictionaries: layers of one patch shape and one recipe within a pattern share one."""
     if shared is False:
         return planned
+    if not isinstance(shared, (bool, str, list, tuple)):
+        raise FiltersubError(f"share must be true, a pattern of layer names or a list of them, got {shared!r}")
     patterns = ("",) if shared is True else (shared,) if isinstance(shared, str) else tuple(shared)
     _check_matched(patterns, planned, "the sharing pattern")
     members: dict[tuple[object, ...], list[str]] = {}

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import prod
+from numbers import Real
 from typing import Any
 
 from ..dictionary import INITS, LEARNERS
@@ -71,9 +72,12 @@ class DecompositionConfig:
         _check_count("seed", self.seed, 0)
         for name in ("sparsity", "tol"):
             value = getattr(self, name)
-            if isinstance(value, (bool, str)) or not 0 <= value < float("inf"):
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < float("inf"):
                 raise FiltersubError(f"{name} must be a finite number >= 0, got {value!r}")
-        if not is_file_of_atoms(self.init):
+        for name in ("nonnegative", "block_spatial"):
+            if not isinstance(getattr(self, name), bool):
+                raise FiltersubError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if not isinstance(self.init, str) or not is_file_of_atoms(self.init):
             check_name("init", self.init, INITS)
         check_name("learner", self.learner, LEARNERS)
         check_name("expansion_coefficients", self.expansion_coefficients, EXPANSION_COEFFICIENTS)
@@ -104,7 +108,7 @@ def _check_count(what: str, value: object, least: int) -> None:
 
 def check_name(what: str, name: str, known: tuple[str, ...]) -> str:
     """The name, or a FiltersubError that lists the known ones and the nearest."""
-    if name in known:
+    if isinstance(name, str) and name in known:
         return name
     near = difflib.get_close_matches(str(name), known, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
@@ -122,6 +126,8 @@ def check_overrides(overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[s
     """
     known = tuple(field.name for field in fields(DecompositionConfig))
     checked = {}
+    if not isinstance(overrides or {}, Mapping):
+        raise FiltersubError(f"overrides must map patterns of layer names to settings, got {overrides!r}")
     for pattern, settings in (overrides or {}).items():
         compile_pattern(pattern)
         if not isinstance(settings, Mapping):
