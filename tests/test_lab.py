@@ -116,7 +116,7 @@ def test_a_slider_moves_the_figure(lab, tmp_path):
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1100})
         run_all(page, address, "00_explore.ipynb")
-        assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
         assert page.locator(".jp-OutputArea").get_by_text("Of these looks at").count()  # the last cell's answer
         slider = page.locator(".widget-slider", has_text="Atoms m")
         figure, words = page.locator(".widget-html svg"), page.locator(".widget-html figcaption")
