@@ -5,7 +5,7 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer, depthwise, products
 from filtersub.tuning import layer as layer_module
 from filtersub.tuning import model as model_module
 
@@ -18,6 +18,12 @@ LAYERS = {
     "conv3d": (nn.Conv3d(2, 4, (2, 3, 3)), (1, 2, 3, 5, 5)),
     "pointwise": (nn.Conv2d(16, 8, 1, stride=2), (2, 16, 4, 4)),
     "linear": (nn.Linear(16, 8), (3, 5, 16)),
+}
+# in channels-last memory, where gradients have ways of their own
+LATE = {
+    "late": (nn.Conv2d(32, 64, 3, padding=1), (2, 32, 4, 4)),
+    "depthwise": (nn.Conv2d(16, 16, 5, padding=2, groups=16), (5, 16, 7, 7)),
+    "pointwise": (nn.Conv2d(16, 8, 1), (2, 16, 4, 4)),
 }
 MODES = {
     "sparse": {"max_rounds": 2, "atoms": 9},
@@ -66,6 +72,28 @@ def test_the_gradients_are_those_of_autograd(kind, mode, autocast, recompute, mo
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == theirs.dtype
         torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", LATE)
+def test_the_gradients_by_products_and_kernels_are_those_of_autograd(kind, mode, monkeypatch):
+    torch.manual_seed(0)
+    layer, shape = LATE[kind]
+    model = wrapped(layer, **MODES[mode]).to(memory_format=torch.channels_last)
+    x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    layer.bias.requires_grad_()
+    own = []
+    for module, way in ((products, "gradients"), (depthwise, "weight_gradient")):
+        kept = getattr(module, way)
+        monkeypatch.setattr(module, way, lambda *a, kept=kept: own.append(1) or kept(*a))
+    out, found = gradients(model, x)
+    assert own == [1]
+    monkeypatch.setattr(layer_module, "can_run", lambda *a: False)
+    expected_out, expected = gradients(model, x)
+    assert own == [1]
+    assert torch.equal(out, expected_out)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_it_does_not_know_run_as_before():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from . import products
+from . import depthwise, products
 from .packed import Packed
 from .update import Kernels, Term, exactly, small_gradient, summed
 
@@ -124,6 +124,9 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
     batched = x.ndim == weight.ndim
     if batched and products.pays(layer, gradient, x, weight):
         return products.gradients(layer, gradient, x, weight, needs)
+    if needs[1] and batched and depthwise.takes(layer, gradient, x):
+        to_x, _, to_bias = _backward(layer, gradient, x, weight, [needs[0], False, needs[2]])
+        return to_x, depthwise.weight_gradient(layer, gradient, x), to_bias
     if not batched:
         x, gradient = x[None], gradient[None]
     n = len(layer.stride)
