@@ -16,10 +16,7 @@ from ._lasso_guess import guess_codes
 from ._lasso_jit import compiled
 from ._lasso_simd import (
     BLOCK,
-    convert,
-    copy_vector,
     correlate,
-    fetch,
     judge,
     lowest,
     newton_step,
@@ -28,6 +25,7 @@ from ._lasso_simd import (
     signs_of,
     take,
 )
+from ._moves_simd import convert, copy_vector, fetch
 
 CHUNK = 16 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
 EXCHANGES = 5  # steps of the primal-dual method before the slow and sure one

@@ -10,7 +10,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..sparse_coding._lasso_jit import compiled
-from ..sparse_coding._lasso_simd import _I64, _for_range, _fused, _load, _store, convert
+from ..sparse_coding._lasso_simd import _I64, _for_range, _fused, _load, _store
+from ..sparse_coding._moves_simd import convert
 
 LANES = 16
 
