@@ -222,6 +222,19 @@ def select_layers(
     return found
 
 
+def untunable(layer: nn.Module) -> str | None:
+    """Why an adapter around a layer that can be decomposed would train nothing; None where it would not.
+
+    torch's attention takes the weight of its last layer and never calls the layer. Weight and spectral norm compute the
+    weight from other parameters whenever the layer runs.
+    """
+    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return "attention reads its weight and never runs the layer"
+    if "weight" not in layer._parameters:
+        return "its weight is computed from other parameters (weight or spectral norm)"
+    return None
+
+
 def named_layers(model: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str, nn.Module | Tensor]]:
     """(name, layer) of a module's submodules, or (name, tensor) of a weight file, its ``.weight`` suffix dropped."""
     if isinstance(model, nn.Module):

@@ -37,11 +37,17 @@ def main() -> None:
     except FiltersubError as error:
         sys.stderr.write(f"filtersub: {error}\n")
         raise SystemExit(2) from None
-    except (KeyboardInterrupt, SystemExit) as ended:  # typer turns the first into the second, without a word
-        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if not _is_untold_interrupt(ended):
             raise
         sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
         raise SystemExit(_INTERRUPTED) from None
+
+
+def _is_untold_interrupt(ended: BaseException) -> bool:
+    """Ctrl-C, or the exit that typer makes of it without a word; a command that has told of one exits by itself."""
+    cause = getattr(ended.__context__, "__cause__", None)
+    return isinstance(ended, KeyboardInterrupt) or isinstance(cause, KeyboardInterrupt)
 
 
 if __name__ == "__main__":

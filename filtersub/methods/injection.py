@@ -11,11 +11,11 @@ from torch import nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..kernels import select_layers
+from ..kernels import select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
-from ..tuning.targets import as_pattern, untunable
+from ..tuning.targets import as_pattern
 from .adapters import adapter_config
 from .bottleneck import add_conv_adapters_
 from .features import merge_scale_and_shift_, scale_and_shift_, train_biases_, train_whole_

@@ -13,8 +13,7 @@ import torch
 from peft import inject_adapter_in_model
 from torch import Tensor, nn
 
-from ..kernels import layout_of
-from ..tuning.targets import untunable
+from ..kernels import layout_of, untunable
 from .adapters import adapter_config
 from .options import METHODS, MethodOptions
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, check_block, compile_pattern, named_layers, select_layers
+from ..kernels import KernelLayout, check_block, compile_pattern, named_layers, select_layers, untunable
 from ..models import head_name
 from . import formulas
 from .architectures import load_architecture
@@ -163,6 +163,8 @@ def _kernels(
         _check_blocks(layouts, block)
     modules = dict(named_layers(module))
     for name, layout in layouts.items():
+        if by_atoms and isinstance(modules[name], nn.Module) and untunable(modules[name]) is not None:
+            continue
         if by_atoms:
             yield _atoms_share(layout, recipe, trains_coefficients=method == "coefficients")
         else:

@@ -11,7 +11,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, layout_of
+from ..kernels import KernelLayout, layout_of, untunable
 from ..models import head_name
 from .config import FilterSubspaceConfig
 from .layer import FilterSubspaceLayer
@@ -69,19 +69,6 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
     if not chosen:
         raise FiltersubError(_nothing(config, able, passed))
     return chosen
-
-
-def untunable(layer: nn.Module) -> str | None:
-    """Why an adapter around a layer that can be decomposed would train nothing; None where it would not.
-
-    torch's attention takes the weight of its last layer and never calls the layer. Weight and spectral norm compute the
-    weight from other parameters whenever the layer runs.
-    """
-    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
-        return "attention reads its weight and never runs the layer"
-    if "weight" not in layer._parameters:
-        return "its weight is computed from other parameters (weight or spectral norm)"
-    return None
 
 
 def as_pattern(names: list[str]) -> str:
