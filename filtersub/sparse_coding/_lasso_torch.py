@@ -71,9 +71,9 @@ def _table(atoms: Tensor) -> tuple[Tensor, Tensor]:
 
     host = atoms.cpu().numpy()
     (n_atoms, d), width = host.shape, len(_lasso_table.lanes_for(len(host)))
-    gram, atoms_t = np.zeros((n_atoms, width)), np.zeros((d, width))
-    gram[:, :n_atoms], atoms_t[:, :n_atoms] = host @ host.T, host.T
-    columns, dependent = _lasso_table.build(gram, atoms_t, _lasso_table.Space(n_atoms, d).columns, 1)
+    space = _lasso_table.Space(n_atoms, d)
+    space.gram[:n_atoms, :n_atoms], space.atoms_t[:, :n_atoms] = host @ host.T, host.T
+    columns, dependent = _lasso_table.build(space.gram[:n_atoms], space.atoms_t, space.columns, 1)
     columns = columns[: (1 << n_atoms) * n_atoms * width].reshape(1 << n_atoms, n_atoms, width)[:, :, :n_atoms]
     return torch.from_numpy(np.ascontiguousarray(columns)).to(atoms.device), torch.from_numpy(dependent).to(
         atoms.device

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..sparse_coding._threads import make_ready, over_rows
+from ._depthwise_kernel import LANES, weight_gradients
+from .products import in_channels_last
 
-_LANES = 16  # channels that the kernel takes at a time
 _IMAGES = 4  # that a thread takes at a time
 _LARGE = 4  # lines of a kernel from which on torch is slow
 
@@ -21,19 +22,14 @@ def takes(layer: nn.Module, gradient: Tensor, x: Tensor) -> bool:
     return (
         type(layer) is nn.Conv2d
         and layer.groups == layer.in_channels == layer.out_channels
-        and layer.in_channels % _LANES == 0
+        and layer.in_channels % LANES == 0
         and max(layer.kernel_size) >= _LARGE
-        and x.device.type == "cpu"
-        and x.dtype == gradient.dtype
-        and x.dtype in (torch.float32, torch.float64)
-        and all(each.is_contiguous(memory_format=torch.channels_last) for each in (gradient, x))
+        and in_channels_last(gradient, x)
     )
 
 
 def weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor:
     """dW (c, 1, kh, kw) for gradient (n, c, h', w') and x (n, c, h, w), both in channels-last memory."""
-    from ._depthwise_kernel import weight_gradients
-
     at, seen = (each.detach().permute(0, 2, 3, 1).numpy() for each in (gradient, x))
     sums = np.zeros((len(at), *layer.kernel_size, at.shape[3]), at.dtype)
     taps = (0,) * layer.kernel_size[1]

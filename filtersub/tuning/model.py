@@ -70,6 +70,7 @@ class FilterSubspaceModel(BaseTuner):
         super().delete_adapter(adapter_name)
         self.statistics.delete(adapter_name)
         self.statistics.show(self.active_adapters)
+        self._choose_what_is_kept()
 
     def unload(self) -> nn.Module:
         """The base model as it was, without the adapters."""

@@ -14,15 +14,22 @@ from torch.nn.functional import pad
 _WEIGHTS_A_POSITION = 64  # pairs of channels for each position from which on products are faster
 
 
+def in_channels_last(*tensors: Tensor) -> bool:
+    """Whether all lie on the CPU in channels-last memory, as float32 or all as float64."""
+    first = tensors[0]
+    return (
+        first.dtype in (torch.float32, torch.float64)
+        and all(t.device.type == "cpu" and t.dtype == first.dtype for t in tensors)
+        and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
+    )
+
+
 def pays(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
     """Whether a plain convolution (zero padding) of a batch on the CPU takes less time this way."""
     return (
         type(layer) is nn.Conv2d
         and layer.groups == 1
-        and x.device.type == "cpu"
-        and x.dtype == gradient.dtype == weight.dtype
-        and x.dtype in (torch.float32, torch.float64)
-        and all(each.is_contiguous(memory_format=torch.channels_last) for each in (gradient, x, weight))
+        and in_channels_last(gradient, x, weight)
         and (_is_product(layer) or weight[..., 0, 0].numel() >= _WEIGHTS_A_POSITION * gradient[:, 0].numel())
     )
 

@@ -107,10 +107,9 @@ def small_gradient(term: Term, to_weight: Tensor) -> Tensor:
     to_weight = to_weight.to(small.dtype)
     if isinstance(source, Packed) and quick(layout, to_weight, source.values, small):
         return packed_gradient(to_weight, source.values, source.indices, source.n_atoms, *layout.block)
-    if isinstance(source, Kernels) and small.ndim == 2 and quick(layout, to_weight, small, mapped=True):
-        weight = source.weight.to(source.dtype)
-        if quick(layout, weight, mapped=True):
-            return mapped_gradient(to_weight, weight, *layout.block)
+    kernels = _quick_kernels(term, to_weight)
+    if kernels is not None:
+        return mapped_gradient(to_weight, kernels, *layout.block)
     if _is_plain(layout):
         lines = to_weight.flatten(2)  # (o, i, k)
     else:
@@ -120,6 +119,15 @@ def small_gradient(term: Term, to_weight: Tensor) -> Tensor:
     if _is_plain(layout) and layout.input_channels >= _NARROW:
         return torch.bmm(dense(term), lines).sum(0)
     return by_row(dense(term)).T @ lines.flatten(0, 1)
+
+
+def _quick_kernels(term: Term, other: Tensor) -> Tensor | None:
+    """F as a source that the one-pass operators take beside ``other``, a sum or a gradient; None where they do not."""
+    source, small = term.source, term.small
+    if not isinstance(source, Kernels) or small.ndim != 2 or not quick(term.layout, other, small, mapped=True):
+        return None
+    weight = source.weight.to(source.dtype)
+    return weight if quick(term.layout, weight, mapped=True) else None
 
 
 def exactly(tensor: Tensor) -> AbstractContextManager:
@@ -137,10 +145,9 @@ def _plus(total: Tensor, term: Term) -> Tensor:
     source, small, (p, q) = term.source, term.small, term.layout.block
     if isinstance(source, Packed) and quick(term.layout, total, source.values, small):
         return packed_sum(total, source.values, source.indices, small, p, q)
-    if isinstance(source, Kernels) and small.ndim == 2 and quick(term.layout, total, small, mapped=True):
-        weight = source.weight.to(source.dtype)
-        if quick(term.layout, weight, mapped=True):
-            return mapped_sum(total, weight, small, p, q)
+    kernels = _quick_kernels(term, total)
+    if kernels is not None:
+        return mapped_sum(total, kernels, small, p, q)
     return total + product(term)
 
 
