@@ -86,3 +86,54 @@ def test_rows_that_are_not_finite_are_refused_at_once(n_atoms, d, value):
     rows[7, 2] = value
     with pytest.raises(FiltersubError, match="rows holds NaN or infinity"):
         least_squares_codes(rows, atoms)
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "d"), [(1, 1), (2, 9), (6, 9), (8, 9), (9, 9), (9, 12), (16, 16), (17, 30), (32, 32)]
+)
+@pytest.mark.parametrize("n_rows", [1, 3, 4, 5, 23, 8191, 8195])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_codes_are_the_product_with_the_pseudo_inverse(n_atoms, d, n_rows, dtype):
+    """Around the edges of tiles, of vectors and of the shares that threads take."""
+    generator = torch.Generator().manual_seed(n_rows)
+    rows = torch.randn(n_rows, d, dtype=dtype, generator=generator)
+    atoms = torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator)).Q
+    atoms = torch.cat([atoms, atoms])[:n_atoms].to(dtype)
+    wanted = rows.double() @ torch.linalg.pinv(atoms.double())
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-13
+    torch.testing.assert_close(least_squares_codes(rows, atoms).codes.double(), wanted, atol=tolerance, rtol=0)
+
+
+def test_codes_are_the_same_on_any_number_of_threads():
+    rows = torch.randn(40_000, 9, generator=torch.Generator().manual_seed(0))
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            found.append(least_squares_codes(rows, ATOMS.float()).codes)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("row", [0, 8190, 8191, 8192, 9000, 9999])
+def test_one_number_that_is_not_finite_is_seen_in_any_row(row):
+    rows = torch.randn(10_000, 9, generator=torch.Generator().manual_seed(0))
+    rows[row, 8] = float("nan")
+    with pytest.raises(FiltersubError, match="rows holds NaN or infinity"):
+        least_squares_codes(rows, ATOMS.float())
+
+
+def test_rows_whose_codes_sum_up_to_infinity_are_finite_all_the_same():
+    rows = torch.full((10_000, 9), 1e37)
+    assert least_squares_codes(rows, torch.eye(9)).codes.equal(rows)
+
+
+@pytest.mark.parametrize("off", [1e-16, 1e-7, 9e-5, 1e-3])
+def test_atoms_all_but_orthonormal_get_their_exact_pseudo_inverse(off):
+    generator = torch.Generator().manual_seed(1)
+    atoms = torch.linalg.qr(torch.randn(9, 9, dtype=torch.float64, generator=generator)).Q[:6]
+    atoms += off / 12 * torch.randn(6, 9, dtype=torch.float64, generator=generator)
+    codes = least_squares_codes(ROWS, atoms).codes
+    torch.testing.assert_close(codes, ROWS @ torch.linalg.pinv(atoms), atol=1e-14 * float(ROWS.norm()), rtol=0)

@@ -1,10 +1,11 @@
-"""What linear codes of many short rows reach, in one pass over the rows."""
+"""Linear codes of many short rows, and what they reach: each in one pass over the rows."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ._lasso_jit import compiled
+from ._linear_simd import project_tile
 from ._omp_simd import LANES, correlate_lanes, largest_lanes, subtract_lanes
 
 
@@ -36,3 +37,30 @@ def judge_rows(rows, codes, atoms, atoms_t, l2_penalty, totals):
             largest_lanes(gradient, lane, largest)
         residuals += left
     totals[0], totals[1], totals[2] = residuals, squares, largest.max()
+
+
+@compiled
+def project_rows(rows, coder, codes, total, n_atoms, tile, lanes):
+    """``codes = rows coder``, and the sum of all codes, lane by lane, as ``total``.
+
+    rows : flat, n_rows of d; coder : (d, width), of one dtype with the rows. A coder narrower than the lanes is filled
+    up with zeros; of a wider one, the last vector begins so that it ends with the row.
+    """
+    (d, width), n_lanes, height = coder.shape, len(lanes), len(tile)
+    n_rows, flat = rows.size // d, coder.ravel()
+    total[:] = 0
+    whole = 0
+    while (whole + height - 1) * n_atoms + max(width, n_atoms) <= codes.size and whole + height <= n_rows:
+        for lane in range(0, width, n_lanes):
+            lane = min(lane, width - n_lanes)
+            project_tile(
+                rows, whole * d, d, flat, lane, width, codes, whole * n_atoms + lane, n_atoms, total, tile, lanes
+            )
+        whole += height
+    last = np.zeros(width, codes.dtype)
+    for row in range(whole, n_rows):
+        for lane in range(0, width, n_lanes):
+            lane = min(lane, width - n_lanes)
+            project_tile(rows, row * d, d, flat, lane, width, last, lane, n_atoms, total, (0,), lanes)
+        for atom in range(n_atoms):
+            codes[row * n_atoms + atom] = last[atom]

@@ -15,8 +15,11 @@ from ..errors import FiltersubError
 from ._threads import make_ready, over_rows
 from .result import CodingResult, check_finite, check_penalty, check_problem
 
-_SHORT = 64  # atoms or dimensions up to which compiled passes beat torch's products
+_SHORT = 64  # atoms or dimensions up to which judging codes in a compiled pass beats torch
+_NARROW = 32  # up to which a compiled product that sees NaN on its way beats a product of torch's and a look
 _SHARE = 8192  # rows that a thread takes at a time
+_ORTHONORMAL = 1e-4  # largest norm of atoms' deviation from it that two steps of Newton's make up for, 1e-16
+_TILE = (0,) * 4  # rows side by side in registers
 
 
 def principal_atoms(rows: Tensor, n_atoms: int) -> Tensor:
@@ -51,9 +54,9 @@ def least_squares_codes(rows: Tensor, atoms: Tensor) -> CodingResult:
     of the rows. Raises FiltersubError (a ValueError) when shapes disagree.
     """
     check_problem(rows, atoms, look_at_rows=False)
-    _make_ready(rows)
+    _make_ready(rows, atoms)
     started = time.perf_counter()
-    return _coded(rows, atoms, torch.linalg.pinv(atoms.double()), 0.0, started)
+    return _coded(rows, atoms, _pseudo_inverse(atoms.double()), 0.0, started)
 
 
 def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
@@ -69,7 +72,7 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
     check_penalty(l2_penalty)
     if l2_penalty == 0:
         return least_squares_codes(rows, atoms)
-    _make_ready(rows)
+    _make_ready(rows, atoms)
     started = time.perf_counter()
     atoms64 = atoms.double()
     regularised = atoms64 @ atoms64.T + l2_penalty * torch.eye(len(atoms), dtype=torch.float64, device=atoms.device)
@@ -100,28 +103,73 @@ class LinearCoding(CodingResult):
 
 def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, started: float) -> CodingResult:
     """``rows coder`` as a result; coder (d, n_atoms) in float64."""
-    short = rows.device.type == "cpu" and max(atoms.shape) <= _SHORT
-    codes = rows @ coder.to(rows)
-    total = float(codes.sum())
+    on_cpu = rows.device.type == "cpu"
+    project = _projected if on_cpu and max(atoms.shape) <= _NARROW else _projected_by_torch
+    codes, total = project(rows, coder.to(rows))
     seconds = time.perf_counter() - started
     if not math.isfinite(total):  # a finite sum is quick proof; another one may be an overflow of finite numbers
         check_finite("rows", rows)
 
     def measure() -> tuple[float, float]:
-        judge = _judged if short else _judged_by_torch
+        judge = _judged if on_cpu and max(atoms.shape) <= _SHORT else _judged_by_torch
         residuals, squares, optimality = judge(rows, atoms, codes, l2_penalty)
         return 0.5 * residuals + 0.5 * l2_penalty * squares, optimality
 
     return LinearCoding(codes, seconds, measure)
 
 
-def _make_ready(rows: Tensor) -> None:
+def _pseudo_inverse(atoms: Tensor) -> Tensor:
+    """Of atoms (m, d) in float64, as (d, m).
+
+    Orthonormal but for rounding, as principal atoms are, they need no SVD: two steps of Newton's iteration from
+    ``atoms^T`` (Schulz, 1933) square the deviation twice.
+    """
+    twice = 2.0 * torch.eye(len(atoms), dtype=atoms.dtype, device=atoms.device)
+    gram = atoms @ atoms.T
+    if len(atoms) > atoms.shape[1] or not float((gram - 0.5 * twice).norm()) <= _ORTHONORMAL:
+        return torch.linalg.pinv(atoms)
+    inverse = atoms.T @ (twice - gram)
+    return inverse @ (twice - atoms @ inverse)
+
+
+def _projected(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
+    """``rows coder``, and a sum over the codes, which is finite only where all of them are."""
+    from ._linear_kernel import project_rows
+
+    n_atoms = coder.shape[1]
+    n_lanes = _lanes(n_atoms)
+    data = rows.detach().contiguous().numpy()
+    matrix = np.zeros((len(coder), max(n_atoms, n_lanes)), data.dtype)
+    matrix[:, :n_atoms] = coder.detach().numpy()
+    codes, lanes = np.empty((len(data), n_atoms), data.dtype), (0,) * n_lanes
+    totals = np.zeros((-(-len(data) // _SHARE), n_lanes), data.dtype)
+
+    def kernel(number: int, rows: np.ndarray, codes: np.ndarray) -> None:
+        project_rows(rows.reshape(-1), matrix, codes.reshape(-1), totals[number], n_atoms, _TILE, lanes)
+
+    over_rows(kernel, _SHARE, (data, codes), 1, widen=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return torch.from_numpy(codes), float(totals.sum())
+
+
+def _projected_by_torch(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
+    codes = rows @ coder
+    return codes, float(codes.sum())
+
+
+def _lanes(n_atoms: int) -> int:
+    """How long a vector of codes is; each length is a kernel of its own."""
+    return 8 if n_atoms <= 8 else 16
+
+
+def _make_ready(rows: Tensor, atoms: Tensor) -> None:
     def compile_it() -> None:
         two = torch.eye(2, dtype=rows.dtype)
         _judged(two, two, two, 0.0)
+        _projected(two, torch.ones(2, len(atoms), dtype=rows.dtype))
 
     if rows.device.type == "cpu":
-        make_ready(("linear", rows.dtype), compile_it)
+        make_ready(("linear", rows.dtype, _lanes(len(atoms))), compile_it)
 
 
 def _judged(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
