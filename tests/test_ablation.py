@@ -1,5 +1,7 @@
 """An ablation's plan (identity, checks) and its runs: real notebooks, failures, re-use, interruption."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -11,9 +13,11 @@ import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from rich.console import Console
 
 from filtersub.ablation import find_notebook, is_finished, load_spec, plan, presets, run_ablation
 from filtersub.ablation.notebook_contract import check_parameters, notebook_parameters
+from filtersub.ablation.progress import RunProgress
 from filtersub.ablation.spec import parse_spec
 from filtersub.collect import collect, tuning_table
 from filtersub.errors import FiltersubError
@@ -230,3 +234,46 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
     assert is_finished(short)
     assert not is_finished(long)
     assert list(read_records(out)[0]) == [short.folder]
+
+
+@pytest.mark.notebook
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_machine_that_slept_goes_on_where_it_was(work, tmp_path):
+    """For longer than Dask waits to hear of a worker: here 1 s, which Dask takes as ten heartbeats, 5 s."""
+    out = tmp_path / "out"
+    stage = {"notebook": str(work), "runs": [{"wait": 3.0}, {"wait": 0.0}]}
+    (tmp_path / "s.yaml").write_text(json.dumps({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}))
+    command = [sys.executable, "-m", "filtersub", "ablate", str(tmp_path / "s.yaml"), "--out", str(out), "--workers=1"]
+    impatient = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1s"}
+    parent = subprocess.Popen(command, env=impatient, stdout=subprocess.PIPE)
+    first, second = plan(load_spec(tmp_path / "s.yaml"), out)
+    deadline, asleep = time.monotonic() + 180, [psutil.Process(parent.pid)]
+    try:
+        while not (first.folder / "started").exists():
+            assert parent.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        asleep += asleep[0].children(recursive=True)
+        for process in asleep:
+            process.suspend()
+        time.sleep(8)
+        for process in asleep:
+            process.resume()
+        said = parent.communicate(timeout=60)[0].decode()
+        assert parent.returncode == 0, said
+    finally:
+        for process in asleep:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    assert is_finished(first)
+    assert is_finished(second)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_batch_without_a_worker_says_so(terminal, work, tmp_path):
+    runs = plan(spec_of(work, runs=[{"wait": 0.0}]), tmp_path)
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=120)
+    with RunProgress(len(runs), line_every=0.0, console=console) as progress:
+        progress.update(runs, no_worker=lambda: True)
+    assert "no Dask worker is left; waiting for one" in text.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -34,7 +35,8 @@ class RunProgress:
         self.console = console or Console(soft_wrap=True)
         self.done = self.failed = self.kept = 0
         self.started = time.monotonic()
-        self._last_line = self.started - line_every
+        self._last_line = self._last_asked = self.started - line_every
+        self._stuck = False
         self._times: RunTimes | None = None
         self._workers = 1
         self._left = ""
@@ -75,16 +77,26 @@ class RunProgress:
         position = f"[{self.kept + self.done + self.failed}/{self.total}]"
         self._say(f"{position} {outcome} {run.run_id}" + (f": {error}" if error else ""))
 
-    def update(self, runs: list[Run]) -> None:
-        """Show those of these unfinished runs that have begun, and the time left for all of them."""
+    def update(self, runs: list[Run], no_worker: Callable[[], bool] = lambda: False) -> None:
+        """Show those of these unfinished runs that have begun, and the time left for all of them.
+
+        Where none has, ``no_worker`` tells whether there is nobody to begin; it is asked no more often than lines are
+        said.
+        """
         folders = [run.folder for run in runs]
         seconds = self._seconds_left(runs)
         self._left = "" if seconds is None else f", about {_clock(seconds)} left"
         if self.console.is_terminal:
-            self._live.update(self._panel(_running(folders)))
+            running = _running(folders)
+            self._live.update(self._panel(running or [(self._idle(no_worker), "")]))
         elif time.monotonic() - self._last_line >= self.line_every:
-            running = ", ".join(f"{name} ({how})" for name, how in _running(folders)) or "starting"
-            self._say(f"{self._counts()}; running: {running}")
+            running = ", ".join(f"{name} ({how})" for name, how in _running(folders))
+            self._say(f"{self._counts()}; " + (f"running: {running}" if running else self._idle(no_worker)))
+
+    def _idle(self, no_worker: Callable[[], bool]) -> str:
+        if time.monotonic() - self._last_asked >= self.line_every:
+            self._last_asked, self._stuck = time.monotonic(), no_worker()
+        return "no Dask worker is left; waiting for one" if self._stuck else "starting"
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()

@@ -146,7 +146,8 @@ def _run_group(runs: list[Run], terms: Terms, client: Any, progress: RunProgress
                     error = _error(future, run)
                     outcome[run.run_id] = "done" if error is None else "failed"
                     progress.ended(run, outcome[run.run_id], (error or "").partition("\n")[0])
-            progress.update([run for run in runs if run.run_id not in outcome])
+            left = [run for run in runs if run.run_id not in outcome]
+            progress.update(left, no_worker=lambda: not client.scheduler_info()["workers"])
             time.sleep(0.25)
     except BaseException:
         end_children()

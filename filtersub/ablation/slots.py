@@ -33,6 +33,7 @@ def checked_workers(workers: int | None) -> int:
 @contextlib.contextmanager
 def open_slots(workers: int, scheduler: str | None) -> Iterator[Any]:
     """A Dask client: of the scheduler given, or of threads of this process, each a slot for one child process."""
+    import dask
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -46,7 +47,11 @@ def open_slots(workers: int, scheduler: str | None) -> Iterator[Any]:
     local = {"processes": False, "n_workers": 1, "threads_per_worker": workers, "memory_limit": 0, "silence_logs": 50}
     # None would still serve Dask's pages, to the whole network and on a port that may be taken.
     nowhere = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    # A worker of this process has not died because it was silent: a laptop that sleeps for longer than Dask's limit
+    # would come back to a batch without a worker, which waits for ever.
+    patient = dask.config.set({"distributed.scheduler.worker-ttl": None})
     with (
+        patient,
         LocalCluster(**local, **nowhere) as cluster,
         Client(cluster) as client,
     ):
