@@ -44,13 +44,14 @@ def project_rows(rows, coder, codes, total, n_atoms, tile, lanes):
     """``codes = rows coder``, and the sum of all codes, lane by lane, as ``total``.
 
     rows : flat, n_rows of d; coder : (d, width), of one dtype with the rows. A coder narrower than the lanes is filled
-    up with zeros; of a wider one, the last vector begins so that it ends with the row.
+    up with zeros (so width is n_atoms or more); of a wider one, the last vector begins so that it ends with the row.
     """
     (d, width), n_lanes, height = coder.shape, len(lanes), len(tile)
     n_rows, flat = rows.size // d, coder.ravel()
     total[:] = 0
     whole = 0
-    while (whole + height - 1) * n_atoms + max(width, n_atoms) <= codes.size and whole + height <= n_rows:
+    # the last row of a tile must not spill over the end
+    while (whole + height - 1) * n_atoms + width <= codes.size and whole + height <= n_rows:
         for lane in range(0, width, n_lanes):
             lane = min(lane, width - n_lanes)
             project_tile(
