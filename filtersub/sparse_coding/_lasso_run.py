@@ -7,14 +7,17 @@ may run twice at once, touch no other library's threads, and leave no pool behin
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from . import _lasso_pivot, _lasso_setup, _lasso_table, _lasso_wide
 from ._crew import work_together
+from .result import check_finite
 
 _SWEEPS = 6  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
 _MANY_SWEEPS = 14  # where atoms outnumber the dimensions
@@ -111,6 +114,8 @@ def _table_plan(problem: Problem, space: _lasso_table.Space, threads: int) -> _P
     off_diagonal, inverse = np.empty(n_atoms * n_atoms, np.float32), np.empty(n_atoms, np.float32)
     gram, atoms_t = space.gram, space.atoms_t
     norm = _lasso_setup.set_up(problem.atoms, gram, atoms_t, off_diagonal, inverse)
+    if not math.isfinite(norm):
+        check_finite("atoms", torch.from_numpy(problem.atoms))
     flat = (gram.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
     guess = (off_diagonal, inverse, _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
     table = _lasso_table.build(gram[:n_atoms], atoms_t, space.columns, threads)

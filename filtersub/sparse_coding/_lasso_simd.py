@@ -367,3 +367,15 @@ def _for_range(builder, count, initial, body):
     builder.branch(head)
     builder.position_at_end(after)
     return state
+
+
+def _for_bits(builder, bits, initial, body):
+    """The same for every i whose bit is set, from the lowest to the highest."""
+
+    def next_one(_, state):
+        left, *state = state
+        index = builder.cttz(left, ir.Constant(ir.IntType(1), 1))
+        return [builder.and_(left, builder.sub(left, _I64(1))), *body(index, state)]
+
+    _, *state = _for_range(builder, builder.ctpop(bits), [bits, *initial], next_one)
+    return state

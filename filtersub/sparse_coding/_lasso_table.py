@@ -131,7 +131,7 @@ def _project(gram, atoms_t, columns, source, members, atom, weights, schur, rema
     and generic atoms fall below that.
     """
     width = gram.shape[1]
-    weigh_columns(columns, source, gram, atom * width, atom, weights, lanes)
+    weigh_columns(columns, source, gram, atom * width, members, weights, lanes)
     for j in range(width):
         inside = members >> j & 1
         schur[j] = 0.0 if inside else gram[atom, j] - weights[j]
@@ -173,7 +173,10 @@ def _border(columns, source, target, members, atom, weights, schur, lanes):
     width = weights.size
     inverse = 1.0 / schur[atom]
     last = target + atom * width
+    if not members & 1:  # the first column may hold what another table left for a dependent set
+        for j in range(width):
+            columns[target + j] = 0.0
     for j in range(width):
         columns[last + j] = (-weights[j] if members >> j & 1 else schur[j]) * inverse
     columns[last + atom] = inverse
-    border_columns(columns, source, target, weights, atom, lanes)
+    border_columns(columns, source, target, weights, members, atom, lanes)

@@ -6,14 +6,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ._lasso_simd import _at, _for_range, _fused, _load, _mask, _splat, _store, _zeros
+from ._lasso_simd import _at, _for_bits, _fused, _load, _mask, _splat, _store, _zeros
 
 _F64, _I64 = ir.DoubleType(), ir.IntType(64)
 
 
 @intrinsic
-def weigh_columns(typingctx, columns, first, gram, gram_first, count, out, lanes):
-    """``out = sum over i < count of gram[gram_first + i] * column i``, the columns from ``columns[first:]`` on."""
+def weigh_columns(typingctx, columns, first, gram, gram_first, members, out, lanes):
+    """``out = sum over the members i of gram[gram_first + i] * column i``, the columns from ``columns[first:]`` on."""
 
     def codegen(context, builder, signature, args):
         width = signature.args[6].count
@@ -24,7 +24,7 @@ def weigh_columns(typingctx, columns, first, gram, gram_first, count, out, lanes
             column = _load(context, builder, signature, args, 0, place, width)
             return [_fused(builder, _splat(builder, weight, width), column, state[0])]
 
-        (total,) = _for_range(builder, args[4], [_zeros(width)], add)
+        (total,) = _for_bits(builder, args[4], [_zeros(width)], add)
         _store(context, builder, signature, args, 5, _I64(0), total)
         return context.get_dummy_value()
 
@@ -32,17 +32,18 @@ def weigh_columns(typingctx, columns, first, gram, gram_first, count, out, lanes
 
 
 @intrinsic
-def border_columns(typingctx, columns, source, target, weights, count, lanes):
-    """``column i at target = column i at source - weights[i] * column count at target`` for i < count.
+def border_columns(typingctx, columns, source, target, weights, members, atom, lanes):
+    """``column i at target = column i at source - weights[i] * column atom at target`` for the members i.
 
-    Except in lane ``count``, where the source is left out.
+    Except in lane ``atom``, where the source is left out. Columns of others are not touched: most of the table is
+    zero, and a pass over all of it would take longer than the sums.
     """
 
     def codegen(context, builder, signature, args):
-        width = signature.args[5].count
-        lane = builder.shl(_I64(1), args[4])
+        width = signature.args[6].count
+        lane = builder.shl(_I64(1), args[5])
         others = _mask(builder, builder.not_(lane), width)
-        place = builder.add(args[2], builder.mul(args[4], _I64(width)))
+        place = builder.add(args[2], builder.mul(args[5], _I64(width)))
         last = _load(context, builder, signature, args, 0, place, width)
 
         def move(i, state):
@@ -54,7 +55,7 @@ def border_columns(typingctx, columns, source, target, weights, count, lanes):
             _store(context, builder, signature, args, 0, builder.add(args[2], offset), column)
             return state
 
-        _for_range(builder, args[4], [], move)
+        _for_bits(builder, args[4], [], move)
         return context.get_dummy_value()
 
-    return types.none(columns, types.int64, types.int64, weights, types.int64, lanes), codegen
+    return types.none(columns, types.int64, types.int64, weights, types.int64, types.int64, lanes), codegen

@@ -53,7 +53,7 @@ def least_squares_codes(rows: Tensor, atoms: Tensor) -> CodingResult:
     ``rows atoms^T``. ``optimality`` is the largest gradient of the squared error, of the codes as rounded to the dtype
     of the rows. Raises FiltersubError (a ValueError) when shapes disagree.
     """
-    check_problem(rows, atoms, look_at_rows=False)
+    check_problem(rows, atoms, look_at=("atoms",))
     _make_ready(rows, atoms)
     started = time.perf_counter()
     return _coded(rows, atoms, _pseudo_inverse(atoms.double()), 0.0, started)
@@ -68,7 +68,7 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
     >>> ridge_codes(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
     [[1.5, 0.25]]
     """
-    check_problem(rows, atoms, look_at_rows=False)
+    check_problem(rows, atoms, look_at=("atoms",))
     check_penalty(l2_penalty)
     if l2_penalty == 0:
         return least_squares_codes(rows, atoms)
