@@ -111,7 +111,7 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
     square = worst = 0.0
     for r in range(count):
         if n_atoms >= _FAR and r + _AHEAD < count:
-            fetch(columns, (sets[0, r + _AHEAD] & everything) * n_atoms * width, n_atoms, lanes)
+            fetch(columns, (sets[0, r + _AHEAD] & everything) * n_atoms * width, everything, lanes)
         square += energy[r]
         rounding = _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
         worst = max(worst, rounding)

@@ -19,10 +19,12 @@ import numpy as np
 from ._crew import work_together
 from ._lasso_jit import compiled_wide
 from ._lasso_table_simd import border_columns, weigh_columns
+from ._moves_simd import fetch
 
 _DEPENDENT = 1e-18  # squared sine of the angle to the span
 _CLEAR = 0.01  # the same, from which on one projection has all digits but two
 _MANY, _SHARED = 11, 3  # atoms from which on threads share the building, by which of the first three a set has
+_AHEAD = 2  # sets for which the table is asked in advance; past its end that does nothing
 _LINE = 64  # bytes of a cache line
 _spare: list[Space] = []  # room for the next table, none or one
 
@@ -107,6 +109,9 @@ def _fill(gram, atoms_t, columns, dependent, first, last, kind, lanes):
         for smaller in range(kind, 1 << atom, 1 << first):
             larger = smaller | (1 << atom)
             source, target = smaller * size, larger * size
+            ahead = smaller + (_AHEAD << first)
+            fetch(columns, ahead * size, ahead & ((1 << atom) - 1), lanes)
+            fetch(columns, (ahead | 1 << atom) * size, ahead | 1 << atom, lanes)
             if dependent[smaller]:
                 dependent[larger] = True
                 for j in range(width):

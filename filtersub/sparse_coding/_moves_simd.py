@@ -7,12 +7,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._lasso_simd import _F32, _F64, _I32, _I64, _at, _for_range, _load, _store
+from ._lasso_simd import _F32, _F64, _I32, _I64, _at, _for_bits, _for_range, _load, _store
 
 
 @intrinsic
-def fetch(typingctx, table, first, count, lanes):
-    """Have ``count`` vectors from ``table[first:]`` on brought near, for a row that is some rows ahead."""
+def fetch(typingctx, table, first, members, lanes):
+    """Have the members of the vectors from ``table[first:]`` on brought near: bit i stands for vector i."""
 
     def codegen(context, builder, signature, args):
         width, pointer = signature.args[3].count, ir.IntType(8).as_pointer()
@@ -20,13 +20,14 @@ def fetch(typingctx, table, first, count, lanes):
         prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         per_line = 8  # float64 in a cache line
 
-        def line(i, state):
-            place = builder.add(args[1], builder.mul(i, _I64(per_line)))
-            address = builder.bitcast(_at(context, builder, signature, args, 0, place), pointer)
-            builder.call(prefetch, [address, _I32(0), _I32(3), _I32(1)])  # to be read, kept, data
+        def lines(i, state):
+            for line in range(width // per_line):
+                place = builder.add(args[1], builder.add(builder.mul(i, _I64(width)), _I64(line * per_line)))
+                address = builder.bitcast(_at(context, builder, signature, args, 0, place), pointer)
+                builder.call(prefetch, [address, _I32(0), _I32(3), _I32(1)])  # to be read, kept, data
             return state
 
-        _for_range(builder, builder.mul(args[2], _I64(width // per_line)), [], line)
+        _for_bits(builder, args[2], [], lines)
         return context.get_dummy_value()
 
     return types.none(table, types.int64, types.int64, lanes), codegen
