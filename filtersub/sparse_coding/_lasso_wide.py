@@ -1,10 +1,10 @@
 """Exact LASSO of many rows over more atoms than a table can hold: an active set per row.
 
-Per row: (1) from given codes an active set is settled by single exchanges, otherwise the solution path is followed
-from the penalty at which all codes are zero; (2) where many atoms are active, and atoms do not outnumber dimensions,
-coordinate descent in float32 on 64 rows at once and exchanges of all violators take over; (3) what is left, nearly
-dependent atoms above all, goes to a slow and sure method. All but the guess in float64, and each way checks the row's
-optimality conditions with the Gram matrix itself.
+Per row: (1) where few atoms will be active, or atoms outnumber dimensions, an active set is settled by single
+exchanges from given codes, otherwise the solution path is followed from the penalty at which all codes are zero; (2)
+other rows have coordinate descent in float32, 64 of them at once, and exchanges of all violators; (3) what is left,
+nearly dependent atoms above all, goes to a slow and sure method. All but the guess in float64, and each way checks the
+row's optimality conditions with the Gram matrix itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ._lasso_simd import BLOCK, take
 from ._lasso_slow import judge, new_state, solve_row
 
 CHUNK = 4 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
-_FEW = 32  # active atoms up to which one at a time is the faster way, where there is another
+_FEW = 1 / 6  # of all atoms above the penalty, up to which one at a time is faster, where there is another way
+_ROOM = 32  # active atoms at which that way is given up: a path may need more than begin above the penalty
 _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and atom
 
 
@@ -40,7 +41,7 @@ def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, g
     n_atoms, d = atoms.shape
     dense = n_atoms <= d
     most = min(n_atoms, d) + 1
-    room = min(_FEW, most) if dense else most
+    room = min(_ROOM, most) if dense else most
     space, members, shape = new_active(n_atoms, room)
     slow = new_state(n_atoms, d, most)
     row, start, z = np.zeros(d), np.zeros(n_atoms), np.zeros(n_atoms)
@@ -66,7 +67,12 @@ def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, g
             total[0] += 0.5 * energy
             total[2] = max(total[2], rounding)
             slack, b, warm = tol * l1 + rounding, corr[waiting, :n_atoms], given.size > 0
-            solved = _few(b, gram, l1, down, slack, max_iter, dense, warm, start, z, space, members, shape, room, total)
+            solved = False
+            if dense and _wanted(b, start, warm, l1, down) > _FEW * n_atoms:
+                for j in range(n_atoms):
+                    z[j] = start[j] if abs(start[j]) < np.inf and (start[j] > 0 or down < np.inf) else 0.0
+            else:
+                solved = _few(b, gram, l1, down, slack, max_iter, warm, start, z, space, members, shape, room, total)
             if not solved and dense:
                 for j in range(n_atoms):
                     codes32[j * BLOCK + waiting] = z[j]
@@ -106,16 +112,21 @@ def _many(corr, gram, atoms, guess, l1, down, slacks, max_iter, codes32, count, 
 
 
 @compiled_wide
-def _few(corr, gram, l1, down, slack, max_iter, dense, warm, start, z, space, members, shape, room, total):
+def _wanted(corr, start, warm, l1, down):
+    """How many atoms the given codes have, or how many correlations exceed the penalty where all codes are zero."""
+    count = 0
+    for j in range(corr.size):
+        count += start[j] != 0 if warm else corr[j] > l1 or corr[j] < -down
+    return count
+
+
+@compiled_wide
+def _few(corr, gram, l1, down, slack, max_iter, warm, start, z, space, members, shape, room, total):
     """Solve a row whose active atoms are few into z; whether that went well. If not, z is where to go on from."""
     max_steps = min(max_iter, 8 * room + 8)
     count = np.int64(-1)
     if warm:
         count = _activate(gram, down, start, room, space, members, shape)
-        if count < 0 and dense:
-            for j in range(z.size):
-                z[j] = start[j] if abs(start[j]) < np.inf and (start[j] > 0 or down < np.inf) else 0.0
-            return False
         if count >= 0:
             count = settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count, total)
     solved = count >= 0
