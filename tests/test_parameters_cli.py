@@ -119,3 +119,12 @@ def test_numbers_are_whole_however_narrow_the_terminal(columns):
 def test_a_name_of_the_hub_is_told_what_is_taken_instead():
     with pytest.raises(FiltersubError, match=r"not fetched.*did you mean convnext\?"):
         run("count", "transformers:facebook/convnext-tiny-224")
+
+
+@pytest.mark.parametrize("command", [("count",), ("suggest", "--budget", "10k"), ("decompose", "--random")])
+@pytest.mark.parametrize("formats", [("--json", "--csv"), ("--csv", "--json")])
+def test_two_formats_at_once_are_refused(command, formats):
+    done = CliRunner().invoke(app, [command[0], "resnet18", *command[1:], *formats], env={"COLUMNS": "220"})
+    assert done.exit_code == 2
+    assert "--json and --csv exclude one another" in done.output
+    assert not done.stdout

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import FiltersubError
 from .console import print_json, print_table
-from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Solver, Weights
+from .options import AsCsv, AsJson, Atoms, Block, BlockSpatial, Layers, Solver, Weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,6 @@ ModelOrPreset = Annotated[str | None, _MODEL]
 Expansion = Annotated[str | None, typer.Option(metavar="M1[,M2...]", help="Atoms of each atom; deeper after commas.")]
 ExpansionCoefficients = Annotated[str, typer.Option(help="alpha_1: shared, or per-channel (one an input channel).")]
 Classes = Annotated[int | None, typer.Option(help="Classes of a new head.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")]
 
 
 def count(

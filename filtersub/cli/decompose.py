@@ -10,7 +10,7 @@ import typer
 
 from ..errors import FiltersubError
 from .console import print_json, print_table
-from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Model, Random, Solver, Sparsity, Weights
+from .options import AsCsv, AsJson, Atoms, Block, BlockSpatial, Layers, Model, Random, Solver, Sparsity, Weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ def decompose(
         bool, typer.Option("--resume/--fresh", help="Go on with what --out holds, or start over.")
     ] = True,
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    as_csv: AsCsv = False,
 ) -> None:
     """Decompose a model's kernels (or a bare file of weights) into filter atoms and coefficients."""
     from ..decomposition import (

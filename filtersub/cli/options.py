@@ -45,7 +45,17 @@ Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||
 Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
 Weights = Annotated[Path | None, typer.Option(help="Local file of weights for the architecture (safetensors or pth).")]
 Random = Annotated[bool, typer.Option("--random", help="Random weights instead of pretrained ones.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _alone(context: typer.Context, given: bool) -> bool:
+    """Refuses --json beside --csv: options are read in the order in which they stand, so the second sees the first."""
+    if given and any(context.params.get(name) for name in ("as_json", "as_csv")):
+        raise typer.BadParameter("--json and --csv exclude one another; give one of them", context)
+    return given
+
+
+AsJson = Annotated[bool, typer.Option("--json", callback=_alone, help="Print JSON instead of a table.")]
+AsCsv = Annotated[bool, typer.Option("--csv", callback=_alone, help="Print CSV instead of a table.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default the GPU where there is one.")]
 
 
