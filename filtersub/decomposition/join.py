@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 from ..files import written_whole
 
+_PIECE = 1 << 24  # bytes copied at once
+
 
 def join(files: Sequence[Path], target: str | os.PathLike[str], metadata: Mapping[str, str]) -> Path:
     """One safetensors file with the tensors of all, in their order, and the given metadata, written whole or not at
@@ -38,8 +40,7 @@ def join(files: Sequence[Path], target: str | os.PathLike[str], metadata: Mappin
         out.write(struct.pack("<Q", len(text)) + text)
         for file, start, length in pieces:
             with file.open("rb") as stream:
-                stream.seek(start)
-                _copy(stream, out, length)
+                _copy(stream, start, out, length)
     return Path(target)
 
 
@@ -51,9 +52,21 @@ def _header(stream: BinaryIO) -> tuple[dict[str, Any], int]:
     return described, 8 + length
 
 
-def _copy(stream: BinaryIO, out: BinaryIO, length: int) -> None:
+def _copy(stream: BinaryIO, start: int, out: BinaryIO, length: int) -> None:
+    """Within the system where it can be (Linux), otherwise through memory, piece by piece."""
+    out.flush()
     while length > 0:
-        block = stream.read(min(length, 1 << 24))
+        try:
+            done = os.copy_file_range(stream.fileno(), out.fileno(), min(length, _PIECE), start)
+        except (AttributeError, OSError):  # another system, or a file system that does not know it
+            break
+        if done == 0:
+            break
+        start, length = start + done, length - done
+    out.seek(0, os.SEEK_END)
+    stream.seek(start)
+    while length > 0:
+        block = stream.read(min(length, _PIECE))
         if not block:
             raise OSError("a file that was to be joined ended early")
         out.write(block)

@@ -15,7 +15,7 @@ from ..dictionary import DictionaryResult, learn_dictionary
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import SOLVERS, CodingResult, encode
-from .expansion import expand, squared_norm, squared_residual
+from .expansion import absolute_sum, expand, squared_norm, squared_residual
 from .recipe import DecompositionConfig
 from .result import Decomposition
 from .start import is_file_of_atoms, read_start
@@ -180,9 +180,9 @@ def _finish(
 
 
 def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
-    if SOLVERS[config.solver] != "penalty" or not codes.numel():
+    if SOLVERS[config.solver] != "penalty":
         return 0.0
-    return config.sparsity * float(torch.linalg.vector_norm(codes, 1, dtype=torch.float64))
+    return config.sparsity * absolute_sum(codes)
 
 
 def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, dictionary: str | None) -> str:
