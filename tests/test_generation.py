@@ -165,6 +165,11 @@ def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(unet, tmp_path):
         fitted(unet, TINY, tmp_path)
 
 
+def test_a_rank_that_no_layer_has_is_refused_before_memory_is_taken(unet):
+    with pytest.raises(FiltersubError, match=r"rank 1000000000 is more than any layer has: \d+ at most"):
+        inject_method(unet, MethodSettings(method="lora", rank=10**9))
+
+
 def test_bad_input_is_one_line(unet, tmp_path):
     inject_method(unet, MethodSettings(method="none"))
     with pytest.raises(FiltersubError, match="nothing to train"):

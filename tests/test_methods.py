@@ -173,3 +173,11 @@ def test_scale_and_shift_is_that_of_the_output(kind):
     merge_scale_and_shift_(model)
     torch.testing.assert_close(model["layer"](example), wanted, atol=1e-5, rtol=1e-5)
     assert sorted(dict(model.named_parameters())) == ["layer.bias", "layer.weight"]
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr"])
+def test_a_rank_that_no_layer_has_is_refused_before_memory_is_taken(method, every_kind):
+    before = {name: p.clone() for name, p in every_kind.named_parameters()}
+    with pytest.raises(FiltersubError, match=r"rank 1000000000 is more than any layer has: \d+ at most, that of \w+"):
+        inject(every_kind, method, "classifier", options=MethodOptions(rank=10**9))
+    assert all(torch.equal(p, before[name]) and p.requires_grad for name, p in every_kind.named_parameters())

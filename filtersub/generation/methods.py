@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
+from ..methods.rank import check_rank
 from ..settings import taken_from
 from ..tuning import FilterSubspaceConfig
 from .adapters import inject
@@ -106,10 +108,14 @@ class Injected:
 def inject_method(unet: nn.Module, settings: MethodSettings, adapter: str = "default") -> Injected:
     """Freeze the network and make what the method trains trainable, in place.
 
-    Raises FiltersubError when no layer matches.
+    Raises FiltersubError when no layer matches, or none has the rank of LoRA.
     """
     total, began = sum(p.numel() for p in unet.parameters()), time.perf_counter()
     unet.requires_grad_(settings.method == "full")
+    if settings.method == "lora":
+        layers = ((name, layer.weight) for name, layer in unet.named_modules() if hasattr(layer, "weight"))
+        matching = {name: tuple(w.shape) for name, w in layers if re.fullmatch(settings.pattern, name)}
+        check_rank(settings.rank, matching)
     if settings.method in ("filter-subspace", "lora"):
         try:
             inject(unet, settings.config(), adapter)

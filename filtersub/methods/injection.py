@@ -19,7 +19,8 @@ from ..tuning.targets import as_pattern
 from .adapters import adapter_config
 from .bottleneck import add_conv_adapters_
 from .features import merge_scale_and_shift_, scale_and_shift_, train_biases_, train_whole_
-from .options import METHODS, MethodOptions, check_method
+from .options import MEANT_FOR, METHODS, MethodOptions, check_method
+from .rank import check_rank
 from .support import try_adapter
 
 
@@ -126,6 +127,8 @@ def _with_atoms(
 
 def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> Injected:
     layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
+    if method in MEANT_FOR["rank"]:
+        check_rank(options.rank, {name: layout.shape for name, layout in layouts.items()})
     tried: dict[str, str | None] = {}
     refused = {}
     for name, layout in layouts.items():
