@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -104,6 +105,21 @@ def test_start_does_not_change_the_optimum(n_atoms, spread):
     assert_solved(rows, atoms, warm, 0.05)
     assert warm.objective[-1] == pytest.approx(cold.objective[-1], rel=1e-12)
     assert torch.equal(start, kept)
+
+
+@pytest.mark.parametrize("n_atoms", [5, 12])
+def test_what_another_dictionary_left_in_the_table_does_not_matter(n_atoms):
+    """Rooms of tables are used again: of a dependent set a vector stays behind, of products beyond float64 infinity."""
+    rows, atoms = problem(1000, n_atoms, 9)
+    wanted = lasso(rows, atoms, 0.05).codes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lasso(rows, atoms * torch.tensor([1, 1e-150, 1e250] + [1] * (n_atoms - 3), dtype=torch.float64)[:, None], 0.05)
+    assert torch.equal(lasso(rows, atoms, 0.05).codes, wanted)
+    repeated = atoms.clone()
+    repeated[2], repeated[4] = repeated[1], -repeated[3]
+    lasso(rows, repeated, 0.05)
+    assert torch.equal(lasso(rows, atoms, 0.05).codes, wanted)
 
 
 def test_start_from_an_uncodable_place():

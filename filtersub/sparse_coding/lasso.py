@@ -69,8 +69,8 @@ def lasso(
     [[2.0, 0.0]]
     """
     exact = l1_penalty > 0 or nonnegative
-    by_table = exact and rows.device.type != "cuda" and len(atoms) <= _TABLE_ATOMS  # which looks at its atoms itself
-    # whether the rows are finite shows in the objective
+    # whether the rows are finite shows in the objective; the table looks at its atoms itself
+    by_table = exact and rows.device.type != "cuda" and atoms.ndim == 2 and len(atoms) <= _TABLE_ATOMS
     check_problem(rows, atoms, codes_init, look_at=() if by_table else ("atoms",))
     check_penalty(l1_penalty)
     if exact:
