@@ -192,8 +192,8 @@ def _channel_statistics(rows: Tensor, codes: Tensor, channels: int) -> tuple[Ten
 
 
 def squared_norm(rows: Tensor) -> float:
-    """``||rows||_F^2``, accumulated in float64."""
-    return _over_parts(rows, lambda part: part.square().sum())
+    """``||rows||_F^2``, accumulated in float64; the squared residual of codes that are zero, where d >= m to the bit."""
+    return _over_parts(rows, lambda part: torch.linalg.vector_norm(part).square())
 
 
 def absolute_sum(codes: Tensor) -> float:
