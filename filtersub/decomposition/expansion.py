@@ -192,7 +192,7 @@ def _channel_statistics(rows: Tensor, codes: Tensor, channels: int) -> tuple[Ten
 
 
 def squared_norm(rows: Tensor) -> float:
-    """``||rows||_F^2``, accumulated in float64; the squared residual of codes that are zero, where d >= m to the bit."""
+    """``||rows||_F^2``, accumulated in float64; the residual of codes that are zero, to the bit where d >= m."""
     return _over_parts(rows, lambda part: torch.linalg.vector_norm(part).square())
 
 

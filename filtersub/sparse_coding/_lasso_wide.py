@@ -45,9 +45,9 @@ def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, g
     space, members, shape = new_active(n_atoms, room)
     slow = new_state(n_atoms, d, most)
     row, start, z = np.zeros(d), np.zeros(n_atoms), np.zeros(n_atoms)
-    lot = BLOCK if dense else 1
-    corr, codes32 = np.zeros((lot, gram.shape[1])), np.zeros(lot * n_atoms, np.float32)
-    slacks, at = np.zeros(lot), np.zeros(lot, np.int64)
+    held = BLOCK if dense else 1
+    corr, codes32 = np.zeros((held, gram.shape[1])), np.zeros(held * n_atoms, np.float32)
+    slacks, at = np.zeros(held), np.zeros(held, np.int64)
     relative = 0.0
     for j in range(n_atoms):
         relative = max(relative, _RELATIVE * n_atoms * np.sqrt(gram[j, j]))
