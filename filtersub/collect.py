@@ -19,8 +19,10 @@ from .intervals import interval, on_pareto_front
 from .records import Record, read_records, records_table
 
 _TASK = ("data", "model")  # settings that say what is learned and from what, not how
-#: Families that tune filter atoms, the paper's settings 1 to 4.
+#: Families that tune filter atoms alone, the paper's settings 1 to 4.
 ATOM_FAMILIES = ("spatial atoms", "overcomplete atoms", "spatial and block atoms", "overcomplete and block atoms")
+#: The family of the control that trains the coefficients beside the atoms, as many numbers as the kernels' own or more.
+COEFFICIENTS = "atoms and coefficients"
 _METHOD_NAMES = {
     "lora": "LoRA",
     "dora": "DoRA",
@@ -186,6 +188,8 @@ def family(parameters: Mapping[str, Any]) -> str:
     """What kind of setting a tuning run has, for colours and for comparisons; a method unknown here is its own."""
     method = str(parameters.get("method", "other"))
     if method == "filter-subspace":
+        if parameters.get("train_coefficients"):
+            return COEFFICIENTS
         if parameters.get("expansion"):
             return "overcomplete and block atoms" if parameters.get("block") else "overcomplete atoms"
         return "spatial and block atoms" if parameters.get("block") else "spatial atoms"

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+from dataclasses import replace
 from io import BytesIO
 
 import nbformat
@@ -98,6 +99,23 @@ def test_the_answer_is_computed_with_its_spread(root):
     assert f"90.0 % test accuracy (mean of 2 seeds, 89.5 to 90.5 %; {ends})" in text
     assert "70.0 % when the head alone is trained and 95.0 % when all 3.38M parameters are" in text
     assert "80 % of the way" in text
+
+
+def test_trained_coefficients_are_a_control_and_no_atom_setting(root):
+    for seed in (0, 1):
+        record = record_of("atoms m=9", seed, 0.94 + seed / 100)
+        record = replace(record, label="atoms m=9, alpha trained too")
+        record.parameters["train_coefficients"] = True
+        record.counts["trainable"] = 3_238_481
+        record.write(root / "runs" / f"control-{seed}")
+    settings = settings_table(tuning_table(collect(root).records))
+    text = answer(settings).replace(NBSP, " ")
+    assert "most accurate of the 2 atom settings tried, atoms m=9, 4 blocks" in text
+    assert "With the coefficients trained too, a control, atoms m=9, alpha trained too trains 3,238,481 param" in text
+    assert "reaches 94.5 % (mean of 2 seeds, 94.0 to 95.0 %" in text
+    assert "against it frozen coefficients are \N{MINUS SIGN}4.5 points" in text
+    assert "other methods" not in text
+    assert "Coefficients too, a control" in words_of(page_of(root))
 
 
 def test_atoms_below_the_head_alone_close_no_part_of_the_gap(tmp_path):

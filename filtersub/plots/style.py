@@ -26,6 +26,7 @@ FAMILIES = {
     "overcomplete atoms": ("#56b4e9", "o"),
     "spatial and block atoms": ("#d55e00", "D"),
     "overcomplete and block atoms": ("#e69f00", "D"),
+    "atoms and coefficients": ("#cc79a7", "v"),
     "full tuning": (INK, "^"),
 }
 OTHERS = [GREEN, PURPLE, "#8c564b", "#6a51a3", "#b8860b", "#17807e"]

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from .. import plots
-from ..collect import ATOM_FAMILIES, settings_table
+from ..collect import ATOM_FAMILIES, COEFFICIENTS, settings_table
 from ..intervals import INTERVALS, TEST, difference
 
 NBSP = "\N{NO-BREAK SPACE}"
-_CONTROLS = ("head only", "full tuning")
+_CONTROLS = ("head only", COEFFICIENTS, "full tuning")
 
 
 def answer(settings: pd.DataFrame, interval: str = "t") -> str:
@@ -53,17 +53,19 @@ def answer(settings: pd.DataFrame, interval: str = "t") -> str:
             closed = (atoms["test_accuracy"] - parts["head"]["test_accuracy"]) / gap
             way = f"{100 * closed:.0f}{NBSP}% of the way from the one to the other"
             text += f" That is {way if closed >= 0 else 'less than the head alone reaches, on average'}."
-    return text + _against_full(parts) + _against_others(parts)
+    return text + _against_full(parts) + _against_coefficients(parts) + _against_others(parts)
 
 
 def compared(settings: pd.DataFrame, interval: str = "t") -> dict[str, dict[str, Any]]:
-    """The settings that the answer compares, as far as they are there: ``head``, the best ``atoms``, the best of the
-    ``other`` methods, ``full``; empty where several tasks are reported."""
+    """The settings that the answer compares, as far as they are there: ``head``, the best ``atoms``, the best control
+    that trains their ``coefficients`` too, the best of the ``other`` methods, ``full``; empty where several tasks are
+    reported."""
     if settings.empty or settings["task"].nunique() > 1:
         return {}
     groups = {
         "head": settings[settings["family"] == "head only"],
         "atoms": settings[settings["family"].isin(ATOM_FAMILIES)],
+        "coefficients": settings[settings["family"] == COEFFICIENTS],
         "other": settings[~settings["family"].isin([*ATOM_FAMILIES, *_CONTROLS])],
         "full": settings[settings["family"] == "full tuning"],
     }
@@ -99,6 +101,17 @@ def _against_full(parts: dict[str, dict[str, Any]]) -> str:
     if not {"atoms", "full"} <= set(parts):
         return ""
     return " Against full tuning it is " + _difference_text(parts["atoms"], parts["full"]) + "."
+
+
+def _against_coefficients(parts: dict[str, dict[str, Any]]) -> str:
+    control = parts.get("coefficients")
+    if control is None:
+        return ""
+    return (
+        f" With the coefficients trained too, a control, {control['label']} trains {control['trainable']:,} parameters "
+        f"beside the head and reaches {percent(control['test_accuracy'])} ({control['spread']}); against it frozen "
+        f"coefficients are {_difference_text(parts['atoms'], control)}."
+    )
 
 
 def _against_others(parts: dict[str, dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..collect import settings_table
+from ..collect import ATOM_FAMILIES, settings_table
 from ..intervals import on_pareto_front
 from ..report.sentences import percent
 
@@ -53,7 +53,7 @@ def cost_sentence(table: pd.DataFrame) -> str:
     best = table.loc[table["test_accuracy"].idxmax()]
     text = f"{best['label']} is the most accurate of {len(table)} settings, {percent(best['test_accuracy'])}."
     full = table[table["family"] == "full tuning"]
-    atoms = table[table["family"].str.contains("atoms")]
+    atoms = table[table["family"].isin(ATOM_FAMILIES)]
     if len(full) != 1 or atoms.empty:
         return f"{text} Costs are not set against full tuning, which is not there once, or no atoms are."
     ours = atoms.loc[atoms["test_accuracy"].idxmax()]
