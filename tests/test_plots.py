@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from filtersub import plots
 from filtersub.ablation.notebook_html import external_references
@@ -203,6 +204,20 @@ def test_labels_stand_a_line_apart():
     figure = plots.accuracy_vs_parameters(RUNS)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    for n, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[n + 1 :])
+
+
+@pytest.mark.parametrize("width", [7.4, 4.1])
+def test_names_of_few_and_of_many_parameters_do_not_run_into_one_another(width):
+    full = RUNS[RUNS["label"] == "full tuning"]
+    near = [
+        full.assign(label="atoms m=9, 4x4 blocks, pca codes", family="spatial and block atoms", trained=23_675),
+        full.assign(label="atoms m=9, 4x4 blocks, alpha trained too", family="atoms and coefficients"),
+    ]
+    figure = plots.accuracy_vs_parameters(pd.concat([RUNS, *near]), width=width)
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
     for n, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[n + 1 :])
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ..intervals import interval as interval_of
@@ -127,22 +128,35 @@ def confusion(table: pd.DataFrame, *, width: float = 5.2, height: float = 4.6) -
 def _label_points(ax: Axes, means: pd.DataFrame, style: dict[str, tuple[str, str]]) -> None:
     """Each setting's name beside its point, pushed apart where they would overlap, with a thin line back."""
     middle = np.sqrt(np.prod(ax.get_xlim()))
-    right = means[means["trained"] < middle]
-    for side, rows in ((1, right), (-1, means.drop(right.index))):
-        x = rows["trained"].max() * 1.45 if side > 0 else None
-        for row, y in zip(rows.itertuples(), spread(ax, rows["test_accuracy"]), strict=True):
-            at = (x, y) if side > 0 else (row.trained / 1.25, y)
-            arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
-            ax.annotate(
-                row.label,
-                (row.trained, row.test_accuracy),
-                at,
-                color=text_colour(style[row.family][0]),
-                ha="left" if side > 0 else "right",
-                va="center",
-                arrowprops=arrow if side > 0 else None,
-                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
-            )
+    few = means[means["trained"] < middle]
+    notes = [_names(ax, rows, style, of_few) for of_few, rows in ((True, few), (False, means.drop(few.index)))]
+    if all(notes):
+        ax.figure.draw_without_rendering()  # only then it is known how wide a name is
+        ends = [[Text.get_window_extent(note) for note in side] for side in notes]
+        if max(box.x1 for box in ends[0]) > min(box.x0 for box in ends[1]):
+            every = [note for side in notes for note in side]
+            for note, y in zip(every, spread(ax, pd.Series([note.xy[1] for note in every])), strict=True):
+                note.set_position((note.get_position()[0], y))
+
+
+def _names(ax: Axes, rows: pd.DataFrame, style: dict[str, tuple[str, str]], of_few: bool) -> list[Annotation]:
+    """Names in a column right of the points with few parameters, or left of each point with many."""
+    found = []
+    column = rows["trained"].max() * 1.45
+    for row, y in zip(rows.itertuples(), spread(ax, rows["test_accuracy"]), strict=True):
+        arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
+        note = ax.annotate(
+            row.label,
+            (row.trained, row.test_accuracy),
+            (column if of_few else row.trained / 1.25, y),
+            color=text_colour(style[row.family][0]),
+            ha="left" if of_few else "right",
+            va="center",
+            arrowprops=arrow if of_few else None,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
+        )
+        found.append(note)
+    return found
 
 
 def _legend(figure: Figure, families: pd.Series, style: dict[str, tuple[str, str]], columns: int) -> None:
