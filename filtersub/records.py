@@ -20,6 +20,7 @@ import pandas as pd
 from .errors import FiltersubError
 from .files import write_json, written_whole
 from .markup import facts_html
+from .processor import processor
 
 RECORD_FILE = "record.json"
 _VERSIONED = ("filtersub", "torch", "timm", "peft", "accelerate", "numba", "numpy", "scikit-learn", "papermill")
@@ -135,15 +136,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def processor() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _commit() -> tuple[str | None, bool | None]:

@@ -19,7 +19,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_the_gradients_are_those_of_the_convolution(kind, monkeypatch):
-    monkeypatch.setattr(products, "_WEIGHTS_A_POSITION", 0)
+    monkeypatch.setattr(products, "_least", lambda _: 0)
     torch.manual_seed(0)
     layer = LAYERS[kind].double().to(memory_format=torch.channels_last)
     x = torch.randn(2, 6, 8, 7, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -37,7 +37,7 @@ def test_the_gradients_are_those_of_the_convolution(kind, monkeypatch):
 
 
 def test_other_layers_and_other_memory_are_left_to_torch(monkeypatch):
-    monkeypatch.setattr(products, "_WEIGHTS_A_POSITION", 0)
+    monkeypatch.setattr(products, "_least", lambda _: 0)
     plain, grouped = (nn.Conv2d(4, 4, 3, groups=g).to(memory_format=torch.channels_last) for g in (1, 2))
     x = torch.randn(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
     out = plain(x).contiguous(memory_format=torch.channels_last)
@@ -45,7 +45,7 @@ def test_other_layers_and_other_memory_are_left_to_torch(monkeypatch):
     assert not products.pays(grouped, out, x, grouped.weight)
     assert not products.pays(plain, out, x.contiguous(), plain.weight)
     assert not products.pays(plain, out.bfloat16(), x.bfloat16(), plain.weight.bfloat16())
-    monkeypatch.setattr(products, "_WEIGHTS_A_POSITION", 256)
+    monkeypatch.setattr(products, "_least", lambda _: 256)
     assert not products.pays(plain, out, x, plain.weight)
 
 
@@ -83,3 +83,19 @@ def test_depthwise_layers_that_the_kernel_does_not_know_are_left_to_torch():
     layer = nn.Conv2d(24, 24, 5, groups=24)
     few = x[:, :24].contiguous(memory_format=torch.channels_last)
     assert not depthwise.takes(layer, layer(few).contiguous(memory_format=torch.channels_last), few)
+
+
+@pytest.mark.parametrize("name", ["Intel(R) Xeon(R) Processor", "AMD EPYC"])
+def test_products_are_for_layers_of_many_weights_and_few_positions(name, monkeypatch):
+    """On any processor; on Intel's for pointwise layers too, where torch multiplies as fast as it convolves."""
+    monkeypatch.setattr(products, "processor", lambda: name)
+
+    def pays(layer, side):
+        layer = layer.to(memory_format=torch.channels_last)
+        x = torch.randn(1, layer.in_channels, side, side).contiguous(memory_format=torch.channels_last)
+        out = layer(x).contiguous(memory_format=torch.channels_last)
+        return products.pays(layer, out, x, layer.weight)
+
+    assert pays(nn.Conv2d(128, 128, 3, padding=1), 3)
+    assert not pays(nn.Conv2d(8, 8, 3, padding=1), 8)
+    assert pays(nn.Conv2d(8, 8, 1), 8) == ("Intel" in name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..records import processor
+from ..processor import processor
 from .notebook_run import RUN_FILE, read_state
 
 RUNS_FOLDER = "runs"
@@ -28,10 +28,7 @@ class Estimate:
 
 def machine(threads: int, on_gpu: bool) -> dict[str, Any]:
     """What decides how long a run takes here: processor, threads, and the GPU's name where one is used."""
-    return {"processor": _processor(), "threads": threads, "gpu": _gpu_name() if on_gpu else None}
-
-
-_processor = functools.cache(processor)
+    return {"processor": processor(), "threads": threads, "gpu": _gpu_name() if on_gpu else None}
 
 
 @functools.cache

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-_WEIGHTS_A_POSITION = 64  # pairs of channels for each position from which on products are faster
+from ..processor import processor
+
+# Pairs of channels for each position from which on products take less time. torch's are MKL's, which is at its best on
+# Intel's processors: there from early on, and always for pointwise layers. Elsewhere only where windows do not overlap,
+# which are cut out and put together in one pass, or where weights are very many.
+_EARLY, _LATE = 64, 450
 
 
 def in_channels_last(*tensors: Tensor) -> bool:
@@ -30,8 +35,14 @@ def pays(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
         type(layer) is nn.Conv2d
         and layer.groups == 1
         and in_channels_last(gradient, x, weight)
-        and (_is_product(layer) or weight[..., 0, 0].numel() >= _WEIGHTS_A_POSITION * gradient[:, 0].numel())
+        and weight[..., 0, 0].numel() >= _least(layer) * gradient[:, 0].numel()
     )
+
+
+def _least(layer: nn.Conv2d) -> int:
+    if "Intel" in processor():
+        return 0 if _is_product(layer) else _EARLY
+    return _EARLY if layer.kernel_size == layer.stride != (1, 1) else _LATE
 
 
 def gradients(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:
