@@ -15,6 +15,7 @@ ROOMS = (
         "memory",
         "meta_copy",
         "processes",
+        "processor",
         "progress",
         "settings",
     ),
