@@ -108,8 +108,7 @@ def _against_coefficients(parts: dict[str, dict[str, Any]]) -> str:
     if control is None:
         return ""
     return (
-        f" With the coefficients trained too, a control, {control['label']} trains {control['trainable']:,} parameters "
-        f"beside the head and reaches {percent(control['test_accuracy'])} ({control['spread']}); against it frozen "
+        f" With the coefficients trained too, a control, {control['label']} {_outcome(control)}; against it frozen "
         f"coefficients are {_difference_text(parts['atoms'], control)}."
     )
 
@@ -119,9 +118,15 @@ def _against_others(parts: dict[str, dict[str, Any]]) -> str:
     if other is None:
         return ""
     return (
-        f" The most accurate of the other methods, {other['label']}, trains {other['trainable']:,} parameters beside "
-        f"the head and reaches {percent(other['test_accuracy'])} ({other['spread']}); against it the atoms are "
+        f" The most accurate of the other methods, {other['label']}, {_outcome(other)}; against it the atoms are "
         f"{_difference_text(parts['atoms'], other)}."
+    )
+
+
+def _outcome(setting: dict[str, Any]) -> str:
+    return (
+        f"trains {setting['trainable']:,} parameters beside the head and reaches "
+        f"{percent(setting['test_accuracy'])} ({setting['spread']})"
     )
 
 
