@@ -49,6 +49,11 @@ def gradients(model, x, autocast=False):
     return out, torch.autograd.grad(out.float().square().sum() if autocast else out.square().sum(), [x, *trained])
 
 
+def assert_sums_agree(mine, theirs):
+    """Sums in other orders: they differ by a share of their summands, which may be larger than they are themselves."""
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("mode", MODES)
@@ -71,7 +76,7 @@ def test_the_gradients_are_those_of_autograd(kind, mode, autocast, recompute, mo
     assert torch.equal(out, expected_out)
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == theirs.dtype
-        torch.testing.assert_close(mine, theirs)
+        assert_sums_agree(mine, theirs)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -94,7 +99,7 @@ def test_the_gradients_by_products_and_kernels_are_those_of_autograd(kind, mode,
     assert own == [1]
     assert torch.equal(out, expected_out)
     for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+        assert_sums_agree(mine, theirs)
 
 
 def test_layers_it_does_not_know_run_as_before():
