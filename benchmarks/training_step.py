@@ -20,6 +20,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from filtersub.kernels import select_layers
+from filtersub.memory import keep_freed_memory
 from filtersub.models import head_name, load_model
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as training does, for every method
     images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
     clock = time.process_time if options.cpu_time else time.perf_counter
     for name in options.models:

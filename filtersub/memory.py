@@ -1,9 +1,10 @@
-"""Peak memory of a stretch of work: the GPU's allocator where there is one, else this process's resident set."""
+"""Memory of a stretch of work: its peak (of the GPU's allocator or this process's resident set), and what is freed."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import threading
 from pathlib import Path
 
@@ -13,6 +14,27 @@ import torch
 _INTERVAL = 0.02  # seconds between two looks at the resident set
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_NEVER, _GIB = -1, 2**30
+_OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for what comes next, for the rest of this process.
+
+    A training step on the CPU frees what the next one allocates. Given back to the system in between, every page of it
+    is made anew, and on virtual machines that takes a good part of the step (benchmarks/README.md). Only blocks of a
+    GiB and more still go back at once; PeakMemory gives all back at its two ends. Settings of the user for the
+    allocator go first; nothing happens where the C library is not glibc.
+    """
+    if any(name in os.environ for name in _OF_THE_USER):
+        return
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_MMAP_THRESHOLD, _GIB)
+        library.mallopt(_TRIM_THRESHOLD, _NEVER)
+    except (OSError, AttributeError):  # not glibc
+        return
 
 
 class PeakMemory:
@@ -21,7 +43,7 @@ class PeakMemory:
     On a GPU what torch's allocator held at its peak. On a CPU the largest resident set of the whole process (code,
     libraries and data included): the system's own high-water mark, set back at the start, where it has one (Linux),
     else looked at every 20 ms by a thread. ``memory.added_bytes`` is the part above what was in use at the start, when
-    memory that earlier work had freed was first given back to the system.
+    memory that earlier work had freed was first given back to the system, as it is at the end.
     """
 
     _open: list[PeakMemory] = []  # noqa: RUF012 (those around this one: they share the process's one mark)
@@ -61,6 +83,7 @@ class PeakMemory:
             self._watcher.join()
         self._look()
         self._open.remove(self)
+        _give_back()
 
     def _watch(self) -> None:
         while not self._done.wait(_INTERVAL):
@@ -87,7 +110,7 @@ def _reset_mark() -> bool:
 
 
 def _give_back() -> None:
-    """Freed memory that the C library still holds would be counted as this stretch's."""
+    """Freed memory that the C library still holds: of other stretches than this one, or of no more use."""
     gc.collect()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,7 +1,11 @@
 """Accumulation, clipping, averages, early stop, compilation: each is the mathematics that its name says."""
 
 import errno
+import os
+import platform
 import resource
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -291,6 +295,44 @@ def test_peak_memory_is_of_this_stretch_alone():
     assert 9_000_000 < inner.added_bytes < 40_000_000
     assert outer.added_bytes > 55_000_000
     assert inner.bytes > inner.added_bytes
+
+
+PAGES = """
+import resource, sys
+import torch
+from filtersub.memory import PeakMemory
+from filtersub.training.accelerator import new_accelerator
+
+if sys.argv[1] == "training":
+    new_accelerator("no", cpu=True)
+sizes = [2_000_000, 30_000_000, 70_000_000]
+with PeakMemory("cpu") as memory:
+    for step in range(6):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [torch.ones(size, dtype=torch.uint8) for size in sizes]
+        del blocks
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+with PeakMemory("cpu") as after:
+    pass
+print(after.before_bytes - memory.before_bytes)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt of glibc")
+@pytest.mark.parametrize("users_own", [False, True])
+def test_training_on_the_cpu_keeps_what_a_step_frees_for_the_next(users_own):
+    def pages(what, **environment):
+        command = [sys.executable, "-c", PAGES, what]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+        said = subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=True).stdout
+        return [int(line) for line in said.split()]
+
+    own = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"} if users_own else {}
+    *counts, left = pages("training", **own)
+    assert counts[0] > 1000
+    assert (max(counts[4:]) < 100) == (not users_own)
+    assert left < 20_000_000  # 102 MB were freed, and given back at the end
+    assert min(pages("none", **own)[4:6]) > 1000
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 
+from ..memory import keep_freed_memory
+
 
 def new_accelerator(precision: str, **options: Any) -> Accelerator:
     """An accelerator of this precision ("no", "bf16", "fp16"), whatever an earlier run in this process had."""
@@ -17,7 +19,10 @@ def new_accelerator(precision: str, **options: Any) -> Accelerator:
     state = AcceleratorState._shared_state
     if state and state.get("_mixed_precision", precision) != precision:
         AcceleratorState._reset_state()  # one process may train with one precision after another
-    return Accelerator(mixed_precision=precision, **options)
+    accelerator = Accelerator(mixed_precision=precision, **options)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    return accelerator
 
 
 def processes() -> PartialState:
