@@ -5,7 +5,7 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer, depthwise, products
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer, depthwise, products, winograd
 from filtersub.tuning import layer as layer_module
 from filtersub.tuning import model as model_module
 
@@ -21,6 +21,7 @@ LAYERS = {
 }
 # in channels-last memory, where gradients have ways of their own
 LATE = {
+    "early": (nn.Conv2d(16, 32, 3, padding=1), (12, 16, 8, 8)),
     "late": (nn.Conv2d(32, 64, 3, padding=1), (2, 32, 4, 4)),
     "depthwise": (nn.Conv2d(16, 16, 5, padding=2, groups=16), (5, 16, 7, 7)),
     "pointwise": (nn.Conv2d(16, 8, 1), (2, 16, 4, 4)),
@@ -88,15 +89,15 @@ def test_the_gradients_by_products_and_kernels_are_those_of_autograd(kind, mode,
     x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
     layer.bias.requires_grad_()
     monkeypatch.setattr(products, "processor", lambda: "Intel")  # where products begin earliest
-    own = []
-    for module, way in ((products, "gradients"), (depthwise, "weight_gradient")):
+    own, ways = [], [(products, "gradients"), (depthwise, "weight_gradient")]
+    for module, way in (*ways, (winograd, "input_gradient"), (winograd, "weight_gradient")):
         kept = getattr(module, way)
-        monkeypatch.setattr(module, way, lambda *a, kept=kept: own.append(1) or kept(*a))
+        monkeypatch.setattr(module, way, lambda *a, kept=kept, module=module: own.append(module) or kept(*a))
     out, found = gradients(model, x)
-    assert own == [1]
+    assert own == {"early": [winograd] * 2, "depthwise": [depthwise]}.get(kind, [products])
     monkeypatch.setattr(layer_module, "can_run", lambda *a: False)
     expected_out, expected = gradients(model, x)
-    assert own == [1]
+    assert len(own) == (2 if kind == "early" else 1)
     assert torch.equal(out, expected_out)
     for mine, theirs in zip(found, expected, strict=True):
         assert_sums_agree(mine, theirs)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from . import depthwise, products
+from . import depthwise, products, winograd
 from .packed import Packed
 from .update import Kernels, Term, exactly, small_gradient, summed
 
@@ -115,22 +115,33 @@ def _put_together(layouts: list, forms: list[tuple[int, Any]], tensors: list[Ten
 
 
 def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:
-    """Gradients of input, weight and bias of a convolution or linear layer, those that are needed."""
+    """Gradients of input, weight and bias of a convolution or linear layer, those that are needed, each by the way
+    that takes least time."""
     if type(layer) is nn.Linear:
         to_x = gradient @ weight if needs[0] else None
         flat = gradient.reshape(-1, gradient.shape[-1])
         to_weight = flat.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
         return to_x, to_weight, flat.sum(0) if needs[2] else None
-    batched = x.ndim == weight.ndim
-    if batched and products.pays(layer, gradient, x, weight):
-        return products.gradients(layer, gradient, x, weight, needs)
-    if needs[1] and batched and depthwise.takes(layer, gradient, x):
-        to_x, _, to_bias = _backward(layer, gradient, x, weight, [needs[0], False, needs[2]])
-        return to_x, depthwise.weight_gradient(layer, gradient, x), to_bias
-    if not batched:
-        x, gradient = x[None], gradient[None]
+    if x.ndim != weight.ndim:  # one image without a batch
+        to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
+        return None if to_x is None else to_x[0], *rest
+    own_x = own_weight = None
+    if needs[0] and winograd.pays("input", layer, gradient, x, weight):
+        own_x = winograd.input_gradient(layer, gradient, x, weight)
+    if needs[1] and winograd.pays("weight", layer, gradient, x, weight):
+        own_weight = winograd.weight_gradient(layer, gradient, x)
+    elif needs[1] and depthwise.takes(layer, gradient, x):
+        own_weight = depthwise.weight_gradient(layer, gradient, x)
+    left = [needs[0] and own_x is None, needs[1] and own_weight is None, needs[2]]
+    to_x = to_weight = to_bias = None
+    if any(left):
+        way = products.gradients if products.pays(layer, gradient, x, weight) else _by_torch
+        to_x, to_weight, to_bias = way(layer, gradient, x, weight, left)
+    return to_x if own_x is None else own_x, to_weight if own_weight is None else own_weight, to_bias
+
+
+def _by_torch(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:
     n = len(layer.stride)
     sizes = None if layer.bias is None else list(layer.bias.shape)
     settings = (list(layer.stride), list(layer.padding), list(layer.dilation), False, [0] * n, layer.groups)
-    to_x, to_weight, to_bias = torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, needs)
-    return to_x if batched or to_x is None else to_x[0], to_weight, to_bias
+    return torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, needs)

@@ -1,0 +1,143 @@
+"""The gradients of a 3 x 3 convolution by Winograd's minimal filtering: 36 products for each 144 of the plain sum.
+
+S. Winograd, Arithmetic Complexity of Computations (1980); A. Lavin and S. Gray, arXiv:1509.09308. The gradient of the
+input is a convolution of the output's gradient with the kernels turned by half a turn; that of the weight one of the
+input with the gradient's tiles as filters. Both become 36 matrix products. The forward pass stays torch's: a model
+with an update of zero gives its outputs bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..sparse_coding._threads import make_ready, over_rows
+from . import _winograd_kernel as kernels
+from ._winograd_kernel import KERNEL, SIDE, TILE
+from ._winograd_simd import LANES
+from .products import in_channels_last
+
+_FEWEST_TILES = 48  # of a batch: with fewer, the transformed weights cost more than the products save
+_LEAST_SAVED = {"input": 3.0, "weight": 2.0}  # times fewer products; torch's own takes longer for the weight
+_PART = 2**20  # values of a part of the batch: what stays near the processor from one step to the next
+
+
+def pays(which: str, layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
+    """Whether the gradient of the ``"input"`` or ``"weight"`` of a plain convolution (zero padding) of a batch on the
+    CPU takes less time this way: stride 1, and images that tiles of TILE x TILE cover without much beside them."""
+    if not (
+        type(layer) is nn.Conv2d
+        and layer.kernel_size == (KERNEL, KERNEL)
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and max(layer.padding) < KERNEL
+        and layer.in_channels % LANES == layer.out_channels % LANES == 0
+        and in_channels_last(gradient, x, weight)
+    ):
+        return False
+    covered = x if which == "input" else gradient
+    n_tiles, places = len(x) * prod(_tiles(covered)), gradient[:, 0].numel()
+    plain, fewer = KERNEL * KERNEL * places, SIDE * SIDE * n_tiles
+    return n_tiles >= _FEWEST_TILES and plain >= _LEAST_SAVED[which] * fewer
+
+
+def input_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """dX (n, i, h, w) for gradient (n, o, h', w') and weight (o, i, 3, 3), all in channels-last memory."""
+    (down, across), seen = _tiles(x), _last(gradient)
+    (above, left), out = (KERNEL - 1 - side for side in layer.padding), torch.empty_like(x)
+    turned, made = _evaluated_kernels(weight), _last(out)
+    for part in _parts(len(x), down * across * max(layer.in_channels, layer.out_channels)):
+        values = _evaluated(seen[part], down, across, above, left, overlapping=True)
+        _interpolate(torch.bmm(values, turned), made[part], down, across)
+    return out
+
+
+def weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor:
+    """dW (o, i, 3, 3) in channels-last memory for gradient (n, o, h', w') and x (n, i, h, w), in it too."""
+    (down, across), at, seen = _tiles(gradient), _last(gradient), _last(x)
+    total = None
+    for part in _parts(len(x), down * across * max(layer.in_channels, layer.out_channels)):
+        filters = _evaluated(at[part], down, across, 0, 0, overlapping=False).transpose(1, 2)
+        images = _evaluated(seen[part], down, across, *layer.padding, overlapping=True)
+        total = torch.bmm(filters, images) if total is None else total.baddbmm_(filters, images)
+    return _interpolated_kernels(total)
+
+
+def _tiles(images: Tensor) -> tuple[int, int]:
+    """Tiles (down, across) that cover images (n, c, h, w)."""
+    return -(-images.shape[2] // TILE), -(-images.shape[3] // TILE)
+
+
+def _last(images: Tensor) -> np.ndarray:
+    """(n, c, h, w) in channels-last memory as the array (n, h, w, c)."""
+    return images.detach().permute(0, 2, 3, 1).numpy()
+
+
+def _parts(n_images: int, n_values: int) -> Iterator[slice]:
+    """Equal parts of a batch whose images have ``n_values`` at each pair of points."""
+    n_parts = min(n_images, -(-n_images * SIDE * SIDE * n_values // _PART))
+    step = -(-n_images // n_parts)
+    return (slice(first, first + step) for first in range(0, n_images, step))
+
+
+def _evaluated(images: np.ndarray, down: int, across: int, above: int, left: int, *, overlapping: bool) -> Tensor:
+    tiles, share = down * across, _share(len(images))
+    out = torch.empty(SIDE * SIDE, len(images) * tiles, images.shape[3], dtype=_dtype(images))
+    values = out.numpy()
+
+    def evaluate(number: int, images: np.ndarray) -> None:
+        first = number * share * tiles
+        kernels.evaluate_images(images, values, first, down, across, above, left, overlapping)
+
+    make_ready(("winograd images", images.dtype), lambda: evaluate(0, images[:0]))
+    over_rows(evaluate, share, [images], 0, widen=False)
+    return out
+
+
+def _interpolate(values: Tensor, images: np.ndarray, down: int, across: int) -> None:
+    given, share = values.numpy(), _share(len(images))
+
+    def interpolate(number: int, images: np.ndarray) -> None:
+        kernels.interpolate_images(given, images, number * share * down * across, down, across)
+
+    make_ready(("winograd images back", images.dtype), lambda: interpolate(0, images[:0]))
+    over_rows(interpolate, share, [images], 1, widen=False)
+
+
+def _evaluated_kernels(weight: Tensor) -> Tensor:
+    outs, ins = weight.shape[:2]
+    out, share = torch.empty(SIDE * SIDE, outs, ins, dtype=weight.dtype), _share(outs)
+    values, given = out.numpy(), _last(weight)
+
+    def evaluate(number: int, given: np.ndarray) -> None:
+        kernels.evaluate_kernels(given, values, number * share)
+
+    make_ready(("winograd kernels", given.dtype), lambda: evaluate(0, given[:0]))
+    over_rows(evaluate, share, [given], 0, widen=False)
+    return out
+
+
+def _interpolated_kernels(values: Tensor) -> Tensor:
+    _, outs, ins = values.shape
+    out, share = torch.empty(outs, KERNEL, KERNEL, ins, dtype=values.dtype), _share(outs)
+    given, made = values.numpy(), out.numpy()
+
+    def interpolate(number: int, made: np.ndarray) -> None:
+        kernels.interpolate_kernels(given, made, number * share)
+
+    make_ready(("winograd kernels back", made.dtype), lambda: interpolate(0, made[:0]))
+    over_rows(interpolate, share, [made], 1, widen=False)
+    return out.permute(0, 3, 1, 2)
+
+
+def _share(n: int) -> int:
+    """Of n images or kernels, those that a thread takes at a time; each is computed by itself."""
+    return max(1, -(-n // (2 * torch.get_num_threads())))
+
+
+def _dtype(array: np.ndarray) -> torch.dtype:
+    return torch.float64 if array.dtype == np.float64 else torch.float32
