@@ -12,6 +12,7 @@ import argparse
 import gc
 import time
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -22,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from filtersub.kernels import select_layers
 from filtersub.memory import keep_freed_memory
 from filtersub.models import head_name, load_model
-from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer, winograd
 
 QUICK = {"max_rounds": 0, "atoms": 9}
 SETTINGS = {
@@ -33,7 +34,8 @@ SETTINGS = {
     "setting 3, linear codes": {"solver": "pca", "block": 4},
     "setting 4": {**QUICK, "block": 4, "expansion": 4},
 }
-METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS)
+WITHOUT_WINOGRAD = "setting 1, no Winograd"
+METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS, WITHOUT_WINOGRAD)
 
 
 class TwoConvolutions(FilterSubspaceLayer):
@@ -65,9 +67,9 @@ def build(name: str, method: str) -> nn.Module:
 
 
 def stepper(
-    model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[], float], back_to_images: bool
+    model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[], float], method: str
 ) -> Callable[[], float]:
-    images = images.clone().requires_grad_() if back_to_images else images
+    images = images.clone().requires_grad_() if method == "input gradient" else images
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-5)
 
     def step() -> float:
@@ -77,12 +79,16 @@ def stepper(
         optimizer.zero_grad(set_to_none=True)
         return clock() - began
 
-    return step
+    def plain_step() -> float:
+        with patch.object(winograd, "pays", lambda *_: False):
+            return step()
+
+    return plain_step if method == WITHOUT_WINOGRAD else step
 
 
 def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: Callable[[], float]) -> None:
     labels = torch.arange(images.shape[0]) % 10
-    steps = {m: stepper(build(name, m), images, labels, clock, m == "input gradient") for m in methods}
+    steps = {m: stepper(build(name, m), images, labels, clock, m) for m in methods}
     gc.disable()
     times: dict[str, list[float]] = {method: [] for method in methods}
     for repeat in range(repeats + 1):
@@ -109,10 +115,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cpu-time", action="store_true", help="processor instead of wall time: for a busy machine")
+    parser.add_argument("--give-back", action="store_true", help="freed memory by the C library's own rules, as before")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as training does, for every method
+    if not options.give_back:
+        keep_freed_memory()  # as training does, for every method
     images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
     clock = time.process_time if options.cpu_time else time.perf_counter
     for name in options.models:

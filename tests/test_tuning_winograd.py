@@ -44,13 +44,14 @@ def test_the_gradients_are_those_of_the_convolution(shape, threads, one_image_a_
     torch.set_num_threads(threads)
     try:
         with torch.no_grad():
-            to_x = winograd.input_gradient(layer, gradient, x, layer.weight)
-            to_weight = winograd.weight_gradient(layer, gradient, x)
+            to_x, to_weight, to_bias = winograd.gradients(layer, gradient, x, layer.weight, [True] * 3)
     finally:
         torch.set_num_threads(before)
     for mine, theirs in zip((to_x, to_weight), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
         assert mine.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(to_bias, gradient.sum((0, 2, 3)), rtol=1e-12, atol=1e-12)
+    assert winograd.gradients(layer, gradient, x, layer.weight, [False] * 3) == (None, None, None)
 
 
 def test_float32_loses_little():
@@ -60,29 +61,29 @@ def test_float32_loses_little():
     double = copy.deepcopy(layer).double()
     exact = gradients(double, x.double(), gradient.double())
     with torch.no_grad():
-        to_x = winograd.input_gradient(layer, gradient, x, layer.weight)
-        to_weight = winograd.weight_gradient(layer, gradient, x)
-    for mine, true in zip((to_x, to_weight), exact, strict=True):
+        found = winograd.gradients(layer, gradient, x, layer.weight, [True, True, False])
+    for mine, true in zip(found, exact, strict=False):
         assert (mine - true).abs().max() < 4e-6 * true.abs().max()
 
 
-def test_it_is_for_plain_layers_of_many_positions():
+def test_it_is_for_plain_layers_of_many_positions(monkeypatch):
     def suits(shape, **options):
         layer, x, gradient = layer_and_tensors(*shape, torch.float32, **options)
-        return [winograd.pays(which, layer, gradient, x, layer.weight) for which in ("input", "weight")]
+        return winograd.pays(layer, gradient, x, layer.weight)
 
     large = (12, 16, 32, 8, 8, 1)
-    assert suits(large) == [True, True]
-    assert suits((11, *large[1:])) == [False, False]  # 44 tiles
-    assert suits((12, 16, 32, 6, 6, 1)) == [False, True]  # tiles of which half lies outside
-    assert suits((48, 16, 32, 3, 3, 1)) == [False, True]
-    assert suits((48, 16, 32, 2, 2, 1)) == [False, False]
-    assert suits((12, 24, 32, 8, 8, 1)) == [False, False]  # channels that fill no vector
-    assert suits((12, 16, 32, 8, 8, 3)) == [False, False]
+    assert suits(large)
+    assert suits((48, 16, 32, 7, 7, 1))
+    assert not suits((11, *large[1:]))  # 44 tiles
+    assert not suits((48, 16, 32, 6, 6, 1))  # tiles of which nearly half lies outside
+    assert not suits((12, 24, 32, 8, 8, 1))  # channels that fill no vector
+    assert not suits((12, 16, 32, 8, 8, 3))
     for options in ({"stride": 2}, {"dilation": 2}, {"groups": 2}):
-        assert suits((48, 32, 32, 16, 16, 1), **options) == [False, False]
+        assert not suits((48, 32, 32, 16, 16, 1), **options)
     layer, x, gradient = layer_and_tensors(*large, torch.float32)
-    assert not winograd.pays("input", layer, gradient, x.contiguous(), layer.weight)
-    assert not winograd.pays("input", layer, *(t.bfloat16() for t in (gradient, x, layer.weight)))
-    wide = nn.Conv2d(16, 32, 5, padding=1).to(memory_format=torch.channels_last)
-    assert not winograd.pays("weight", wide, gradient, x, wide.weight)
+    assert not winograd.pays(layer, gradient, x.contiguous(), layer.weight)
+    assert not winograd.pays(layer, *(t.bfloat16() for t in (gradient, x, layer.weight)))
+    wide = nn.Conv2d(16, 32, 5, padding=2).to(memory_format=torch.channels_last)
+    assert not winograd.pays(wide, gradient, x, wide.weight)
+    monkeypatch.setattr(winograd, "_MOST_WEIGHTS", layer.weight.numel() - 1)
+    assert not suits(large)

@@ -115,7 +115,7 @@ def _put_together(layouts: list, forms: list[tuple[int, Any]], tensors: list[Ten
 
 
 def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:
-    """Gradients of input, weight and bias of a convolution or linear layer, those that are needed, each by the way
+    """Gradients of input, weight and bias of a convolution or linear layer, those that are needed, by the way
     that takes least time."""
     if type(layer) is nn.Linear:
         to_x = gradient @ weight if needs[0] else None
@@ -125,19 +125,13 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
     if x.ndim != weight.ndim:  # one image without a batch
         to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
         return None if to_x is None else to_x[0], *rest
-    own_x = own_weight = None
-    if needs[0] and winograd.pays("input", layer, gradient, x, weight):
-        own_x = winograd.input_gradient(layer, gradient, x, weight)
-    if needs[1] and winograd.pays("weight", layer, gradient, x, weight):
-        own_weight = winograd.weight_gradient(layer, gradient, x)
-    elif needs[1] and depthwise.takes(layer, gradient, x):
-        own_weight = depthwise.weight_gradient(layer, gradient, x)
-    left = [needs[0] and own_x is None, needs[1] and own_weight is None, needs[2]]
-    to_x = to_weight = to_bias = None
-    if any(left):
-        way = products.gradients if products.pays(layer, gradient, x, weight) else _by_torch
-        to_x, to_weight, to_bias = way(layer, gradient, x, weight, left)
-    return to_x if own_x is None else own_x, to_weight if own_weight is None else own_weight, to_bias
+    for way in (winograd, products):
+        if way.pays(layer, gradient, x, weight):
+            return way.gradients(layer, gradient, x, weight, needs)
+    if needs[1] and depthwise.takes(layer, gradient, x):
+        to_x, _, to_bias = _by_torch(layer, gradient, x, weight, [needs[0], False, needs[2]])
+        return to_x, depthwise.weight_gradient(layer, gradient, x), to_bias
+    return _by_torch(layer, gradient, x, weight, needs)
 
 
 def _by_torch(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:

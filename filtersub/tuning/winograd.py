@@ -22,13 +22,14 @@ from ._winograd_simd import LANES
 from .products import in_channels_last
 
 _FEWEST_TILES = 48  # of a batch: with fewer, the transformed weights cost more than the products save
-_LEAST_SAVED = {"input": 3.0, "weight": 2.0}  # times fewer products; torch's own takes longer for the weight
+_LEAST_SAVED = 3  # times fewer products: tiles that lie half outside of small images are not worth it
+_MOST_WEIGHTS = 2**23  # of a layer: evaluated they take four times their memory, twice, for as long as a layer takes
 _PART = 2**20  # values of a part of the batch: what stays near the processor from one step to the next
 
 
-def pays(which: str, layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
-    """Whether the gradient of the ``"input"`` or ``"weight"`` of a plain convolution (zero padding) of a batch on the
-    CPU takes less time this way: stride 1, and images that tiles of TILE x TILE cover without much beside them."""
+def pays(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
+    """Whether a plain convolution (zero padding) of a batch on the CPU takes less time this way: of stride 1, with
+    images that tiles of TILE x TILE cover without much beside them."""
     if not (
         type(layer) is nn.Conv2d
         and layer.kernel_size == (KERNEL, KERNEL)
@@ -36,17 +37,26 @@ def pays(which: str, layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tens
         and layer.groups == 1
         and max(layer.padding) < KERNEL
         and layer.in_channels % LANES == layer.out_channels % LANES == 0
+        and weight.numel() <= _MOST_WEIGHTS
         and in_channels_last(gradient, x, weight)
     ):
         return False
-    covered = x if which == "input" else gradient
-    n_tiles, places = len(x) * prod(_tiles(covered)), gradient[:, 0].numel()
-    plain, fewer = KERNEL * KERNEL * places, SIDE * SIDE * n_tiles
-    return n_tiles >= _FEWEST_TILES and plain >= _LEAST_SAVED[which] * fewer
+    n_tiles = len(x) * max(prod(_tiles(x)), prod(_tiles(gradient)))
+    plain, fewer = KERNEL * KERNEL * gradient[:, 0].numel(), SIDE * SIDE * n_tiles
+    return n_tiles >= _FEWEST_TILES and plain >= _LEAST_SAVED * fewer
 
 
-def input_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """dX (n, i, h, w) for gradient (n, o, h', w') and weight (o, i, 3, 3), all in channels-last memory."""
+def gradients(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:
+    """Gradients of input, weight and bias, those that are needed, each as a convolution's backward pass gives it.
+
+    gradient (n, o, h', w'), x (n, i, h, w), weight (o, i, 3, 3), all in channels-last memory, and so are the results.
+    """
+    to_x = _input_gradient(layer, gradient, x, weight) if needs[0] else None
+    to_weight = _weight_gradient(layer, gradient, x) if needs[1] else None
+    return to_x, to_weight, gradient.sum((0, 2, 3)) if needs[2] else None
+
+
+def _input_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     (down, across), seen = _tiles(x), _last(gradient)
     (above, left), out = (KERNEL - 1 - side for side in layer.padding), torch.empty_like(x)
     turned, made = _evaluated_kernels(weight), _last(out)
@@ -56,8 +66,7 @@ def input_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor
     return out
 
 
-def weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor:
-    """dW (o, i, 3, 3) in channels-last memory for gradient (n, o, h', w') and x (n, i, h, w), in it too."""
+def _weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor:
     (down, across), at, seen = _tiles(gradient), _last(gradient), _last(x)
     total = None
     for part in _parts(len(x), down * across * max(layer.in_channels, layer.out_channels)):
