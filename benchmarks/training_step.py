@@ -1,17 +1,20 @@
 """One training step (forward, backward, Adam) of each setting beside full tuning, LoRA and the two-convolution form.
 
 All variants of a model are measured in one process, alternating, in channels-last memory; prints medians, their
-quartiles and the ratios to full tuning. What a step costs depends on how many coefficients are zero, so they are exact
-LASSO codes at the default penalty, over atoms that are not learned (random rows), which takes less time. "input
-gradient" trains the head alone but takes the gradient back to the images: near what any adapter of all layers needs.
+quartiles, the ratios to full tuning and the pages of memory that the system made for a step. What a step costs depends
+on how many coefficients are zero, so they are exact LASSO codes at the default penalty, over atoms that are not learned
+(random rows), which takes less time. "input gradient" trains the head alone but takes the gradient back to the images:
+near what any adapter of all layers needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import resource
 import time
 from collections.abc import Callable
+from statistics import median
 from unittest.mock import patch
 
 import torch
@@ -91,20 +94,24 @@ def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: 
     steps = {m: stepper(build(name, m), images, labels, clock, m) for m in methods}
     gc.disable()
     times: dict[str, list[float]] = {method: [] for method in methods}
+    pages: dict[str, list[int]] = {method: [] for method in methods}
     for repeat in range(repeats + 1):
         for method, step in steps.items():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             seconds = step()
             if repeat:  # the first round warms up
                 times[method].append(seconds)
+                pages[method].append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     gc.enable()
     quartiles = {m: torch.tensor(t).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist() for m, t in times.items()}
     full = quartiles["full"][1]
     print(
         f"\n{name}: batch {images.shape[0]}, {images.shape[-1]} px, {torch.get_num_threads()} thread(s), n = {repeats}"
     )
-    print(f"{'method':26s} {'median ms':>10s} {'quartiles':>15s} {'of full':>8s}")
+    print(f"{'method':26s} {'median ms':>10s} {'quartiles':>15s} {'of full':>8s} {'new pages':>10s}")
     for method, (low, middle, high) in quartiles.items():
-        print(f"{method:26s} {1e3 * middle:10.0f} {1e3 * low:7.0f} {1e3 * high:7.0f} {middle / full:8.2f}")
+        row = f"{method:26s} {1e3 * middle:10.0f} {1e3 * low:7.0f} {1e3 * high:7.0f} {middle / full:8.2f}"
+        print(f"{row} {median(pages[method]):10.0f}")
 
 
 def main() -> None:
