@@ -62,7 +62,8 @@ class PeakMemory:
             self.before_bytes = torch.cuda.memory_allocated(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
-        _give_back()
+        gc.collect()
+        _trim()  # what earlier work has freed would be counted as this stretch's
         self._process, self._done, self._watcher = psutil.Process(), threading.Event(), None
         for outer in self._open:
             outer._look()
@@ -83,7 +84,7 @@ class PeakMemory:
             self._watcher.join()
         self._look()
         self._open.remove(self)
-        _give_back()
+        _trim()
 
     def _watch(self) -> None:
         while not self._done.wait(_INTERVAL):
@@ -109,9 +110,8 @@ def _reset_mark() -> bool:
         return False
 
 
-def _give_back() -> None:
-    """Freed memory that the C library still holds: of other stretches than this one, or of no more use."""
-    gc.collect()
+def _trim() -> None:
+    """Give back to the system what the C library holds of freed memory."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # not glibc
