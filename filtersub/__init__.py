@@ -3,8 +3,7 @@
 The public names are loaded when first used, so that ``import filtersub`` and the command line start at once.
 """
 
-from importlib import import_module
-from typing import Any
+from .lazy import loads
 
 _HOME = {
     "Decomposition": "decomposition",
@@ -26,12 +25,7 @@ _HOME = {
 }
 __all__ = sorted(_HOME)
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'filtersub' has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+__getattr__ = loads(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

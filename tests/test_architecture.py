@@ -11,6 +11,7 @@ ROOMS = (
         "files",
         "fingerprint",
         "intervals",
+        "lazy",
         "markup",
         "memory",
         "meta_copy",

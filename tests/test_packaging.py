@@ -1,10 +1,15 @@
 """pyproject.toml is the one list of dependencies; environment.yml, Makefile and CI follow it."""
 
+import importlib
+import pkgutil
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 import yaml
 
 import filtersub
@@ -49,3 +54,37 @@ def test_public_names_exist():
     assert filtersub.__all__ == sorted(filtersub.__all__)
     for name in filtersub.__all__:
         assert getattr(filtersub, name).__doc__, name
+
+
+LAZY = ("ablation", "experiment", "methods", "report", "studies", "training")
+
+
+@pytest.mark.parametrize("room", LAZY)
+def test_public_names_of_a_room_are_loaded_when_first_used(room):
+    module = importlib.import_module(f"filtersub.{room}")
+    assert module.__all__ == sorted(module.__all__)
+    modules = {each.name for each in pkgutil.iter_modules(module.__path__)}
+    assert not modules & set(module.__all__)  # a module of the name would take its place once it is imported
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match=f"module 'filtersub.{room}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+
+
+def test_reading_records_takes_no_training_library():
+    """peft, and what it brings along, takes as long to import as all the rest of a table."""
+    heavy = [
+        "accelerate",
+        "dask",
+        "diffusers",
+        "nbformat",
+        "numba",
+        "peft",
+        "scipy",
+        "timm",
+        "torchvision",
+        "transformers",
+    ]
+    code = f"import sys, filtersub.tables, filtersub.report; print([m for m in {heavy} if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "[]\n"

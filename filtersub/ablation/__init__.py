@@ -4,8 +4,7 @@
 loaded when first used: a run's own process imports `notebook_run` alone, and must not bring Dask's threads with it.
 """
 
-from importlib import import_module
-from typing import Any
+from ..lazy import loads
 
 _HOME = {
     "ABLATION_FILE": "folder",
@@ -21,9 +20,4 @@ _HOME = {
     "run_ablation": "run",
 }
 __all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+__getattr__ = loads(__name__, _HOME)

@@ -8,11 +8,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FiltersubError
+
+if TYPE_CHECKING:
+    import nbformat
 
 #: Parameters that the runner sets itself: each notebook runs in its own folder and writes there.
 OUT_DIR, RECORDS_DIR = "out_dir", "records_dir"
@@ -93,6 +94,8 @@ def _check_finite(name: str, value: Any, where: str) -> None:
 
 def read_notebook(notebook: Path) -> nbformat.NotebookNode:
     """As nbformat's version 4; FiltersubError where it is not readable as that."""
+    import nbformat  # seconds, and who reads records alone reads no notebook
+
     try:
         return nbformat.read(notebook, as_version=4)
     except Exception as error:

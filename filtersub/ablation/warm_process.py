@@ -29,6 +29,7 @@ _FOR_RUNS = (
     "filtersub.ablation.notebook_run",
     "filtersub.ablation.notebook_html",
 )
+_OWN = ("filtersub.experiment", "filtersub.report", "filtersub.studies", "filtersub.tuning")
 _FOR_KERNELS = (
     *(
         "ipykernel.kernelapp",
@@ -39,7 +40,7 @@ _FOR_KERNELS = (
         "seaborn",
     ),
     *("torch", "torchvision", "timm", "peft", "accelerate"),
-    *("filtersub.experiment", "filtersub.report", "filtersub.studies", "filtersub.tuning"),
+    *_OWN,
 )
 REFUSED = 3  # exit code: this process must not fork
 
@@ -48,7 +49,9 @@ def preload(names: tuple[str, ...] = _FOR_RUNS + _FOR_KERNELS) -> None:
     """Import all this and keep the collector's hands, which would copy the pages, off it."""
     for name in names:
         with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+            module = importlib.import_module(name)
+            for public in module.__all__ if name in _OWN else ():  # which load when first used
+                getattr(module, public)
     gc.collect()
     gc.freeze()
 

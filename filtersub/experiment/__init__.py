@@ -4,10 +4,15 @@
 reads back what a run has saved.
 """
 
-from .decomposition import decompose_run
-from .log import PROGRESS_FILE
-from .run import tune
-from .settings import METHODS, TuneSettings
-from .tuned import load_tuned
+from ..lazy import loads
 
-__all__ = ["METHODS", "PROGRESS_FILE", "TuneSettings", "decompose_run", "load_tuned", "tune"]
+_HOME = {
+    "METHODS": "settings",
+    "PROGRESS_FILE": "log",
+    "TuneSettings": "settings",
+    "decompose_run": "decomposition",
+    "load_tuned": "tuned",
+    "tune": "run",
+}
+__all__ = sorted(_HOME)
+__getattr__ = loads(__name__, _HOME)

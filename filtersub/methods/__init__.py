@@ -1,17 +1,17 @@
 """The method and its rivals through one door: a name and its options in, a model that trains what it should out."""
 
-from .injection import Injected, inject, merged
-from .options import METHODS, Method, MethodOptions
-from .support import Trial, support_table, try_adapter
+from ..lazy import loads
 
-__all__ = [
-    "METHODS",
-    "Injected",
-    "Method",
-    "MethodOptions",
-    "Trial",
-    "inject",
-    "merged",
-    "support_table",
-    "try_adapter",
-]
+_HOME = {
+    "Injected": "injection",
+    "METHODS": "options",
+    "Method": "options",
+    "MethodOptions": "options",
+    "Trial": "support",
+    "inject": "injection",
+    "merged": "injection",
+    "support_table": "support",
+    "try_adapter": "support",
+}
+__all__ = sorted(_HOME)
+__getattr__ = loads(__name__, _HOME)

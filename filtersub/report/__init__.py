@@ -4,15 +4,16 @@
 `provenance`; `against` compares with an earlier report, `merge` brings the runs of two machines together.
 """
 
-from .page import report_content, write_report
-from .sentences import accuracy_description, answer, decomposition_sentence, error_description, learning_description
+from ..lazy import loads
 
-__all__ = [
-    "accuracy_description",
-    "answer",
-    "decomposition_sentence",
-    "error_description",
-    "learning_description",
-    "report_content",
-    "write_report",
-]
+_HOME = {
+    "accuracy_description": "sentences",
+    "answer": "sentences",
+    "decomposition_sentence": "sentences",
+    "error_description": "sentences",
+    "learning_description": "sentences",
+    "report_content": "page",
+    "write_report": "page",
+}
+__all__ = sorted(_HOME)
+__getattr__ = loads(__name__, _HOME)

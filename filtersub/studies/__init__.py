@@ -5,38 +5,26 @@
 and ``words`` says what is in them.
 """
 
-from .attribution import attribution_study, difference_table, share_table
-from .penalty import accuracy_by_penalty, penalty_study
-from .sharing import sharing_sentence, sharing_study
-from .solvers import solver_study
-from .tables import study_tables
-from .whole_model import model_study
-from .words import (
-    attribution_sentence,
-    choice_sentence,
-    model_sentence,
-    penalty_sentence,
-    solver_sentence,
-    spread_sentence,
-    storage_sentence,
-)
+from ..lazy import loads
 
-__all__ = [
-    "accuracy_by_penalty",
-    "attribution_sentence",
-    "attribution_study",
-    "choice_sentence",
-    "difference_table",
-    "model_sentence",
-    "model_study",
-    "penalty_sentence",
-    "penalty_study",
-    "share_table",
-    "sharing_sentence",
-    "sharing_study",
-    "solver_sentence",
-    "solver_study",
-    "spread_sentence",
-    "storage_sentence",
-    "study_tables",
-]
+_HOME = {
+    "accuracy_by_penalty": "penalty",
+    "attribution_sentence": "words",
+    "attribution_study": "attribution",
+    "choice_sentence": "words",
+    "difference_table": "attribution",
+    "model_sentence": "words",
+    "model_study": "whole_model",
+    "penalty_sentence": "words",
+    "penalty_study": "penalty",
+    "share_table": "attribution",
+    "sharing_sentence": "sharing",
+    "sharing_study": "sharing",
+    "solver_sentence": "words",
+    "solver_study": "solvers",
+    "spread_sentence": "words",
+    "storage_sentence": "words",
+    "study_tables": "tables",
+}
+__all__ = sorted(_HOME)
+__getattr__ = loads(__name__, _HOME)

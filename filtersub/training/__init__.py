@@ -3,21 +3,19 @@
 Returns a history, draws nothing, knows nothing of methods: it trains whatever parameters require a gradient.
 """
 
-from .batch_norm import recompute_batch_norm_, set_training_mode_
-from .checkpoint import CHECKPOINT_FILE, check_checkpoint
-from .config import BATCH_NORM, TrainingConfig
-from .evaluation import class_accuracies, evaluate
-from .loop import TrainingResult, fit
+from ..lazy import loads
 
-__all__ = [
-    "BATCH_NORM",
-    "CHECKPOINT_FILE",
-    "TrainingConfig",
-    "TrainingResult",
-    "check_checkpoint",
-    "class_accuracies",
-    "evaluate",
-    "fit",
-    "recompute_batch_norm_",
-    "set_training_mode_",
-]
+_HOME = {
+    "BATCH_NORM": "config",
+    "CHECKPOINT_FILE": "checkpoint",
+    "TrainingConfig": "config",
+    "TrainingResult": "loop",
+    "check_checkpoint": "checkpoint",
+    "class_accuracies": "evaluation",
+    "evaluate": "evaluation",
+    "fit": "loop",
+    "recompute_batch_norm_": "batch_norm",
+    "set_training_mode_": "batch_norm",
+}
+__all__ = sorted(_HOME)
+__getattr__ = loads(__name__, _HOME)
