@@ -25,8 +25,4 @@ _HOME = {
 }
 __all__ = sorted(_HOME)
 __version__ = "0.1.0"
-__getattr__ = loads(__name__, _HOME)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = loads(__name__, _HOME)

@@ -64,6 +64,7 @@ def test_public_names_of_a_room_are_loaded_when_first_used(room):
     module = importlib.import_module(f"filtersub.{room}")
     assert module.__all__ == sorted(module.__all__)
     modules = {each.name for each in pkgutil.iter_modules(module.__path__)}
+    assert set(module.__all__) < set(dir(module))
     assert not modules & set(module.__all__)  # a module of the name would take its place once it is imported
     for name in module.__all__:
         assert getattr(module, name) is not None

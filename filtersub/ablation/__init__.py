@@ -20,4 +20,4 @@ _HOME = {
     "run_ablation": "run",
 }
 __all__ = sorted(_HOME)
-__getattr__ = loads(__name__, _HOME)
+__getattr__, __dir__ = loads(__name__, _HOME)

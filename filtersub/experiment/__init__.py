@@ -15,4 +15,4 @@ _HOME = {
     "tune": "run",
 }
 __all__ = sorted(_HOME)
-__getattr__ = loads(__name__, _HOME)
+__getattr__, __dir__ = loads(__name__, _HOME)

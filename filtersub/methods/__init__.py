@@ -14,4 +14,4 @@ _HOME = {
     "try_adapter": "support",
 }
 __all__ = sorted(_HOME)
-__getattr__ = loads(__name__, _HOME)
+__getattr__, __dir__ = loads(__name__, _HOME)

@@ -16,4 +16,4 @@ _HOME = {
     "write_report": "page",
 }
 __all__ = sorted(_HOME)
-__getattr__ = loads(__name__, _HOME)
+__getattr__, __dir__ = loads(__name__, _HOME)

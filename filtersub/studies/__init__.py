@@ -27,4 +27,4 @@ _HOME = {
     "study_tables": "tables",
 }
 __all__ = sorted(_HOME)
-__getattr__ = loads(__name__, _HOME)
+__getattr__, __dir__ = loads(__name__, _HOME)

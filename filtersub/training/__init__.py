@@ -18,4 +18,4 @@ _HOME = {
     "set_training_mode_": "batch_norm",
 }
 __all__ = sorted(_HOME)
-__getattr__ = loads(__name__, _HOME)
+__getattr__, __dir__ = loads(__name__, _HOME)
