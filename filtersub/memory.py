@@ -29,12 +29,8 @@ def keep_freed_memory() -> None:
     """
     if any(name in os.environ for name in _OF_THE_USER):
         return
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(_MMAP_THRESHOLD, _GIB)
-        library.mallopt(_TRIM_THRESHOLD, _NEVER)
-    except (OSError, AttributeError):  # not glibc
-        return
+    _ask_glibc("mallopt", _MMAP_THRESHOLD, _GIB)
+    _ask_glibc("mallopt", _TRIM_THRESHOLD, _NEVER)
 
 
 class PeakMemory:
@@ -112,7 +108,11 @@ def _reset_mark() -> bool:
 
 def _trim() -> None:
     """Give back to the system what the C library holds of freed memory."""
+    _ask_glibc("malloc_trim", 0)
+
+
+def _ask_glibc(function: str, *arguments: int) -> None:
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        getattr(ctypes.CDLL("libc.so.6"), function)(*arguments)
     except (OSError, AttributeError):  # not glibc
         return

@@ -55,8 +55,7 @@ def test_the_gradients_are_those_of_the_convolution(shape, threads, one_image_a_
 
 
 def test_float32_loses_little():
-    """To the largest entry, against float64: torch's own sums lose 0.5 to 2 millionths, F(4 x 4, 3 x 3) at the usual
-    points (0, 1, -1, 2, -2) up to 9."""
+    """To the largest entry, against float64: here 2.2 and 2.0 millionths, where torch's sums lose 1.1 and 1.8."""
     layer, x, gradient = layer_and_tensors(16, 128, 128, 12, 12, 1, torch.float32)
     double = copy.deepcopy(layer).double()
     exact = gradients(double, x.double(), gradient.double())

@@ -16,7 +16,7 @@ from ..sparse_coding._lasso_jit import compiled
 from ..sparse_coding._moves_simd import convert
 from ._winograd_simd import LANES, both_sides
 
-# and infinity; of the sets of small fractions that were tried these lose least: twice the error of plain sums
+# and infinity; of the sets of small fractions that were tried these lose least: up to twice the error of plain sums
 POINTS = tuple(Fraction(n, 4) for n in (0, 3, -3, 6, -6))
 SIDE = len(POINTS) + 1
 KERNEL = 3

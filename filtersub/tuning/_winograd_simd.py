@@ -55,15 +55,11 @@ def _combined(builder, matrix, vectors):
 
 def _weighted(builder, weights, vectors):
     kind, total = vectors[0].type, None
-    terms = sorted(((w, v) for w, v in zip(weights, vectors, strict=True) if w), key=lambda term: abs(term[0]) != 1)
+    terms = sorted(((w, v) for w, v in zip(weights, vectors, strict=True) if w), key=lambda term: term[0] != 1)
     for weight, vector in terms:
-        if weight == 1 and total is not None:
-            total = builder.fadd(total, vector, flags=_FUSE)
-        elif weight == -1 and total is not None:
-            total = builder.fsub(total, vector, flags=_FUSE)
-        elif weight == 1:
-            total = vector
+        if weight == 1:
+            total = vector if total is None else builder.fadd(total, vector, flags=_FUSE)
         else:
             constant = ir.Constant(kind, [float(weight)] * kind.count)
             total = builder.fmul(constant, vector) if total is None else _fused(builder, constant, vector, total)
-    return ir.Constant(kind, [0.0] * kind.count) if total is None else total
+    return total

@@ -8,7 +8,7 @@ with an update of zero gives its outputs bit by bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 
 import numpy as np
@@ -57,21 +57,20 @@ def gradients(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor, nee
 
 
 def _input_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    (down, across), seen = _tiles(x), _last(gradient)
+    down, across = _tiles(x)
     (above, left), out = (KERNEL - 1 - side for side in layer.padding), torch.empty_like(x)
-    turned, made = _evaluated_kernels(weight), _last(out)
+    turned = _evaluated_kernels(weight)
     for part in _parts(len(x), down * across * max(layer.in_channels, layer.out_channels)):
-        values = _evaluated(seen[part], down, across, above, left, overlapping=True)
-        _interpolate(torch.bmm(values, turned), made[part], down, across)
+        values = _evaluated(gradient[part], down, across, above, left, overlapping=True)
+        _interpolate(torch.bmm(values, turned), out[part], down, across)
     return out
 
 
 def _weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor:
-    (down, across), at, seen = _tiles(gradient), _last(gradient), _last(x)
-    total = None
+    (down, across), total = _tiles(gradient), None
     for part in _parts(len(x), down * across * max(layer.in_channels, layer.out_channels)):
-        filters = _evaluated(at[part], down, across, 0, 0, overlapping=False).transpose(1, 2)
-        images = _evaluated(seen[part], down, across, *layer.padding, overlapping=True)
+        filters = _evaluated(gradient[part], down, across, 0, 0, overlapping=False).transpose(1, 2)
+        images = _evaluated(x[part], down, across, *layer.padding, overlapping=True)
         total = torch.bmm(filters, images) if total is None else total.baddbmm_(filters, images)
     return _interpolated_kernels(total)
 
@@ -93,60 +92,44 @@ def _parts(n_images: int, n_values: int) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, n_images, step))
 
 
-def _evaluated(images: np.ndarray, down: int, across: int, above: int, left: int, *, overlapping: bool) -> Tensor:
-    tiles, share = down * across, _share(len(images))
-    out = torch.empty(SIDE * SIDE, len(images) * tiles, images.shape[3], dtype=_dtype(images))
+def _evaluated(images: Tensor, down: int, across: int, above: int, left: int, *, overlapping: bool) -> Tensor:
+    tiles = down * across
+    out = images.new_empty(SIDE * SIDE, len(images) * tiles, images.shape[1])
     values = out.numpy()
 
-    def evaluate(number: int, images: np.ndarray) -> None:
-        first = number * share * tiles
-        kernels.evaluate_images(images, values, first, down, across, above, left, overlapping)
+    def evaluate(first: int, images: np.ndarray) -> None:
+        kernels.evaluate_images(images, values, first * tiles, down, across, above, left, overlapping)
 
-    make_ready(("winograd images", images.dtype), lambda: evaluate(0, images[:0]))
-    over_rows(evaluate, share, [images], 0, widen=False)
+    _in_shares("images", evaluate, _last(images))
     return out
 
 
-def _interpolate(values: Tensor, images: np.ndarray, down: int, across: int) -> None:
-    given, share = values.numpy(), _share(len(images))
+def _interpolate(values: Tensor, images: Tensor, down: int, across: int) -> None:
+    given = values.numpy()
 
-    def interpolate(number: int, images: np.ndarray) -> None:
-        kernels.interpolate_images(given, images, number * share * down * across, down, across)
+    def interpolate(first: int, images: np.ndarray) -> None:
+        kernels.interpolate_images(given, images, first * down * across, down, across)
 
-    make_ready(("winograd images back", images.dtype), lambda: interpolate(0, images[:0]))
-    over_rows(interpolate, share, [images], 1, widen=False)
+    _in_shares("images back", interpolate, _last(images))
 
 
 def _evaluated_kernels(weight: Tensor) -> Tensor:
-    outs, ins = weight.shape[:2]
-    out, share = torch.empty(SIDE * SIDE, outs, ins, dtype=weight.dtype), _share(outs)
-    values, given = out.numpy(), _last(weight)
-
-    def evaluate(number: int, given: np.ndarray) -> None:
-        kernels.evaluate_kernels(given, values, number * share)
-
-    make_ready(("winograd kernels", given.dtype), lambda: evaluate(0, given[:0]))
-    over_rows(evaluate, share, [given], 0, widen=False)
+    out = weight.new_empty(SIDE * SIDE, *weight.shape[:2])
+    values = out.numpy()
+    _in_shares("kernels", lambda first, given: kernels.evaluate_kernels(given, values, first), _last(weight))
     return out
 
 
 def _interpolated_kernels(values: Tensor) -> Tensor:
     _, outs, ins = values.shape
-    out, share = torch.empty(outs, KERNEL, KERNEL, ins, dtype=values.dtype), _share(outs)
-    given, made = values.numpy(), out.numpy()
-
-    def interpolate(number: int, made: np.ndarray) -> None:
-        kernels.interpolate_kernels(given, made, number * share)
-
-    make_ready(("winograd kernels back", made.dtype), lambda: interpolate(0, made[:0]))
-    over_rows(interpolate, share, [made], 1, widen=False)
-    return out.permute(0, 3, 1, 2)
+    out = values.new_empty(outs, KERNEL, KERNEL, ins).permute(0, 3, 1, 2)
+    given = values.numpy()
+    _in_shares("kernels back", lambda first, made: kernels.interpolate_kernels(given, made, first), _last(out))
+    return out
 
 
-def _share(n: int) -> int:
-    """Of n images or kernels, those that a thread takes at a time; each is computed by itself."""
-    return max(1, -(-n // (2 * torch.get_num_threads())))
-
-
-def _dtype(array: np.ndarray) -> torch.dtype:
-    return torch.float64 if array.dtype == np.float64 else torch.float32
+def _in_shares(what: str, transform: Callable[[int, np.ndarray], None], array: np.ndarray) -> None:
+    """``transform(first, part)`` for shares of the array's images or kernels, each of which is computed by itself."""
+    share = max(1, -(-len(array) // (2 * torch.get_num_threads())))
+    make_ready((f"winograd {what}", array.dtype), lambda: transform(0, array[:0]))
+    over_rows(lambda number, part: transform(number * share, part), share, [array], 0, widen=False)
