@@ -25,6 +25,7 @@ ATOM_FAMILIES = ("spatial atoms", "overcomplete atoms", "spatial and block atoms
 COEFFICIENTS = "atoms and coefficients"
 _METHOD_NAMES = {
     "lora": "LoRA",
+    "lora-loralib": "LoRA (loralib)",
     "dora": "DoRA",
     "loha": "LoHa",
     "lokr": "LoKr",

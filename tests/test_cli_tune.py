@@ -1,6 +1,8 @@
 """``filtersub tune``: recipes and what overrides them, rivals, what is refused."""
 
 import json
+import re
+from importlib import import_module
 
 import pytest
 from typer.testing import CliRunner
@@ -59,6 +61,10 @@ def test_every_method_is_in_the_help():
     assert all(method in text for method in METHODS)
 
 
+def test_the_help_names_every_method():
+    assert re.split(r", | or ", import_module("filtersub.cli.tune")._METHODS) == list(METHODS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -72,7 +78,10 @@ def test_every_method_is_in_the_help():
             ["resnet18", "--method", "lora", "--atoms", "9"],
             "--atoms is for filter-subspace; the method lora has no use",
         ),
-        (["resnet18", "--rank", "8"], "--rank is for lora, dora, loha, lokr; the method filter-subspace has no use"),
+        (
+            ["resnet18", "--rank", "8"],
+            "--rank is for lora, lora-loralib, dora, loha, lokr; the method filter-subspace has no use",
+        ),
         (["resnet18", "--method", "full", "--layers", "a"], "--layers is for filter-subspace, bitfit, norm, ssf"),
         (["resnet18", "--block-spatial"], "block_spatial blocks spatial kernels by block; set block"),
         (["resnet18", "--patience", "3"], "patience stops by validation images"),

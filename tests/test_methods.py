@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
 from filtersub.methods import METHODS, MethodOptions, inject, merged, try_adapter
-from filtersub.methods.features import merge_scale_and_shift_, scale_and_shift_
+from filtersub.methods.features import scale_and_shift_
 from filtersub.methods.support import KINDS, support_markdown
 from filtersub.parameters import count_parameters, count_trained
 from filtersub.tuning import FilterSubspaceLayer
@@ -170,12 +170,12 @@ def test_scale_and_shift_is_that_of_the_output(kind):
     shape = (1, -1) + (1,) * (plain.ndim - 2)
     wanted = (scale.view(shape) * plain + shift.view(shape)).detach()
     torch.testing.assert_close(model["layer"](example), wanted, atol=1e-5, rtol=1e-5)
-    merge_scale_and_shift_(model)
+    merged(model, "ssf")
     torch.testing.assert_close(model["layer"](example), wanted, atol=1e-5, rtol=1e-5)
     assert sorted(dict(model.named_parameters())) == ["layer.bias", "layer.weight"]
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr"])
+@pytest.mark.parametrize("method", ["lora", "lora-loralib", "dora", "loha", "lokr"])
 def test_a_rank_that_no_layer_has_is_refused_before_memory_is_taken(method, every_kind):
     before = {name: p.clone() for name, p in every_kind.named_parameters()}
     with pytest.raises(FiltersubError, match=r"rank 1000000000 is more than any layer has: \d+ at most, that of \w+"):

@@ -69,7 +69,7 @@ def test_the_grid_holds_layers_that_peft_takes_and_layers_that_it_refuses():
     assert all(0 < n < len(LAYERS) for n in taken.values()), taken
 
 
-@pytest.mark.parametrize("kind", ["convolution", "grouped", "depthwise", "pointwise", "linear", "one dimension"])
+@pytest.mark.parametrize("kind", ["convolution", "grouped", "depthwise", "pointwise", "linear"])
 def test_loralib_shapes(kind):
     """microsoft/LoRA: A (r k, c_in k), B (c_out / g k, r k), whose product is viewed as the weight."""
     layer, rank = LAYERS[kind](), 3
@@ -79,8 +79,7 @@ def test_loralib_shapes(kind):
         k, groups = layer.kernel_size[0], layer.groups
         a = torch.ones(rank * k, layer.in_channels * k)
         b = torch.ones(layer.out_channels // groups * k, rank * k)
-    if kind != "one dimension":  # loralib's view fits only two-dimensional kernels
-        assert (b @ a).view(layer.weight.shape).shape == layer.weight.shape
+    assert (b @ a).view(layer.weight.shape).shape == layer.weight.shape
     layout = layout_of("layer", layer, block=1)
     assert LAYER_RULES["lora-loralib"](layout, layer, BaselineOptions(rank=rank)) == a.numel() + b.numel()
 

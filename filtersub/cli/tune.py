@@ -13,7 +13,9 @@ from ..recipe_file import read_sizes
 from .console import print_json
 from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights, stated
 
-_METHODS = "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, dora, loha, lokr, oft or boft"
+_METHODS = (
+    "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, lora-loralib, dora, loha, lokr, oft or boft"
+)
 _RENAMED = {"random": "pretrained"}
 
 
@@ -37,7 +39,7 @@ def tune(
     train_coefficients: Annotated[bool, typer.Option("--train-coefficients", help="Control: train alpha too.")] = False,
     solver: Solver = "lasso",
     sparsity: Sparsity = 1e-3,
-    rank: Annotated[int, typer.Option(help="Of lora, dora, loha and lokr.")] = 16,
+    rank: Annotated[int, typer.Option(help="Of lora, lora-loralib, dora, loha and lokr.")] = 16,
     adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
     oft_block: Annotated[int, typer.Option(help="Block size of oft.")] = 32,
     boft_block: Annotated[int, typer.Option(help="Block size of boft.")] = 4,

@@ -48,7 +48,7 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
             base = model.get_base_model() if isinstance(model, PeftModel) else model
             base.load_state_dict(load_weight_file(folder / STATISTICS_FILE), strict=False)
         return model
-    if settings.method in ("ssf", "conv-adapter"):  # their tensors have places of their own
+    if METHODS[settings.method].adds:
         head = head_name(model) or ""
         model = inject(model, settings.method, head, options=settings.options, layers=settings.layers).model
     model.load_state_dict(load_weight_file(folder / WEIGHTS_FILE), strict=False)

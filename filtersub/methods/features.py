@@ -38,19 +38,11 @@ def scale_and_shift_(model: nn.Module, layers: Iterable[str]) -> None:
         scale = nn.Parameter(layer.weight.new_ones(channels))
         if layer.bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(channels), requires_grad=False)
-        parametrize.register_parametrization(layer, "weight", _Scale(scale, layout))
-        parametrize.register_parametrization(layer, "bias", _ScaleShift(scale))
+        parametrize.register_parametrization(layer, "weight", Scale(scale, layout))
+        parametrize.register_parametrization(layer, "bias", ScaleShift(scale))
 
 
-def merge_scale_and_shift_(model: nn.Module) -> None:
-    """Keep the scaled and shifted weights as the layers' own."""
-    for layer in [module for module in model.modules() if parametrize.is_parametrized(module)]:
-        for name in ("weight", "bias"):
-            if any(isinstance(p, (_Scale, _ScaleShift)) for p in getattr(layer.parametrizations, name, ())):
-                parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
-
-
-class _Scale(nn.Module):
+class Scale(nn.Module):
     def __init__(self, scale: nn.Parameter, layout: KernelLayout | None) -> None:
         super().__init__()
         self.scale, self.layout = scale, layout
@@ -59,7 +51,7 @@ class _Scale(nn.Module):
         return weight * (self.scale if self.layout is None else _over_outputs(self.scale, self.layout))
 
 
-class _ScaleShift(nn.Module):
+class ScaleShift(nn.Module):
     def __init__(self, scale: nn.Parameter) -> None:
         super().__init__()
         self.scale = scale

@@ -18,8 +18,10 @@ from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.targets import as_pattern
 from .adapters import adapter_config
 from .bottleneck import add_conv_adapters_
-from .features import merge_scale_and_shift_, scale_and_shift_, train_biases_, train_whole_
+from .features import Scale, ScaleShift, scale_and_shift_, train_biases_, train_whole_
+from .low_rank import LoralibUpdate, add_loralib_, loralib_shape
 from .options import MEANT_FOR, METHODS, MethodOptions, check_method
+from .parametrizations import keep_parametrized_
 from .rank import check_rank
 from .support import try_adapter
 
@@ -81,6 +83,10 @@ def inject(
             raise FiltersubError(f"{method} tunes {COUNTED[method]}, and the model has none{_by(layers)}")
         if method == "conv-adapter":
             add_conv_adapters_(model, names, options.reduction)
+        elif method == "lora-loralib":
+            layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
+            check_rank(options.rank, {name: loralib_shape(layouts[name]) for name in names})
+            add_loralib_(model, names, options.rank, options.adapter_scale)
         else:
             {"bitfit": train_biases_, "norm": train_whole_, "ssf": scale_and_shift_}[method](model, names)
     return Injected(model)
@@ -88,8 +94,7 @@ def inject(
 
 def merged(model: nn.Module, method: str) -> nn.Module:
     """The model with plain weights that compute what was trained; with its adapter where that cannot be merged."""
-    if method == "ssf":
-        merge_scale_and_shift_(model)
+    keep_parametrized_(model, (Scale, ScaleShift, LoralibUpdate))
     if isinstance(model, PeftModel):
         try:
             return model.merge_and_unload(safe_merge=True)

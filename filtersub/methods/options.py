@@ -23,6 +23,7 @@ class Method:
     label : what a reader calls it; ``{rank}`` and the like are filled from the options
     source : who proposed it
     by_peft : whether it is an adapter of peft, saved and loaded as one
+    adds : whether it puts tensors into the model (not peft's), which must be there before a saved run is loaded
     channels_last : whether its weights may lie in memory with the channels last; peft's DoRA and BOFT cannot
     learning_rate : the peak that runs take unless told
     """
@@ -32,6 +33,7 @@ class Method:
     source: str
     by_peft: bool = False
     channels_last: bool = True
+    adds: bool = False
     learning_rate: float = HEAD_RATE
 
 
@@ -51,13 +53,21 @@ METHODS: dict[str, Method] = {
         "a scale and a shift of the output channels of each layer",
         "scale and shift (SSF)",
         "Lian et al., arXiv:2210.08823",
+        adds=True,
     ),
     "conv-adapter": Method(
         "bottlenecks beside the spatial convolutions",
         "Conv-Adapter, reduction {reduction}",
         "Chen, Tao, Zhang et al., arXiv:2208.07463",
+        adds=True,
     ),
     "lora": Method("low-rank factors", "LoRA r={rank}", "Hu et al., arXiv:2106.09685", True),
+    "lora-loralib": Method(
+        "low-rank factors of the (c_out k, c_in k) matrix",
+        "LoRA (loralib) r={rank}",
+        "Hu et al., arXiv:2106.09685, as loralib has it",
+        adds=True,
+    ),
     "dora": Method("low-rank factors and a magnitude", "DoRA r={rank}", "Liu et al., arXiv:2402.09353", True, False),
     "loha": Method("Hadamard-multiplied low-rank factors", "LoHa r={rank}", "Hyeon-Woo et al., arXiv:2108.06098", True),
     "lokr": Method("Kronecker factors", "LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
@@ -93,7 +103,7 @@ _RECIPE = ("atoms", "expansion", "expansion_coefficients", "block", "block_spati
 #: setting -> the methods that it means something to; the others are of every method
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*_RECIPE, "solver", "sparsity"), ("filter-subspace",)),
-    **dict.fromkeys(("rank", "adapter_scale"), ("lora", "dora", "loha", "lokr")),
+    **dict.fromkeys(("rank", "adapter_scale"), ("lora", "lora-loralib", "dora", "loha", "lokr")),
     "oft_block": ("oft",),
     "boft_block": ("boft",),
     "reduction": ("conv-adapter",),

@@ -73,15 +73,13 @@ def _lora_matrix(layout: KernelLayout, layer: nn.Module | Tensor, options: Basel
 
 
 def _lora_loralib(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
-    """loralib knows square kernels of plain convolutions, and linear layers."""
+    """loralib knows linear layers and square kernels; those of one and three dimensions it cannot run but for k = 1."""
+    if layout.kind not in ("linear", "conv1d", "conv2d", "conv3d"):
+        return 0
+    k = layout.kernel_size[0] if layout.kernel_size else 1
+    if prod(layout.kernel_size) != (k * k if layout.kind == "conv2d" else 1):
+        return 0
     outs, ins = layout.channels
-    if layout.kind == "linear":
-        return options.rank * (ins + outs)
-    if _is_transposed(layout) or not layout.kind.startswith("conv") or layout.kind == "conv1d_transformers":
-        return 0
-    if len(set(layout.kernel_size)) != 1:
-        return 0
-    k = layout.kernel_size[0]
     return options.rank * k * ins * layout.groups * k + outs // layout.groups * k * options.rank * k
 
 

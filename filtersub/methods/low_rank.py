@@ -1,0 +1,54 @@
+"""LoRA in loralib's form: the update of a k x k kernel is a matrix of rank r k, which peft does not have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..kernels import KernelLayout, layout_of
+
+
+class LoralibUpdate(nn.Module):
+    """``weight -> weight + scale * view(B A)``, where view reads the product's numbers in the weight's shape.
+
+    For a convolution c_in -> c_out of g groups and a k x k kernel, A is (r k, c_in k) and B is (c_out / g k, r k); for
+    a linear layer A is (r, c_in) and B is (c_out, r). A starts as loralib's (uniform, Kaiming with a = sqrt 5), B at
+    zero. References: Hu et al., arXiv:2106.09685; loralib 0.1.2, ``ConvLoRA`` and ``Linear``.
+
+    Parameters
+    ----------
+    weight : (c_out, c_in / g) or (c_out, c_in / g, k, k); gives the device and dtype of the factors
+    groups : g
+    rank, scale : r, and lora_alpha / r
+    """
+
+    def __init__(self, weight: Tensor, groups: int, rank: int, scale: float) -> None:
+        super().__init__()
+        side = weight.shape[2] if weight.ndim > 2 else 1  # kernels are square
+        outs, ins = weight.shape[0] // groups * side, weight.shape[1] * groups * side
+        self.lora_A = nn.Parameter(weight.new_empty(rank * side, ins))
+        self.lora_B = nn.Parameter(weight.new_zeros(outs, rank * side))
+        self.scale = scale
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.scale * torch.mm(self.lora_B, self.lora_A).view(weight.shape)
+
+
+def loralib_shape(layout: KernelLayout) -> tuple[int, int]:
+    """(c_out / g, c_in): the update's matrix without its factors of k, whose smaller side is the largest rank."""
+    outs, ins = layout.channels
+    return outs // layout.groups, ins * layout.groups
+
+
+def add_loralib_(model: nn.Module, layers: Iterable[str], rank: int, scale: float) -> None:
+    """Put the update on the weight of each of these layers; the layers compute what they did, bit for bit."""
+    for name in layers:
+        layer = model.get_submodule(name)
+        groups = layout_of(name, layer, block=1).groups
+        update = LoralibUpdate(layer.weight.detach(), groups, rank, scale)
+        parametrize.register_parametrization(layer, "weight", update)
