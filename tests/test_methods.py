@@ -115,6 +115,7 @@ def test_a_layer_that_is_never_run_is_passed_over_and_named(method, images):
 def test_methods_without_a_layer_are_refused(every_kind):
     with pytest.raises(FiltersubError, match=r"norm tunes .*, and the model has none by the pattern 'stem'"):
         injected("norm", every_kind, layers="stem")
+    assert all(p.requires_grad for p in every_kind.parameters())
     with pytest.raises(FiltersubError, match="unknown method 'magic'; known: filter-subspace, linear, full, bitfit"):
         injected("magic", every_kind)
     with pytest.raises(FiltersubError, match="adapter_scale must be a positive number"):

@@ -74,21 +74,15 @@ def inject(
         return _with_atoms(model, head, recipe or DecompositionConfig(), layers, train_coefficients, save_batch_norm)
     if METHODS[method].by_peft:
         return _with_adapter(model, method, head, options, layers)
+    names = [] if method == "linear" else _counted(model, method, head, options, layers)
     model.requires_grad_(False)
     model.get_submodule(head).requires_grad_(True)
-    if method != "linear":
-        counted = count_parameters(model, method, options=options, layers=layers)
-        names = [layer.name for layer in counted.layers]
-        if not names:
-            raise FiltersubError(f"{method} tunes {COUNTED[method]}, and the model has none{_by(layers)}")
-        if method == "conv-adapter":
-            add_conv_adapters_(model, names, options.reduction)
-        elif method == "lora-loralib":
-            layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
-            check_rank(options.rank, {name: loralib_shape(layouts[name]) for name in names})
-            add_loralib_(model, names, options.rank, options.adapter_scale)
-        else:
-            {"bitfit": train_biases_, "norm": train_whole_, "ssf": scale_and_shift_}[method](model, names)
+    if method == "conv-adapter":
+        add_conv_adapters_(model, names, options.reduction)
+    elif method == "lora-loralib":
+        add_loralib_(model, names, options.rank, options.adapter_scale)
+    elif method != "linear":
+        {"bitfit": train_biases_, "norm": train_whole_, "ssf": scale_and_shift_}[method](model, names)
     return Injected(model)
 
 
@@ -128,6 +122,17 @@ def _with_atoms(
     seconds = time.perf_counter() - began
     rounds = sum(sum(m.rounds.values()) for m in tuned.modules() if isinstance(m, FilterSubspaceLayer))
     return Injected(tuned, skipped, {"decomposition_seconds": seconds, "decomposition_iterations": rounds})
+
+
+def _counted(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> list[str]:
+    """Names of the layers that the method trains something of."""
+    names = [layer.name for layer in count_parameters(model, method, options=options, layers=layers).layers]
+    if not names:
+        raise FiltersubError(f"{method} tunes {COUNTED[method]}, and the model has none{_by(layers)}")
+    if method == "lora-loralib":
+        layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
+        check_rank(options.rank, {name: loralib_shape(layouts[name]) for name in names})
+    return names
 
 
 def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> Injected:
