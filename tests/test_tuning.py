@@ -34,6 +34,7 @@ SETTINGS = {
         "expansion_coefficients": "per-channel",
     },
     "pursuit": {"atoms": 4, "solver": "omp"},
+    "random coefficients": {"atoms": 4, "block": 2, "solver": "random", "seed": 5},
 }
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..decomposition import CODES
 from ..errors import FiltersubError
-from ..sparse_coding import SOLVERS
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ Block = Annotated[
     ),
 ]
 BlockSpatial = Annotated[bool, typer.Option("--block-spatial", help="Block the channels of spatial kernels too.")]
-Solver = Annotated[str, typer.Option(help=f"One of {', '.join(SOLVERS)}.")]
+Solver = Annotated[str, typer.Option(help=f"One of {', '.join(CODES)}.")]
 Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
 Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
 Weights = Annotated[Path | None, typer.Option(help="Local file of weights for the architecture (safetensors or pth).")]

@@ -9,11 +9,12 @@ from .expansion import Level, chained_atoms, combine, expand
 from .layer import decompose_weight
 from .model import DecompositionInterrupted, decompose_model
 from .plan import plan_layers
-from .recipe import EXPANSION_COEFFICIENTS, INITS, LEARNERS, DecompositionConfig
+from .recipe import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS, DecompositionConfig
 from .result import Decomposition, ModelDecomposition
 from .shared import sharing_table
 
 __all__ = [
+    "CODES",
     "EXPANSION_COEFFICIENTS",
     "INITS",
     "LEARNERS",

@@ -79,6 +79,8 @@ def choose_atoms(
     plan = plan_layers(
         model, replace(config or DecompositionConfig(), atoms=1), layers=layers, exclude=exclude, overrides=overrides
     )
+    if any(layer.recipe.code_kind == "random" for layer in plan.values()):
+        raise FiltersubError("random coefficients reconstruct nothing, so no m meets an error; use another solver")
     given = next((layer.recipe.init for layer in plan.values() if is_file_of_atoms(layer.recipe.init)), None)
     if given is not None:
         raise FiltersubError(f"the atoms of {given} are as many as they are: start from another init to choose m")

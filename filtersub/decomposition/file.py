@@ -24,7 +24,6 @@ from ..errors import FiltersubError
 from ..files import written_whole
 from ..fingerprint import fingerprint, fingerprint_gap
 from ..kernels import KernelLayout, named_layers
-from ..sparse_coding import SOLVERS
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight
 from .recipe import DecompositionConfig
@@ -161,7 +160,7 @@ def _codes_again(
         else rows.new_zeros(rows.shape[0], layer.atoms.shape[0])
     )
     gap = fingerprint_gap(stored, fingerprint(codes))
-    if gap > _SAME_CODES and layer.dictionary is None and SOLVERS[recipe.solver] != "linear":
+    if gap > _SAME_CODES and layer.dictionary is None and recipe.learns_atoms:
         codes = decompose_weight(layer.layout, module, recipe).coefficients
         gap = fingerprint_gap(stored, fingerprint(codes)) if codes.shape[1] == stored.shape[0] else float("inf")
     if gap > _SAME_CODES:

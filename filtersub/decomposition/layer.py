@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ..dictionary import DictionaryResult, learn_dictionary
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
-from ..sparse_coding import SOLVERS, CodingResult, encode
+from ..sparse_coding import CodingResult, encode
+from .drawn import drawn_codes, least_squares_atoms
 from .expansion import absolute_sum, expand, squared_norm, squared_residual
 from .recipe import DecompositionConfig
 from .result import Decomposition
@@ -33,6 +34,8 @@ def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: De
     n_atoms = config.n_atoms(layout)
     if not bool(rows.any()):
         return _finish(layout, rows, config, _of_zeros(rows, n_atoms, config.seed))
+    if config.code_kind == "random":
+        return _finish(layout, rows, config, _of_drawn_codes(rows, n_atoms, config.seed))
     learned = learn(rows, n_atoms, config, layout)
     return _finish(
         layout,
@@ -76,7 +79,12 @@ def code_weight(
 
 
 def codes_over(rows: Tensor, atoms: Tensor, config: DecompositionConfig) -> CodingResult:
-    """The coefficients that the recipe's solver gives rows (n_rows, d) over atoms (n_atoms, d)."""
+    """The coefficients that the recipe's solver gives rows (n_rows, d) over atoms (n_atoms, d), or that it draws."""
+    if config.code_kind == "random":
+        began = time.perf_counter()
+        codes = drawn_codes(rows, atoms.shape[0], config.seed)
+        seconds = time.perf_counter() - began
+        return CodingResult(codes, (0.5 * squared_residual(rows, codes, atoms),), 1, seconds, 0.0, True)
     return encode(rows, atoms, **coding_settings(config, atoms.shape[0]))
 
 
@@ -88,7 +96,7 @@ def learn(
     ``dictionary`` names the shared one that this is; then ``layout`` is that of any of its layers.
     """
     init, start = config.init, None
-    if is_file_of_atoms(init) and SOLVERS[config.solver] != "linear":
+    if is_file_of_atoms(init) and config.learns_atoms:
         init, start = "rows", read_start(init, layout.name, (n_atoms, rows.shape[1]), dictionary=dictionary)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="every code is zero", category=UserWarning)
@@ -109,7 +117,7 @@ def learn(
 def coding_settings(config: DecompositionConfig, n_atoms: int) -> dict[str, Any]:
     """What the recipe says to encode and learn_dictionary alike, for so many atoms."""
     nonzeros = None
-    if SOLVERS[config.solver] == "support":
+    if config.code_kind == "support":
         nonzeros = min(config.nonzeros or max(1, n_atoms // 3), n_atoms)
     return {
         "solver": config.solver,
@@ -150,6 +158,13 @@ def _of_zeros(rows: Tensor, n_atoms: int, seed: int) -> Coded:
     return Coded(atoms, rows.new_zeros(rows.shape[0], n_atoms), 0, 0.0, True, (0.0,), "the kernel is zero")
 
 
+def _of_drawn_codes(rows: Tensor, n_atoms: int, seed: int) -> Coded:
+    began = time.perf_counter()
+    codes = drawn_codes(rows, n_atoms, seed)
+    atoms = least_squares_atoms(rows, codes)
+    return Coded(atoms, codes, 0, time.perf_counter() - began, True, (), "random coefficients, atoms of least squares")
+
+
 def _finish(
     layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, *, dictionary: str | None = None
 ) -> Decomposition:
@@ -180,7 +195,7 @@ def _finish(
 
 
 def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
-    if SOLVERS[config.solver] != "penalty":
+    if config.code_kind != "penalty":
         return 0.0
     return config.sparsity * absolute_sum(codes)
 

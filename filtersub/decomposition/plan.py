@@ -66,7 +66,7 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
     largest, all_silent = 0.0, True
     for name, layer in plan.items():
         rows = kernel_matrix(layer.layout, modules[name])
-        if SOLVERS[layer.recipe.solver] != "penalty":
+        if layer.recipe.code_kind != "penalty":
             all_silent = False
         elif all_silent:
             patch = largest_patch(rows)
@@ -91,7 +91,7 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
 
 
 def _check_start(name: str, layer: PlannedLayer, plan: Mapping[str, PlannedLayer]) -> None:
-    if not is_file_of_atoms(layer.recipe.init) or SOLVERS[layer.recipe.solver] == "linear":
+    if not is_file_of_atoms(layer.recipe.init) or not layer.recipe.learns_atoms:
         return
     n_atoms = layer.recipe.n_atoms(layer.layout)
     if layer.dictionary is not None:
@@ -101,7 +101,7 @@ def _check_start(name: str, layer: PlannedLayer, plan: Mapping[str, PlannedLayer
 
 
 def _check_nonzeros(config: DecompositionConfig, planned: Mapping[str, PlannedLayer]) -> None:
-    if config.nonzeros is None or any(SOLVERS[layer.recipe.solver] == "support" for layer in planned.values()):
+    if config.nonzeros is None or any(layer.recipe.code_kind == "support" for layer in planned.values()):
         return
     pursuits = ", ".join(name for name, kind in SOLVERS.items() if kind == "support")
     raise FiltersubError(
@@ -131,6 +131,10 @@ def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str])
             raise FiltersubError(
                 f"layer {name!r} matches two sharing patterns, {matching[0]!r} and {matching[1]!r}; it can share one "
                 "dictionary only"
+            )
+        if matching and layer.recipe.code_kind == "random":
+            raise FiltersubError(
+                f"layer {name!r} has random coefficients, whose atoms are its own; share dictionaries of another solver"
             )
         if matching:
             members.setdefault((matching[0], layer.layout.patch_shape, layer.recipe), []).append(name)

@@ -12,10 +12,12 @@ from typing import Any
 from ..dictionary import INITS, LEARNERS
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, check_block, compile_pattern
-from ..sparse_coding import SOLVERS, check_solver
+from ..sparse_coding import SOLVERS
 from .start import is_file_of_atoms
 
 EXPANSION_COEFFICIENTS = ("shared", "per-channel")
+#: solver -> kind of its coefficients: as in sparse_coding.SOLVERS, or "random"
+CODES: dict[str, str] = {**SOLVERS, "random": "random"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class DecompositionConfig:
     atoms : int, m: filter atoms of a spatial kernel; a block of p x q channels has m p q (as the authors' code does)
     block : int or (k_c', k_c), optional: channel blocks of 1x1 kernels and linear layers; without it they take no part
     block_spatial : bool, block the channels of spatial kernels too
-    solver : a name in sparse_coding.SOLVERS
+    solver : a name in sparse_coding.SOLVERS, or "random": a control with coefficients drawn by the seed and atoms of
+        least squares, which reconstruct next to nothing
     sparsity : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``
     nonzeros : int, optional: largest support of a row, for pursuits; default a third of the atoms
     max_rounds, tol : stopping of the dictionary learning, see learn_dictionary
@@ -63,7 +66,7 @@ class DecompositionConfig:
         for name in ("block", "expansion"):  # JSON and YAML know no tuples
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_solver(self.solver)
+        check_name("solver", self.solver, tuple(CODES))
         check_block(self.block)
         _check_count("the number of atoms", self.atoms, 1)
         if self.nonzeros is not None:
@@ -85,8 +88,21 @@ class DecompositionConfig:
             raise FiltersubError(f"expansion must be a positive integer or a tuple of them, got {self.expansion!r}")
         if self.expansion == ():
             raise FiltersubError("expansion must name at least one level, got (); None is no expansion")
-        if self.nonnegative and SOLVERS[self.solver] == "linear":
-            raise FiltersubError(f"solver {self.solver!r} has linear codes, which cannot be kept nonnegative")
+        if self.nonnegative and self.code_kind in ("linear", "random"):
+            raise FiltersubError(
+                f"solver {self.solver!r} has {self.code_kind} codes, which cannot be kept nonnegative; "
+                "leave nonnegative out, or use solver 'lasso'"
+            )
+
+    @property
+    def code_kind(self) -> str:
+        """The kind of the solver's coefficients, a value of CODES: "penalty", "support", "linear" or "random"."""
+        return CODES[self.solver]
+
+    @property
+    def learns_atoms(self) -> bool:
+        """Whether atoms are learned from initial ones; else they have a closed form."""
+        return self.code_kind in ("penalty", "support")
 
     @property
     def expansion_sizes(self) -> tuple[int, ...]:
@@ -98,7 +114,7 @@ class DecompositionConfig:
     def n_atoms(self, layout: KernelLayout) -> int:
         """Atoms of a layer: m p q, but never more than rows (that many reconstruct exactly), nor d for linear codes."""
         wanted = min(self.atoms * prod(layout.block), layout.n_rows)
-        return min(wanted, layout.patch_size) if SOLVERS[self.solver] == "linear" else wanted
+        return min(wanted, layout.patch_size) if self.code_kind == "linear" else wanted
 
 
 def _check_count(what: str, value: object, least: int) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..dictionary import DictionaryResult
 from ..errors import FiltersubError
 from ..kernels import named_layers
-from ..sparse_coding import SOLVERS
 from ..sparse_coding.linear import second_moment
 from .layer import decomposable_rows, learn
 from .plan import PlannedLayer
@@ -36,7 +35,7 @@ def learn_shared(
     recipe, total = first.recipe, sum(layer.layout.n_rows for layer in members.values())
     n_atoms = min(recipe.atoms * prod(first.layout.block), total)
     dtype = _dtype(members, modules)
-    if SOLVERS[recipe.solver] == "linear":
+    if recipe.code_kind == "linear":
         moments = [second_moment(decomposable_rows(layer.layout, modules[name])) for name, layer in members.items()]
         rows = _square_root(torch.stack([moment.to(moments[0]) for moment in moments]).sum(0)).to(dtype)
         n_atoms = min(n_atoms, first.layout.patch_size)

@@ -4,7 +4,7 @@ A file a question: ``layers`` (error, density, cost of each layer), ``kernels`` 
 (supports, use of each atom), ``coherence``, ``spectrum`` (beside the best subspace there is), ``activations`` (error
 of a layer's output), ``network`` (what the rebuilt network predicts), ``tensor_formats`` (CP and Tucker at equal
 storage), ``quantiles`` (distributions within layers), ``penalties`` (the effect of l), ``solvers`` (what each takes to
-the optimum).
+the optimum), ``span`` (how much of a change of the kernels filter atoms could have learnt).
 """
 
 from .activations import output_table
@@ -16,6 +16,7 @@ from .network import agreement, prediction_table
 from .penalties import penalty_path, total_over_layers
 from .quantiles import correlation_quantiles, kernel_quantiles
 from .solvers import gap_table, solver_table
+from .span import reach, span_table, span_total
 from .spectrum import energy_table, spectrum_table, subspace_table
 from .tensor_formats import storage_table
 
@@ -39,7 +40,10 @@ __all__ = [
     "output_table",
     "penalty_path",
     "prediction_table",
+    "reach",
     "solver_table",
+    "span_table",
+    "span_total",
     "spectrum_table",
     "storage_table",
     "subspace_table",

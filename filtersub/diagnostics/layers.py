@@ -10,8 +10,8 @@ import pandas as pd
 from torch import Tensor, nn
 
 from ..decomposition import Decomposition, DecompositionConfig, ModelDecomposition, decompose_weight
+from ..decomposition.layer import codes_over
 from ..kernels import named_layers, select_layers
-from ..sparse_coding import SOLVERS, encode
 from ._pairs import rows_and_rebuilt
 
 
@@ -80,10 +80,8 @@ def cost_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDeco
 
 
 def _coded_again(rows: Tensor, atoms: Tensor, recipe: DecompositionConfig) -> dict[str, float]:
-    n_nonzero = min(recipe.nonzeros or max(1, atoms.shape[0] // 3), atoms.shape[0])
-    options = {"l1_penalty": recipe.sparsity, "n_nonzero": n_nonzero, "nonnegative": recipe.nonnegative}
-    coding = encode(rows, atoms, recipe.solver, **options)
-    penalised = SOLVERS[recipe.solver] == "penalty" and recipe.sparsity > 0
+    coding = codes_over(rows, atoms, recipe)
+    penalised = recipe.code_kind == "penalty" and recipe.sparsity > 0
     return {
         "coding_iterations": coding.iterations,
         "coding_seconds": coding.seconds,

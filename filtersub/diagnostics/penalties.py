@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
 from ..kernels import named_layers, select_layers
-from ..sparse_coding import SOLVERS
 
 
 def penalty_path(
@@ -44,7 +43,7 @@ def penalty_path(
     """
     if not penalties:
         raise FiltersubError("no penalty is given; name at least one value of l, such as 0.001")
-    if SOLVERS[config.solver] != "penalty":
+    if config.code_kind != "penalty":
         raise FiltersubError(f"solver {config.solver!r} pays no penalty, so it has no path; use 'lasso'")
     settings = [replace(config, sparsity=float(value)) for value in penalties]
     layouts = select_layers(

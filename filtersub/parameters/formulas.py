@@ -17,7 +17,6 @@ from math import prod
 
 from ..decomposition import DecompositionConfig
 from ..kernels import KernelLayout
-from ..sparse_coding import SOLVERS
 
 
 def trained_shapes(layout: KernelLayout, recipe: DecompositionConfig) -> dict[str, tuple[int, ...]]:
@@ -54,4 +53,4 @@ def coefficients(layout: KernelLayout, recipe: DecompositionConfig) -> int:
 
 def has_linear_codes(recipe: DecompositionConfig) -> bool:
     """Whether alpha = F V is a linear map of the kernels, so that V (d, m) can stand for it."""
-    return SOLVERS[recipe.solver] == "linear"
+    return recipe.code_kind == "linear"

@@ -11,7 +11,6 @@ from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout
 from ..settings import taken_from
-from ..sparse_coding import SOLVERS
 
 METHOD = "filter_subspace"
 
@@ -112,4 +111,4 @@ class FilterSubspaceConfig(PeftConfig):
 
     @property
     def _linear(self) -> bool:
-        return SOLVERS[self.solver] == "linear"
+        return self.recipe.code_kind == "linear"
