@@ -26,7 +26,7 @@ from .sparse_coding import SOLVERS, check_solver
 
 #: Solver -> kernels that one look at a layer codes; those that take many iterations get fewer.
 SAMPLE_ROWS = {"lasso": 65_536, "omp": 32_768, "pca": 65_536, "ridge": 65_536, "fista": 512}
-_ROUNDS, _TOL = 12, 1e-3  # of a look; a full decomposition takes up to 300 at 1e-4
+_ROUNDS, _TOL = 12, 1e-3  # of a look; a full decomposition takes up to 1,000 at 1e-5
 _SHOWN_KERNELS = 48
 
 

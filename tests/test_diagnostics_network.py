@@ -115,6 +115,37 @@ def test_cp_and_tucker_return_what_was_planted():
     assert table.loc[("dense", "atoms"), "relative_error"] > 0.05
 
 
+ODD_KERNELS = {
+    "all zero": lambda w: w.zero_(),
+    "constant": lambda w: w.fill_(0.3),
+    "tiny": lambda w: w.mul_(1e-30),
+    "one filter left": lambda w: w[1:].zero_(),
+    "one channel left": lambda w: w[:, 1:].zero_(),
+    "equal filters": lambda w: w.copy_(w[:1].clone().expand_as(w)),
+    "one number": lambda w: w.zero_().view(-1)[0].fill_(2.0),
+    "one position": lambda w: w[..., 1:].zero_(),
+}
+
+
+@pytest.mark.parametrize("kernel", ODD_KERNELS)
+@pytest.mark.parametrize("layer", [nn.Conv1d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.ConvTranspose2d(6, 4, 3)])
+def test_formats_take_kernels_of_few_directions(kernel, layer):
+    torch.manual_seed(0)
+    net = nn.Sequential(copy.deepcopy(layer), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    with torch.no_grad():
+        net[0].weight.normal_()
+        ODD_KERNELS[kernel](net[0].weight)
+    table = diagnostics.storage_table(net, decompose_model(net, DecompositionConfig(atoms=3, solver="pca")))
+    assert set(table["name"]) == {"0", "2"}
+    assert table["relative_error"].between(0, 1 + 1e-9).all()
+    mine = table[(table["name"] == "0") & (table["method"] == "cp")]
+    assert (mine["stored"] <= mine["budget"]).all()
+    mine = mine[mine["counting"] == "dense"]
+    if kernel in ("all zero", "constant", "one number"):
+        assert mine["relative_error"].max() < 1e-6
+        assert set(mine["ranks"]) == {"0" if kernel == "all zero" else "1"}
+
+
 def test_tucker_ranks_are_the_best_that_fit():
     tensor = np.random.default_rng(1).standard_normal((6, 4, 3)) * np.array([5, 1, 0.1])
     budget = 60

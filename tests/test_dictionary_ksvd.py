@@ -111,6 +111,19 @@ def test_online_learning_comes_near_the_alternation():
     assert online.codes.shape == (8000, 6)
 
 
+@pytest.mark.parametrize(
+    ("max_rounds", "tol", "converged", "stopped"),
+    [(1, 1e-9, False, "1 passes over the rows spent"), (3, 0.0, False, "3 passes"), (50, 0.5, True, "less than 0.5")],
+)
+def test_passes_that_are_spent_are_not_convergence(max_rounds, tol, converged, stopped):
+    rows, _, _ = planted(600, 6, 9, 2, seed=1)
+    settings = {"learner": "online", "batch_rows": 50, "l1_penalty": 0.05}
+    found = learn_dictionary(rows, 6, max_rounds=max_rounds, tol=tol, **settings)
+    assert found.converged is converged
+    assert stopped in found.stopped
+    assert found.rounds == max_rounds or converged
+
+
 def test_planted_atoms_come_back_online():
     rows, atoms, _ = planted(4000, 6, 9, 1, seed=4)
     found = learn_dictionary(

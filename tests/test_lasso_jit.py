@@ -1,6 +1,7 @@
 """Compiled kernels on disk belong to the sources they were made of; what takes long says so."""
 
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from filtersub.sparse_coding import _lasso_jit, _lasso_run, _lasso_wide
 
 FOLDER = Path(_lasso_jit.__file__).parent
+PACKAGE = FOLDER.parent
 
 
 def test_a_kernel_depends_on_all_files_that_it_calls_into(tmp_path):
@@ -27,6 +29,52 @@ def test_a_kernel_depends_on_all_files_that_it_calls_into(tmp_path):
     with (tmp_path / "_lasso_simd.py").open("a") as file:
         file.write("# changed\n")
     assert _lasso_jit.sources_stamp(wide) != before
+
+
+KERNELS = sorted(
+    path.relative_to(PACKAGE).as_posix()
+    for path in PACKAGE.glob("*/*.py")
+    if "import compiled" in path.read_text() and path.name != "_lasso_simd.py"
+)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("package") / "filtersub"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "assets", "*.html", "*.css"))
+    return folder
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_change_in_another_folder_reaches_the_kernels_that_import_it(copied, kernel):
+    """Every file of vector functions that a file of kernels imports, directly or not, changes its stamp; no other."""
+    before = _lasso_jit.sources_stamp(copied / kernel)
+    assert before == _lasso_jit.sources_stamp(PACKAGE / kernel)
+    vectors = [path.relative_to(copied).as_posix() for path in copied.glob("*/*_simd.py")]
+    reached = set()
+    for changed in [*vectors, "dictionary/_vectors.py"]:
+        source = (copied / changed).read_text()
+        (copied / changed).write_text(source + "# changed\n")
+        _lasso_jit.sources.cache_clear()
+        if _lasso_jit.sources_stamp(copied / kernel) != before:
+            reached.add(changed)
+        (copied / changed).write_text(source)
+    assert reached == _imported_vectors(kernel) - {kernel}
+
+
+def _imported_vectors(kernel):
+    """By reading the import lines, without the syntax tree that the stamp uses."""
+    seen, waiting = set(), [kernel]
+    while waiting:
+        here = waiting.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        folder = here.split("/")[0]
+        lines = r"^from \.{1,2}(?:([a-z][a-z_]*)\.)?(_[a-z_]+) import"
+        for other, name in re.findall(lines, (PACKAGE / here).read_text(), re.M):
+            waiting.append(f"{other or folder}/{name}.py")
+    return {name for name in seen if name.endswith("_simd.py") or name == "dictionary/_vectors.py"}
 
 
 def test_the_cache_goes_by_that_stamp():

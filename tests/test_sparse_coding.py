@@ -11,6 +11,7 @@ from filtersub.sparse_coding import (
     check_solver,
     encode,
     fista,
+    ista,
     kkt_violation,
     largest_penalty,
     lasso_objective,
@@ -188,6 +189,31 @@ def test_rows_that_are_not_numbers_are_refused(solver):
         encode(ROWS, ATOMS[:, :8], solver, **settings(solver))
     with pytest.raises(FiltersubError, match="rows must be float32 or float64"):
         encode(ROWS.half(), ATOMS, solver, **settings(solver))
+
+
+@pytest.mark.filterwarnings("ignore::filtersub.errors.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-9, 1e-4, 1.0, 1e5])
+@pytest.mark.parametrize("share", [1e-7, 1e-5, 1e-3, 0.1])
+@pytest.mark.parametrize("solver", ["fista", "ista"])
+def test_convergence_is_a_violation_that_is_small_beside_the_penalty(solver, share, scale, dtype):
+    """The optimality conditions written out for each row: a violation near l means that codes are not those of l."""
+    rows, atoms, _ = planted(30, 6, 6, 3, seed=2)
+    rows = (
+        scale * (rows + 0.1 * torch.randn(rows.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))
+    ).to(dtype)
+    atoms, penalty = atoms.to(dtype), share * scale
+    result = {"fista": fista, "ista": ista}[solver](rows, atoms, penalty, max_iter=2000)
+    worst = 0.0
+    for row, codes in zip(rows.double(), result.codes.double(), strict=True):
+        for atom, code in zip(atoms.double(), codes, strict=True):
+            pull = float(atom @ (row - codes @ atoms.double()))
+            off = abs(pull - penalty * float(code.sign())) if code != 0 else max(0.0, abs(pull) - penalty)
+            worst = max(worst, off)
+    assert result.optimality == pytest.approx(worst, rel=1e-6)
+    if result.converged:
+        assert worst < 0.05 * penalty
+    assert result.converged or share < 0.1
 
 
 def test_large_finite_rows_are_not_taken_for_infinite():

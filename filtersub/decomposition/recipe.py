@@ -9,7 +9,7 @@ from math import prod
 from numbers import Real
 from typing import Any
 
-from ..dictionary import INITS, LEARNERS
+from ..dictionary import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, check_block, compile_pattern
 from ..sparse_coding import SOLVERS
@@ -53,8 +53,8 @@ class DecompositionConfig:
     solver: str = "lasso"
     sparsity: float = 1e-3
     nonzeros: int | None = None
-    max_rounds: int = 1000
-    tol: float = 1e-5
+    max_rounds: int = MAX_ROUNDS
+    tol: float = TOL
     seed: int = 0
     nonnegative: bool = False
     init: str = "rows"

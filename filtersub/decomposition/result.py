@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, layout_of, named_layers
+from ..kernels import KernelLayout, check_weight_can_be_set, layout_of, named_layers, set_weight
 from ..markup import atoms_html, boards, facts_html, table_html
 from .expansion import Level, chained_atoms, combine
 from .recipe import DecompositionConfig, recipe_of
@@ -146,14 +146,24 @@ class ModelDecomposition:
     def rebuild_(self, model: nn.Module, level: int = 0) -> nn.Module:
         """Replace each decomposed kernel of the model, in place, by its reconstruction ``alpha x D``.
 
-        ``level`` puts the chain of atoms down to D_level in, see Decomposition.weight. Raises FiltersubError where the
-        model is another one, before anything is replaced.
+        ``level`` puts the chain of atoms down to D_level in, see Decomposition.weight. A weight that the layer computes
+        from other parameters (weight norm, spectral norm, pruning) becomes a plain parameter. Raises FiltersubError,
+        before anything is replaced, where the model is another one, where a layer's weight cannot be replaced, or where
+        layers that share one weight would get two.
         """
         self.check_fits(model)
         modules = dict(model.named_modules())
-        with torch.no_grad():
-            for name, layer in self.layers.items():
-                modules[name].weight.copy_(layer.weight(level))
+        shared: dict[int, str] = {}
+        for name, layer in self.layers.items():
+            check_weight_can_be_set(modules[name], name)
+            first = shared.setdefault(id(modules[name]._parameters.get("weight", layer)), name)
+            if first != name and not torch.equal(layer.weight(level), self.layers[first].weight(level)):
+                raise FiltersubError(
+                    f"layers {first!r} and {name!r} share one weight but have two reconstructions of it; "
+                    "leave one of them out"
+                )
+        for name, layer in self.layers.items():
+            set_weight(modules[name], layer.weight(level))
         return model
 
     def save(self, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:

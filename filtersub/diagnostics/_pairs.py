@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
@@ -9,6 +10,16 @@ from torch import Tensor, nn
 from ..decomposition import Decomposition, ModelDecomposition
 from ..errors import FiltersubError
 from ..kernels import kernel_matrix, named_layers
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, of models too whose layers keep a computed weight (torch's older weight norm), which torch refuses
+    to copy while it hangs on a graph."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                vars(module)[name] = value.detach()  # the next forward pass computes it anew
+    return copy.deepcopy(model)
 
 
 def rows_and_rebuilt(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 
 from ..decomposition import ModelDecomposition
 from ..errors import FiltersubError
+from ..kernels import current_weight, set_weight
+from ._pairs import copied
 
 
 def output_table(model: nn.Module, decomposition: ModelDecomposition, batches: Iterable[Tensor]) -> pd.DataFrame:
@@ -39,10 +40,9 @@ def output_table(model: nn.Module, decomposition: ModelDecomposition, batches: I
     for name, layer in decomposition.layers.items():
         if name not in modules:
             raise FiltersubError(f"the model has no layer {name!r}, so this is not the model that was decomposed")
-        original = modules[name].weight.detach()
-        sums[name] = _Sums(
-            _without_bias(modules[name], original), _without_bias(modules[name], original - layer.weight().to(original))
-        )
+        original = current_weight(modules[name]).detach()
+        rebuilt = _without_bias(modules[name], layer.weight().to(original))
+        sums[name] = _Sums(_without_bias(modules[name], original), rebuilt)
         hooks.append(modules[name].register_forward_hook(sums[name].see))
     images, was_training = 0, model.training
     try:
@@ -69,24 +69,26 @@ def output_table(model: nn.Module, decomposition: ModelDecomposition, batches: I
 
 @dataclass
 class _Sums:
-    """Squared norms of a layer's output, and of what the rebuilt kernel leaves out of it: both linear in the weight."""
+    """Squared norms of a layer's output and of how far the rebuilt kernel's output lies from it. Both are computed, as
+    some layers (weight standardisation) are not linear in the weight that they store."""
 
     layer: nn.Module
-    difference: nn.Module
+    rebuilt: nn.Module
     whole: float = 0.0
     missing: float = 0.0
 
     def see(self, _module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
-        self.whole += float(self.layer(*inputs).double().square().sum())
-        self.missing += float(self.difference(*inputs).double().square().sum())
+        output = self.layer(*inputs).double()
+        self.whole += float(output.square().sum())
+        self.missing += float((output - self.rebuilt(*inputs).double()).square().sum())
 
 
 def _without_bias(module: nn.Module, weight: Tensor) -> nn.Module:
     """A copy of the layer with this weight and no bias, in evaluation mode and without hooks."""
-    found = copy.deepcopy(module).eval()
+    found = copied(module).eval()
+    set_weight(found, weight)
     found._forward_hooks.clear()
     found._forward_pre_hooks.clear()
-    found.weight = nn.Parameter(weight.clone(), requires_grad=False)
     if getattr(found, "bias", None) is not None:
         found.bias = nn.Parameter(torch.zeros_like(found.bias), requires_grad=False)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import pandas as pd
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..decomposition import ModelDecomposition
 from ..errors import FiltersubError
+from ._pairs import copied
 
 
 def prediction_table(
@@ -33,7 +33,7 @@ def prediction_table(
 
     Raises FiltersubError when there are no images.
     """
-    rebuilt = decomposition.rebuild_(copy.deepcopy(model)).eval()
+    rebuilt = decomposition.rebuild_(copied(model)).eval()
     tables, was_training, seen = [], model.training, 0
     try:
         model.eval()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
-from ..kernels import named_layers, select_layers
+from ..kernels import current_weight, named_layers, select_layers
 
 
 def penalty_path(
@@ -57,7 +57,7 @@ def penalty_path(
                 on_layer(done, len(settings) * len(layouts), f"{name}, l = {setting.sparsity:g}")
             layer = decompose_weight(layout, modules[name], setting)
             kernels = layout.to_rows(
-                modules[name].weight.detach() if isinstance(modules[name], nn.Module) else modules[name]
+                current_weight(modules[name]).detach() if isinstance(modules[name], nn.Module) else modules[name]
             )
             described = {"name": name, "seed": setting.seed, "l1_penalty": setting.sparsity}
             rows.append(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..decomposition import Decomposition, ModelDecomposition
 from ..errors import FiltersubError
-from ..kernels import named_layers
+from ..kernels import current_weight, named_layers
 
 #: What of the coefficients counts as stored: every one, or those that are not zero (their places are not counted).
 COUNTINGS = ("dense", "nonzero")
@@ -36,9 +36,10 @@ def storage_table(
     The budget of a layer is what its atoms and coefficients take, counted in two ways (``counting``): "dense", every
     coefficient, and "nonzero", those that are not zero, whose places are not counted. Atoms of several levels count as
     the one that they amount to. CP of rank R stores
-    ``R (n_1 + ... + n_k)`` numbers, Tucker the core and one factor a mode; modes of size 1 are left out. Each gets the
-    largest rank that fits; for Tucker the ranks, of all that fit, whose truncated higher-order SVD keeps the most
-    energy, improved by orthogonal iteration.
+    ``R (n_1 + ... + n_k)`` numbers, Tucker the core and one factor a mode; modes of size 1 are left out. A kernel of
+    zeros needs no number: rank 0, error 0. Each gets the largest rank that fits and that the kernel can need;
+    for Tucker the ranks, of all that fit, whose truncated higher-order SVD keeps the most energy, improved by
+    orthogonal iteration.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def storage_table(
         if on_layer is not None:
             on_layer(index, len(decomposition.layers), name)
         module = modules[name]
-        weight = (module if isinstance(module, Tensor) else module.weight).detach().cpu().double().numpy()
+        weight = (module if isinstance(module, Tensor) else current_weight(module)).detach().cpu().double().numpy()
         tensor = weight.reshape([size for size in weight.shape if size > 1] or [1])
         for counting in COUNTINGS:
             budget = stored_numbers(layer, counting)
@@ -90,17 +91,20 @@ def stored_numbers(layer: Decomposition, counting: str) -> int:
 
 def _fitted(method: str, tensor: np.ndarray, budget: int, max_iter: int, seed: int) -> dict[str, object]:
     started = time.perf_counter()
+    largest = np.abs(tensor).max(initial=0.0)
+    if largest == 0:
+        return {"ranks": "0", "stored": 0, "relative_error": 0.0, "seconds": 0.0}
+    tensor = tensor / largest  # squares of tiny numbers would vanish
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tensorly's notes on ranks and convergence
         ranks, stored, approximation = _FORMATS[method](tensor, budget, max_iter, seed)
-    norm = np.linalg.norm(tensor)
-    error = float(np.linalg.norm(tensor - approximation) / norm) if norm > 0 else 0.0
+    error = float(np.linalg.norm(tensor - approximation) / np.linalg.norm(tensor))
     seconds = time.perf_counter() - started
     return {"ranks": ranks, "stored": stored, "relative_error": error, "seconds": seconds}
 
 
 def _cp(tensor: np.ndarray, budget: int, max_iter: int, seed: int) -> tuple[str, int, np.ndarray]:
-    rank = min(budget // sum(tensor.shape), cp_rank_bound(tensor.shape))
+    rank = min(budget // sum(tensor.shape), cp_rank_bound(_multilinear_rank(tensor)))
     if rank == 0:
         return "0", 0, np.zeros_like(tensor)
     tl = _tensorly()
@@ -116,6 +120,12 @@ def _cp(tensor: np.ndarray, budget: int, max_iter: int, seed: int) -> tuple[str,
             if np.isfinite(approximation).all():
                 return str(rank), rank * sum(tensor.shape), approximation
     raise FiltersubError(f"CP of rank {rank} failed on a tensor of shape {tensor.shape}: its systems are singular")
+
+
+def _multilinear_rank(tensor: np.ndarray) -> list[int]:
+    """Rank of the unfolding along each mode: a CP rank above their bound makes the systems singular."""
+    modes = range(tensor.ndim)
+    return [int(np.linalg.matrix_rank(np.moveaxis(tensor, m, 0).reshape(tensor.shape[m], -1))) for m in modes]
 
 
 def cp_rank_bound(shape: Sequence[int]) -> int:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from .alternate import MAX_ROUNDS, TOL
 from .atoms_update import update_atoms
 from .checks import LEARNERS
 from .initial import INITS
 from .learn import learn_dictionary
 from .result import DictionaryResult
 
-__all__ = ["INITS", "LEARNERS", "DictionaryResult", "learn_dictionary", "update_atoms"]
+__all__ = ["INITS", "LEARNERS", "MAX_ROUNDS", "TOL", "DictionaryResult", "learn_dictionary", "update_atoms"]

@@ -21,6 +21,7 @@ from ..sparse_coding import CodingResult
 from .atoms_update import moved_atoms, worst_reconstructed
 from .statistics import Statistics
 
+MAX_ROUNDS, TOL = 1000, 1e-5  # defaults of learn_dictionary and of every recipe
 WINDOW = 5  # rounds over which the decrease is judged: single ones are small where the extrapolation starts anew
 _PATIENT_SWEEPS = 64  # to get below the last objective after a round that was taken back
 _REPLACEMENTS = 10  # rounds that may replace dead atoms

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import ConvergenceWarning
 from ..sparse_coding import CodingResult, principal_atoms
 from ..sparse_coding.result import largest_penalty
-from .alternate import Alternation, Stop
+from .alternate import MAX_ROUNDS, TOL, Alternation, Stop
 from .canonical import canonical_
 from .checks import check_rows, check_settings, checked_task
 from .coding import Task
@@ -35,8 +35,8 @@ def learn_dictionary(
     atoms_init: Tensor | DictionaryResult | None = None,
     patch_shape: tuple[int, ...] | None = None,
     learner: str = "alternating",
-    max_rounds: int = 300,
-    tol: float = 1e-4,
+    max_rounds: int = MAX_ROUNDS,
+    tol: float = TOL,
     seed: int = 0,
     n_starts: int | None = None,
     sample_rows: int = 4096,
@@ -92,8 +92,9 @@ def learn_dictionary(
     With solver "lasso" the rounds improve the codes by a few sweeps of coordinate descent each, and the codes
     returned are exact; every other solver codes in full in each round.
 
-    ``tol=1e-4`` is an early stop: going on to 1e-6 took 200 to 1,000 more rounds and lowered the objective by another
-    0 to 1.6 % (median 0.6 %; 9 and 12 atoms over four matrices of 3 x 3 kernels, two seeds). Seeds differ by as much.
+    ``max_rounds`` and ``tol`` are those of every recipe (DecompositionConfig). ``tol=1e-4`` stops earlier: going on
+    from there to 1e-6 took 200 to 1,000 more rounds and lowered the objective by another 0 to 1.6 % (median 0.6 %;
+    9 and 12 atoms over four matrices of 3 x 3 kernels, two seeds). Seeds differ by as much.
     """
     started = time.perf_counter()
     check_rows(rows)

@@ -81,7 +81,4 @@ def learn_online(
         if len(history) > 1 and history[-2] - cost <= stop.tol * history[-2]:
             reason = f"a pass lowered the objective by less than {stop.tol:g} of itself"
             return Alternation(atoms, history, reason, True, number)
-    return Alternation(
-        atoms, history, f"a pass lowered the objective by less than {stop.tol:g} of itself", True, number
-    )
     return Alternation(atoms, history, f"{stop.max_rounds} passes over the rows spent", False, len(history))

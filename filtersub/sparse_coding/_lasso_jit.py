@@ -1,8 +1,8 @@
 """How the kernels of the LASSO are compiled: once per processor and version of their sources, kept on disk.
 
 numba's cache knows a function by the file it stands in. The kernels call and inline one another across files, so here
-a cached kernel belongs to the contents of its file and of all that this one imports from beside it: whoever edits or
-upgrades one of them gets a new kernel.
+a cached kernel belongs to the contents of its file and of every file of the package that it imports, directly or not:
+a change in any of them gives a new kernel.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ _FAST = {"reassoc", "contract", "nsz"}
 
 @functools.cache
 def sources(path: Path) -> frozenset[Path]:
-    """The file, and the files of its folder that it imports, directly or not."""
+    """The file, and the files that its relative imports lead to in any folder of the package, directly or not."""
     found, waiting = set(), [path]
     while waiting:
         file = waiting.pop()
         if file not in found:
             found.add(file)
             imports = (n for n in ast.walk(ast.parse(file.read_bytes())) if isinstance(n, ast.ImportFrom) and n.level)
-            beside = (file.parent / f"{node.module}.py" for node in imports if node.level == 1 and node.module)
-            waiting += [other for other in beside if other.exists()]
+            waiting += [other for node in imports for other in _imported(file, node) if other.is_file()]
     return frozenset(found)
+
+
+def _imported(file: Path, node: ast.ImportFrom) -> list[Path]:
+    """Where the modules of a relative import can lie; ``from . import name`` may name modules or what they define."""
+    place = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+    names = [place / f"{alias.name}.py" for alias in node.names]
+    return [*([place.with_suffix(".py"), place / "__init__.py"] if node.module else []), *names]
 
 
 def sources_stamp(path: Path) -> str:

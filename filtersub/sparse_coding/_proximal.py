@@ -15,6 +15,8 @@ from ..errors import ConvergenceWarning
 from .result import CodingResult, check_penalty, check_problem, kkt_violation
 
 _CHECK_EVERY = 10  # steps between two looks at which rows are solved, which costs about as much as a step
+_SHARE_OF_PENALTY = 1e-2  # a KKT violation above this share of the penalty is no solution, however small the rows are
+_ROUNDING = 4  # times the tolerance that the violation of the codes may be, once they are rounded to the rows' dtype
 
 
 class State(NamedTuple):
@@ -62,13 +64,17 @@ def descend(
     check_problem(rows, atoms, codes_init)
     check_penalty(l1_penalty)
     started = time.perf_counter()
-    atoms = atoms.to(rows)
+    given, given_atoms = rows, atoms.to(rows)
+    scale = float((rows @ given_atoms.T).abs().max()) if rows.numel() else 0.0
+    tolerance = max(tol, 16 * torch.finfo(rows.dtype).eps) * scale
+    if 0 < _SHARE_OF_PENALTY * l1_penalty < tolerance:
+        tolerance = _SHARE_OF_PENALTY * l1_penalty
+        if tolerance < 16 * torch.finfo(rows.dtype).eps * scale:  # below what steps in float32 resolve
+            rows = rows.double()
+    atoms = given_atoms.to(rows)
     gram = atoms @ atoms.T
     correlations = rows @ atoms.T
-    eps = torch.finfo(rows.dtype).eps
     length = 1.0 / max(float(torch.linalg.eigvalsh(gram.double())[-1]), torch.finfo(rows.dtype).tiny)
-    scale = float(correlations.abs().max()) if correlations.numel() else 0.0
-    tolerance = max(tol, 16 * eps) * scale
     step = Step(gram, length, l1_penalty, nonnegative)
     energy = 0.5 * float(rows.square().sum(dtype=torch.float64))
 
@@ -95,18 +101,23 @@ def descend(
             objective.append(solved_objective + _objective(state, l1_penalty))
             iterations += 1
     codes[live] = state.codes
+    codes = codes.to(given)
     seconds = time.perf_counter() - started
 
-    optimality = kkt_violation(rows, atoms, codes, l1_penalty, nonnegative=nonnegative)
-    if live.numel():
+    optimality = kkt_violation(given, given_atoms, codes, l1_penalty, nonnegative=nonnegative)
+    rounded = not live.numel() and optimality > _ROUNDING * tolerance
+    if live.numel() or rounded:
+        left = f"{live.numel()} of {rows.shape[0]} rows above its tolerance {tolerance:.1e}"
+        fix = "raise max_iter, or use solver 'lasso', which is exact"
+        if rounded:
+            left = f"codes that {given.dtype} cannot hold to its tolerance {tolerance:.1e}"
+            fix = "code the rows in float64, or raise the penalty"
         warnings.warn(
-            f"{name} stopped after {iterations} steps with {live.numel()} of {rows.shape[0]} rows above its tolerance "
-            f"{tolerance:.1e} (largest KKT violation {optimality:.1e}); "
-            "raise max_iter, or use solver 'lasso', which is exact",
+            f"{name} stopped after {iterations} steps with {left} (largest KKT violation {optimality:.1e}); {fix}",
             ConvergenceWarning,
             stacklevel=3,
         )
-    return CodingResult(codes, tuple(objective), iterations, seconds, optimality, live.numel() == 0)
+    return CodingResult(codes, tuple(objective), iterations, seconds, optimality, not live.numel() and not rounded)
 
 
 def _unsolved(state: State, l1_penalty: float, tolerance: float, nonnegative: bool) -> Tensor:

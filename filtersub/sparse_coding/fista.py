@@ -34,14 +34,15 @@ def fista(
     l1_penalty : float >= 0; from ``largest_penalty(rows, atoms)`` upwards every code is zero
     max_iter : int, proximal steps at most
     tol : float
-        A row is solved when its KKT violation is below ``tol`` times the largest ``|rows @ atoms.T|``, or below what
-        the dtype can resolve; solved rows take no further part. Looked at every ten steps.
+        A row is solved when its KKT violation is below ``tol`` times the largest ``|rows @ atoms.T|`` (or what the
+        dtype can resolve) and below 1 % of the penalty; solved rows take no further part. Looked at every ten steps.
+        float32 rows whose 1 % is too small for float32 are coded in float64.
     nonnegative : bool, keep every code >= 0
     codes_init : Tensor of shape (n_rows, n_atoms), default zeros
 
     Returns a CodingResult whose ``objective`` has one entry for the start and one for each step.
     Raises FiltersubError (a ValueError) when shapes disagree (naming both) or l1_penalty < 0.
-    Warns ConvergenceWarning when max_iter is spent above the tolerance.
+    Warns ConvergenceWarning when max_iter is spent above the tolerance, or the codes' dtype cannot hold it.
 
     >>> fista(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
     [[2.0, 0.0]]

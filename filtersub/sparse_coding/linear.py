@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -79,28 +77,6 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
     return _coded(rows, atoms, torch.linalg.solve(regularised, atoms64).T, float(l2_penalty), started)
 
 
-class LinearCoding(CodingResult):
-    """A CodingResult of codes that are one matrix product: ``objective`` and ``optimality`` are measured when first
-    read, over the rows that were coded (which must not have changed meanwhile), so that codes alone cost the product.
-    """
-
-    def __init__(self, codes: Tensor, seconds: float, measure: Callable[[], tuple[float, float]]) -> None:
-        whole = {"codes": codes, "iterations": 1, "seconds": seconds, "converged": True, "details": {}}
-        self.__dict__.update(whole, _measure=measure)
-
-    @cached_property
-    def _measured(self) -> tuple[float, float]:
-        return self.__dict__.pop("_measure")()  # once, and the rows are let go
-
-    @property
-    def objective(self) -> tuple[float, ...]:
-        return (self._measured[0],)
-
-    @property
-    def optimality(self) -> float:
-        return self._measured[1]
-
-
 def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, started: float) -> CodingResult:
     """``rows coder`` as a result; coder (d, n_atoms) in float64."""
     on_cpu = rows.device.type == "cpu"
@@ -109,13 +85,9 @@ def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, starte
     seconds = time.perf_counter() - started
     if not math.isfinite(total):  # a finite sum is quick proof; another one may be an overflow of finite numbers
         check_finite("rows", rows)
-
-    def measure() -> tuple[float, float]:
-        judge = _judged if on_cpu and max(atoms.shape) <= _SHORT else _judged_by_torch
-        residuals, squares, optimality = judge(rows, atoms, codes, l2_penalty)
-        return 0.5 * residuals + 0.5 * l2_penalty * squares, optimality
-
-    return LinearCoding(codes, seconds, measure)
+    judge = _judged if on_cpu and max(atoms.shape) <= _SHORT else _judged_by_torch
+    residuals, squares, optimality = judge(rows, atoms, codes, l2_penalty)
+    return CodingResult(codes, (0.5 * residuals + 0.5 * l2_penalty * squares,), 1, seconds, optimality, True)
 
 
 def _pseudo_inverse(atoms: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from peft.config import PeftConfig
 from peft.utils import PeftType
 
 from ..decomposition import DecompositionConfig
+from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
 from ..kernels import KernelLayout
 from ..settings import taken_from
@@ -60,8 +61,8 @@ class FilterSubspaceConfig(PeftConfig):
     solver: str = field(default="lasso")
     sparsity: float = field(default=1e-3)
     nonzeros: int | None = field(default=None)
-    max_rounds: int = field(default=1000)
-    tol: float = field(default=1e-5)
+    max_rounds: int = field(default=MAX_ROUNDS)
+    tol: float = field(default=TOL)
     seed: int = field(default=0)
     nonnegative: bool = field(default=False)
     init: str = field(default="rows")
