@@ -95,7 +95,8 @@ def test_the_kernel_as_a_matrix(kind):
 
 @pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr", "oft"])
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnext50_32x4d", "efficientnet_lite0", "convnext_tiny", "transformers:convnext"]
+    "name",
+    ["resnet18", "resnext50_32x4d", "efficientnet_lite0", "convnext_tiny", "nf_resnet26", "transformers:convnext"],
 )
 def test_whole_models_equal_peft(name, method):
     counted = count_parameters(name, method, options=BaselineOptions(rank=4))

@@ -6,10 +6,13 @@ import copy
 from collections.abc import Iterable
 
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from ..parameters.baselines import conv_adapter_width
+from .probe import follows_weight
 
+_PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NAME = "conv_adapter"  # of the branch, in the convolution that it stands beside
 
 
@@ -35,15 +38,8 @@ class ConvAdapter(nn.Module):
         super().__init__()
         width = conv_adapter_width(layer.in_channels, reduction)
         weight = layer.weight
-        self.down = copy.deepcopy(layer)  # of the same class: some pad in a way of their own
-        self.down._forward_hooks.clear()
-        self.down._forward_pre_hooks.clear()
-        self.down.out_channels = self.down.groups = width
-        shape = (width, layer.in_channels // width, *weight.shape[2:])
-        self.down.weight = nn.Parameter(weight.new_empty(shape))
-        self.down.bias = nn.Parameter(weight.new_empty(width))
-        self.down.reset_parameters()
-        ones = (1,) * len(shape[2:])
+        self.down = _depthwise(layer, width)
+        ones = (1,) * len(weight.shape[2:])
         self.up_weight = nn.Parameter(weight.new_zeros(layer.out_channels, width, *ones))
         self.up_bias = nn.Parameter(weight.new_zeros(layer.out_channels))
         self.scale = nn.Parameter(weight.new_ones(layer.out_channels, *ones))
@@ -52,6 +48,29 @@ class ConvAdapter(nn.Module):
         hidden = torch.relu(self.down(x))
         convolve = (torch.conv1d, torch.conv2d, torch.conv3d)[self.scale.ndim - 2]
         return self.scale * convolve(hidden, self.up_weight, self.up_bias)
+
+
+def _depthwise(layer: nn.Module, width: int) -> nn.Module:
+    """A convolution of the layer's sides to ``width`` channels, each from input channels of its own; new weights.
+
+    Of the layer's class, which may pad in a way of its own; a plain one where that class computes with another weight
+    than it holds (standardised ones, weight norm).
+    """
+    if "weight" in layer._parameters and follows_weight(layer):
+        down = copy.deepcopy(layer)
+        down._forward_hooks.clear()
+        down._forward_pre_hooks.clear()
+        down.out_channels = down.groups = width
+        shape = (width, layer.in_channels // width, *layer.weight.shape[2:])
+        down.weight = nn.Parameter(layer.weight.new_empty(shape))
+        down.bias = nn.Parameter(layer.weight.new_empty(width))
+        down.reset_parameters()
+        return down
+    plain = Conv2dSame if getattr(layer, "same_pad", False) else _PLAIN[layer.weight.ndim - 3]
+    sides = {name: getattr(layer, name) for name in ("stride", "padding", "dilation")}
+    sides |= {} if plain is Conv2dSame else {"padding_mode": layer.padding_mode}
+    like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    return plain(layer.in_channels, width, layer.kernel_size, **sides, groups=width, **like)
 
 
 def add_conv_adapters_(model: nn.Module, layers: Iterable[str], reduction: int) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from ..kernels import KernelLayout, layout_of
+from .parametrizations import parametrize_
+from .probe import follows_weight
+
+_NAME = "scale_and_shift"  # of what acts on the output, in the layer whose output it is
 
 
 def train_biases_(model: nn.Module, layers: Iterable[str]) -> None:
@@ -28,18 +31,24 @@ def scale_and_shift_(model: nn.Module, layers: Iterable[str]) -> None:
 
     Written as what it is on the layer's own parameters, ``weight -> scale * weight`` and
     ``bias -> scale * bias + shift``: the same function, one operation, and merging is keeping the result. In
-    normalisation layers that end in an activation (timm's) it comes before that activation.
+    normalisation layers that end in an activation (timm's) it comes before that activation. Convolutions that divide
+    the weight's scale out again (timm's StdConv2d) have their output scaled instead, which cannot be merged.
     Reference: Lian, Zhou, Feng and Wang, "Scaling and shifting your features", arXiv:2210.08823.
     """
     for name in layers:
         layer = model.get_submodule(name)
         layout = layout_of(name, layer, block=1)
         channels = layer.weight.numel() if layout is None else layout.channels[0]
+        if layout is not None and not follows_weight(layer):
+            ones = (1,) * len(layout.kernel_size)  # channels lie before the sides, last where there are none
+            layer.add_module(_NAME, _OutputScaleShift(layer.weight.new_ones(channels, *ones)))
+            layer.register_forward_hook(_scaled_and_shifted)
+            continue
         scale = nn.Parameter(layer.weight.new_ones(channels))
         if layer.bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(channels), requires_grad=False)
-        parametrize.register_parametrization(layer, "weight", Scale(scale, layout))
-        parametrize.register_parametrization(layer, "bias", ScaleShift(scale))
+        parametrize_(layer, "weight", Scale(scale, layout))
+        parametrize_(layer, "bias", ScaleShift(scale))
 
 
 class Scale(nn.Module):
@@ -59,6 +68,19 @@ class ScaleShift(nn.Module):
 
     def forward(self, bias: Tensor) -> Tensor:
         return bias * self.scale + self.shift
+
+
+class _OutputScaleShift(nn.Module):
+    def __init__(self, ones: Tensor) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(ones), nn.Parameter(torch.zeros_like(ones))
+
+    def forward(self, output: Tensor) -> Tensor:
+        return output * self.scale + self.shift
+
+
+def _scaled_and_shifted(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return layer.get_submodule(_NAME)(output).to(output.dtype)
 
 
 def _over_outputs(values: Tensor, layout: KernelLayout) -> Tensor:

@@ -11,17 +11,16 @@ from torch import nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..kernels import select_layers, untunable
+from ..kernels import layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.targets import as_pattern
 from .adapters import adapter_config
-from .bottleneck import add_conv_adapters_
-from .features import Scale, ScaleShift, scale_and_shift_, train_biases_, train_whole_
-from .low_rank import LoralibUpdate, add_loralib_, loralib_shape
+from .added import add_, merge_added_
+from .features import train_biases_, train_whole_
+from .low_rank import loralib_shape
 from .options import MEANT_FOR, METHODS, MethodOptions, check_method
-from .parametrizations import keep_parametrized_
 from .rank import check_rank
 from .support import try_adapter
 
@@ -75,20 +74,19 @@ def inject(
     if METHODS[method].by_peft:
         return _with_adapter(model, method, head, options, layers)
     names = [] if method == "linear" else _counted(model, method, head, options, layers)
+    refused = _refused(model, method, names, options, layers) if METHODS[method].adds else {}
     model.requires_grad_(False)
     model.get_submodule(head).requires_grad_(True)
-    if method == "conv-adapter":
-        add_conv_adapters_(model, names, options.reduction)
-    elif method == "lora-loralib":
-        add_loralib_(model, names, options.rank, options.adapter_scale)
+    if METHODS[method].adds:
+        add_(model, method, [name for name in names if name not in refused], options)
     elif method != "linear":
-        {"bitfit": train_biases_, "norm": train_whole_, "ssf": scale_and_shift_}[method](model, names)
-    return Injected(model)
+        {"bitfit": train_biases_, "norm": train_whole_}[method](model, names)
+    return Injected(model, skipped=refused)
 
 
 def merged(model: nn.Module, method: str) -> nn.Module:
     """The model with plain weights that compute what was trained; with its adapter where that cannot be merged."""
-    keep_parametrized_(model, (Scale, ScaleShift, LoralibUpdate))
+    merge_added_(model)
     if isinstance(model, PeftModel):
         try:
             return model.merge_and_unload(safe_merge=True)
@@ -139,21 +137,33 @@ def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptio
     layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
     if method in MEANT_FOR["rank"]:
         check_rank(options.rank, {name: layout.shape for name, layout in layouts.items()})
+    refused = _refused(model, method, list(layouts), options, layers)
+    chosen = [name for name in layouts if name not in refused]
+    config = adapter_config(method, options, target_modules=as_pattern(chosen), modules_to_save=[head])
+    return Injected(get_peft_model(model, config), skipped=refused)
+
+
+def _refused(
+    model: nn.Module, method: str, names: list[str], options: MethodOptions, layers: str | None
+) -> dict[str, str]:
+    """Why, by the name of each layer that the method cannot take; layers of one kind are tried once."""
     tried: dict[str, str | None] = {}
-    refused = {}
-    for name, layout in layouts.items():
+    refused: dict[str, str] = {}
+    for name in names:
         layer = model.get_submodule(name)
+        layout = layout_of(name, layer, block=1)
+        if layout is None:  # a normalisation layer, of which SSF takes any
+            continue
         signature = f"{type(layer)} {layout.shape} {layer.extra_repr()}"
         if signature not in tried:
             tried[signature] = try_adapter(method, layer, options).refusal
-        if tried[signature] is not None:
-            refused[name] = tried[signature]
-    chosen = [name for name in layouts if name not in refused]
-    if not chosen:
+        reason = tried[signature]
+        if reason is not None:
+            refused[name] = reason
+    if len(refused) == len(names):
         name, reason = next(iter(refused.items()))
         raise FiltersubError(f"{method} takes no layer of the model{_by(layers)}; {name} for one: {reason}")
-    config = adapter_config(method, options, target_modules=as_pattern(chosen), modules_to_save=[head])
-    return Injected(get_peft_model(model, config), skipped=refused)
+    return refused
 
 
 def _by(layers: str | None) -> str:

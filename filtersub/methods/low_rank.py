@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from ..kernels import KernelLayout, layout_of
+from .parametrizations import parametrize_
 
 
 class LoralibUpdate(nn.Module):
@@ -51,4 +51,4 @@ def add_loralib_(model: nn.Module, layers: Iterable[str], rank: int, scale: floa
         layer = model.get_submodule(name)
         groups = layout_of(name, layer, block=1).groups
         update = LoralibUpdate(layer.weight.detach(), groups, rank, scale)
-        parametrize.register_parametrization(layer, "weight", update)
+        parametrize_(layer, "weight", update)

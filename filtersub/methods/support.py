@@ -1,8 +1,7 @@
-"""Which layers an adapter of the installed peft can really be put into: each is tried, none is assumed."""
+"""Which layers an adapter, of the installed peft or of this package, can really be put into: each is tried."""
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +10,17 @@ from typing import Any
 import pandas as pd
 import torch
 from peft import inject_adapter_in_model
-from torch import Tensor, nn
+from torch import nn
 
-from ..kernels import layout_of, untunable
+from ..kernels import untunable
 from .adapters import adapter_config
+from .added import add_, merge_added_
 from .options import METHODS, MethodOptions
+from .probe import copy_on_cpu, example_for, is_near, own_random_numbers
 
 _ADAPTER = "default"
+_EXAMPLES = 8  # enough that no rectified channel is zero in all of them
+_DEAD = 1e-5  # of the largest gradient: rounding leaves about 1e-7 where a parameter has no effect
 #: layer kinds of the table, small
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "convolution 3 x 3": lambda: nn.Conv2d(16, 32, 3, padding=1),
@@ -37,7 +40,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """How a trial went: why peft cannot take the layer (None where it can), and whether the result can be merged."""
+    """How a trial went: why the layer cannot be taken (None where it can), and whether the result can be merged."""
 
     refusal: str | None
     merges: bool = False
@@ -55,15 +58,15 @@ def try_adapter(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
     OFT folds the rotated patches of k x k kernels back by adding their overlaps, so that nothing is unchanged.
     No random number is drawn from the global generators.
     """
-    if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
+    if METHODS[method].by_peft and isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return Trial(untunable(layer))
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with own_random_numbers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
         try:
-            return _tried(method, copy.deepcopy(layer).float().cpu(), options)
+            trial = _tried(method, copy_on_cpu(layer), options)
         except Exception as error:  # peft and torch refuse in many ways
-            return Trial(_reason(error))
+            trial = Trial(_reason(error))
+    return trial if trial.refusal is None else Trial(untunable(layer) or trial.refusal)
 
 
 def support_table(options: MethodOptions | None = None) -> pd.DataFrame:
@@ -77,10 +80,11 @@ def support_table(options: MethodOptions | None = None) -> pd.DataFrame:
 
 
 def _tried(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
-    example = _example(layer)
+    example = example_for(layer, _EXAMPLES)
     before = layer(example).detach()
-    adapted = _injected(method, nn.ModuleDict({"layer": layer}), options)["layer"]
-    if not _near(adapted(example), before):
+    holder = nn.ModuleDict({"layer": layer}).requires_grad_(False)
+    adapted = _injected(method, holder, options)["layer"]
+    if not is_near(adapted(example), before):
         return Trial("the output at the start is not the layer's own")
     trained = [p for p in adapted.parameters() if p.requires_grad]
     with torch.no_grad():
@@ -90,34 +94,29 @@ def _tried(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
     after.square().sum().backward()
     if not trained or any(p.grad is None for p in trained):
         return Trial("not every trained parameter has a gradient")
-    try:
-        adapted.merge(safe_merge=True)
-    except Exception:  # peft says no by several kinds of errors
-        return Trial(None)
-    if not _near(adapted(example), after.detach()):
+    largest = max(float(p.grad.abs().max()) for p in trained)
+    if any(float(p.grad.abs().max()) <= _DEAD * largest for p in trained):
+        return Trial("a trained parameter has no effect on the output")
+    if not METHODS[method].by_peft:
+        merge_added_(holder)
+        if any(p.requires_grad for p in holder.parameters()):
+            return Trial(None)
+    else:
+        try:
+            adapted.merge(safe_merge=True)
+        except Exception:  # peft says no by several kinds of errors
+            return Trial(None)
+    if not is_near(adapted(example), after.detach()):
         return Trial("the merged layer computes something else")
     return Trial(None, merges=True)
 
 
-def _near(found: Tensor, wanted: Tensor) -> bool:
-    """Float32 sums in another order differ by about 1e-6 of the largest value."""
-    return found.shape == wanted.shape and bool((found - wanted).abs().max() <= 1e-4 * wanted.abs().max())
-
-
 def _injected(method: str, holder: nn.ModuleDict, options: MethodOptions) -> Any:
+    if not METHODS[method].by_peft:
+        add_(holder, method, ["layer"], options)
+        return holder
     config = adapter_config(method, options, target_modules=["layer"])
     return inject_adapter_in_model(config, holder, _ADAPTER)
-
-
-def _example(layer: nn.Module) -> Tensor:
-    """Two examples, each a few positions larger than the kernel."""
-    layout = layout_of("layer", layer, block=1)
-    if layout is None or not layout.kernel_size:
-        width = getattr(layer, "in_features", None) or layer.weight.shape[0]
-        return torch.randn(2, width)
-    dilation = getattr(layer, "dilation", None) or (1,) * len(layout.kernel_size)
-    sides = [(k - 1) * d + 3 for k, d in zip(layout.kernel_size, dilation, strict=True)]
-    return torch.randn(2, layer.in_channels, *sides)
 
 
 def _reason(error: Exception) -> str:

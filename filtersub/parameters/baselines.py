@@ -4,7 +4,8 @@ A rule takes a layer's layout, the layer itself and the options, and gives the n
 the method has no adapter for that kind of layer. For a convolution c_in -> c_out of g groups and kernel k_h x k_w, with
 rank r:
 
-    lora            r c_in k_h k_w + c_out r / g             peft: A is an ungrouped convolution, B a grouped 1x1 one
+    lora            r c_in k_h k_w + c_out r / g             peft: A is an ungrouped convolution, B a grouped 1x1 one,
+                                                             both of the layer's class, with the gains that it has
     lora-ungrouped  r c_in k_h k_w + c_out r                 peft until it knew groups: B an ungrouped 1x1 convolution
     lora-loralib    r k c_in k + (c_out / g) k r k           microsoft/LoRA: A (r k, c_in k), B (c_out / g k, r k)
     lora-matrix     r (c_in / g) k_h k_w + c_out r           the kernel as a matrix (c_out, c_in / g k_h k_w)
@@ -57,7 +58,19 @@ def _lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOpti
     if rank % layout.groups or _is_transposed(layout):
         return 0
     outs, ins = layout.channels
-    return rank * ins * layout.groups * prod(layout.kernel_size) + outs * rank // layout.groups
+    factors = rank * ins * layout.groups * prod(layout.kernel_size) + outs * rank // layout.groups
+    return factors + _further(layer, outs) * (rank + outs)
+
+
+def _further(layer: nn.Module | Tensor, outs: int) -> int:
+    """Parameters an output channel beside weight and bias (the gain of timm's ScaledStdConv2d).
+
+    peft makes the factors of a convolution from the layer's own class, so that both have them too, trained.
+    """
+    if not isinstance(layer, nn.modules.conv._ConvNd):
+        return 0
+    own = dict(layer.named_parameters(recurse=False))
+    return sum(p.numel() for name, p in own.items() if name not in ("weight", "bias")) // outs
 
 
 def _lora_ungrouped(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:

@@ -203,9 +203,9 @@ def _features(
     for name, layer in module.named_modules():
         inside_head = head is not None and (name == head or name.startswith(f"{head}."))
         own = dict(layer.named_parameters(recurse=False))
-        if inside_head or not own or not pattern.search(name):
-            continue
         kernel, is_norm = kernels.get(name), _is_norm(layer)
+        if inside_head or (kernel is None and not own) or not pattern.search(name):
+            continue
         share = 0
         if method == "bitfit":
             share = own["bias"].numel() if own.get("bias") is not None else 0
@@ -216,7 +216,7 @@ def _features(
         elif is_norm:
             share = 2 * max(p.numel() for p in own.values())
         kind = kernel.kind if kernel is not None else type(layer).__name__
-        shape = tuple(next(iter(own.values())).shape)
+        shape = tuple(next(iter(own.values())).shape) if own else kernel.shape
         yield LayerCount(name, kind, shape, 0, share)
 
 
