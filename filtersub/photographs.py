@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .errors import FiltersubError
+from .image_reading import read_image
 
 #: Name -> what it shows; where it comes from decides who may show it, see each package's own licence file.
 PHOTOGRAPHS = {
@@ -25,16 +27,14 @@ def load_photograph(name: str) -> Tensor:
     if name not in PHOTOGRAPHS:
         raise FiltersubError(f"unknown photograph {name!r}; known: {', '.join(PHOTOGRAPHS)}")
     if name == "grace_hopper":
-        from matplotlib import image
-        from matplotlib.cbook import get_sample_data
+        from matplotlib import get_data_path
 
-        with get_sample_data("grace_hopper.jpg") as file:
-            pixels = image.imread(file, format="jpg")
+        folder = Path(get_data_path()) / "sample_data"
     else:
-        from sklearn.datasets import load_sample_image
+        from sklearn.datasets import images
 
-        pixels = load_sample_image(f"{name}.jpg")
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
+        folder = Path(images.__path__[0])
+    return torch.from_numpy(np.array(read_image(folder / f"{name}.jpg"))).permute(2, 0, 1).float() / 255
 
 
 def centre_crops(

@@ -23,6 +23,7 @@ from .markup import facts_html
 from .processor import processor
 
 RECORD_FILE = "record.json"
+DUPLICATES_NOTE = "duplicate images"  # the key of the one note that is not about a layer
 _VERSIONED = ("filtersub", "torch", "timm", "peft", "accelerate", "numba", "numpy", "scikit-learn", "papermill")
 
 
@@ -45,7 +46,7 @@ class Record:
     environment : versions, hardware, commit, dirty, date; see describe_environment
     tables : file by name of each table beside the record
     choices : what was chosen on validation images, with the accuracy of every candidate
-    notes : by layer, why the method passes it over
+    notes : by layer, why the method passes it over; under DUPLICATES_NOTE, judged images that are training images too
     """
 
     kind: str
@@ -61,6 +62,11 @@ class Record:
     tables: dict[str, str] = field(default_factory=dict)
     choices: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def layers_passed_over(self) -> dict[str, str]:
+        """The notes of a tuning run that are about layers: by name, why the method leaves them as they are."""
+        return {name: note for name, note in self.notes.items() if name != DUPLICATES_NOTE}
 
     def write(self, folder: str | os.PathLike[str], **tables: pd.DataFrame) -> Record:
         """Write each table as NAME.csv, then the record, which thereby stands for all of it; returns it as written."""

@@ -10,6 +10,7 @@ ROOMS = (
         "errors",
         "files",
         "fingerprint",
+        "image_reading",
         "intervals",
         "lazy",
         "markup",

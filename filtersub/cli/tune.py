@@ -88,6 +88,7 @@ def tune(
     from ..experiment import tune as run
     from ..methods.options import check_meant
     from ..recipes import load_recipe
+    from ..records import DUPLICATES_NOTE
     from ..training.accelerator import processes
 
     given = _given(context, {field.name for field in fields(TuneSettings)})
@@ -108,9 +109,11 @@ def tune(
     accuracy = next(value for key, value in record.metrics.items() if key in ("test_accuracy", "validation_accuracy"))
     if record.choices:
         typer.echo(f"learning rate {record.choices['learning_rate']['chosen']:g}, by the validation images")
-    if record.notes:
-        name, reason = next(iter(record.notes.items()))
-        typer.echo(f"{len(record.notes)} layers could not take part, {name} for one: {reason}")
+    if record.layers_passed_over:
+        name, reason = next(iter(record.layers_passed_over.items()))
+        typer.echo(f"{len(record.layers_passed_over)} layers could not take part, {name} for one: {reason}")
+    if DUPLICATES_NOTE in record.notes:
+        typer.echo(record.notes[DUPLICATES_NOTE])
     typer.echo(
         f"{record.label}: accuracy {accuracy:.1%}, {record.counts['trainable']:,} trained parameters "
         f"+ {record.counts['head']:,} in the head; record in {out}"

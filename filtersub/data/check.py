@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import FiltersubError
+from ..image_reading import pixel_digest
 from .catalogue import Description, folder_of
+from .duplicates import repeated_images, shared_images
 from .images import Images, Source
 from .names import described, open_source, path_of
 from .prepared import reason
@@ -73,7 +74,7 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
         for part in parts
         for found in problem("broken image", part, broken[part], "images that cannot be decoded")
     ]
-    problems += _duplicates(parts, sums)
+    problems += _duplicates(parts, sums) + _repeated(source, parts, sums)
     images = {part: len(found.labels) for part, found in parts.items()}
     return _report(name, where, True, source.n_classes, images, problems, began)
 
@@ -149,7 +150,7 @@ def _digests(images: Images, pool: ThreadPoolExecutor) -> Iterator[tuple[str, by
             image = images.open(index)
         except Exception as error:  # every format's reader raises classes of its own
             return name, None, reason(error)
-        return name, hashlib.blake2b(image.tobytes() + repr(image.size).encode(), digest_size=16).digest(), ""
+        return name, pixel_digest(image), ""
 
     for first in range(0, len(images.labels), _CHUNK):
         yield from pool.map(digest, range(first, min(first + _CHUNK, len(images.labels))))
@@ -163,8 +164,16 @@ def _duplicates(parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -
             continue
         if (trained, judged) == ("train", "validation") and "search" in parts:
             continue  # VTAB-1k's 1,000 are its 800 and its 200
-        first = {digest: index for index, digest in enumerate(sums[trained]) if digest is not None}
-        pairs = [(first[digest], index) for index, digest in enumerate(sums[judged]) if digest in first]
-        names = [f"{parts[judged].name(index)} = {parts[trained].name(own)}" for own, index in pairs]
+        names = shared_images(sums[trained], parts[trained].name, sums[judged], parts[judged].name)
         found += problem("duplicate", judged, names, f"images that are among the {trained} images too", fatal=False)
     return found
+
+
+def _repeated(source: Source, parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -> list[Problem]:
+    """Where a fifth is held out by our own split, an image that is there twice may train and be judged on."""
+    if source.test is not None and source.validation is not None:
+        return []
+    held = "test" if source.test is None else "validation"
+    names = repeated_images(sums["train"], parts["train"].name)
+    words = f"images that repeat another one; the {held} images held out of them may repeat training images"
+    return problem("duplicate", "train", names, words, fatal=False)

@@ -1,4 +1,4 @@
-"""Folders with a subfolder a class, as torchvision's ImageFolder reads them."""
+"""Folders with a subfolder a class, listed in the order of torchvision's ImageFolder, without hidden files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import FiltersubError
+from ..image_reading import IMAGE_SUFFIXES, is_hidden, is_image_path
 from .images import FileImages, Source
 from .paths import fenced_images
 from .problems import Problem, problem
@@ -45,7 +46,7 @@ def count_classes(folder: Path) -> int:
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
     if not names:
         raise FiltersubError(f"{folder} has no subfolder; an ImageFolder has one for each class")
     return tuple(names)
@@ -56,14 +57,24 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _part(folder: Path, classes: tuple[str, ...], part: str) -> tuple[FileImages, list[Problem]]:
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import make_dataset
 
     if unknown := sorted(set(_classes(folder)) - set(classes)):
         raise FiltersubError(f"{folder} has the class {unknown[0]!r}, which the training images do not have")
-    found = ImageFolder(folder, allow_empty=True)  # lists paths and opens nothing
+    others: list[str] = []
+
+    def is_image(path: str) -> bool:
+        relative = os.path.relpath(path, folder)
+        if not is_image_path(relative) and not is_hidden(relative):
+            others.append(relative)
+        return is_image_path(relative)
+
     number = {name: label for label, name in enumerate(classes)}
-    rows = [(os.path.relpath(path, folder), number[found.classes[label]]) for path, label in found.samples]
+    found = make_dataset(folder, number, is_valid_file=is_image, allow_empty=True)  # lists paths and opens nothing
+    rows = [(os.path.relpath(path, folder), label) for path, label in found]
     images, problems = fenced_images(folder, rows, len(classes), part)
+    read = ", ".join(IMAGE_SUFFIXES)
+    problems += problem("other file", part, others, f"files that are not read, their suffix is not {read}", fatal=False)
     if not rows:
         problems += problem("count", part, [str(folder)], "folders without any image")
     return images, problems

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import FiltersubError
-from .images import Source, decoded
+from ..image_reading import decoded_image
+from .images import Source
 from .paths import Fence
 from .problems import classes_up_to, problem
 
@@ -34,13 +35,14 @@ class HubImages:
 
     def open(self, index: int) -> Image.Image:
         value = self.rows[int(self.indices[index])][self.column]
-        if value["bytes"] is not None:
-            return decoded(value["bytes"])
-        path = value["path"] or ""
+        if value is None or not (value["bytes"] or value["path"]):
+            raise FiltersubError("the row holds no image")
+        if value["bytes"]:
+            return decoded_image(value["bytes"])
+        path = value["path"]
         if not self.fence.holds(path):
             raise FiltersubError(f"the path {path!r} leads out of {self.fence.root}")
-        with Image.open(self.fence.root / path) as image:
-            return image.convert("RGB")
+        return decoded_image(self.fence.root / path)
 
 
 def open_hub(folder: Path, columns: Mapping[str, str]) -> Source:

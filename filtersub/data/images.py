@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from ..image_reading import decoded_image
 from .problems import Problem
 
 
@@ -35,8 +35,7 @@ class FileImages:
         return self.files[index]
 
     def open(self, index: int) -> Image.Image:
-        with Image.open(self.root / self.files[index]) as image:
-            return image.convert("RGB")
+        return decoded_image(self.root / self.files[index])
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,6 @@ class Chosen:
 
     def open(self, index: int) -> Image.Image:
         return self.images.open(int(self.indices[index]))
-
-
-def decoded(content: bytes) -> Image.Image:
-    """An encoded image in memory as RGB pixels."""
-    with Image.open(io.BytesIO(content)) as image:
-        return image.convert("RGB")
 
 
 @dataclass(frozen=True)

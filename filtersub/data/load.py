@@ -11,10 +11,11 @@ from torch.utils.data import Dataset, TensorDataset
 from ..errors import FiltersubError
 from .choose import balanced_subset, chosen_parts
 from .digits import N_SEARCH, N_TRAIN, digits_order, load_digits, prepared_digits
+from .duplicates import shared_images
 from .images import Chosen
 from .names import described, open_source, path_of
 from .prepared import PreparedImages
-from .problems import refuse
+from .problems import problem, refuse
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,22 @@ class ImageSplit:
     """Images (3, size, size) float32 with labels, for training and for judging.
 
     ``judged_on`` says what the second part is: "test", or "validation" where something is still to be chosen (200
-    of the 1,000 training images of digits and VTAB-1k; Zhai et al., arXiv:1910.04867).
+    of the 1,000 training images of digits and VTAB-1k; Zhai et al., arXiv:1910.04867). ``duplicates`` names the judged
+    images whose content is among the training images too, as ``JUDGED = TRAINED``; empty where images are not decoded
+    beforehand.
     """
 
     train: Dataset
     judged: Dataset
     judged_on: str
     n_classes: int
+    duplicates: tuple[str, ...] = ()
+
+    @property
+    def duplicates_note(self) -> str:
+        """One line on the duplicates; empty where there is none."""
+        found = problem("duplicate", self.judged_on, self.duplicates, "images that are among the training images too")
+        return found[0].message if found else ""
 
 
 def load_data(
@@ -77,7 +87,9 @@ def load_data(
         part: PreparedImages(images, size, mean, std, name=name, part=part, crop=source.crop, hold=hold)
         for part, images in (("train", train), (judged_on, judged))
     }
-    return ImageSplit(prepared["train"], prepared[judged_on], judged_on, source.n_classes)
+    return ImageSplit(
+        prepared["train"], prepared[judged_on], judged_on, source.n_classes, _duplicates(*prepared.values())
+    )
 
 
 def n_classes(name: str) -> int:
@@ -99,6 +111,12 @@ def first_images(data: Dataset, n_images: int) -> tuple[Tensor, Tensor]:
         return images[:n_images], labels[:n_images]
     pairs = [data[index] for index in range(min(n_images, len(data)))]
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+
+
+def _duplicates(train: PreparedImages, judged: PreparedImages) -> tuple[str, ...]:
+    if train.digests is None or judged.digests is None:
+        return ()
+    return tuple(shared_images(train.digests, train.images.name, judged.digests, judged.images.name))
 
 
 def _digits_split(

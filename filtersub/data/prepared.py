@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import FiltersubError
+from ..image_reading import pixel_digest
 from .images import Images
 from .problems import problem, refuse
 
@@ -23,7 +25,8 @@ class PreparedImages(Dataset):
 
     Images are squeezed into the square by bicubic interpolation, as VTAB-1k's users do; with ``crop`` the shorter side
     becomes size / crop and the middle is cut out. ``hold`` decodes up to 100,000 images at once, so that all broken
-    ones are named and counted before the first step, and keeps them where they take at most 512 MiB.
+    ones are named and counted before the first step, and keeps them where they take at most 512 MiB; ``digests``
+    (pixel_digest of each whole image) are then known, else None.
 
     Raises FiltersubError naming the image that cannot be decoded.
     """
@@ -43,6 +46,7 @@ class PreparedImages(Dataset):
         self.images, self.size, self.crop, self.name, self.part = images, size, crop, name, part
         self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
         self.pixels: Tensor | None = None
+        self.digests: list[bytes] | None = None
         if hold and len(self) * 3 * size * size <= _HELD_BYTES:
             self.pixels = self._all_pixels()
         elif hold and len(self) <= _LOOKED_AT:
@@ -64,33 +68,42 @@ class PreparedImages(Dataset):
                 f"{self.name}: the image {self.images.name(index)} cannot be decoded ({reason(error)}); "
                 f"replace it, `filtersub data check {self.name}` lists all such images"
             ) from None
+        return self._fitted(image)
+
+    def _fitted(self, image: Image.Image) -> Tensor:
         return torch.from_numpy(np.array(fitted(image, self.size, self.crop))).permute(2, 0, 1)
 
     def _all_pixels(self) -> Tensor:
         pixels = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
-        broken = []
+        broken, self.digests = {}, []
         for index in range(len(self)):
             try:
-                pixels[index] = self._pixels(index)
-            except FiltersubError:
-                broken.append(self.images.name(index))
+                image = self.images.open(index)
+            except Exception as error:  # every format's reader raises classes of its own
+                broken[self.images.name(index)] = reason(error)
+                continue
+            self.digests.append(pixel_digest(image))
+            pixels[index] = self._fitted(image)
         self._refuse(broken)
         return pixels
 
     def _look_at_all(self) -> None:
         with ThreadPoolExecutor() as pool:
-            broken = pool.map(self._is_broken, range(len(self)))
-            self._refuse([self.images.name(index) for index, found in enumerate(broken) if found])
+            found = list(pool.map(self._digest_or_reason, range(len(self))))
+        self._refuse({self.images.name(index): fault for index, (_, fault) in enumerate(found) if fault})
+        self.digests = [digest for digest, _ in found]
 
-    def _is_broken(self, index: int) -> bool:
+    def _digest_or_reason(self, index: int) -> tuple[bytes, str]:
         try:
-            self.images.open(index)
-        except Exception:  # every format's reader raises classes of its own
-            return True
-        return False
+            return pixel_digest(self.images.open(index)), ""
+        except Exception as error:  # every format's reader raises classes of its own
+            return b"", reason(error)
 
-    def _refuse(self, broken: list[str]) -> None:
-        refuse(problem("broken image", self.part, broken, "images that cannot be decoded"), self.name)
+    def _refuse(self, broken: dict[str, str]) -> None:
+        """``broken``: why, by name."""
+        found = problem("broken image", self.part, broken, "images that cannot be decoded")
+        first = next(iter(broken.values()), "")
+        refuse([replace(each, message=f"{each.message} (the first: {first})") for each in found], self.name)
 
 
 def fitted(image: Image.Image, size: int, crop: float | None) -> Image.Image:

@@ -22,7 +22,7 @@ class Problem:
     Attributes
     ----------
     what : "missing list", "malformed line", "outside", "missing image", "label", "broken image", "empty class",
-        "count", "duplicate", "checksum", "missing" or "unreadable"
+        "count", "duplicate", "other file", "checksum", "missing" or "unreadable"
     part : "train", "validation", "test" or ""
     count : images, lines or classes concerned
     message : one line

@@ -19,7 +19,7 @@ from ..files import make_folder
 from ..methods import Injected, inject
 from ..models import head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
-from ..records import RECORD_FILE, Record, describe_environment, read_record
+from ..records import DUPLICATES_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .log import PROGRESS_FILE, TrainingLog
@@ -210,7 +210,11 @@ def _record(
             "judged_on": split.judged_on,
         },
         choices={} if choice is None else choice.to_json(),
-        notes={**prepared.injected.skipped, **dict.fromkeys(result.untouched, "no gradient ever reached it")},
+        notes={
+            **prepared.injected.skipped,
+            **dict.fromkeys(result.untouched, "no gradient ever reached it"),
+            **({DUPLICATES_NOTE: split.duplicates_note} if split.duplicates else {}),
+        },
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FiltersubError
-from ..metrics.images import SUFFIXES, ImageSet, image_files, image_folder
+from ..image_reading import image_paths, is_hidden
+from ..metrics.images import ImageSet, image_files, image_folder
 
 PROMPTS_FILE = "metadata.jsonl"
 TEMPLATE = "a photo of a {}"
@@ -88,10 +89,9 @@ def _by_class(root: Path, template: str) -> list[tuple[Path, str]]:
     if template.count("{}") != 1:
         raise FiltersubError(f"the template of prompts needs one {{}} for the class, got {template!r}")
     found = []
-    for folder in sorted(part for part in root.iterdir() if part.is_dir()):
+    for folder in sorted(part for part in root.iterdir() if part.is_dir() and not is_hidden(part.name)):
         prompt = template.format(folder.name.replace("_", " "))
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        found += [(file, prompt) for file in files]
+        found += [(file, prompt) for file in image_paths(folder)]
     return found
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..files import written_whole
+from ..image_reading import READING_RULES, read_image
 from ..metrics.features import weight_digest
-from ..metrics.images import fitted, read_image
+from ..metrics.images import fitted
 from .captions import CaptionedImages
 from .denoising import DenoisingSet
 
@@ -89,12 +90,12 @@ def embed_prompts(pipeline: Any, prompts: Sequence[str], batch_size: int = 64) -
 
 def _pixels(path: Path, size: int) -> Tensor:
     """(3, size, size) in -1..1."""
-    image = fitted(read_image(path).convert("RGB"), size)
+    image = fitted(read_image(path), size)
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def _digest(pipeline: Any, data: CaptionedImages, size: int) -> str:
-    found = hashlib.sha256(f"{size}".encode())
+    found = hashlib.sha256(f"{size}|{READING_RULES}".encode())
     for part in (pipeline.vae, pipeline.text_encoder):
         found.update(weight_digest(part).encode())
     for path, prompt in zip(data.files, data.prompts, strict=True):

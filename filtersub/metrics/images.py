@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from ..errors import FiltersubError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+from ..image_reading import IMAGE_SUFFIXES, READING_RULES, image_paths, read_image
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,16 @@ class ImageSet:
             for file in self.files[start : start + size]:
                 image = read_image(file)
                 if self.resize is not None:
-                    image = fitted(image.convert("RGB"), self.resize)
-                first = first or (file, image.size, image.mode)
-                _same(first, file, image)
-                arrays.append(np.asarray(image.convert("RGB")))
+                    image = fitted(image, self.resize)
+                else:
+                    first = first or (file, image.size, image.info["stored_mode"])
+                    _same(first, file, image)
+                arrays.append(np.asarray(image))
             yield torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
 
     def digest(self) -> str:
         """Tells sets apart: the names, sizes and times of files and how they are resized, or the tensor's content."""
-        found = hashlib.sha256(f"{self.resize}".encode())
+        found = hashlib.sha256(f"{self.resize}|{READING_RULES}".encode())
         for file in self.files:
             state = file.stat()
             found.update(f"{file.resolve()}|{state.st_size}|{state.st_mtime_ns}\n".encode())
@@ -76,9 +76,9 @@ def image_folder(path: str | os.PathLike[str], *, resize: int | None = None, at_
     root = Path(path)
     if not root.is_dir():
         raise FiltersubError(f"no folder of images at {root}")
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    files = image_paths(root)
     if not files:
-        raise FiltersubError(f"{root} holds no images ({', '.join(SUFFIXES)})")
+        raise FiltersubError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return image_files(files, str(root), resize=resize, at_most=at_most)
 
 
@@ -101,16 +101,6 @@ def image_tensor(images: Tensor, source: str = "tensor") -> ImageSet:
     return ImageSet(source, tensor=images.expand(-1, 3, -1, -1))
 
 
-def read_image(file: Path) -> Image.Image:
-    """A whole image, decoded. Raises FiltersubError naming the file when it is damaged or no image."""
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return image.copy()
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FiltersubError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from None
-
-
 def fitted(image: Image.Image, size: int) -> Image.Image:
     """The shorter side brought to ``size`` by Lanczos, then the centre cut out square."""
     scale = size / min(image.size)
@@ -125,8 +115,9 @@ def _same(first: tuple[Path, tuple[int, int], str], file: Path, image: Image.Ima
     if image.size != first[1]:
         sizes = f"{first[1][0]} x {first[1][1]} ({first[0]}) and {image.size[0]} x {image.size[1]} ({file})"
         raise FiltersubError(f"images of mixed sizes: {sizes}; bring them to one, or ask for a size to resize to")
-    if image.mode != first[2]:
+    mode = image.info["stored_mode"]
+    if mode != first[2]:
         raise FiltersubError(
-            f"images of mixed modes: {first[2]} ({first[0]}) and {image.mode} ({file}); convert them to one, "
+            f"images of mixed modes: {first[2]} ({first[0]}) and {mode} ({file}); convert them to one, "
             "or ask for a size to resize to, which also converts to RGB"
         )

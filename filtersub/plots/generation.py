@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from PIL import Image
 
+from ..image_reading import read_image
 from .style import BLUE, GREEN, GREY, INK, MUTED, VERMILION, house_figure
 
 _METHODS = {"none": (GREY, "s"), "filter-subspace": (BLUE, "o"), "lora": (GREEN, "P"), "full": (INK, "^")}
@@ -130,5 +130,4 @@ def _plain_logarithms(ax: Axes, which: str, places: tuple[int, ...] = (1, 2, 5))
 
 
 def _pixels(file: str) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(read_image(file))
