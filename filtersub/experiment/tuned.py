@@ -1,4 +1,4 @@
-"""A tuned model read back from its run folder, merged, with the test images it was judged on."""
+"""A tuned model read back from its run folder, merged: with the test images it was judged on, or beside its base."""
 
 from __future__ import annotations
 
@@ -25,18 +25,8 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
 
     Raises FiltersubError when the folder holds no tuning run or its weights are missing.
     """
-    folder, record = Path(folder), read_record(folder)
-    if record.kind != "tuning":
-        raise FiltersubError(f"{folder} holds a {record.kind} run, not a tuning run")
-    settings = settings_from(record.parameters, str(folder))
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)  # random weights are those of the run
-        model = load_model(
-            settings.model,
-            pretrained=settings.pretrained,
-            weights=settings.weights,
-            num_classes=n_classes(settings.data),
-        )
+    settings = settings_of(folder)
+    model = base_model(settings)
     mean, std = input_statistics(model)
     split = load_data(
         settings.data,
@@ -47,4 +37,33 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
         n_train=settings.n_train,
         hold=False,
     )
-    return load_trained(model, settings, folder).eval(), split, settings
+    return load_trained(model, settings, Path(folder)).eval(), split, settings
+
+
+def load_pair(folder: str | os.PathLike[str]) -> tuple[nn.Module, nn.Module, TuneSettings]:
+    """(base model, the same model with what was trained merged into its weights, settings) of a tuning run.
+
+    Arguments and errors as in load_tuned; no image is read.
+    """
+    settings = settings_of(folder)
+    return base_model(settings), load_trained(base_model(settings), settings, Path(folder)).eval(), settings
+
+
+def settings_of(folder: str | os.PathLike[str]) -> TuneSettings:
+    """The settings of a tuning run. Raises FiltersubError when the folder holds none."""
+    record = read_record(folder)
+    if record.kind != "tuning":
+        raise FiltersubError(f"{folder} holds a {record.kind} run, not a tuning run")
+    return settings_from(record.parameters, str(folder))
+
+
+def base_model(settings: TuneSettings) -> nn.Module:
+    """The model that a run started from, its new head and any random weights those of the run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return load_model(
+            settings.model,
+            pretrained=settings.pretrained,
+            weights=settings.weights,
+            num_classes=n_classes(settings.data),
+        )

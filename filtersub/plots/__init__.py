@@ -13,6 +13,7 @@ from .grids import setting_grid
 from .layers import coherence, energies, kernel_errors, layer_costs, layer_errors, level_errors, storage_formats
 from .page import figure_html, show
 from .runs import accuracy_vs_parameters, confusion, learning_curves
+from .span import span_layers, span_shares
 from .studies import network_vs_atoms, penalty_path, solver_gaps
 from .style import families_style, kernel_name, short_count, text_colour
 
@@ -46,6 +47,8 @@ __all__ = [
     "short_count",
     "show",
     "solver_gaps",
+    "span_layers",
+    "span_shares",
     "spectrum",
     "storage_formats",
     "support_histogram",

@@ -19,6 +19,7 @@ from ..studies import (
     penalty_sentence,
     sharing_sentence,
     solver_sentence,
+    span_sentence,
     storage_sentence,
     study_tables,
 )
@@ -41,7 +42,7 @@ class Section:
 
 def study_sections(found: Collection) -> list[Section]:
     """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers, shared
-    dictionaries, maps."""
+    dictionaries, the span of coefficients, maps."""
     models = [(record, tables) for record, tables in _with_tables(found, "decomposition") if "network" in tables]
     sections = _model_sections(models) if models else []
     for record, tables in _with_tables(found, "penalty"):
@@ -50,6 +51,8 @@ def study_sections(found: Collection) -> list[Section]:
         sections.append(_solver_section(record, tables))
     for record, tables in _with_tables(found, "sharing"):
         sections.append(_sharing_section(record, tables))
+    for record, tables in _with_tables(found, "span"):
+        sections.append(_span_section(record, tables))
     for record, tables in _with_tables(found, "attribution"):
         sections.append(_attribution_section(record, tables))
     generated = generation_content(found)
@@ -198,6 +201,25 @@ def _sharing_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section
     ]
     note = "Means over seeds. Codes, and the changes of atoms that are tuned, are each layer's own in both."
     return Section("One dictionary for many layers", sharing_sentence(totals, accuracy), figures, headings, rows, note)
+
+
+def _span_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    totals = tables["totals"]
+    figures = [
+        (_drawn(plots.span_shares, totals), f"{record.label}; bars are the range over seeds."),
+        (_drawn(plots.span_layers, tables["layers"]), f"Layer by layer at m = {totals['m'].max()}; 1 is chance."),
+    ]
+    columns = ["free", "trained", "share", "expected", "covered", "share_of_all"]
+    headings = ["Coefficients", "m", "Dimensions", "Trained", "Share", "Of a random change", "Covered", "Share of all"]
+    rows = [
+        [setting, f"{m}", *(f"{row[name]:,.0f}" for name in columns[:2]), *(f"{row[name]:.2%}" for name in columns[2:])]
+        for (setting, m), row in totals.groupby(["setting", "m"], sort=False)[columns].mean().iterrows()
+    ]
+    note = (
+        "Means over seeds. Dimensions: of what atoms can reach. Covered: the part of the squared change of all kernels "
+        "but the head's that lies in layers that take part."
+    )
+    return Section("What atoms could have learnt of full tuning", span_sentence(totals), figures, headings, rows, note)
 
 
 def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:

@@ -1,8 +1,8 @@
 """Questions about decomposition that a notebook asks, each from settings to a record with its tables.
 
 ``solvers`` (what each takes to the optimum), ``penalty`` (what l does), ``whole_model`` (what a model costs and keeps),
-``attribution`` (where a tuned model looks), ``sharing`` (one dictionary for many layers); ``tables`` reads them back
-and ``words`` says what is in them.
+``attribution`` (where a tuned model looks), ``sharing`` (one dictionary for many layers), ``span`` (what atoms could
+have learnt of full tuning); ``tables`` reads them back and ``words`` says what is in them.
 """
 
 from ..lazy import loads
@@ -18,6 +18,8 @@ _HOME = {
     "penalty_sentence": "words",
     "penalty_study": "penalty",
     "share_table": "attribution",
+    "span_sentence": "span",
+    "span_study": "span",
     "sharing_sentence": "sharing",
     "sharing_study": "sharing",
     "solver_sentence": "words",
