@@ -80,8 +80,9 @@ def test_the_help_names_every_method():
         ),
         (
             ["resnet18", "--rank", "8"],
-            "--rank is for lora, lora-loralib, dora, loha, lokr; the method filter-subspace has no use",
+            "--rank is for lora, lora-loralib, dora, loha, lokr, hra, hira; the method filter-subspace has no use",
         ),
+        (["resnet18", "--method", "hra", "--rank", "3"], "hra needs an even rank, got 3"),
         (["resnet18", "--method", "full", "--layers", "a"], "--layers is for filter-subspace, bitfit, norm, ssf"),
         (["resnet18", "--block-spatial"], "block_spatial blocks spatial kernels by block; set block"),
         (["resnet18", "--patience", "3"], "patience stops by validation images"),

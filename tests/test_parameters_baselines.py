@@ -4,7 +4,17 @@ import warnings
 
 import pytest
 import torch
-from peft import BOFTConfig, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, inject_adapter_in_model
+from peft import (
+    BOFTConfig,
+    HiraConfig,
+    HRAConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    inject_adapter_in_model,
+)
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -38,6 +48,9 @@ CONFIGS = {
     "lokr": lambda rank: LoKrConfig(r=rank, target_modules=["layer"]),
     "oft": lambda size: OFTConfig(oft_block_size=size, target_modules=["layer"]),
     "boft": lambda size: BOFTConfig(boft_block_size=size, target_modules=["layer"]),
+    "hra": lambda rank: HRAConfig(r=rank, target_modules=["layer"]),
+    "hira": lambda rank: HiraConfig(r=rank, target_modules=["layer"]),
+    "ia3": lambda _: IA3Config(target_modules=["layer"], feedforward_modules=[]),
 }
 
 
@@ -93,7 +106,7 @@ def test_the_kernel_as_a_matrix(kind):
     assert LAYER_RULES["lora-matrix"](layout, layer, BaselineOptions(rank=rank)) == left.numel() + right.numel()
 
 
-@pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr", "oft"])
+@pytest.mark.parametrize("method", ["lora", "dora", "loha", "lokr", "oft", "hira", "ia3"])
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "resnext50_32x4d", "efficientnet_lite0", "convnext_tiny", "nf_resnet26", "transformers:convnext"],

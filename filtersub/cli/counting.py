@@ -40,7 +40,7 @@ def count(
     block: Block = None,
     block_spatial: BlockSpatial = False,
     solver: Solver = "lasso",
-    rank: Annotated[int, typer.Option(help="Rank of the lora methods, dora, loha and lokr.")] = 16,
+    rank: Annotated[int, typer.Option(help="Rank of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
     layers: Layers = None,
     classes: Classes = None,
     preset: Annotated[str | None, typer.Option(help="A printed figure of the paper by name, or all.")] = None,

@@ -14,7 +14,8 @@ from .console import print_json
 from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights, stated
 
 _METHODS = (
-    "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, lora-loralib, dora, loha, lokr, oft or boft"
+    "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, lora-loralib, dora, loha, lokr, oft, "
+    "boft, hra, hira or ia3"
 )
 _RENAMED = {"random": "pretrained"}
 
@@ -39,7 +40,7 @@ def tune(
     train_coefficients: Annotated[bool, typer.Option("--train-coefficients", help="Control: train alpha too.")] = False,
     solver: Solver = "lasso",
     sparsity: Sparsity = 1e-3,
-    rank: Annotated[int, typer.Option(help="Of lora, lora-loralib, dora, loha and lokr.")] = 16,
+    rank: Annotated[int, typer.Option(help="Of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
     adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
     oft_block: Annotated[int, typer.Option(help="Block size of oft.")] = 32,
     boft_block: Annotated[int, typer.Option(help="Block size of boft.")] = 4,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..methods.options import HEAD_RATE, METHODS, MethodOptions, check_method, usual_rate
+from ..methods.options import HEAD_RATE, METHODS, MethodOptions, check_method, check_options, usual_rate
 from ..settings import taken_from
 from ..training import TrainingConfig
 
@@ -86,7 +86,8 @@ class TuneSettings:
             raise FiltersubError("block_spatial blocks spatial kernels by block; set block, or leave block_spatial out")
         if self.n_train is not None and self.n_train < 1:
             raise FiltersubError(f"n_train must be positive, got {self.n_train}")
-        _ = self.recipe, self.options  # both validate
+        _ = self.recipe  # validates
+        check_options(self.method, self.options)
 
     def _check_rates(self) -> None:
         if isinstance(self.learning_rate, str) and self.learning_rate != CHOOSE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import BOFTConfig, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig
+from peft import BOFTConfig, HiraConfig, HRAConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig
 from peft.config import PeftConfig
 
 from .options import MethodOptions
@@ -14,6 +14,7 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     """The configuration of ``method``; ``common`` is what all have: target_modules, modules_to_save.
 
     Scales: LoRA's update is multiplied by lora_alpha / r, that of LoHa and LoKr by alpha / r, here ``adapter_scale``.
+    (IA)^3 scales outputs: no layer is one of its feed-forward layers, whose inputs it would scale.
     """
     alpha = options.rank * options.adapter_scale
     if method in ("lora", "dora"):
@@ -21,6 +22,12 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     if method in ("loha", "lokr"):
         kind = LoHaConfig if method == "loha" else LoKrConfig
         return kind(r=options.rank, alpha=alpha, **common)
+    if method == "hra":
+        return HRAConfig(r=options.rank, **common)
+    if method == "hira":
+        return HiraConfig(r=options.rank, **common)
+    if method == "ia3":
+        return IA3Config(feedforward_modules=[], **common)
     if method == "oft":
         return OFTConfig(oft_block_size=options.oft_block, **common)
     return BOFTConfig(boft_block_size=options.boft_block, **common)

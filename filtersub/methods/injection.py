@@ -20,7 +20,7 @@ from .adapters import adapter_config
 from .added import add_, merge_added_
 from .features import train_biases_, train_whole_
 from .low_rank import loralib_shape
-from .options import MEANT_FOR, METHODS, MethodOptions, check_method
+from .options import MEANT_FOR, METHODS, MethodOptions, check_method, check_options
 from .rank import check_rank
 from .support import try_adapter
 
@@ -67,6 +67,7 @@ def inject(
     """
     check_method(method)
     options = options or MethodOptions()
+    check_options(method, options)
     if method == "full":
         return Injected(model)
     if method == "filter-subspace":

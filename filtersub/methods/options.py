@@ -24,7 +24,7 @@ class Method:
     source : who proposed it
     by_peft : whether it is an adapter of peft, saved and loaded as one
     adds : whether it puts tensors into the model (not peft's), which must be there before a saved run is loaded
-    channels_last : whether its weights may lie in memory with the channels last; peft's DoRA and BOFT cannot
+    channels_last : whether its weights may lie in memory with the channels last; peft's DoRA, BOFT and HRA cannot
     learning_rate : the peak that runs take unless told
     """
 
@@ -73,6 +73,11 @@ METHODS: dict[str, Method] = {
     "lokr": Method("Kronecker factors", "LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
     "oft": Method("block-diagonal rotations", "OFT blocks of {oft_block}", "Qiu et al., arXiv:2306.07280", True),
     "boft": Method("butterfly rotations", "BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True, False),
+    "hra": Method("Householder reflections", "HRA r={rank}", "Yuan et al., arXiv:2405.17484", True, False),
+    "hira": Method(
+        "low-rank factors, multiplied with the weight entry by entry", "HiRA r={rank}", "Huang et al., ICLR 2025", True
+    ),
+    "ia3": Method("a factor of each output channel", "(IA)³", "Liu et al., arXiv:2205.05638", True),
 }
 
 
@@ -94,6 +99,14 @@ def check_method(name: str) -> None:
         raise FiltersubError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
 
 
+def check_options(method: str, options: MethodOptions) -> None:
+    """Raises FiltersubError where the options cannot be the method's."""
+    if method == "hra" and options.rank % 2:
+        raise FiltersubError(
+            f"hra needs an even rank, got {options.rank}; its reflections start in equal pairs, which cancel each other"
+        )
+
+
 def usual_rate(method: str, *, blocks: bool) -> float:
     """The peak learning rate that was chosen on the digits' validation images."""
     return _BLOCK_RATE if method == "filter-subspace" and blocks else METHODS[method].learning_rate
@@ -103,7 +116,7 @@ _RECIPE = ("atoms", "expansion", "expansion_coefficients", "block", "block_spati
 #: setting -> the methods that it means something to; the others are of every method
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*_RECIPE, "solver", "sparsity"), ("filter-subspace",)),
-    **dict.fromkeys(("rank", "adapter_scale"), ("lora", "lora-loralib", "dora", "loha", "lokr")),
+    **dict.fromkeys(("rank", "adapter_scale"), ("lora", "lora-loralib", "dora", "loha", "lokr", "hra", "hira")),
     "oft_block": ("oft",),
     "boft_block": ("boft",),
     "reduction": ("conv-adapter",),

@@ -14,6 +14,9 @@ rank r:
     lokr            a b + r (b' + a' k_h k_w)                Kronecker factors; the second whole where r is large
     oft             (n / s) s (s - 1) / 2                    n = c_in k^2, blocks of s
     boft            n s + c_out                              n = c_in k^2, no groups
+    hra             r n                                      n = c_in k^2, no groups
+    hira            r (c_in k_h k_w + c_out)                 no groups
+    ia3             c_out
     conv-adapter    c_in k_h k_w + h + (h + 2) c_out          h = c_in / reduction channels between, spatial only
 """
 
@@ -31,7 +34,7 @@ from ..kernels import KernelLayout
 
 @dataclass(frozen=True)
 class BaselineOptions:
-    """rank of lora, dora, loha and lokr; block sizes of oft and boft (peft's defaults); reduction of conv-adapter."""
+    """rank of hra and the low-rank methods; block sizes of oft and boft, peft's defaults; reduction of conv-adapter"""
 
     rank: int = 16
     oft_block: int = 32
@@ -140,6 +143,23 @@ def _boft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOpti
     return size * options.boft_block + layout.channels[0]
 
 
+def _hra(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if layout.kind not in ("linear", "conv2d") or layout.groups > 1:
+        return 0
+    return options.rank * _rotated(layout)
+
+
+def _hira(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if layout.groups > 1 or _is_transposed(layout):
+        return 0
+    outs, ins = layout.channels
+    return options.rank * (ins * prod(layout.kernel_size) + outs)
+
+
+def _ia3(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    return layout.channels[0] if layout.kind in ("linear", "conv1d_transformers", "conv2d", "conv3d") else 0
+
+
 def _conv_adapter(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
     if not layout.is_spatial or _is_transposed(layout):
         return 0
@@ -185,5 +205,8 @@ LAYER_RULES: dict[str, Rule] = {
     "lokr": _lokr,
     "oft": _oft,
     "boft": _boft,
+    "hra": _hra,
+    "hira": _hira,
+    "ia3": _ia3,
     "conv-adapter": _conv_adapter,
 }
