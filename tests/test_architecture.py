@@ -16,6 +16,7 @@ ROOMS = (
         "markup",
         "memory",
         "meta_copy",
+        "method",
         "processes",
         "processor",
         "progress",
