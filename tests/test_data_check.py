@@ -99,7 +99,7 @@ def test_the_command_lists_what_is_here(root, monkeypatch):  # noqa: F811
     write_vtab(root)
     value = json.loads(filtersub("data", "list", "--json").stdout)
     there = {entry["name"]: entry["there"] for entry in value["sets"]}
-    assert len(there) == 22
+    assert len(there) == 23
     assert {name for name, here in there.items() if here} == {"digits", TASK}
     shown = filtersub("data", "list", "--obtain").stdout
     assert "vtab:sun397" in shown

@@ -88,6 +88,10 @@ def _described_opener(name: str) -> Callable[[Path, Description], Source]:
         from .cifar import open_cifar100
 
         return lambda folder, _: open_cifar100(folder)
+    if name == "fashion-mnist":
+        from .idx import open_idx
+
+        return lambda folder, known: open_idx(folder, known.classes)
     return _open_described_folder
 
 
