@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -12,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from .ablation import ABLATION_FILE
+from .ablation import read_plan
 from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
 from .intervals import interval, on_pareto_front
-from .records import Record, read_records, records_table
+from .records import Record, read_records, read_table, records_table
 
 _TASK = ("data", "model")  # settings that say what is learned and from what, not how
 #: Families that tune filter atoms alone, the paper's settings 1 to 4.
@@ -76,6 +75,20 @@ class Collection:
     failures: tuple[Failure, ...]
     readers: dict[str, Path]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Runs by what they are, as every caption of a report counts them: ``compared`` (tuning runs judged on test
+        images), ``validated`` (those judged on validation images), ``other`` (other records), ``readers`` (notebooks
+        that only read records)."""
+        tuning = self.of_kind("tuning").values()
+        compared = sum(map(is_judged_on_test, tuning))
+        return {
+            "compared": compared,
+            "validated": len(tuning) - compared,
+            "other": len(self.records) - len(tuning),
+            "readers": len(self.readers),
+        }
+
     def of_kind(self, kind: str) -> dict[Path, Record]:
         return {folder: record for folder, record in self.records.items() if record.kind == kind}
 
@@ -89,7 +102,7 @@ def collect(root: str | os.PathLike[str]) -> Collection:
     root = Path(root)
     if not root.is_dir():
         raise FiltersubError(f"{root} is not a folder, so there are no records to report")
-    plan = _read_plan(root)
+    plan = read_plan(root)
     planned = {run["run_id"]: run for run in plan.get("runs", [])}
     found, damaged = read_records(root)
     records = {
@@ -98,18 +111,19 @@ def collect(root: str | os.PathLike[str]) -> Collection:
         if not _unfinished(folder, planned) and not _is_part(folder, found, root)
     }
     kept = _without_superseded(records, set(planned))
-    failures, readers, done = [], {}, {folder.name for folder in kept}
+    failures, readers = [], {}
+    told = {folder.name for folder in (*kept, *damaged)}  # a damaged record is no second failure
     for run_id, run in planned.items():
         folder = root / run["folder"]
         state = read_state(folder).get("status")
         if not run["reads_records"]:
-            failures += [] if run_id in done else [_failure(run_id, folder)]
+            failures += [] if run_id in told else [_failure(run_id, folder)]
         elif state == "done":
             readers[run_id] = folder / HTML_FILE
         elif state == "failed":  # one that is still to run, or is the reader itself, is not missing from the records
             failures.append(_failure(run_id, folder))
     lost = tuple(folder for folder in records if folder not in kept)
-    return Collection(root, plan, kept, tuple(damaged), lost, tuple(failures), readers)
+    return Collection(root, plan, kept, tuple(damaged.values()), lost, tuple(failures), readers)
 
 
 def tuning_table(records: Mapping[Path, Record]) -> pd.DataFrame:
@@ -178,14 +192,18 @@ def _setting(runs: pd.DataFrame, kind: str) -> dict[str, Any]:
     return {**row, **counts, **{name: runs[name].mean() for name in costs if name in runs}}
 
 
-def history_table(records: Mapping[Path, Record]) -> pd.DataFrame:
-    """The epochs of all tuning runs in one table, with each run's label, family and seed."""
-    return _joined(records, "tuning", "history")
+def history_table(records: Mapping[Path, Record], odd: list[str] | None = None) -> pd.DataFrame:
+    """The epochs of all tuning runs in one table, with each run's label, family and seed.
+
+    A run's table that cannot be read, or lacks a column, is left out; ``odd`` gets a line for it.
+    """
+    return _joined(records, "tuning", "history", ("epoch",), odd)
 
 
-def curve_table(records: Mapping[Path, Record]) -> pd.DataFrame:
-    """The reconstruction errors of all decomposition runs in one table, with each run's label and seed."""
-    return _joined(records, "decomposition", "curve")
+def curve_table(records: Mapping[Path, Record], odd: list[str] | None = None) -> pd.DataFrame:
+    """The reconstruction errors of all decomposition runs in one table, with each run's label and seed; ``odd`` as for
+    history_table."""
+    return _joined(records, "decomposition", "curve", ("name", "m", "relative_error"), odd)
 
 
 def family(parameters: Mapping[str, Any]) -> str:
@@ -224,28 +242,35 @@ def _telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> l
     return labels
 
 
-def _joined(records: Mapping[Path, Record], kind: str, name: str) -> pd.DataFrame:
-    tables = []
+def _joined(
+    records: Mapping[Path, Record], kind: str, name: str, needed: tuple[str, ...], odd: list[str] | None
+) -> pd.DataFrame:
+    tables, left_out = [], [] if odd is None else odd
     wanted = {folder: record for folder, record in records.items() if record.kind == kind}
     for (folder, record), label in zip(wanted.items(), _telling_labels(wanted.values()), strict=True):
         path = folder / record.tables.get(name, f"{name}.csv")
-        if path.is_file():
-            own = {"label": label, "family": family(record.parameters), "seed": record.seed}
-            tables.append(pd.read_csv(path).assign(**own, folder=str(folder)))
+        if not path.is_file():
+            continue
+        try:
+            table = read_table(path)
+            _check_columns(table, needed, path)
+        except FiltersubError as error:
+            left_out.append(str(error))
+            continue
+        own = {"label": label, "family": family(record.parameters), "seed": record.seed}
+        tables.append(table.assign(**own, folder=str(folder)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _read_plan(root: Path) -> dict[str, Any]:
-    path = root / ABLATION_FILE
-    if not path.exists():
-        return {}
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        if all({"run_id", "folder", "reads_records"} <= set(run) for run in plan["runs"]):
-            return plan
-        raise ValueError("a run in it has no run_id, folder or reads_records")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FiltersubError(f"{path} is not a readable plan: {error}; run the ablation again to make it") from None
+def _check_columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> None:
+    """FiltersubError unless these columns are there, and all columns that are drawn hold numbers."""
+    for column in needed:
+        if column not in table:
+            raise FiltersubError(f"{path} has no column {column!r}")
+    measures = [name for name in table if name in ("epoch", "m") or str(name).endswith(("_accuracy", "_error"))]
+    for column in measures:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise FiltersubError(f"{path} holds no numbers in its column {column!r}")
 
 
 def _unfinished(folder: Path, planned: Mapping[str, Any]) -> bool:

@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all: written aside, then renamed."""
+"""Files that appear whole or not at all: written aside, then renamed; JSON read and written strictly."""
 
 from __future__ import annotations
 
 import json
+import math
+import numbers
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,11 +45,83 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write text as UTF-8; a lone surrogate (a folder's name that is no UTF-8) becomes its escape."""
     with written_whole(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> Path:
-    """Strict JSON (no NaN), indented, ending in a newline."""
-    return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Strict JSON, indented, ending in a newline; numbers of numpy and torch are written as numbers.
+
+    Raises FiltersubError, naming the entry, for NaN, infinity and values that JSON does not know.
+    """
+    try:
+        plain = plain_json(value)
+    except ValueError as error:
+        raise FiltersubError(f"cannot write {path}: {error}") from None
+    return write_text(path, json.dumps(plain, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The content of a strict JSON file. Raises ValueError or OSError that say why it cannot be read."""
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        content = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it is no valid Unicode") from None
+    return content
+
+
+def plain_json(value: Any, entry: str = "") -> Any:
+    """``value`` in the types that JSON knows: numbers of numpy and torch as Python's, tuples and arrays as lists, paths
+    as text.
+
+    Raises ValueError that names the entry (such as ``metrics.accuracy``) for NaN, infinity and other types.
+    """
+    if value is None or isinstance(value, bool | str):
+        return str(value) if isinstance(value, str) else value  # a numpy string is a str of its own type
+    what = entry or "the value"
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        if not math.isfinite(value):
+            raise ValueError(f"{what} is {value}, which JSON does not know; give a finite number or None")
+        return float(value)
+    if isinstance(value, Mapping):
+        return {_key(key, entry): plain_json(each, f"{entry}.{key}".lstrip(".")) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(each, f"{entry}[{number}]") for number, each in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if callable(getattr(value, "tolist", None)):  # scalars and arrays of numpy, tensors of torch, columns of pandas
+        return plain_json(value.tolist(), entry)
+    kind = type(value).__name__
+    raise ValueError(f"{what} is a {kind}, which JSON does not know; give a number, text, list or mapping")
+
+
+def visible(root: str | os.PathLike[str], name: str) -> list[Path]:
+    """Every file of this name below a folder, in the order of their paths; those in hidden folders are skipped."""
+    found = (path for path in Path(root).rglob(name) if path.is_file())
+    return sorted(path for path in found if not is_hidden(path, root))
+
+
+def is_hidden(path: Path, root: str | os.PathLike[str]) -> bool:
+    """Whether a folder between ``root`` and the path, or the path itself, has a name that begins with a dot."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _key(key: Any, entry: str) -> str:
+    if isinstance(key, str):
+        return str(key)
+    plain = key.item() if callable(getattr(key, "item", None)) else key
+    if plain is None or isinstance(plain, bool | int | float):
+        return next(iter(json.loads(json.dumps({plain: 0}))))  # as JSON writes it: true, null, 1
+    raise ValueError(f"{entry or 'the value'} has the name {key!r}; names must be texts")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}, which is no JSON")

@@ -5,22 +5,23 @@ A report is a function of such folders alone, so runs made on other machines are
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from .errors import FiltersubError
-from .files import write_json, written_whole
+from .files import plain_json, read_json, visible, write_json, written_whole
 from .markup import facts_html
 from .processor import processor
+from .schema import check
 
 RECORD_FILE = "record.json"
 DUPLICATES_NOTE = "duplicate images"  # the key of the one note that is not about a layer
@@ -69,14 +70,23 @@ class Record:
         return {name: note for name, note in self.notes.items() if name != DUPLICATES_NOTE}
 
     def write(self, folder: str | os.PathLike[str], **tables: pd.DataFrame) -> Record:
-        """Write each table as NAME.csv, then the record, which thereby stands for all of it; returns it as written."""
+        """Write each table as NAME.csv, then the record, which thereby stands for all of it; returns it as written.
+
+        Numbers of numpy and torch are written as numbers. Raises FiltersubError, naming the entry, for NaN and for what
+        record_schema.RecordSchema refuses; the tables are there by then.
+        """
         names = dict(self.tables)
         for name, table in tables.items():
             names[name] = f"{name}.csv"
             with written_whole(Path(folder) / names[name]) as aside:
                 table.to_csv(aside, index=False)
-        written = replace(self, tables=names)
-        write_json(Path(folder) / RECORD_FILE, asdict(written))
+        path = Path(folder) / RECORD_FILE
+        try:
+            content = plain_json(asdict(replace(self, tables=names)))
+        except ValueError as error:
+            raise FiltersubError(f"cannot write {path}: {error}") from None
+        written = _checked(content, f"cannot write {path}")
+        write_json(path, content)
         return written
 
     def _repr_html_(self) -> str:
@@ -89,23 +99,50 @@ class Record:
 
 
 def read_record(folder: str | os.PathLike[str]) -> Record:
-    """The record of a run's folder. Raises FiltersubError when it is missing or damaged, naming the file."""
+    """The record of a run's folder. Raises FiltersubError, naming file and field, when it is missing or damaged."""
     path = Path(folder) / RECORD_FILE
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise FiltersubError(f"{path} is not a readable record: {error}") from None
+    record = _checked(content, f"{path} is not a readable record")
+    for name, file in record.tables.items():
+        if not (path.parent / file).resolve().is_relative_to(path.parent.resolve()):
+            raise FiltersubError(f"{path} is not a readable record: tables.{name} {file!r} is a link out of its folder")
+    return record
 
 
-def read_records(root: str | os.PathLike[str]) -> tuple[dict[Path, Record], list[str]]:
-    """All records below a folder, by folder in the order of their names, and a line for each one that is damaged."""
-    records, damaged = {}, []
-    for path in sorted(Path(root).rglob(RECORD_FILE)):
+def _checked(content: Any, source: str) -> Record:
+    from .record_schema import RecordSchema  # pydantic, which nobody needs who neither reads nor writes a record
+
+    check(RecordSchema, content, source)
+    return Record(**content)
+
+
+def read_records(root: str | os.PathLike[str]) -> tuple[dict[Path, Record], dict[Path, str]]:
+    """All records below a folder, by folder in the order of their names, and by folder a line for each damaged one.
+
+    Hidden folders, such as those that are half-copied, hold no runs.
+    """
+    records: dict[Path, Record] = {}
+    damaged: dict[Path, str] = {}
+    for path in visible(root, RECORD_FILE):
         try:
             records[path.parent] = read_record(path.parent)
         except FiltersubError as error:
-            damaged.append(str(error))
+            damaged[path.parent] = str(error)
     return records, damaged
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A table beside a record. Only empty cells are missing: texts such as ``NA``, ``None`` and ``null`` are texts.
+
+    Raises FiltersubError where the file is missing or no table.
+    """
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise FiltersubError(f"{path} is not a readable table: {error}") from None
 
 
 def records_table(records: dict[Path, Record]) -> pd.DataFrame:
@@ -118,44 +155,50 @@ def records_table(records: dict[Path, Record]) -> pd.DataFrame:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, hardware, git commit and whether the tree was dirty, and the date (UTC), for a record."""
+    """Versions, hardware, git commit and whether the tree was dirty, and the date (UTC), for a record.
+
+    Never raises: a record is written after hours of training, and a fact that cannot be found out is None.
+    """
     import torch
 
-    commit, dirty = _commit()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    commit = _or_none(_commit)
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONED},
+        "versions": {"python": platform.python_version()} | {name: _or_none(version, name) for name in _VERSIONED},
         "hardware": {
-            "device": device,
-            "processor": processor(),
+            "device": _or_none(_device),
+            "processor": _or_none(processor),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
         "commit": commit,
-        "dirty": dirty,
+        "dirty": None if commit is None else _or_none(_is_dirty),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _version(name: str) -> str | None:
+def _or_none(fact: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return fact(*arguments)
+    except Exception:  # whatever drivers, git and damaged metadata come up with
         return None
 
 
-def _commit() -> tuple[str | None, bool | None]:
-    """Commit of the package's own checkout; (None, None) where it is not one."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = _git(here, "rev-parse", "--short=12", "HEAD")
-        return commit, bool(_git(here, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
+def _commit() -> str:
+    """Of the package's own checkout; raises where it is none."""
+    return _git("rev-parse", "--short=12", "HEAD")
+
+
+def _is_dirty() -> bool:
+    return bool(_git("status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(Path(__file__).resolve().parent), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=10)
+    return run.stdout.strip()

@@ -129,7 +129,7 @@ def test_damaged_records_are_named_and_the_others_read(atoms_run, tmp_path):
     records, damaged = read_records(tmp_path)
     assert [path.name for path in records] == ["good"]
     assert len(damaged) == 1
-    assert "bad" in damaged[0]
+    assert "bad" in damaged[tmp_path / "bad"]
     table = records_table(records)
     assert table.loc[0, "trainable"] == 2673
     assert table.loc[0, "label"] == "atoms m=9, pca codes"

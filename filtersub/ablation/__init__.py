@@ -17,6 +17,7 @@ _HOME = {
     "load_spec": "spec",
     "plan": "planning",
     "presets": "spec",
+    "read_plan": "folder",
     "run_ablation": "run",
 }
 __all__ = sorted(_HOME)

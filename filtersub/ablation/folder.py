@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ..errors import FiltersubError
-from ..files import make_folder, write_json
+from ..files import make_folder, read_json, write_json
 from ..records import RECORD_FILE, read_record
+from ..schema import check
 from .planning import Run
 from .run_times import RUNS_FOLDER
 from .spec import Spec
@@ -21,10 +22,8 @@ def take_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False)
     """The folder, made where it is missing. FiltersubError where another ablation's plan is in it, unless forced."""
     path = Path(out).resolve() / ABLATION_FILE
     try:
-        held = json.loads(path.read_text(encoding="utf-8")).get("name")
-    except OSError:
-        held = None
-    except (ValueError, AttributeError):  # damaged: kept for whoever wants to look, and written anew
+        held = read_plan(path.parent).get("name")
+    except FiltersubError:  # damaged: kept for whoever wants to look, and written anew
         path.replace(path.with_name(path.name + _DAMAGED))
         held = None
     if held not in (None, spec.name) and not force:
@@ -35,6 +34,24 @@ def take_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False)
     root = make_folder(Path(out).resolve())
     make_folder(root / RUNS_FOLDER)
     return root
+
+
+def read_plan(root: Path) -> dict[str, Any]:
+    """The content of a folder's ``ablation.json``; empty where there is none.
+
+    Raises FiltersubError, naming file, field and value, for a file that is no plan.
+    """
+    path = root / ABLATION_FILE
+    if not path.exists():
+        return {}
+    from .schemas import PlanSchema
+
+    try:
+        plan = read_json(path)
+        check(PlanSchema, plan, "it")
+    except (OSError, ValueError) as error:
+        raise FiltersubError(f"{path} is not a readable plan: {error}; run the ablation again to make it") from None
+    return plan
 
 
 def write_plan(spec: Spec, runs: list[Run], root: Path) -> None:

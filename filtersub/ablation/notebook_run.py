@@ -7,7 +7,6 @@ over IPC, since TCP kernels started side by side race for their ports.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FiltersubError
-from ..files import write_json, write_text, written_whole
+from ..files import read_json, write_json, write_text, written_whole
 from ..processes import end_tree
+from ..schema import check
 
 if TYPE_CHECKING:
     from .warm_kernel import ForkedKernel
@@ -32,11 +32,14 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 def read_state(folder: Path) -> dict[str, Any]:
     """The folder's ``run.json``; empty where there is none, or none that can be read."""
+    from .schemas import StateSchema
+
     try:
-        state = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        state = read_json(folder / RUN_FILE)
+        check(StateSchema, state, RUN_FILE)
     except (OSError, ValueError):
         return {}
-    return state if isinstance(state, dict) else {}
+    return state
 
 
 def update_state(folder: Path, **changes: Any) -> dict[str, Any]:

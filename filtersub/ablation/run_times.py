@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import is_hidden
 from ..processor import processor
 from .notebook_run import RUN_FILE, read_state
 
@@ -53,7 +54,8 @@ class RunTimes:
         self._per_epoch: dict[str, list[float]] = defaultdict(list)
         found = {*root.glob(f"{RUNS_FOLDER}/*/{RUN_FILE}"), *root.parent.glob(f"*/{RUNS_FOLDER}/*/{RUN_FILE}")}
         for path in sorted(found):
-            self.add(path.parent)
+            if not is_hidden(path, root.parent):  # half copied
+                self.add(path.parent)
 
     def add(self, folder: Path) -> None:
         """Count a run's folder, if it is finished and was made on such a machine."""

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
 
 INK, MUTED, GRID = "#1f2328", "#59636e", "#e4e7eb"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
@@ -33,6 +33,7 @@ OTHERS = [GREEN, PURPLE, "#8c564b", "#6a51a3", "#b8860b", "#17807e"]
 _SPARE_MARKERS = "Pv<>XphH*d"
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 TIMES = "\N{MULTIPLICATION SIGN}"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -48,6 +49,7 @@ STYLE = {
     "ytick.color": MUTED,
     "text.color": INK,
     "legend.frameon": False,
+    "text.parse_math": False,  # a label with two dollar signs is no formula
     "svg.fonttype": "none",  # text stays text: readable, searchable, in the page's own font
 }
 
@@ -58,6 +60,26 @@ def house_figure(width: float, height: float, **subplots: object) -> Iterator[tu
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots(squeeze=False, **subplots)
+        _plain_powers(figure)
+
+
+class _PlainPowers(LogFormatterSciNotation):
+    """Labels of a logarithmic axis as text, 10⁻³ and 2×10⁻³, where matplotlib's own are formulas."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        formula = super().__call__(x, pos)
+        found = re.fullmatch(r"\$\\mathdefault\{(.*?)(\d+)\^\{(-?\d+)\}\}\$", formula)
+        if found is None:
+            return formula.removeprefix("$\\mathdefault{").removesuffix("}$")
+        return f"{found[1]}{found[2]}{found[3].translate(_RAISED)}".replace("\\times", TIMES)
+
+
+def _plain_powers(figure: Figure) -> None:
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        if type(axis.get_major_formatter()) is LogFormatterSciNotation:
+            axis.set_major_formatter(_PlainPowers())
+        if type(axis.get_minor_formatter()) is LogFormatterSciNotation:
+            axis.set_minor_formatter(_PlainPowers())
 
 
 def families_style(names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -73,6 +73,8 @@ def _value(value: object) -> object:
         return _NONE
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return str(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

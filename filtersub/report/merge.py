@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..ablation import ABLATION_FILE
+from ..ablation import ABLATION_FILE, read_plan
 from ..ablation.notebook_run import read_state
 from ..errors import FiltersubError
-from ..files import make_folder, write_json
+from ..files import make_folder, visible, write_json
 from ..records import read_record
 
 _RUNS = "runs"
@@ -78,7 +77,7 @@ def _check_places(folders: list[Path], root: Path) -> None:
 
 def _runs_below(source: Path) -> list[Path]:
     """Folders of runs: those with a record or a state, but no parts of other runs."""
-    holding = {path.parent for name in ("record.json", "run.json") for path in source.rglob(name)}
+    holding = {path.parent for name in ("record.json", "run.json") for path in visible(source, name)}
     return sorted(folder for folder in holding if not any(parent in holding for parent in folder.parents))
 
 
@@ -116,9 +115,8 @@ def _copy_whole(run: Path, target: Path) -> None:
 
 def _plan_of(folder: Path) -> dict[str, Any]:
     try:
-        plan = json.loads((folder / ABLATION_FILE).read_text(encoding="utf-8"))
-        return plan if isinstance(plan, dict) and isinstance(plan.get("runs"), list) else {}
-    except (OSError, ValueError):
+        return read_plan(folder)
+    except FiltersubError:  # its runs count all the same
         return {}
 
 

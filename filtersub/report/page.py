@@ -43,7 +43,7 @@ from .sentences import (
     points,
     span,
 )
-from .studies import Section, study_sections
+from .studies import Section, attempt, study_sections
 from .table import SHOWN, data_uri, filters, parquet, portable, shared_settings, table_columns, table_rows
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -99,7 +99,9 @@ def report_content(
     interval: str = "t",
 ) -> dict[str, Any]:
     """All that the template shows, computed; see write_report."""
-    runs, curve, sections = tuning_table(found.records), curve_table(_telling_curve(found)), study_sections(found)
+    odd: list[str] = []  # what cannot be shown of a record, one line each
+    runs, curve = tuning_table(found.records), curve_table(_telling_curve(found), odd)
+    sections = study_sections(found, odd)
     tuning = [record for record in found.records.values() if is_judged_on_test(record)]
     columns = table_columns(tuning, runs) if tuning else []
     rows = table_rows(found, runs, columns)
@@ -117,11 +119,11 @@ def report_content(
         "compared": compared(settings, interval),
         "interval": INTERVALS[interval],
         "test": TEST,
-        "figures": _figures(runs, history_table(found.records), curve, interval),
+        "figures": _figures(runs, history_table(found.records, odd), curve, interval),
         "decomposed": decomposition_sentence(curve),
         "grids": _grids(runs, varying_parameters(tuning)),
         "tasks": _tasks(settings),
-        "sections": [_section(section) for section in sections],
+        "sections": [drawn for section in sections if (drawn := attempt(section.title, odd, _section, section))],
         "settings": settings.to_dict("records"),
         "tones": {name: style[0] for name, style in plots.families_style(_families(settings)).items()},
         "columns": columns,
@@ -134,12 +136,13 @@ def report_content(
         "repeat": command(found),
         "failures": failures(found),
         "damaged": [line.replace(f"{found.root}{os.sep}", "") for line in found.damaged],
+        "odd": [line.replace(f"{found.root}{os.sep}", "") for line in odd],
         "superseded": [folder.name for folder in found.superseded],
-        "untested": len(found.of_kind("tuning")) - len(tuning),
+        "counts": found.counts,
         "csv": data_uri(taken.to_csv(index=False).encode(), "text/csv"),
         "parquet": data_uri(parquet(taken), "application/vnd.apache.parquet"),
         "date": last_date(found),
-        "total_runs": len(found.records),
+        "total_runs": sum(found.counts.values()),
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ from ..studies import (
 from .generation import generation_content
 
 Draw = Callable[..., Figure]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,34 +42,50 @@ class Section:
     note: str = ""
 
 
-def study_sections(found: Collection) -> list[Section]:
+def study_sections(found: Collection, odd: list[str] | None = None) -> list[Section]:
     """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers, shared
-    dictionaries, the span of coefficients, maps."""
-    models = [(record, tables) for record, tables in _with_tables(found, "decomposition") if "network" in tables]
-    sections = _model_sections(models) if models else []
-    for record, tables in _with_tables(found, "penalty"):
-        sections.append(_penalty_section(record, tables))
-    for record, tables in _with_tables(found, "solvers"):
-        sections.append(_solver_section(record, tables))
-    for record, tables in _with_tables(found, "sharing"):
-        sections.append(_sharing_section(record, tables))
-    for record, tables in _with_tables(found, "span"):
-        sections.append(_span_section(record, tables))
-    for record, tables in _with_tables(found, "attribution"):
-        sections.append(_attribution_section(record, tables))
-    generated = generation_content(found)
+    dictionaries, the span of coefficients, maps, generation.
+
+    A record that lacks what its section shows is left out of it, and ``odd`` gets a line that says so.
+    """
+    odd = [] if odd is None else odd
+    models = [pair for pair in _with_tables(found, "decomposition", odd) if "network" in pair[1][1]]
+    sections: list[Section] = []
+    for folder, pair in models:
+        others = [other for _, other in models if other is not pair]
+        if made := attempt(str(folder), odd, _model_sections, [pair, *others]):
+            sections += made
+            break
+    for kind, section in _SECTIONS.items():
+        for folder, pair in _with_tables(found, kind, odd):
+            made = attempt(str(folder), odd, section, *pair)
+            sections += [] if made is None else [made]
+    generated = attempt("the section on generation", odd, generation_content, found)
     return sections if generated is None else [*sections, Section(**generated)]
 
 
-def _with_tables(found: Collection, kind: str) -> list[tuple[Record, dict[str, pd.DataFrame]]]:
+def attempt(what: str, odd: list[str], make: Callable[..., T], *arguments: Any) -> T | None:
+    """What ``make`` returns; None where a record holds something it cannot show, with a line in ``odd``: a record of
+    another version, or of a notebook of one's own, must not cost the reader the rest of the report."""
+    try:
+        return make(*arguments)
+    except Exception as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        odd.append(f"{what} is left out: {' '.join(reason.split())[:200]}")
+        return None
+
+
+def _with_tables(
+    found: Collection, kind: str, odd: list[str]
+) -> list[tuple[Path, tuple[Record, dict[str, pd.DataFrame]]]]:
     pairs = []
     for folder, record in found.of_kind(kind).items():
         try:
-            pairs.append((record, study_tables(folder)))
-        except FiltersubError:  # a folder copied without its tables: its record still counts elsewhere
-            continue
+            pairs.append((folder, (record, study_tables(folder))))
+        except FiltersubError as error:  # a folder copied without its tables: its record still counts elsewhere
+            odd.append(str(error))
     # trained weights first: what follows shows one model in full, and random ones say little
-    return sorted(pairs, key=lambda pair: not pair[0].parameters.get("pretrained", True))
+    return sorted(pairs, key=lambda pair: not pair[1][0].parameters.get("pretrained", True))
 
 
 def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> list[Section]:
@@ -247,6 +265,15 @@ def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Sec
     ]
     note = "Grad-CAM, each map scaled to 0..1 by itself, so shares compare shapes of maps, not their strengths."
     return Section("Where tuned networks look first", text, figures, headings, rows, note)
+
+
+_SECTIONS: dict[str, Callable[..., Section]] = {
+    "penalty": _penalty_section,
+    "solvers": _solver_section,
+    "sharing": _sharing_section,
+    "span": _span_section,
+    "attribution": _attribution_section,
+}
 
 
 def _drawn(draw: Draw, *tables: Any) -> Draw:

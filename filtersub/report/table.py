@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -83,17 +85,18 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
     rows = []
     for run in runs.to_dict("records"):
         # Parameters as they were recorded: a table's column turns None and 2 into NaN and 2.0.
-        values = {**run, **found.records[run["folder"]].parameters}
-        if values.get("method", "filter-subspace") != "filter-subspace":
-            values.update(dict.fromkeys(_OF_ATOMS))
+        settings = dict(found.records[run["folder"]].parameters)
+        if settings.get("method", "filter-subspace") != "filter-subspace":
+            settings.update(dict.fromkeys(_OF_ATOMS))
+        values = [(settings if column.is_setting else run).get(column.name) for column in columns]
         cells = [
             {
-                "text": column.show(values.get(column.name)),
-                "value": _sortable(values.get(column.name)),
+                "text": column.show(value),
+                "value": _sortable(value),
                 "kind": column.kind,
                 "heading": column.heading,
             }
-            for column in columns
+            for column, value in zip(columns, values, strict=True)
         ]
         page = page_of(run["folder"], found.root)
         rows.append({"family": run["family"], "label": run["label"], "run": run["run"], "cells": cells, "page": page})
@@ -105,8 +108,10 @@ def _sortable(value: Any) -> str:
 
 
 def page_of(folder: Path, root: Path) -> str | None:
+    """The address of a run's page as a link from the report's, quoted: no name of a folder is read as a scheme, a
+    query or an anchor. None where there is no page."""
     page = folder / HTML_FILE
-    return page.relative_to(root).as_posix() if page.is_file() else None
+    return quote(os.fsencode(page.relative_to(root).as_posix())) if page.is_file() else None
 
 
 def filters(columns: list[Column], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -139,7 +144,12 @@ def parquet(runs: pd.DataFrame) -> bytes:
     plain = runs.copy()
     for name in plain.select_dtypes(object):
         kinds = {type(value) for value in plain[name] if not _is_missing(value)}
-        if len(kinds) > 1 or kinds & {list, dict, tuple}:
+        if len(kinds) > 1 or kinds & {
+            list,
+            dict,
+            tuple,
+            int,
+        }:  # whole numbers are objects where 64 bits do not hold them
             plain[name] = [None if _is_missing(value) else json.dumps(value) for value in plain[name]]
     buffer = io.BytesIO()
     plain.to_parquet(buffer, index=False)

@@ -1,0 +1,64 @@
+"""Content of a file held against its schema, once, at the door: one line that names file, field, value and fix."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .errors import FiltersubError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+_MOST_CHARACTERS = 80  # of a bad value that an error shows
+#: pydantic's words where they say less than a reader needs
+_SAID = {"missing": "is missing", "extra_forbidden": "is not known here"}
+
+
+def check(kind: Any, content: Any, source: str) -> Any:
+    """``content`` as ``kind``, a pydantic model or any type with annotations that pydantic reads.
+
+    Raises FiltersubError for the first field that does not fit: ``SOURCE: FIELD should be ..., got VALUE``.
+    """
+    return check_with(kind, content, lambda field, said: FiltersubError(f"{source}: {_joined(field)}{said}"))
+
+
+def check_with(kind: Any, content: Any, error: Callable[[tuple[Any, ...], str], Exception]) -> Any:
+    """As check, with an error of one's own from (where it is, what is wrong), for files whose lines are known."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as found:
+        raise error(*_first(found)) from None
+    except RecursionError:
+        raise error((), "is nested too deeply") from None
+
+
+def shown(value: Any) -> str:
+    """A bad value for an error, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 3]}..."
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _first(found: ValidationError) -> tuple[tuple[Any, ...], str]:
+    first = found.errors(include_url=False)[0]
+    if first["type"] in _SAID:
+        return first["loc"], _SAID[first["type"]]
+    words = first["msg"].removeprefix("Value error, ")
+    words = words[0].lower() + words[1:]
+    said = words.removeprefix("input ")
+    return first["loc"], said if first["type"] == "value_error" else f"{said}, got {shown(first['input'])}"
+
+
+def _joined(field: tuple[Any, ...]) -> str:
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in field).lstrip(".")
+    return f"{name} " if name else ""

@@ -1,0 +1,142 @@
+"""Odd records cost a report nothing but themselves: each is named in it, and the rest is drawn."""
+
+import html
+import json
+import re
+from dataclasses import replace
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+from test_report import history_of, page_of, record_of, words_of
+
+from filtersub.collect import collect, curve_table, history_table
+from filtersub.files import write_json
+from filtersub.records import Record
+from filtersub.report.studies import study_sections
+
+
+def changed(folder, **changes):
+    path = folder / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.fixture
+def root(tmp_path):
+    for seed in (0, 1):
+        for label in ("linear probing", "atoms m=9"):
+            record = record_of(label, seed)
+            record.write(tmp_path / f"{label[:5]}-{seed}", history=history_of(record.metrics["test_accuracy"]))
+    return tmp_path
+
+
+SET_ASIDE = {
+    "a type": ({"seed": "zero"}, "seed should be a valid integer, got 'zero'"),
+    "a missing count": ({"counts": {"head": 5, "total": 9}}, "counts.trainable is missing"),
+    "percent": ({"metrics": {"test_accuracy": 50.0}}, "metrics.test_accuracy is 50"),
+    "a list for a mapping": ({"environment": []}, "environment"),
+    "no metrics": ({"metrics": {"test_accuracy": None}}, "metrics.test_accuracy should be a valid number, got None"),
+    "a huge count": ({"counts": {"trainable": 10**30, "head": 5, "total": 9}}, "counts.trainable should be less"),
+    "versions": ({"environment": {"versions": ["torch"]}}, "environment.versions"),
+}
+
+
+@pytest.mark.parametrize("name", SET_ASIDE)
+def test_an_odd_record_is_set_aside_and_named(name, root):
+    changes, message = SET_ASIDE[name]
+    record_of("full tuning").write(root / "odd")
+    changed(root / "odd", **changes)
+    found = collect(root)
+    assert len(found.of_kind("tuning")) == 4
+    (line,) = found.damaged
+    assert line.startswith(f"{root / 'odd' / 'record.json'} is not a readable record: {message}")
+
+
+def own(folder, kind, **tables):
+    Record(kind, "own", {}, 0, {"relative_error": 0.5}, {}, {}, {}).write(folder, **tables)
+
+
+ODD_PARTS = {
+    "a history of words": lambda folder: record_of("full tuning").write(
+        folder, history=pd.DataFrame({"epoch": ["one"], "test_accuracy": [0.5]})
+    ),
+    "a history without epochs": lambda folder: record_of("full tuning").write(folder, history=pd.DataFrame({"a": [1]})),
+    "a curve without its columns": lambda folder: own(folder, "decomposition", curve=pd.DataFrame({"n": [1]})),
+    "a model without its tables": lambda folder: own(folder, "decomposition", network=pd.DataFrame({"m": [1]})),
+    "a study of another version": lambda folder: own(folder, "penalty", total=pd.DataFrame({"x": [1]})),
+    "solvers without a table": lambda folder: own(folder, "solvers"),
+    "maps": lambda folder: own(folder, "attribution", summary=pd.DataFrame({"x": [1]})),
+}
+
+
+@pytest.mark.parametrize("name", ODD_PARTS)
+def test_an_odd_part_is_left_out_and_named(name, root):
+    ODD_PARTS[name](root / "odd")
+    found, odd = collect(root), []
+    assert len(history_table(found.records, odd)) == 8
+    assert curve_table(found.records, odd).empty
+    assert study_sections(found, odd) == []
+    assert any(str(root / "odd") in line for line in odd)
+    assert not any("\n" in line for line in odd)
+
+
+def test_the_page_names_what_is_missing_and_shows_the_rest(root):
+    for name in ("a", "b"):
+        record_of("full tuning").write(root / name)
+        changed(root / name, seed="<zero>")
+    ODD_PARTS["a study of another version"](root / "odd")
+    words = html.unescape(words_of(page_of(root)))
+    assert "2 runs are missing from what follows" in words
+    assert "a/record.json is not a readable record: seed should be a valid integer, got '<zero>'" in words
+    assert "odd is left out: it has no 'accuracy'" in words
+    assert "85.0 %" in words
+    assert "94.5 %" not in words
+
+
+def test_labels_are_no_formulas_and_parameters_no_results(root):
+    record = replace(record_of("full tuning"), label=r"costs $5_ and $\alpha_ {")
+    record.parameters.update({"test_accuracy": 0.123, "layers": {"a": [1]}, "seed": "x", "large": 2**90})
+    record.write(root / "dollars", history=history_of(0.5))
+    page = page_of(root)
+    assert "costs $5_ and $\\alpha_ {" in page
+    assert "94.5 %" in words_of(page)
+    assert "12.3 %" not in words_of(page)
+
+
+NAMES = ["javascript:alert(1)", "100% & more", "a#b?c=d", "a b", "ä", 'quote"<b>']
+
+
+def test_links_lead_to_the_folder_whatever_its_name(tmp_path):
+    for name in NAMES:
+        record_of("atoms m=9").write(tmp_path / name)
+        (tmp_path / name / "notebook.html").write_text("x")
+    links = re.findall(r'href="([^"]+/notebook\.html)"', page_of(tmp_path))
+    assert sorted(map(unquote, links)) == sorted(f"{name}/notebook.html" for name in NAMES)
+    for link in links:  # RFC 3986: no scheme, query or fragment, nothing to escape
+        assert re.fullmatch(r"[A-Za-z0-9_.~/%-]+", link)
+
+
+def test_every_caption_counts_the_runs_alike(root):
+    record_of("linear probing", metrics={"validation_accuracy": 0.5}).write(root / "validated")
+    own(root / "decomposed", "decomposition")
+    reader = {"run_id": "summary", "folder": "summary", "reads_records": True, "notebook": "03_summary"}
+    write_json(root / "ablation.json", {"name": "n", "title": "T", "question": "Q?", "runs": [reader]})
+    write_json(root / "summary" / "run.json", {"status": "done"})
+    (root / "summary" / "notebook.html").write_text("x")
+    words = words_of(page_of(root))
+    assert (
+        "7 runs (4 of tuning, compared below, 1 judged on validation images, 1 of other kinds, 1 that read the others)"
+        in words
+    )
+    assert "All 4 runs that are compared" in words
+    assert "Not compared 1 run judged on validation images" in words
+
+
+def test_a_planned_run_with_a_damaged_record_is_missing_once(root):
+    planned = [{"run_id": "bad", "folder": "bad", "reads_records": False, "notebook": "n"}]
+    write_json(root / "ablation.json", {"name": "n", "title": "T", "question": "Q?", "runs": planned})
+    (root / "bad").mkdir()
+    (root / "bad" / "record.json").write_text("{")
+    words = words_of(page_of(root))
+    assert "1 run is missing from what follows" in words
+    assert words.count("bad") == 1
