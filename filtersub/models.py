@@ -8,12 +8,14 @@ import os
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 from .errors import FiltersubError
 
@@ -29,6 +31,7 @@ def load_model(
     weights: str | os.PathLike[str] | None = None,
     num_classes: int | None = None,
     device: str | torch.device = "cpu",
+    drop_path: float | None = None,
 ) -> nn.Module:
     """A model in evaluation mode.
 
@@ -41,14 +44,17 @@ def load_model(
     weights : local file of weights (safetensors, or a state dict saved by torch) to load instead, every shape checked
     num_classes : a new, randomly initialised head of that many classes; default the pretrained one
     device : "meta" builds the architecture alone, in no time and memory
+    drop_path : rate of stochastic depth in the last block, in [0, 1), growing over the blocks as the architecture has
+        it (Huang et al., arXiv:1603.09382); None leaves what the architecture has
 
-    Raises FiltersubError for unknown names, missing or damaged weight files, weights that do not fit, and where
-    pretrained weights cannot be fetched (it then says what to do).
+    Raises FiltersubError for unknown names, a drop path in an architecture that has none, missing or damaged weight
+    files, weights that do not fit, and where pretrained weights cannot be fetched (it then says what to do).
     """
     _check_classes(num_classes)
+    check_share("drop_path", drop_path)
     on_meta = torch.device(device).type == "meta"
     with torch.device("meta") if on_meta else nullcontext():
-        model = _build(name, pretrained and weights is None and not on_meta, num_classes)
+        model = _build(name, pretrained and weights is None and not on_meta, num_classes, drop_path)
     if on_meta:
         return model.eval()
     if num_classes is not None:
@@ -119,6 +125,35 @@ def head_name(model: nn.Module) -> str | None:
     return linear[-1] if is_classifier else None
 
 
+def add_head_dropout_(model: nn.Module, head: str, rate: float) -> None:
+    """Dropout of the head's inputs while training, beside any that the architecture has; no name or weight changes.
+
+    Parameters
+    ----------
+    head : name of the module, see head_name
+    rate : share of the inputs that are zero, in [0, 1); 0 changes nothing
+    """
+    check_share("head_dropout", rate)
+    if rate:
+        model.get_submodule(head).register_forward_pre_hook(_InputDropout(rate))
+
+
+class _InputDropout:
+    """A hook that can be copied and pickled with its module."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (dropout(arguments[0], self.rate, module.training), *arguments[1:])
+
+
+def check_share(name: str, value: float | None) -> None:
+    """Raises FiltersubError unless the value is None or a share that can be dropped."""
+    if value is not None and not 0 <= value < 1:
+        raise FiltersubError(f"{name} must be at least 0 and below 1, got {value}")
+
+
 def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of each channel that the model's images are normalised with; ImageNet's where it does not say."""
     from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -127,36 +162,43 @@ def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(known.get("mean", IMAGENET_DEFAULT_MEAN)), tuple(known.get("std", IMAGENET_DEFAULT_STD))
 
 
-def _build(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
+def _build(name: str, fetch: bool, num_classes: int | None, drop_path: float | None) -> nn.Module:
     source, _, rest = name.partition(":")
     if name == EMBEDDED:
-        return _timm(_EMBEDDED_TIMM, False, num_classes)
+        return _timm(_EMBEDDED_TIMM, False, num_classes, drop_path)
     if source == "timm" and rest:
-        return _timm(rest, fetch, num_classes)
+        return _timm(rest, fetch, num_classes, drop_path)
     if source == "torchvision" and rest:
-        return _torchvision(rest, fetch, num_classes)
+        return _torchvision(rest, fetch, num_classes, drop_path)
     if source == "diffusers" and rest:
+        if drop_path:
+            raise _no_drop_path(name)
         return _diffusers(rest, fetch)
-    return _timm(name, fetch, num_classes)
+    return _timm(name, fetch, num_classes, drop_path)
 
 
-def _timm(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
+def _timm(name: str, fetch: bool, num_classes: int | None, drop_path: float | None) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
         raise _unknown(name, [*timm.list_models(), EMBEDDED], "timm")
-    options = {} if num_classes is None else {"num_classes": num_classes}
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if drop_path is not None:
+        options |= _drop_path(name, lambda **asked: timm.create_model(name, **asked), "drop_path_rate", drop_path)
     with _fetching(name) if fetch else nullcontext():
         return timm.create_model(name, pretrained=fetch, **options)
 
 
-def _torchvision(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
+def _torchvision(name: str, fetch: bool, num_classes: int | None, drop_path: float | None) -> nn.Module:
     import torchvision
 
     if name not in torchvision.models.list_models():
         raise _unknown(name, torchvision.models.list_models(), "torchvision")
-    takes = inspect.signature(torchvision.models.get_model_builder(name)).parameters
-    options = {"weights_backbone": None} if "weights_backbone" in takes else {}  # else fetched, asked for or not
+    build = torchvision.models.get_model_builder(name)
+    takes = inspect.signature(build).parameters
+    options: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in takes else {}  # else fetched anyhow
+    if drop_path is not None:
+        options |= _drop_path(name, lambda **asked: build(**options, **asked), "stochastic_depth_prob", drop_path)
     with _fetching(name) if fetch else nullcontext():
         model = torchvision.models.get_model(name, weights="DEFAULT" if fetch else None, **options)
     if getattr(model, "aux_logits", False):
@@ -164,6 +206,31 @@ def _torchvision(name: str, fetch: bool, num_classes: int | None) -> nn.Module:
     if num_classes is not None:
         _replace_head(model, num_classes)
     return model
+
+
+def _drop_path(name: str, build: Callable[..., nn.Module], option: str, rate: float) -> dict[str, float]:
+    """The option as the library has it, tried on a copy without memory; nothing where it is unknown and not needed."""
+
+    def rates(**asked: float) -> list[float]:
+        with torch.device("meta"):
+            model = build(**asked)
+        kinds = ("DropPath", "StochasticDepth")  # of timm and of torchvision
+        found = (module for module in model.modules() if type(module).__name__ in kinds)
+        return [getattr(module, "drop_prob", getattr(module, "p", 0.0)) for module in found]
+
+    try:
+        taken, there = True, rates(**{option: rate})
+    except TypeError:  # the architecture knows no such option
+        taken, there = False, rates()
+    if not taken and any(there):
+        raise FiltersubError(f"the drop path of {name} is fixed at {max(there):g}; leave drop_path out")
+    if rate and not any(there):
+        raise _no_drop_path(name)
+    return {option: rate} if taken else {}
+
+
+def _no_drop_path(name: str) -> FiltersubError:
+    return FiltersubError(f"{name} has no drop path: no block can be left out; leave drop_path out, or set it to 0")
 
 
 def _diffusers(folder: str, fetch: bool) -> nn.Module:

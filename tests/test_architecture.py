@@ -21,6 +21,7 @@ ROOMS = (
         "processor",
         "progress",
         "schema",
+        "random_states",
         "settings",
     ),
     ("kernels",),

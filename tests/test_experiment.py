@@ -14,6 +14,7 @@ from filtersub.decomposition import DecompositionConfig, ModelDecomposition
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, decompose_run, run, tune
 from filtersub.experiment.log import TrainingLog
+from filtersub.experiment.tuned import load_tuned
 from filtersub.models import input_statistics, load_model
 from filtersub.parameters import count_parameters
 from filtersub.records import read_record, read_records, records_table
@@ -110,6 +111,32 @@ def test_baselines_write_the_same_record(method, tmp_path):
     assert trained == counted.trainable + counted.head
 
 
+REGULARISED = {
+    **{"augmentation": "timm", "judge_crop": 0.875, "drop_path": 0.2, "head_dropout": 0.5, "update_dropout": 0.1},
+    **{"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "min_rate": 1e-6, "warmup_rate": 1e-5},
+    **{"ema_decay": 0.9, "ema_warmup": False},
+}
+
+
+def test_whatever_regularises_is_recorded_and_judged_without(tmp_path):
+    settings = replace(SMALL, method="lora", rank=2, layers="blocks.0", n_train=100, batch_size=20, **REGULARISED)
+    record = tune(settings, tmp_path, quiet=True)
+    assert {name: record.parameters[name] for name in REGULARISED} == REGULARISED
+    assert record.environment["ema_decay_reached"] == 0.9
+    model, split, read = load_tuned(tmp_path)
+    assert read == settings
+    images, labels = split.judged.tensors
+    with torch.no_grad():
+        accuracy = float((model(images).argmax(1) == labels).double().mean())
+    assert accuracy == pytest.approx(record.metrics["validation_accuracy"])
+
+
+def test_drop_path_of_a_model_that_has_none_is_refused(tmp_path):
+    settings = replace(SMALL, model="vgg11", pretrained=False, method="linear", image_size=32, drop_path=0.1)
+    with pytest.raises(FiltersubError, match="vgg11 has no drop path"):
+        tune(settings, tmp_path, quiet=True)
+
+
 def test_decomposition_runs_write_their_tables(tmp_path):
     config = DecompositionConfig(atoms=4)
     record = decompose_run(tmp_path, atoms_grid=(2, 4), config=config, layers="conv_stem|blocks.0")
@@ -142,6 +169,16 @@ def test_damaged_records_are_named_and_the_others_read(atoms_run, tmp_path):
         ({"atoms": 0}, "positive integer"),
         ({"epochs": 0}, "epochs must be"),
         ({"solver": "magic"}, "unknown solver"),
+        ({"augmentation": "mirror"}, "unknown augmentation 'mirror'; known: none, crop-flip, randaugment, timm"),
+        ({"judge_crop": 2.0}, "judge_crop is the share of the image"),
+        ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1, got 1.0"),
+        ({"head_dropout": -0.5}, "head_dropout must be at least 0 and below 1"),
+        ({"update_dropout": 0.1}, "which filter-subspace does not compute apart; it is for lora and dora"),
+        ({"update_dropout": 0.1, "method": "boft"}, "which boft does not compute apart"),
+        ({"update_dropout": 1.0, "method": "lora"}, "update_dropout must be at least 0 and below 1"),
+        ({"min_rate": 0.01, "learning_rate": 0.001}, "min_rate 0.01 lies above the learning_rate"),
+        ({"min_rate": 0.01, "learning_rate": "choose"}, "min_rate 0.01 lies above the learning_rate"),
+        ({"min_rate": 0.01}, "min_rate 0.01 lies above the head_learning_rate, which is 0.003"),
     ],
 )
 def test_bad_settings_are_named_before_anything_runs(bad, message):

@@ -1,14 +1,20 @@
 """Models by name, with weights that are what they claim to be."""
 
+import copy
+import pickle
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
+from torch import nn
 from torch.nn.functional import interpolate
 
 from filtersub import models
 from filtersub.errors import FiltersubError
-from filtersub.models import head_name, input_statistics, load_model, load_weight_file
+from filtersub.models import add_head_dropout_, head_name, input_statistics, load_model, load_weight_file
 
 PALACE, DAISY = 698, 985  # classes of ImageNet-1K
 
@@ -119,3 +125,87 @@ def test_unknown_models_are_named_with_a_near_miss():
         load_model("resnet5")
     with pytest.raises(FiltersubError, match="torchvision has no such model"):
         load_model("torchvision:resnet5")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("efficientnet_lite0", "DropPath"), ("resnet18", "DropPath"), ("torchvision:convnext_tiny", "StochasticDepth")],
+)
+def test_drop_path_grows_to_the_rate_over_the_blocks(name, kind):
+    model = load_model(name, pretrained=False, drop_path=0.3, device="meta")
+    found = [module for module in model.modules() if type(module).__name__ == kind]
+    rates = [getattr(module, "drop_prob", getattr(module, "p", None)) for module in found]
+    assert len(rates) > 3
+    assert rates == sorted(rates)
+    assert 0.25 < rates[-1] <= 0.3
+    off = load_model(name, pretrained=False, drop_path=0.0, device="meta")
+    assert not any(getattr(module, "drop_prob", getattr(module, "p", 0)) for module in off.modules())
+    assert set(model.state_dict()) == set(off.state_dict()) == set(load_model(name, device="meta").state_dict())
+
+
+def test_drop_path_leaves_the_weights_and_the_judged_model_alone():
+    images = torch.randn(2, 3, 32, 32)
+    plain, dropping = load_model("efficientnet_lite0"), load_model("efficientnet_lite0", drop_path=0.5)
+    with torch.no_grad():
+        assert torch.equal(plain(images), dropping(images))
+        assert not torch.equal(dropping.train()(images), dropping(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "message"),
+    [
+        ("vgg11", 0.1, "vgg11 has no drop path: no block can be left out; leave drop_path out, or set it to 0"),
+        ("torchvision:resnet18", 0.1, "resnet18 has no drop path"),
+        ("densenet121", 0.1, "densenet121 has no drop path"),
+        ("diffusers:nowhere", 0.1, "diffusers:nowhere has no drop path"),
+        ("torchvision:swin_t", 0.1, r"the drop path of swin_t is fixed at 0\.2; leave drop_path out"),
+        ("torchvision:swin_t", 0.0, r"the drop path of swin_t is fixed at 0\.2"),
+        ("resnet18", 1.0, "drop_path must be at least 0 and below 1, got 1.0"),
+        ("resnet18", -0.1, "drop_path must be at least 0"),
+    ],
+)
+def test_drop_path_where_there_is_none(name, rate, message):
+    with pytest.raises(FiltersubError, match=message):
+        load_model(name, pretrained=False, drop_path=rate, device="meta")
+
+
+def test_no_drop_path_is_wanted_where_there_is_none():
+    assert load_model("vgg11", pretrained=False, drop_path=0.0, device="meta") is not None
+
+
+def test_head_dropout_drops_inputs_of_the_head_while_training():
+    """Ones through a head of ones: with half of 400 inputs dropped and the rest doubled, 400 on average."""
+    body = nn.Sequential(nn.Flatten(), nn.Linear(400, 1, bias=False))
+    nn.init.ones_(body[1].weight)
+    add_head_dropout_(body, "1", 0.5)
+    images = torch.ones(200, 1, 20, 20)
+    with torch.no_grad():
+        found = body(images)
+        assert set((found / 2).flatten().tolist()) <= set(range(401))
+        assert 390 < float(found.mean()) < 410  # 200 draws of standard deviation 20: seven of the mean's
+        assert float(found.std()) > 10
+        assert torch.equal(body.eval()(images), torch.full((200, 1), 400.0))
+        copied = pickle.loads(pickle.dumps(copy.deepcopy(body))).train()
+        assert float(copied(images).std()) > 10
+    assert list(body.state_dict()) == ["1.weight"]
+
+
+def test_head_dropout_goes_into_the_adapted_model_and_zero_is_nothing():
+    model = load_model("efficientnet_lite0", num_classes=3)
+    add_head_dropout_(model, "classifier", 0.0)
+    assert not model.classifier._forward_pre_hooks
+    add_head_dropout_(model, "classifier", 0.9)
+    tuned = get_peft_model(model, LoraConfig(target_modules=["blocks.0.0.conv_pw"], modules_to_save=["classifier"]))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(tuned.eval()(images), tuned(images))
+        for module in tuned.modules():
+            if isinstance(module, ModulesToSaveWrapper):
+                module.train()
+        assert not torch.equal(tuned(images), tuned(images))
+
+
+@pytest.mark.parametrize("rate", [1.0, -0.1, float("nan")])
+def test_dropout_is_a_share(rate):
+    with pytest.raises(FiltersubError, match="head_dropout must be at least 0 and below 1"):
+        add_head_dropout_(nn.Sequential(nn.Linear(2, 2)), "0", rate)

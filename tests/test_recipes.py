@@ -8,7 +8,8 @@ from filtersub.recipes import load_recipe, recipe_names
 
 
 def test_the_recipes_of_the_paper_are_there():
-    assert recipe_names() == ["cifar100", "embedded", "imagenet1k", "validation-experiment", "vtab1k"]
+    experiments = ["validation-experiment", "validation-experiment-authors"]
+    assert recipe_names() == ["cifar100", "embedded", "imagenet1k", *experiments, "vtab1k"]
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -18,7 +19,10 @@ def test_every_value_has_a_source(name):
     assert recipe.paper
     assert set(recipe.settings) == set(recipe.sources)
     assert all(len(source) >= 7 for source in recipe.sources.values())
-    assert list(recipe.table()["setting"]) == list(recipe.settings)
+    table = recipe.table()
+    assert list(table[table["method"] == ""]["setting"]) == list(recipe.settings)
+    assert set(table["method"]) == {"", *recipe.methods}
+    assert all(table["source"].str.len() >= 7)
     assert isinstance(recipe.settings_with(**dict.fromkeys(recipe.needs, "digits")), TuneSettings)
 
 
@@ -33,6 +37,46 @@ def test_table_2_is_as_printed(name, epochs, warmup):
     settings = load_recipe(name).settings_with()
     found = settings.epochs, settings.warmup_epochs, settings.optimizer, settings.schedule
     assert found == (epochs, warmup, "adamw", "cosine")
+
+
+#: SSF's public ConvNeXt scripts (Lian et al., arXiv:2210.08823), which the paper follows: batch, drop path
+SSF = {"cifar100": (4 * 32, 0.0), "imagenet1k": (8 * 32, 0.1)}
+
+
+@pytest.mark.parametrize("name", SSF)
+def test_table_2_follows_the_scripts_that_the_paper_cites(name):
+    recipe = load_recipe(name)
+    batch, drop_path = SSF[name]
+    common = {"batch_size": batch, "weight_decay": 0.05, "ema_decay": 0.99992, "ema_warmup": False, "judge_crop": 0.875}
+    common |= {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "augmentation": "timm", "image_size": 224}
+    few = {"learning_rate": 1e-3, "head_learning_rate": 1e-3, "warmup_rate": 1e-7, "min_rate": 1e-8}
+    own = {
+        "filter-subspace": few | {"drop_path": drop_path},
+        "lora": few | {"drop_path": drop_path},
+        "linear": few | {"drop_path": drop_path, "warmup_rate": 5e-7, "min_rate": 5e-8},
+        "full": {"drop_path": 0.2, "warmup_rate": 5e-7, "min_rate": 5e-8}
+        | dict.fromkeys(("learning_rate", "head_learning_rate"), 5e-5),
+    }
+    for method, wanted in own.items():
+        settings = recipe.settings_with(method=method)
+        assert {key: getattr(settings, key) for key in common | wanted} == common | wanted, method
+        assert all(recipe.sources_for(method)[key].startswith("cited") for key in common | wanted)
+    assert recipe.settings_with(method="full", drop_path=0.5).drop_path == 0.5
+
+
+def test_the_authors_script_differs_from_the_text_where_it_is_known_to():
+    text, script = (load_recipe(f"validation-experiment{end}") for end in ("", "-authors"))
+    one, other = text.settings_with(), script.settings_with()
+    differing = {name: getattr(other, name) for name in script.settings if getattr(other, name) != getattr(one, name)}
+    assert differing == {
+        **{"model": "resnet50.tv2_in1k", "batch_size": 128, "head_dropout": 0.5, "augmentation": "crop-flip"},
+        **{"judge_crop": 224 / 256, "workers": 4},
+    }
+    assert one.augmentation == "none"
+    assert all(
+        source.startswith(("printed", "not printed", "authors' script", "images are"))
+        for source in script.sources.values()
+    )
 
 
 def test_the_embedded_recipe_is_the_default():
@@ -58,8 +102,12 @@ def test_overrides_win_and_needs_are_asked_for():
         ("settings: {weight_decay: {value: 1e-4, source: mine}}", "weight_decay must be float, got '1e-4'"),
         ("settings: {epochs: {value: 0, source: mine}}", "epochs must be at least 1, got 0"),
         ("settings: {learning_rate: {value: high, source: mine}}", "a positive number or 'choose', got 'high'"),
-        ("setting: {}", "must hold title, paper, settings, needs"),
+        ("setting: {}", "must hold title, paper, settings, needs, methods"),
         ("- a", "must hold title"),
+        ("{settings: {}, methods: [full]}", "methods must hold settings by name for each method"),
+        ("{settings: {}, methods: {fulll: {}}}", "unknown method 'fulll'"),
+        ("{settings: {}, methods: {full: {epochs: 3}}}", "epochs must be {value"),
+        ("{settings: {}, methods: {full: {epochs: {value: 0, source: mine}}}}", "epochs must be at least 1, got 0"),
         ("a: [", "is not YAML"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,15 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from filtersub.errors import FiltersubError
-from filtersub.training import BATCH_NORM, CHECKPOINT_FILE, TrainingConfig, evaluate, fit, set_training_mode_
+from filtersub.training import (
+    BATCH_NORM,
+    CHECKPOINT_FILE,
+    TrainingConfig,
+    evaluate,
+    fit,
+    recompute_batch_norm_,
+    set_training_mode_,
+)
 
 
 def problem():
@@ -145,6 +154,92 @@ def test_recomputed_statistics_are_those_of_the_training_images():
         maps = model[0](train.tensors[0])
     torch.testing.assert_close(model[1].running_mean, maps.mean((0, 2, 3)), atol=1e-5, rtol=1e-5)
     assert model[1].momentum == 0.1
+
+
+def norms_and_images(side, channels=3):
+    """Two layers of batch norm in float64, and images whose batches are far apart."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(66, channels, side, side, generator=generator, dtype=torch.float64)
+    images += torch.linspace(-3, 9, 66, dtype=torch.float64).view(66, 1, 1, 1)
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(channels, 5, 1), nn.BatchNorm2d(5), nn.Dropout(0.5), nn.Conv2d(5, 4, 1), nn.BatchNorm2d(4))
+    return nn.Sequential(*layers).double(), images
+
+
+@pytest.mark.parametrize("sizes", [(64, 2), (33, 33), (2, 64), (66,), (20, 20, 20, 6)])
+def test_recomputed_statistics_weigh_every_image_alike(sizes):
+    """By hand: mean and variance over all images at once; a last batch of 2 counts 2, not as much as one of 64."""
+    model, images = norms_and_images(side=3)
+    recompute_batch_norm_(model, images.split(sizes))
+    with torch.no_grad():
+        first = model[0](images).movedim(1, 0).flatten(1)
+        batches = [model[0](part) for part in images.split(sizes)]
+        inner = [
+            (x - x.mean((0, 2, 3), True)) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+            for x in batches
+        ]
+        second = torch.cat([model[3](x) for x in inner]).movedim(1, 0).flatten(1)
+    for norm, values in ((model[1], first), (model[4], second)):  # no dropout between them: as the model is judged
+        torch.testing.assert_close(norm.running_mean, values.sum(1) / values.shape[1])
+        apart = values - values.mean(1, keepdim=True)
+        torch.testing.assert_close(norm.running_var, apart.square().sum(1) / (values.shape[1] - 1))
+        assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize("kind", ["one dimension", "three dimensions", "used twice", "not used"])
+def test_recomputed_statistics_of_other_layers(kind):
+    images = torch.randn(10, 4, 6, dtype=torch.float64) * 3 + 2
+    norm = {"three dimensions": nn.BatchNorm3d(4)}.get(kind, nn.BatchNorm1d(4)).double()
+    before = norm.running_var.clone()
+    model = nn.Sequential(norm, *([norm] if kind == "used twice" else []))
+    if kind == "three dimensions":
+        images = images.view(10, 4, 1, 2, 3)
+    if kind == "not used":
+        model = nn.Sequential(nn.Identity(), nn.ModuleDict({"idle": norm}))
+        model.forward = lambda images: images
+    recompute_batch_norm_(model, images.split((6, 4)))
+    if kind == "not used":
+        assert torch.equal(norm.running_var, before)
+        return
+    values = images
+    if kind == "used twice":
+        parts = [
+            (x - x.mean((0, 2), True)) / (x.var((0, 2), correction=0, keepdim=True) + 1e-5).sqrt()
+            for x in images.split((6, 4))
+        ]
+        values = torch.cat([images, *parts])
+    values = values.movedim(1, 0).flatten(1)
+    torch.testing.assert_close(norm.running_mean, values.mean(1))
+    torch.testing.assert_close(norm.running_var, values.var(1))
+
+
+@pytest.mark.parametrize("batch_size", [10, 25])  # of 60 images whole batches are looked at: 60 and 50
+def test_each_epoch_is_judged_on_statistics_of_its_weights(batch_size):
+    """Whole batches of the training images, the same in each epoch, and the order of training stays what it was."""
+    losses, judged = {}, []
+    for policy in ("updated", "recomputed"):
+        model, train, test = problem()
+        chosen = torch.randperm(60, generator=torch.Generator().manual_seed(0))[: 60 // batch_size * batch_size]
+
+        def look(row, model=model, images=train.tensors[0][chosen]):
+            with torch.no_grad():
+                maps = model[0](images)
+            judged.append((model[1].running_mean.clone(), maps.mean((0, 2, 3))))
+
+        config = replace(CONFIG, epochs=3, batch_size=batch_size, batch_norm=policy)
+        losses[policy] = [row["train_loss"] for row in fit(model, train, test, 3, config, on_epoch=look).history]
+    assert losses["recomputed"] == losses["updated"]
+    for found, expected in judged[3:5]:
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert not any(torch.allclose(found, expected, atol=1e-3) for found, expected in judged[:2])
+
+
+def test_a_model_without_batch_norm_reads_no_image_for_it():
+    def none():
+        raise AssertionError("read")
+        yield
+
+    recompute_batch_norm_(nn.Sequential(nn.Conv2d(3, 2, 1), nn.GroupNorm(1, 2)), none())
 
 
 def test_schedule_warms_up_and_ends_at_nothing():

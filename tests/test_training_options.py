@@ -1,6 +1,7 @@
 """Accumulation, clipping, averages, early stop, compilation: each is the mathematics that its name says."""
 
 import errno
+import math
 import os
 import platform
 import resource
@@ -11,11 +12,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from filtersub.errors import FiltersubError, LossNotFinite
 from filtersub.memory import PeakMemory
 from filtersub.training import CHECKPOINT_FILE, TrainingConfig, checkpoint, class_accuracies, fit, loop
+from filtersub.training.ema import MovingAverage
 
 CONFIG = TrainingConfig(epochs=3, batch_size=12, learning_rate=1e-2, warmup_epochs=0)
 
@@ -70,6 +72,10 @@ def test_averages_are_the_sums_they_should_be(monkeypatch):
     monkeypatch.setattr(loop.MovingAverage, "update", watched)
     start = [p.detach().clone() for p in problem()[0].parameters()]
     result, model = trained(replace(CONFIG, ema_decay=0.5))
+    assert result.ema_decay_reached == 0.5
+    assert trained(replace(CONFIG, ema_decay=0.9999))[0].ema_decay_reached == 15 / 25  # 15 steps
+    assert trained(CONFIG)[0].ema_decay_reached is None
+    seen = seen[:15]
     expected = start
     for number, weights in enumerate(seen, 1):
         decay = min(0.5, number / (number + 10))
@@ -81,6 +87,133 @@ def test_averages_are_the_sums_they_should_be(monkeypatch):
     with torch.no_grad():
         accuracy = float((model(judged.tensors[0]).argmax(1) == judged.tensors[1]).double().mean())
     assert accuracy == pytest.approx(result.history[-1]["test_accuracy"])
+
+
+def test_averages_without_a_warm_up_keep_their_decay_from_the_first_step_on():
+    parameter = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    average, expected = MovingAverage([parameter], 0.9, warmup=False), torch.zeros(2, dtype=torch.float64)
+    for step in range(1, 6):
+        parameter.data.fill_(float(step))
+        average.update()
+        assert average.effective_decay == 0.9
+        expected = 0.9 * expected + 0.1 * step
+    torch.testing.assert_close(average.averages[0], expected)
+
+
+def test_the_defaults_are_a_plain_loop():
+    """Written out: shuffled batches, cross-entropy, AdamW, linear warm-up, half a cosine. Equal to the last bit."""
+    config = TrainingConfig(epochs=3, batch_size=12, channels_last=False)
+    found = fit(*problem(), 3, config).history
+    model, train, _ = problem()
+    batches = DataLoader(train, 12, shuffle=True, generator=torch.Generator().manual_seed(0), drop_last=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
+    step, losses = 0, []
+    for _ in range(3):
+        total = 0.0
+        for images, labels in batches:
+            warm = (step + 1) / 6 if step < 5 else 0.5 * (1 + math.cos(math.pi * (step - 5) / 10))
+            optimizer.param_groups[0]["lr"] = 1e-3 * warm
+            loss = nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total, step = total + float(loss.detach()) * 12, step + 1
+        losses.append(total / 60)
+    assert [row["train_loss"] for row in found] == losses
+
+
+def rates_of(config, monkeypatch):
+    """The rates of both groups at each step."""
+    seen, step = [], torch.optim.AdamW.step
+
+    def watched(self, *args, **kwargs):
+        seen.append([group["lr"] for group in self.param_groups])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    trained(config, head="3")
+    return seen
+
+
+def test_rates_start_and_end_where_they_are_told(monkeypatch):
+    """5 steps an epoch: 10 of warm-up from 1e-5, then a cosine that reaches 1e-4 at step 30."""
+    config = TrainingConfig(epochs=6, batch_size=12, learning_rate=1e-2, head_learning_rate=2e-3, warmup_epochs=2)
+    found = rates_of(replace(config, warmup_rate=1e-5, min_rate=1e-4), monkeypatch)
+
+    def rate(peak, step):
+        if step < 10:
+            return 1e-5 + (peak - 1e-5) * step / 10
+        return 1e-4 + (peak - 1e-4) * 0.5 * (1 + math.cos(math.pi * (step - 10) / 20))
+
+    assert len(found) == 30
+    for step, rates in enumerate(found):
+        assert rates == pytest.approx([rate(1e-2, step), rate(2e-3, step)])
+    assert found[0] == pytest.approx([1e-5, 1e-5])
+
+
+def watched_losses(monkeypatch):
+    """(logits, targets, label smoothing, loss) of each call of the training loss."""
+    seen, original = [], loop.cross_entropy
+
+    def watched(logits, targets, **options):
+        loss = original(logits, targets, **options)
+        seen.append((logits.detach().clone(), targets.clone(), options, float(loss.detach())))
+        return loss
+
+    monkeypatch.setattr(loop, "cross_entropy", watched)
+    return seen
+
+
+def test_smoothed_labels_spread_their_share_over_all_classes(monkeypatch):
+    seen = watched_losses(monkeypatch)
+    trained(replace(CONFIG, label_smoothing=0.3))
+    for logits, labels, _, loss in seen:
+        logs = logits.double() - logits.double().exp().sum(1, keepdim=True).log()
+        target = torch.full((len(labels), 3), 0.1, dtype=torch.float64)
+        target[torch.arange(len(labels)), labels] += 0.7
+        assert loss == pytest.approx(float(-(target * logs).sum(1).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("kinds", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+def test_mixed_batches_are_shares_of_two_images_and_their_labels(kinds, monkeypatch):
+    """Each image holds its own number everywhere, so a mixed one shows its shares: one number or a patch."""
+    seen, targets = [], watched_losses(monkeypatch)
+    labels = torch.arange(24) % 3
+    images = torch.arange(1.0, 25.0).view(24, 1, 1, 1).expand(24, 1, 8, 8).contiguous()
+
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(64, 3)
+
+        def forward(self, images):
+            if self.training:
+                seen.append(images.detach().clone())
+            return self.head(images.flatten(1))
+
+    data = TensorDataset(images, labels)
+    config = TrainingConfig(epochs=6, batch_size=8, warmup_epochs=0, learning_rate=1e-4, batch_norm="frozen", **kinds)
+    fit(Watched(), data, data, 3, config)
+    patches = 0
+    for batch, (_, target, _, _) in zip(seen, targets, strict=True):
+        assert target.sum(1).tolist() == pytest.approx([1.0] * 8)
+        for image, shares in zip(batch, target, strict=True):
+            values = image.unique()
+            patches += len(values) > 1
+            if len(values) == 2:  # a patch of another image: its area is the label's share
+                expected = torch.zeros(3)
+                for value in values.tolist():
+                    expected[(round(value) - 1) % 3] += float((image == value).double().mean())
+                torch.testing.assert_close(shares, expected, atol=1e-5, rtol=0)
+    assert (patches > 0) == ("cutmix" in kinds)
+    assert any(not torch.equal(image, image.round()) for batch in seen for image in batch) == ("mixup" in kinds)
+
+
+def test_a_mixed_image_counts_as_right_where_it_is_more_of_its_class(monkeypatch):
+    targets = watched_losses(monkeypatch)
+    result, _ = trained(replace(CONFIG, mixup=1.0))
+    right = sum(int((logits.argmax(1) == target.argmax(1)).sum()) for logits, target, _, _ in targets[:5])
+    assert result.history[0]["train_accuracy"] == pytest.approx(right / 60)
 
 
 def test_patience_stops_and_keeps_the_best_epoch():
@@ -344,6 +477,19 @@ def test_training_on_the_cpu_keeps_what_a_step_frees_for_the_next():
         ({"schedule": "step"}, "unknown schedule 'step'; known: cosine, constant"),
         ({"compile": "yes"}, "unknown compile 'yes'"),
         ({"workers": -1}, "workers must not be negative"),
+        ({"min_rate": -1e-6}, "min_rate must not be negative"),
+        ({"min_rate": 1e-2}, "min_rate 0.01 lies above the learning_rate, which is 0.001; lower it"),
+        ({"min_rate": 1e-4, "head_learning_rate": 1e-5}, "min_rate 0.0001 lies above the head_learning_rate"),
+        ({"warmup_rate": 2e-3}, "warmup_rate 0.002 lies above the learning_rate"),
+        ({"warmup_rate": float("nan")}, "warmup_rate must not be negative"),
+        ({"warmup_rate": 1e-5, "warmup_epochs": 0.0}, "warmup_epochs is 0; set both or neither"),
+        ({"min_rate": 1e-5, "schedule": "constant"}, "min_rate is the end of the cosine schedule; constant has no use"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1, got 1.0"),
+        ({"label_smoothing": -0.1}, "label_smoothing must be at least 0"),
+        ({"mixup": -1.0}, "mixup is the alpha of a Beta distribution and must not be negative"),
+        ({"cutmix": float("inf")}, "cutmix is the alpha of a Beta distribution"),
+        ({"mixup": 0.8, "batch_size": 1}, "mixup mixes the images of a batch, and a batch_size of 1 has a single one"),
+        ({"ema_warmup": False}, "ema_warmup off is for averages of the weights; set ema_decay"),
     ],
 )
 def test_bad_settings_are_named(bad, message):

@@ -42,6 +42,7 @@ def tune(
     sparsity: Sparsity = 1e-3,
     rank: Annotated[int, typer.Option(help="Of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
     adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
+    update_dropout: Annotated[float, typer.Option(help="Of lora and dora: dropout of the update's inputs.")] = 0.0,
     oft_block: Annotated[int, typer.Option(help="Block size of oft.")] = 32,
     boft_block: Annotated[int, typer.Option(help="Block size of boft.")] = 4,
     reduction: Annotated[int, typer.Option(help="Of conv-adapter: channels in over channels between.")] = 4,
@@ -59,11 +60,23 @@ def tune(
     head_learning_rate: Annotated[float | None, typer.Option(help="Of the new head; default 3e-3.")] = None,
     weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-4,
     schedule: Annotated[str, typer.Option(help="cosine or constant.")] = "cosine",
+    min_rate: Annotated[float, typer.Option(help="Learning rate at the end of the cosine.")] = 0.0,
     warmup_epochs: Annotated[float, typer.Option(help="Epochs of linear warm-up.")] = 1.0,
+    warmup_rate: Annotated[float | None, typer.Option(help="Learning rate of the first step of the warm-up.")] = None,
+    label_smoothing: Annotated[float, typer.Option(help="Share of the target spread over all classes.")] = 0.0,
+    mixup: Annotated[float, typer.Option(help="Alpha of mixup's Beta distribution, such as 0.8; 0 is off.")] = 0.0,
+    cutmix: Annotated[float, typer.Option(help="Alpha of cutmix's Beta distribution, such as 1; 0 is off.")] = 0.0,
+    drop_path: Annotated[
+        float | None, typer.Option(help="Rate of stochastic depth in the last block; default the architecture's.")
+    ] = None,
+    head_dropout: Annotated[float, typer.Option(help="Dropout before the head.")] = 0.0,
     clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
     ema_decay: Annotated[
         float | None, typer.Option(help="Judge and keep averages of the weights, such as 0.99.")
     ] = None,
+    ema_warmup: Annotated[
+        bool, typer.Option("--ema-warmup/--no-ema-warmup", help="At step t the decay is at most t / (t + 10).")
+    ] = True,
     patience: Annotated[
         int | None, typer.Option(help="Epochs without a better validation accuracy, then stop.")
     ] = None,
@@ -74,6 +87,12 @@ def tune(
     compile: Annotated[str, typer.Option(help="torch.compile: no, inductor, aot_eager or eager.")] = "no",
     workers: Annotated[int, typer.Option(help="Processes that read images.")] = 0,
     image_size: Annotated[int, typer.Option(help="Images are resized to this many pixels.")] = 64,
+    augmentation: Annotated[
+        str, typer.Option(help="Of the training images: none, crop-flip, randaugment or timm.")
+    ] = "none",
+    judge_crop: Annotated[
+        float | None, typer.Option(help="Share of the image kept in its middle for judging, such as 0.875.")
+    ] = None,
     validation: Annotated[bool, typer.Option("--validation", help="Train on 800, judge on the other 200.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the head, the order of images and the initial atoms.")] = 0,
     tensorboard: Annotated[

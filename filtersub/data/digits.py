@@ -25,19 +25,31 @@ def load_digits() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(found.images).float() / 16.0, torch.from_numpy(found.target).long()
 
 
-def prepared_digits(images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Grey images (n, 8, 8) enlarged bilinearly, repeated on each channel, normalised: (n, channels, size, size)."""
-    enlarged = interpolate(images[:, None], size=(size, size), mode="bilinear", align_corners=False)
+def prepared_digits(
+    images: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...], crop: float | None = None
+) -> Tensor:
+    """Grey images (n, 8, 8) enlarged bilinearly, repeated on each channel, normalised: (n, channels, size, size).
+
+    With ``crop`` they are enlarged to size / crop, and the middle is cut out.
+    """
+    side = size if crop is None else max(size, round(size / crop))
+    enlarged = interpolate(images[:, None], size=(side, side), mode="bilinear", align_corners=False)
+    first = (side - size) // 2
+    enlarged = enlarged[..., first : first + size, first : first + size]
     centre, spread = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
     return (enlarged.expand(-1, len(mean), -1, -1) - centre) / spread
 
 
+def digits_at(rows: Tensor, what: str = "train") -> PixelImages:
+    """These digits as pixels, 8 x 8 RGB."""
+    images, labels = load_digits()
+    pixels = (images[rows] * 255).round().byte()[..., None].expand(-1, -1, -1, 3).numpy()
+    return PixelImages(what, pixels, labels[rows].numpy())
+
+
 def open_digits() -> Source:
     """The digits as pixels, for whoever looks at them one by one."""
-    images, labels = load_digits()
-    pixels = (images * 255).round().byte()[..., None].expand(-1, -1, -1, 3).numpy()
-    order = digits_order(len(labels), 0)
+    order = digits_order(len(load_digits()[1]), 0)
     kept = {"train": order[:N_TRAIN], "test": order[N_TRAIN:], "search": order[:N_SEARCH]}
     kept["validation"] = order[N_SEARCH:N_TRAIN]
-    parts = {part: PixelImages(part, pixels[rows], labels[rows].numpy()) for part, rows in kept.items()}
-    return Source(10, **parts)
+    return Source(10, **{part: digits_at(rows, part) for part, rows in kept.items()})

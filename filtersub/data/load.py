@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from ..errors import FiltersubError
+from .augmentation import AugmentedImages, check_augmentation
 from .choose import balanced_subset, chosen_parts
-from .digits import N_SEARCH, N_TRAIN, digits_order, load_digits, prepared_digits
+from .digits import N_SEARCH, N_TRAIN, digits_at, digits_order, load_digits, prepared_digits
 from .duplicates import shared_images
 from .images import Chosen
 from .names import described, open_source, path_of
@@ -51,6 +52,9 @@ def load_data(
     split_seed: int = 0,
     n_train: int | None = None,
     hold: bool = True,
+    augmentation: str = "none",
+    augmentation_seed: int = 0,
+    judge_crop: float | None = None,
 ) -> ImageSplit:
     """A data set by name, resized to ``size`` pixels and normalised by ``mean`` and ``std`` of each channel.
 
@@ -62,17 +66,29 @@ def load_data(
     n_train : train on so many images, every class alike; a smaller number at one seed is part of a larger one
     hold : decode each part of at most 100,000 images now, so that all its broken images are named at once, and keep
         what takes at most 512 MiB; off, images are decoded when they are asked for
+    augmentation : of the training images, see AUGMENTATIONS; they are then decoded anew in each epoch
+    augmentation_seed : what is drawn for an image depends on it, the epoch and the image's place alone
+    judge_crop : share of the enlarged image that is kept in its middle, in (0, 1], for the images that are judged, and
+        for those to train on where nothing augments them: 0.875 for 256 pixels cut to 224. None takes what the set's
+        description says, which mostly is the whole image squeezed into the square
 
-    No augmentation: the paper names none. Raises FiltersubError for unknown names, sets that are missing or damaged
+    Images to judge on are never augmented. Raises FiltersubError for unknown names, sets that are missing or damaged
     (saying how to obtain or to check them) and numbers that do not fit.
     """
     if size < 1:
         raise FiltersubError(f"the image size must be positive, got {size}")
     if n_train is not None and n_train < 1:
         raise FiltersubError(f"n_train must be positive, got {n_train}")
+    check_judge_crop(judge_crop)
+    check_augmentation(augmentation)
     judged_on = "validation" if validation else "test"
     if name == "digits":
-        return _digits_split(size, mean, std, validation, split_seed, n_train, judged_on)
+        train_rows, judged_rows = _digits_rows(validation, split_seed, n_train)
+        judged = _digits(judged_rows, size, mean, std, judge_crop)
+        if augmentation == "none":
+            return ImageSplit(_digits(train_rows, size, mean, std, judge_crop), judged, judged_on, n_classes=10)
+        views = AugmentedImages(digits_at(train_rows), augmentation, size, mean, std, name=name, seed=augmentation_seed)
+        return ImageSplit(views, judged, judged_on, n_classes=10)
     source = open_source(name)
     refuse(source.problems, name)
     if source.n_classes < 2:
@@ -83,13 +99,21 @@ def load_data(
             raise FiltersubError(f"{name} has no {part} images")
     if n_train is not None:
         train = Chosen(train, balanced_subset(train.labels, n_train, split_seed))
-    prepared = {
-        part: PreparedImages(images, size, mean, std, name=name, part=part, crop=source.crop, hold=hold)
-        for part, images in (("train", train), (judged_on, judged))
-    }
-    return ImageSplit(
-        prepared["train"], prepared[judged_on], judged_on, source.n_classes, _duplicates(*prepared.values())
-    )
+    crop = source.crop if judge_crop is None else judge_crop
+    prepared = PreparedImages(judged, size, mean, std, name=name, part=judged_on, crop=crop, hold=hold)
+    if augmentation == "none":
+        seen: PreparedImages | AugmentedImages = PreparedImages(train, size, mean, std, name=name, crop=crop, hold=hold)
+    else:
+        seen = AugmentedImages(train, augmentation, size, mean, std, name=name, seed=augmentation_seed, hold=hold)
+    return ImageSplit(seen, prepared, judged_on, source.n_classes, _duplicates(seen, prepared))
+
+
+def check_judge_crop(share: float | None) -> None:
+    """Raises FiltersubError where it is no share of an image."""
+    if share is not None and not 0 < share <= 1:
+        raise FiltersubError(
+            f"judge_crop is the share of the image kept in its middle, above 0 and at most 1, got {share}"
+        )
 
 
 def n_classes(name: str) -> int:
@@ -113,22 +137,15 @@ def first_images(data: Dataset, n_images: int) -> tuple[Tensor, Tensor]:
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
 
 
-def _duplicates(train: PreparedImages, judged: PreparedImages) -> tuple[str, ...]:
+def _duplicates(train: PreparedImages | AugmentedImages, judged: PreparedImages) -> tuple[str, ...]:
     if train.digests is None or judged.digests is None:
         return ()
     return tuple(shared_images(train.digests, train.images.name, judged.digests, judged.images.name))
 
 
-def _digits_split(
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    validation: bool,
-    split_seed: int,
-    n_train: int | None,
-    judged_on: str,
-) -> ImageSplit:
-    images, labels = load_digits()
+def _digits_rows(validation: bool, split_seed: int, n_train: int | None) -> tuple[Tensor, Tensor]:
+    """Which digits train, and which are judged on."""
+    _, labels = load_digits()
     order = digits_order(len(labels), split_seed)
     if validation:
         train, judged = order[:N_SEARCH], order[N_SEARCH:N_TRAIN]
@@ -136,5 +153,11 @@ def _digits_split(
         train, judged = order[:N_TRAIN], order[N_TRAIN:]
     if n_train is not None:
         train = train[torch.from_numpy(balanced_subset(labels[train].numpy(), n_train, split_seed))]
-    parts = [TensorDataset(prepared_digits(images[rows], size, mean, std), labels[rows]) for rows in (train, judged)]
-    return ImageSplit(*parts, judged_on, n_classes=10)
+    return train, judged
+
+
+def _digits(
+    rows: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...], crop: float | None
+) -> TensorDataset:
+    images, labels = load_digits()
+    return TensorDataset(prepared_digits(images[rows], size, mean, std, crop), labels[rows])

@@ -49,8 +49,8 @@ class PreparedImages(Dataset):
         self.digests: list[bytes] | None = None
         if hold and len(self) * 3 * size * size <= _HELD_BYTES:
             self.pixels = self._all_pixels()
-        elif hold and len(self) <= _LOOKED_AT:
-            self._look_at_all()
+        elif hold:
+            self.digests = looked_at(images, name, part)
 
     def __len__(self) -> int:
         return len(self.images.labels)
@@ -61,14 +61,7 @@ class PreparedImages(Dataset):
 
     def _pixels(self, index: int) -> Tensor:
         """(3, size, size) uint8."""
-        try:
-            image = self.images.open(index)
-        except Exception as error:  # every format's reader raises classes of its own
-            raise FiltersubError(
-                f"{self.name}: the image {self.images.name(index)} cannot be decoded ({reason(error)}); "
-                f"replace it, `filtersub data check {self.name}` lists all such images"
-            ) from None
-        return self._fitted(image)
+        return self._fitted(opened(self.images, index, self.name))
 
     def _fitted(self, image: Image.Image) -> Tensor:
         return torch.from_numpy(np.array(fitted(image, self.size, self.crop))).permute(2, 0, 1)
@@ -84,26 +77,46 @@ class PreparedImages(Dataset):
                 continue
             self.digests.append(pixel_digest(image))
             pixels[index] = self._fitted(image)
-        self._refuse(broken)
+        _refuse_broken(broken, self.part, self.name)
         return pixels
 
-    def _look_at_all(self) -> None:
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(self._digest_or_reason, range(len(self))))
-        self._refuse({self.images.name(index): fault for index, (_, fault) in enumerate(found) if fault})
-        self.digests = [digest for digest, _ in found]
 
-    def _digest_or_reason(self, index: int) -> tuple[bytes, str]:
+def opened(images: Images, index: int, name: str) -> Image.Image:
+    """An image of the set ``name``. Raises FiltersubError where it cannot be decoded, saying why and what to do."""
+    try:
+        return images.open(index)
+    except Exception as error:  # every format's reader raises classes of its own
+        raise FiltersubError(
+            f"{name}: the image {images.name(index)} cannot be decoded ({reason(error)}); replace it, `filtersub data "
+            f"check {name}` lists all such images"
+        ) from None
+
+
+def looked_at(images: Images, name: str, part: str = "train") -> list[bytes] | None:
+    """Decode a set of at most 100,000 images: a digest of each one's pixels, None for larger sets.
+
+    Raises FiltersubError that names the broken ones.
+    """
+    if len(images.labels) > _LOOKED_AT:
+        return None
+
+    def digest_or_reason(index: int) -> tuple[bytes, str]:
         try:
-            return pixel_digest(self.images.open(index)), ""
+            return pixel_digest(images.open(index)), ""
         except Exception as error:  # every format's reader raises classes of its own
             return b"", reason(error)
 
-    def _refuse(self, broken: dict[str, str]) -> None:
-        """``broken``: why, by name."""
-        found = problem("broken image", self.part, broken, "images that cannot be decoded")
-        first = next(iter(broken.values()), "")
-        refuse([replace(each, message=f"{each.message} (the first: {first})") for each in found], self.name)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(digest_or_reason, range(len(images.labels))))
+    _refuse_broken({images.name(index): fault for index, (_, fault) in enumerate(found) if fault}, part, name)
+    return [digest for digest, _ in found]
+
+
+def _refuse_broken(broken: dict[str, str], part: str, name: str) -> None:
+    """``broken``: why, by name."""
+    found = problem("broken image", part, broken, "images that cannot be decoded")
+    first = next(iter(broken.values()), "")
+    refuse([replace(each, message=f"{each.message} (the first: {first})") for each in found], name)
 
 
 def fitted(image: Image.Image, size: int, crop: float | None) -> Image.Image:

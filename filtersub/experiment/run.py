@@ -17,7 +17,7 @@ from ..data import ImageSplit, load_data, n_classes, require_data
 from ..errors import FiltersubError
 from ..files import make_folder
 from ..methods import Injected, inject
-from ..models import head_name, input_statistics, load_model
+from ..models import add_head_dropout_, head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
 from ..records import DUPLICATES_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
@@ -57,7 +57,15 @@ def tune(
     prepared = _prepared(used)
     mean, std = prepared.statistics
     split = load_data(
-        used.data, size=used.image_size, mean=mean, std=std, validation=used.validation, n_train=used.n_train
+        used.data,
+        size=used.image_size,
+        mean=mean,
+        std=std,
+        validation=used.validation,
+        n_train=used.n_train,
+        augmentation=used.augmentation,
+        augmentation_seed=used.seed,
+        judge_crop=used.judge_crop,
     )
     first, _ = split.train[0]
     try_image(prepared.model, first, split.n_classes, used.model)
@@ -129,11 +137,16 @@ class _Prepared:
 
 def _prepared(settings: TuneSettings) -> _Prepared:
     model = load_model(
-        settings.model, pretrained=settings.pretrained, weights=settings.weights, num_classes=n_classes(settings.data)
+        settings.model,
+        pretrained=settings.pretrained,
+        weights=settings.weights,
+        num_classes=n_classes(settings.data),
+        drop_path=settings.drop_path,
     )
     head = head_name(model)
     if head is None:
         raise FiltersubError(f"{settings.model} has no classification head that could be trained")
+    add_head_dropout_(model, head, settings.head_dropout)
     total, statistics = sum(p.numel() for p in model.parameters()), input_statistics(model)
     injected = inject(
         model,
@@ -208,6 +221,7 @@ def _record(
             "resumed_from_epoch": result.resumed_from_epoch,
             "kept_epoch": result.kept_epoch,
             "judged_on": split.judged_on,
+            **({} if result.ema_decay_reached is None else {"ema_decay_reached": result.ema_decay_reached}),
         },
         choices={} if choice is None else choice.to_json(),
         notes={

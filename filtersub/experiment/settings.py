@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ..data.augmentation import check_augmentation
+from ..data.load import check_judge_crop
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..methods.options import HEAD_RATE, METHODS, MethodOptions, check_method, check_options, usual_rate
+from ..models import check_share
 from ..settings import taken_from
 from ..training import TrainingConfig
 
@@ -18,7 +21,8 @@ RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """Everything that determines a tuning run; see DecompositionConfig, MethodOptions, TrainingConfig and load_data.
+    """Everything that determines a tuning run; see DecompositionConfig, MethodOptions, TrainingConfig, load_data
+    (``augmentation``, ``judge_crop``) and load_model (``drop_path``; ``head_dropout`` is add_head_dropout_'s).
 
     ``learning_rate`` None becomes the method's usual one: 3e-2 for the atoms of spatial kernels, 2e-2 where blocks take
     part, 3e-3 for the others; ``head_learning_rate`` None becomes 3e-3. Those of settings 1 and 3, of full tuning and
@@ -45,6 +49,7 @@ class TuneSettings:
     sparsity: float = 1e-3
     rank: int = 16
     adapter_scale: float = 1.0
+    update_dropout: float = 0.0
     oft_block: int = 32
     boft_block: int = 4
     reduction: int = 4
@@ -58,15 +63,25 @@ class TuneSettings:
     head_learning_rate: float | None = None
     weight_decay: float = 1e-4
     schedule: str = "cosine"
+    min_rate: float = 0.0
     warmup_epochs: float = 1.0
+    warmup_rate: float | None = None
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    drop_path: float | None = None
+    head_dropout: float = 0.0
     clip_norm: float | None = None
     ema_decay: float | None = None
+    ema_warmup: bool = True
     patience: int | None = None
     batch_norm: str = "recomputed"
     mixed_precision: str = "auto"
     compile: str = "no"
     workers: int = 0
     image_size: int = 64
+    augmentation: str = "none"
+    judge_crop: float | None = None
     validation: bool = False
     seed: int = 0
 
@@ -86,6 +101,10 @@ class TuneSettings:
             raise FiltersubError("block_spatial blocks spatial kernels by block; set block, or leave block_spatial out")
         if self.n_train is not None and self.n_train < 1:
             raise FiltersubError(f"n_train must be positive, got {self.n_train}")
+        check_augmentation(self.augmentation)
+        check_judge_crop(self.judge_crop)
+        for name in ("drop_path", "head_dropout"):
+            check_share(name, getattr(self, name))
         _ = self.recipe  # validates
         check_options(self.method, self.options)
 

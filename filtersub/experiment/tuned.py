@@ -21,7 +21,7 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
 
     Parameters
     ----------
-    folder : as experiment.tune or ``filtersub tune --out`` wrote it
+    folder : as experiment.tune or ``filtersub tune --out`` wrote it; the images are not augmented
 
     Raises FiltersubError when the folder holds no tuning run or its weights are missing.
     """
@@ -36,6 +36,7 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
         validation=settings.validation,
         n_train=settings.n_train,
         hold=False,
+        judge_crop=settings.judge_crop,
     )
     return load_trained(model, settings, Path(folder)).eval(), split, settings
 

@@ -18,7 +18,8 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     """
     alpha = options.rank * options.adapter_scale
     if method in ("lora", "dora"):
-        return LoraConfig(r=options.rank, lora_alpha=alpha, use_dora=method == "dora", **common)
+        own = {"use_dora": method == "dora", "lora_dropout": options.update_dropout}
+        return LoraConfig(r=options.rank, lora_alpha=alpha, **own, **common)
     if method in ("loha", "lokr"):
         kind = LoHaConfig if method == "loha" else LoKrConfig
         return kind(r=options.rank, alpha=alpha, **common)

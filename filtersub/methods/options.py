@@ -84,14 +84,18 @@ METHODS: dict[str, Method] = {
 @dataclass(frozen=True)
 class MethodOptions(BaselineOptions):
     """Options of the rivals: ``rank``, ``oft_block``, ``boft_block``, ``reduction`` (see BaselineOptions), and
-    ``adapter_scale``, the factor of the low-rank updates (peft's alpha / r), a positive number."""
+    ``adapter_scale``, the factor of the low-rank updates (peft's alpha / r), a positive number, and ``update_dropout``,
+    the share of the inputs of LoRA's and DoRA's update that is dropped in training (peft's lora_dropout), in [0, 1)."""
 
     adapter_scale: float = 1.0
+    update_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.adapter_scale < math.inf:
             raise FiltersubError(f"adapter_scale must be a positive number, got {self.adapter_scale}")
+        if not 0 <= self.update_dropout < 1:
+            raise FiltersubError(f"update_dropout must be at least 0 and below 1, got {self.update_dropout}")
 
 
 def check_method(name: str) -> None:
@@ -105,6 +109,11 @@ def check_options(method: str, options: MethodOptions) -> None:
         raise FiltersubError(
             f"hra needs an even rank, got {options.rank}; its reflections start in equal pairs, which cancel each other"
         )
+    if options.update_dropout and method not in MEANT_FOR["update_dropout"]:
+        raise FiltersubError(
+            f"update_dropout drops inputs of a layer's update, which {method} does not compute apart; it is for "
+            f"{' and '.join(MEANT_FOR['update_dropout'])}"
+        )
 
 
 def usual_rate(method: str, *, blocks: bool) -> float:
@@ -117,6 +126,7 @@ _RECIPE = ("atoms", "expansion", "expansion_coefficients", "block", "block_spati
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*_RECIPE, "solver", "sparsity"), ("filter-subspace",)),
     **dict.fromkeys(("rank", "adapter_scale"), ("lora", "lora-loralib", "dora", "loha", "lokr", "hra", "hira")),
+    "update_dropout": ("lora", "dora"),
     "oft_block": ("oft",),
     "boft_block": ("boft",),
     "reduction": ("conv-adapter",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -63,7 +63,7 @@ def try_adapter(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
     with own_random_numbers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            trial = _tried(method, copy_on_cpu(layer), options)
+            trial = _tried(method, copy_on_cpu(layer), replace(options, update_dropout=0.0))
         except Exception as error:  # peft and torch refuse in many ways
             trial = Trial(_reason(error))
     return trial if trial.refusal is None else Trial(untunable(layer) or trial.refusal)

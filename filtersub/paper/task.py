@@ -17,7 +17,7 @@ _TABLE_2 = {"cifar100": "cifar100", "imagenet1k": "imagenet1k"}
 #: what is compared in a table, so need not be the recipe's
 _METHOD = {
     *("method", "atoms", "expansion", "expansion_coefficients", "block", "block_spatial", "solver", "sparsity"),
-    *("rank", "adapter_scale", "oft_block", "boft_block", "reduction"),
+    *("rank", "adapter_scale", "update_dropout", "oft_block", "boft_block", "reduction"),
 }
 _RATES = {"learning_rate", "head_learning_rate", "rates"}  # the task's only where the paper prints them
 _WITHOUT_EFFECT = {"seed", "workers", "accumulation", "compile", "mixed_precision"}  # on what is learned, but rounding
@@ -39,8 +39,9 @@ def differing_settings(parameters: Mapping[str, Any], where: str) -> list[str]:
     if recipe is None:
         return [f"data {run['data']}"]
     needed = {name: run[name] for name in recipe.needs}
-    wanted = recipe.settings_with(**needed).parameters
-    printed_rates = {name for name in _RATES if recipe.sources.get(name, "").startswith("printed")}
+    wanted = recipe.settings_with(**needed, method=run["method"]).parameters
+    sources = recipe.sources_for(run["method"])
+    printed_rates = {name for name in _RATES if sources.get(name, "").startswith("printed")}
     ignored = _METHOD | _WITHOUT_EFFECT | (_RATES - printed_rates)
     return [
         f"{name} {run[name]} ({value})" for name, value in wanted.items() if name not in ignored and run[name] != value

@@ -7,7 +7,7 @@ import os
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import yaml
 
 from ..errors import FiltersubError
 from ..experiment.settings import TuneSettings
+from ..methods.options import check_method
 
 _FOLDER = Path(__file__).parent
-_KEYS = ("title", "paper", "settings", "needs")
+_KEYS = ("title", "paper", "settings", "needs", "methods")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Recipe:
     settings : values by name, a part of TuneSettings' fields
     sources : by the same names, where the value is printed, or why it was taken
     needs : settings that the recipe leaves to whoever uses it, such as the task of VTAB-1k
+    methods : by method, the values that are others for it: {"full": {"learning_rate": 5e-5}}
+    method_sources : by method and setting, where those come from
     """
 
     name: str
@@ -40,20 +43,33 @@ class Recipe:
     settings: dict[str, Any]
     sources: dict[str, str]
     needs: tuple[str, ...] = ()
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    method_sources: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def settings_with(self, **overrides: Any) -> TuneSettings:
-        """The settings, ``overrides`` first. Raises FiltersubError where something needed is not given."""
+        """The settings, ``overrides`` first, then the method's own. Raises FiltersubError where a need is not given."""
         for name in overrides:
             _check_name(name, "settings")
         missing = [name for name in self.needs if name not in overrides]
         if missing:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
             raise FiltersubError(f"the recipe {self.name!r} needs {options}")
-        return TuneSettings(**{**self.settings, **overrides})
+        method = overrides.get("method", self.settings.get("method", TuneSettings.method))
+        return TuneSettings(**{**self.settings, **self.methods.get(method, {}), **overrides})
+
+    def sources_for(self, method: str) -> dict[str, str]:
+        """The source of each value that a run of this method gets from the recipe."""
+        return self.sources | self.method_sources.get(method, {})
 
     def table(self) -> pd.DataFrame:
-        """One row a setting: setting, value, source."""
-        rows = [{"setting": k, "value": v, "source": self.sources[k]} for k, v in self.settings.items()]
+        """One row a setting: method ("" for all), setting, value, source."""
+        parts = {"": (self.settings, self.sources)}
+        parts |= {name: (values, self.method_sources[name]) for name, values in self.methods.items()}
+        rows = [
+            {"method": method, "setting": name, "value": value, "source": sources[name]}
+            for method, (values, sources) in parts.items()
+            for name, value in values.items()
+        ]
         return pd.DataFrame(rows)
 
 
@@ -85,19 +101,42 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
 def _parsed(found: Any, path: Path) -> Recipe:
     if not isinstance(found, Mapping) or set(found) - set(_KEYS) or not isinstance(found.get("settings"), Mapping):
         raise FiltersubError(f"{path} must hold {', '.join(_KEYS)}, the settings by name")
-    settings, sources = {}, {}
-    for name, entry in found["settings"].items():
-        _check_name(name, str(path))
-        if not isinstance(entry, Mapping) or set(entry) != {"value", "source"} or not str(entry["source"]).strip():
-            raise FiltersubError(f"{path}: {name} must be {{value: ..., source: ...}}, got {entry!r}")
-        settings[name], sources[name] = _typed(name, entry["value"], path), str(entry["source"])
+    settings, sources = _values(found["settings"], path)
+    methods = found.get("methods") or {}
+    if not isinstance(methods, Mapping) or not all(isinstance(part, Mapping) for part in methods.values()):
+        raise FiltersubError(f"{path}: methods must hold settings by name for each method")
+    for method in methods:
+        check_method(method)
+    parts = {method: _values(part, path) for method, part in methods.items()}
     needs = tuple(found.get("needs") or ())
     for name in needs:
         _check_name(name, str(path))
-    recipe = Recipe(path.stem, str(found.get("title", "")), str(found.get("paper", "")), settings, sources, needs)
-    if not needs:
-        recipe.settings_with()  # validates the values
+    recipe = Recipe(
+        path.stem,
+        str(found.get("title", "")),
+        str(found.get("paper", "")),
+        settings,
+        sources,
+        needs,
+        {method: values for method, (values, _) in parts.items()},
+        {method: own for method, (_, own) in parts.items()},
+    )
+    if not needs:  # validates the values
+        recipe.settings_with()
+        for method in methods:
+            recipe.settings_with(method=method)
     return recipe
+
+
+def _values(entries: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """(values, sources) by the names of their settings."""
+    values, sources = {}, {}
+    for name, entry in entries.items():
+        _check_name(name, str(path))
+        if not isinstance(entry, Mapping) or set(entry) != {"value", "source"} or not str(entry["source"]).strip():
+            raise FiltersubError(f"{path}: {name} must be {{value: ..., source: ...}}, got {entry!r}")
+        values[name], sources[name] = _typed(name, entry["value"], path), str(entry["source"])
+    return values, sources
 
 
 def _check_name(name: str, source: str) -> None:

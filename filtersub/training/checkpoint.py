@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..files import written_whole
+from ..random_states import random_states, set_random_states
 from .config import TrainingConfig
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -30,8 +31,8 @@ class Checkpoint:
     """Keeps and restores the trained weights and running statistics of a model, ``parts`` by name (optimiser, schedule,
     averages, ...), the random states, and the progress that the loop hands over.
 
-    Exact on one process: a run that was killed at any moment goes on after its last whole epoch and ends with the same
-    bits. On several processes the random state is that of the first.
+    Exact: a run that was killed at any moment goes on after its last whole epoch and ends with the same bits, on
+    several processes too, each of which has its own random state (those beyond the ones kept take the first one's).
     """
 
     def __init__(
@@ -41,21 +42,30 @@ class Checkpoint:
         parts: Mapping[str, Stateful],
         order: torch.Generator,
         settings: Mapping[str, Any],
+        accelerator: Accelerator,
     ) -> None:
+        self.accelerator = accelerator
         self.path = None if folder is None else Path(folder) / CHECKPOINT_FILE
         self.model, self.parts, self.order, self.settings = model, dict(parts), order, dict(settings)
         self.names = state_names(model)
 
     def keep(self, progress: Mapping[str, Any]) -> None:
-        """Replace the file by the state as it is now. Raises FiltersubError on a full disk; the old file stays."""
+        """Replace the file by the state as it is now; called by every process, written by the first.
+
+        Raises FiltersubError on a full disk; the old file stays.
+        """
         if self.path is None:
+            return
+        random = gather_object([random_states()])
+        if not self.accelerator.is_main_process:
             return
         state = {
             "settings": self.settings,
             "progress": dict(progress),
             "weights": weights_of(self.model, self.names),
             "parts": {name: _plain(part.state_dict()) for name, part in self.parts.items()},
-            "random": {"order": self.order.get_state(), **_random_states()},
+            "order": self.order.get_state(),
+            "random": random,
         }
         with written_whole(self.path) as aside:
             try:
@@ -78,8 +88,9 @@ class Checkpoint:
             self.model.load_state_dict(state["weights"], strict=False)
             for name, part in self.parts.items():
                 part.load_state_dict({**part.state_dict(), **state["parts"][name]})
-            self.order.set_state(state["random"].pop("order"))
-            _set_random_states(state["random"])
+            self.order.set_state(state["order"])
+            own = self.accelerator.process_index
+            set_random_states(state["random"][own if own < len(state["random"]) else 0])
         except FiltersubError:
             raise
         except Exception as error:  # damage shows in many ways
@@ -128,17 +139,3 @@ def weights_of(model: nn.Module, names: list[str]) -> dict[str, Tensor]:
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     """Without functions, which no safe file holds: a schedule's."""
     return {key: value for key, value in state.items() if key != "lr_lambdas"}
-
-
-def _random_states() -> dict[str, Any]:
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 (the global state: data sets may draw from it)
-    states = {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": (kind, keys.tolist(), *rest)}
-    return states | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
-
-
-def _set_random_states(states: Mapping[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])  # noqa: NPY002
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])

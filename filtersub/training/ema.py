@@ -11,20 +11,25 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
-    """Averages of the trained parameters alone: ``a <- d a + (1 - d) p`` after each step, d at most t / (t + 10).
+    """Averages of the trained parameters alone: ``a <- d a + (1 - d) p`` after each step.
 
-    Polyak and Juditsky, SIAM J. Control and Optimization 30(4), 1992; the start as in timm and TensorFlow.
+    With ``warmup`` d is at step t at most t / (t + 10), as in TensorFlow.
+    Polyak and Juditsky, SIAM J. Control and Optimization 30(4), 1992.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        self.parameters, self.decay, self.steps = list(parameters), decay, 0
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, *, warmup: bool = True) -> None:
+        self.parameters, self.decay, self.warmup, self.steps = list(parameters), decay, warmup, 0
         self.averages = [p.detach().clone() for p in self.parameters]
+
+    @property
+    def effective_decay(self) -> float:
+        """The decay of the last step: below ``decay`` while the warm-up lasts."""
+        return min(self.decay, self.steps / (self.steps + 10)) if self.warmup else self.decay
 
     @torch.no_grad()
     def update(self) -> None:
         self.steps += 1
-        decay = min(self.decay, self.steps / (self.steps + 10))
-        get_ema_multi_avg_fn(decay)(self.averages, [p.detach() for p in self.parameters], None)
+        get_ema_multi_avg_fn(self.effective_decay)(self.averages, [p.detach() for p in self.parameters], None)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

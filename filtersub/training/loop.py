@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import DataLoaderConfiguration, set_seed
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..errors import FiltersubError, LossNotFinite
 from ..memory import PeakMemory
@@ -25,9 +25,12 @@ from .config import OPTIMIZERS, TrainingConfig
 from .ema import MovingAverage
 from .evaluation import class_accuracies, evaluate
 from .failures import explained, scores
+from .mixing import Mixing
 from .schedule import factor_at, parameter_groups
 
 Row = dict[str, float]
+#: training images that running statistics are averaged over after an epoch whose weights are not kept
+_SAMPLE = 512
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class TrainingResult:
     resumed_from_epoch : epochs that a checkpoint had done before
     kept_epoch : the epoch whose weights the model has: the last, or with patience the best
     untouched : names of trained parameters that no gradient ever reached: the model does not use them where they are
+    ema_decay_reached : decay of the average of the weights in the last step, below ``ema_decay`` while its warm-up
+        lasts; None where there is no average
     """
 
     history: list[Row]
@@ -62,6 +67,7 @@ class TrainingResult:
     resumed_from_epoch: int
     kept_epoch: int
     untouched: tuple[str, ...] = ()
+    ema_decay_reached: float | None = None
 
 
 def fit(
@@ -84,7 +90,8 @@ def fit(
     ----------
     model : images (n, 3, h, w) to logits (n, n_classes); trained in place
     head : name of the module that ``head_learning_rate`` is for
-    train, judged : datasets of (image, label); ``judged_on`` names the second in the history
+    train, judged : datasets of (image, label); ``judged_on`` names the second in the history. ``train.begin_epoch(n)``
+        is called before epoch n (0 at first) where it has such a method
     folder : where the checkpoint lives between epochs; None keeps none. A checkpoint of other settings is refused.
     settings : what else makes the run what it is (model, data, method); a checkpoint of others is refused likewise
     on_epoch : called with each row of the history; on_step : with (steps done, steps in all); on the first process only
@@ -129,18 +136,22 @@ class _Run:
         order = torch.Generator().manual_seed(config.seed)
         self._load(train, judged, order)
         optimizer = OPTIMIZERS[config.optimizer](groups, weight_decay=config.weight_decay)
-        steps = config.epochs * len(self.batches)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, factor_at(config.schedule, config.warmup_epochs * len(self.batches), steps)
+            optimizer, [factor_at(config, group["lr"], len(self.batches)) for group in groups]
         )
         self.raw, self.trained = model, [p for group in groups for p in group["params"]]
-        self.average = None if config.ema_decay is None else MovingAverage(self.trained, config.ema_decay)
+        self.average = None
+        if config.ema_decay is not None:
+            self.average = MovingAverage(self.trained, config.ema_decay, warmup=config.ema_warmup)
+        self.mixing = None
+        if config.mixup or config.cutmix:
+            self.mixing = Mixing(config.mixup, config.cutmix, n_classes, config.seed)
         parts: dict[str, Any] = {"optimizer": optimizer, "schedule": self.schedule}
         if self.accelerator.scaler is not None:
             parts["scaler"] = self.accelerator.scaler
         if self.average is not None:
             parts["average"] = self.average
-        self.checkpoint = Checkpoint(folder, model, parts, order, told_apart(config, settings))
+        self.checkpoint = Checkpoint(folder, model, parts, order, told_apart(config, settings), self.accelerator)
         found = self.checkpoint.resume()
         self.history: list[Row] = found.get("history", [])
         self.classes: list[list[float]] = found.get("classes", [])
@@ -160,6 +171,9 @@ class _Run:
         drop_last = len(train) >= 2 * config.batch_size  # type: ignore[arg-type]
         batches = DataLoader(train, config.batch_size, shuffle=True, generator=order, drop_last=drop_last, **common)
         judged_batches = DataLoader(judged, 4 * config.batch_size, **common)
+        own = torch.Generator().manual_seed(config.seed)  # else it takes a number from the global state
+        self.sample = DataLoader(_sample_of(train, config), config.batch_size, generator=own, **common)
+        self.train = train
         self.batches, self.judged_batches = self.accelerator.prepare(batches, judged_batches)
 
     def to_the_end(self, on_epoch: Callable[[Row], None], on_step: Callable[[int, int], None]) -> TrainingResult:
@@ -171,8 +185,8 @@ class _Run:
             while not self.is_done:
                 row, confusion = self._epoch(on_step if main else lambda done, total: None)
                 self._remember(row, confusion)
+                self.checkpoint.keep(self._progress)
                 if main:
-                    self.checkpoint.keep(self._progress)
                     on_epoch(row)
         self._settle()
         if confusion is None or self.kept_epoch != len(self.history):  # judge the weights that are kept once more
@@ -193,6 +207,7 @@ class _Run:
             self.start,
             self.kept_epoch,
             self._untouched(),
+            None if self.average is None else self.average.effective_decay,
         )
 
     def _untouched(self) -> tuple[str, ...]:
@@ -220,12 +235,14 @@ class _Run:
 
     def _epoch(self, on_step: Callable[[int, int], None]) -> tuple[Row, Tensor]:
         began, rate, done = time.perf_counter(), self.schedule.get_last_lr()[0], len(self.history)
+        if hasattr(self.train, "begin_epoch"):
+            self.train.begin_epoch(done)
         set_training_mode_(self.model, self.config.batch_norm)
         total = self.config.epochs * len(self.batches)
         sums = [0.0, 0.0, 0.0]  # images, loss, right
         for images, labels in self.batches:
             stepped = time.perf_counter()
-            loss, right = self._step(self._laid_out(images), labels)
+            loss, right = self._step(*self._mixed(images, labels))
             self.durations.append(time.perf_counter() - stepped)
             for i, value in enumerate((len(labels), loss * len(labels), right)):
                 sums[i] += value
@@ -246,20 +263,30 @@ class _Run:
         }
         return row, confusion
 
+    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch as it is trained on; what is drawn depends on the seed, the epoch, the step and the process alone."""
+        if self.mixing is not None:
+            done, step = len(self.history), len(self.durations) % len(self.batches)
+            images, labels = self.mixing(images, labels, done, step, self.accelerator.process_index)
+        return self._laid_out(images), labels
+
     def _step(self, images: Tensor, labels: Tensor) -> tuple[float, int]:
-        """(mean loss, images classified right) of this process's share of a batch; the weights are moved."""
+        """(mean loss, images classified right) of this process's share of a batch; the weights are moved.
+
+        A mixed image is right where it is classified as the one that is more of it.
+        """
         parts = list(zip(images.chunk(self.config.accumulation), labels.chunk(self.config.accumulation), strict=True))
         losses, right = [], 0
         for i, (part, truth) in enumerate(parts):
             last = i + 1 == len(parts)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 logits = scores(self.forward(part))
-                loss = cross_entropy(logits.float(), truth)
+                loss = cross_entropy(logits.float(), truth, label_smoothing=self.config.label_smoothing)
                 if len(parts) > 1:
                     loss = loss * (len(truth) / len(labels))
                 losses.append(loss.detach())
                 self.accelerator.backward(loss)
-            right += int((logits.detach().argmax(1) == truth).sum())
+            right += int((logits.detach().argmax(1) == (truth if truth.ndim == 1 else truth.argmax(1))).sum())
         mean = float(sum(losses[1:], losses[0]))
         worst = mean if self.accelerator.num_processes == 1 else float(self.accelerator.reduce(sum(losses), "sum"))
         self._check_finite(
@@ -276,8 +303,9 @@ class _Run:
 
     def _judge(self, is_last: bool) -> tuple[float, Tensor]:
         with nullcontext() if self.average is None else self.average.in_place():
-            if self.config.batch_norm == "recomputed" and (is_last or self.config.patience is not None):
-                recompute_batch_norm_(self.model, self._all_images())
+            if self.config.batch_norm == "recomputed":
+                whole = is_last or self.config.patience is not None
+                recompute_batch_norm_(self.model, self._all_images() if whole else self._sampled_images())
             return evaluate(self.forward, self.judged_batches, self.n_classes, self.accelerator)
 
     def _remember(self, row: Row, confusion: Tensor) -> None:
@@ -307,6 +335,10 @@ class _Run:
         for images, _ in self.batches:
             yield self._laid_out(self.accelerator.gather(images))
 
+    def _sampled_images(self) -> Iterator[Tensor]:
+        for images, _ in self.sample:
+            yield self._laid_out(images.to(self.accelerator.device))
+
     def _laid_out(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self.config.channels_last else images
 
@@ -322,3 +354,12 @@ class _Run:
             f"the {what} became {value} in epoch {epoch + 1}{where}{weights}; lower the learning rate, or set "
             f"clip_norm{kept}"
         )
+
+
+def _sample_of(train: Dataset, config: TrainingConfig) -> Dataset:
+    """Whole batches of about _SAMPLE images, always the same ones."""
+    size, total = config.batch_size, len(train)  # type: ignore[arg-type]
+    count = min(total, max(1, _SAMPLE // size) * size)
+    count = count - count % size if count > size else count
+    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(config.seed))[:count]
+    return Subset(train, chosen.tolist())

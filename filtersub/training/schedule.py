@@ -27,14 +27,19 @@ def parameter_groups(model: nn.Module, config: TrainingConfig, head: str | None)
     return [group for group in groups if group["params"]]
 
 
-def factor_at(schedule: str, warmup: float, total: int) -> Callable[[int], float]:
-    """Factor of the peak rate at a step: linear over ``warmup`` steps, then half a cosine down to 0, or constant."""
+def factor_at(config: TrainingConfig, peak: float, steps_per_epoch: int) -> Callable[[int], float]:
+    """Factor of a peak rate at a step: linear over the warm-up, then half a cosine down to the floor, or constant."""
+    warmup, total = config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch
+    floor = config.min_rate / peak
 
     def factor(step: int) -> float:
         if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if schedule == "constant":
+            if config.warmup_rate is None:
+                return (step + 1) / (warmup + 1)
+            start = config.warmup_rate / peak
+            return start + (1 - start) * step / warmup
+        if config.schedule == "constant":
             return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, total - warmup)))
 
     return factor
