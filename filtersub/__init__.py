@@ -1,7 +1,10 @@
 """filtersub: decompose convolution kernels into filter atoms, tune only the atoms.
 
-The public names are loaded when first used, so that ``import filtersub`` and the command line start at once.
+The public names are loaded when first used, so that ``import filtersub`` and the command line start at once. The method
+is known to peft once FilterSubspaceConfig has been imported, or at once where peft was imported before.
 """
+
+import sys
 
 from .lazy import loads
 
@@ -26,3 +29,6 @@ _HOME = {
 __all__ = sorted(_HOME)
 __version__ = "0.1.0"
 __getattr__, __dir__ = loads(__name__, _HOME)
+
+if "peft" in sys.modules:
+    from . import tuning  # noqa: F401 (registers the method)

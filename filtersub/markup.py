@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
@@ -24,6 +25,16 @@ def facts_html(title: str, facts: Iterable[tuple[str, object]], picture: str = "
         if value not in (None, "")
     )
     return f"<div><p><strong>{html.escape(title)}</strong></p><table><tbody>{rows}</tbody></table>{picture}</div>"
+
+
+def markdown_text(value: object) -> str:
+    r"""The value as one line of Markdown that shows its very characters, in a table's cell too.
+
+    >>> print(markdown_text("a|b *c* m_1 <i>"))
+    a\|b \*c\* m_1 \<i>
+    """
+    line = " ".join(str(value).split())
+    return re.sub(r"([\\`*\[\]|~$<&]|\b_|_\b|^[#>+-])", r"\\\1", line)  # an underscore inside a word is no markup
 
 
 def table_html(headings: Sequence[str], rows: Sequence[Sequence[object]], most: int = _MOST_ROWS) -> str:

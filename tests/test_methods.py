@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,14 @@ def test_methods_without_a_layer_are_refused(every_kind):
         injected("magic", every_kind)
     with pytest.raises(FiltersubError, match="adapter_scale must be a positive number"):
         MethodOptions(adapter_scale=0)
+
+
+@pytest.mark.parametrize("method", ["filter-subspace", "lora", "ia3"])
+def test_a_module_whose_name_ends_like_the_head_is_refused(method):
+    """peft would train it whole, in silence."""
+    model = nn.Sequential(OrderedDict(body=nn.Sequential(OrderedDict(refc=nn.Linear(4, 4))), fc=nn.Linear(4, 2)))
+    with pytest.raises(FiltersubError, match=r"peft would train 'body\.refc' whole too, .* that of the head, 'fc'"):
+        inject(model, method, "fc", recipe=DecompositionConfig(block=2, solver="pca"), options=OPTIONS)
 
 
 def test_trying_draws_no_random_number_and_leaves_the_layer_alone():

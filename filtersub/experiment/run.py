@@ -15,16 +15,17 @@ from torch import Tensor, nn
 
 from ..data import ImageSplit, load_data, n_classes, require_data
 from ..errors import FiltersubError
-from ..files import make_folder
-from ..methods import Injected, inject
+from ..files import make_folder, write_text
+from ..methods import METHODS, Injected, inject
 from ..models import add_head_dropout_, head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
 from ..records import DUPLICATES_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .log import PROGRESS_FILE, TrainingLog
+from .model_card import CARD_FILE, model_card
 from .rate_choice import RateChoice, choose_rate
-from .saved_weights import save_trained, saved_size
+from .saved_weights import ADAPTER_FOLDER, STATISTICS_FILE, save_trained, saved_size
 from .settings import CHOOSE, TuneSettings, settings_from
 from .step_cost import step_flops
 from .trial import try_image
@@ -174,6 +175,10 @@ def _write(
 ) -> None:
     save_trained(prepared.model, settings, folder)
     record = _record(settings, prepared, split, result, saved_size(folder), cost, choice)
+    if METHODS[settings.method].by_peft:
+        complete = not (folder / STATISTICS_FILE).exists()
+        card = model_card(record, settings, *prepared.statistics, complete=complete)
+        write_text(folder / ADAPTER_FOLDER / CARD_FILE, card)
     record.write(
         folder,
         history=pd.DataFrame(result.history),

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..files import written_whole
+from ..files import write_json, written_whole
 from ..methods import METHODS, inject, merged
 from ..models import head_name, load_weight_file
+from ..tuning.statistics import statistics_of
+from .model_card import CARD_FILE
 from .settings import TuneSettings
 
-ADAPTER_FOLDER, WEIGHTS_FILE, STATISTICS_FILE = "adapter", "weights.safetensors", "statistics.safetensors"
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+ADAPTER_FOLDER, WEIGHTS_FILE = "adapter", "weights.safetensors"
+STATISTICS_FILE = "statistics.safetensors"  # beside the adapter, where it cannot hold them, and in older runs
+_ADAPTER_WEIGHTS, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PEFT_PREFIX = "base_model.model."
 
 
 def save_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> None:
-    """Methods of peft into ``adapter/``, with batch norm's statistics in a file beside it where peft's method does not
-    keep them; of the others what was trained, and the buffers, into ``weights.safetensors``.
+    """Methods of peft into ``adapter/``; of the others what was trained, and the buffers, into ``weights.safetensors``.
+
+    Batch norm's statistics are part of the adapter, so that ``PeftModel.from_pretrained`` alone gives the model that
+    was judged: the method's own for "filter-subspace"; for the others the normalisation layers are saved whole, as
+    modules that the adapter's configuration names (``modules_to_save``). Where peft, which takes names by their
+    endings, would take other modules for them, the statistics lie in ``statistics.safetensors`` beside the adapter.
 
     Raises FiltersubError where the disk is full; what was there before stays.
     """
@@ -34,10 +45,13 @@ def save_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> None
         buffers = {name for name, _ in model.named_buffers()}
         _save({k: v for k, v in state.items() if k in trained | buffers}, folder / WEIGHTS_FILE)
         return
-    _save_adapter(model, folder)
-    statistics = {k.removeprefix(_PEFT_PREFIX): v for k, v in state.items() if k.rpartition(".")[2] in _STATISTICS}
-    if statistics and settings.method != "filter-subspace" and settings.batch_norm != "frozen":
-        _save(statistics, folder / STATISTICS_FILE)
+    moved = settings.method != "filter-subspace" and settings.batch_norm != "frozen"
+    layers = _normalisations(model.get_base_model()) if moved else []
+    (folder / STATISTICS_FILE).unlink(missing_ok=True)
+    if layers and not _peft_finds(model, layers):
+        _save({k.removeprefix(_PEFT_PREFIX): v for k, v in statistics_of(state).items()}, folder / STATISTICS_FILE)
+        layers = []
+    _save_adapter(model, layers, folder)
 
 
 def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.Module:
@@ -56,9 +70,9 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
 
 
 def saved_size(folder: Path) -> tuple[int, int]:
-    """(numbers, bytes) of what save_trained wrote into a folder, all its files counted."""
+    """(numbers, bytes) of what save_trained wrote into a folder: all files but the model card."""
     files = [folder / WEIGHTS_FILE, folder / STATISTICS_FILE, *(folder / ADAPTER_FOLDER).glob("*")]
-    files = [file for file in files if file.is_file()]
+    files = [file for file in files if file.is_file() and file.name != CARD_FILE]
     return sum(_numbers(f) for f in files if f.suffix == ".safetensors"), sum(f.stat().st_size for f in files)
 
 
@@ -75,19 +89,60 @@ def _save(tensors: dict[str, Tensor], file: Path) -> None:
             raise _full(file, error) from None
 
 
-def _save_adapter(model: PeftModel, folder: Path) -> None:
-    """Written aside, then put in the place of an older one."""
+def _normalisations(base: nn.Module) -> list[str]:
+    """Names of the layers with running statistics; those inside modules that are saved whole are saved with them."""
+    whole = tuple(f"{name}." for name, module in base.named_modules() if isinstance(module, ModulesToSaveWrapper))
+    return [
+        name
+        for name, module in base.named_modules()
+        if not name.startswith(whole) and statistics_of(dict(module.named_buffers(recurse=False)))
+    ]
+
+
+def _peft_finds(model: PeftModel, layers: list[str]) -> bool:
+    """Whether peft, given these names to save, finds just these modules, and still puts the adapter where it is.
+
+    It takes names by their endings for what is saved, and as regular expressions for what no adapter is put into.
+    """
+    base, config = model.get_base_model(), model.peft_config["default"]
+    wanted = {*layers, *config.modules_to_save}
+    inside = tuple(f"{name}." for name in wanted)
+    found = {key for key, _ in base.named_modules() if key.endswith(tuple(wanted)) and not key.startswith(inside)}
+    adapted = [key for key, module in base.named_modules() if isinstance(module, BaseTunerLayer)]
+    kept_out = any(re.match(rf"(^|.*\.){name}($|\..*)", key) for key in adapted for name in wanted)
+    return found == wanted and not kept_out
+
+
+def _add_layers(base: nn.Module, layers: list[str], folder: Path) -> None:
+    """Put whole layers into a saved adapter, as peft saves the modules that a configuration names."""
+    tensors = load_file(folder / _ADAPTER_WEIGHTS)
+    for name in layers:
+        own = base.get_submodule(name).state_dict()
+        tensors |= {f"{_PEFT_PREFIX}{name}.{key}": tensor.detach().cpu() for key, tensor in own.items()}
+    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    save_file(tensors, folder / _ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    config = json.loads((folder / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config["modules_to_save"] = [*config["modules_to_save"], *layers]
+    write_json(folder / _ADAPTER_CONFIG, config)
+
+
+def _save_adapter(model: PeftModel, layers: list[str], folder: Path) -> None:
+    """Written aside with these layers, then put in the place of an older one."""
     target, aside, old = folder / ADAPTER_FOLDER, folder / ".adapter.part", folder / ".adapter.old"
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         model.save_pretrained(aside)
+        (aside / CARD_FILE).unlink()  # peft's empty template
+        if layers:
+            _add_layers(model.get_base_model(), layers, aside)
+        if target.exists():
+            target.rename(old)
+        aside.rename(target)
     except (OSError, SafetensorError, RuntimeError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise _full(target, error) from None
-    if target.exists():
-        target.rename(old)
-    aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

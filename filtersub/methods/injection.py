@@ -68,6 +68,8 @@ def inject(
     check_method(method)
     options = options or MethodOptions()
     check_options(method, options)
+    if METHODS[method].by_peft:
+        _check_head(model, head)
     if method == "full":
         return Injected(model)
     if method == "filter-subspace":
@@ -121,6 +123,15 @@ def _with_atoms(
     seconds = time.perf_counter() - began
     rounds = sum(sum(m.rounds.values()) for m in tuned.modules() if isinstance(m, FilterSubspaceLayer))
     return Injected(tuned, skipped, {"decomposition_seconds": seconds, "decomposition_iterations": rounds})
+
+
+def _check_head(model: nn.Module, head: str) -> None:
+    """peft takes the modules that are trained whole by the endings of their names."""
+    alike = [name for name, _ in model.named_modules() if name.endswith(head) and name != head]
+    if alike:
+        raise FiltersubError(
+            f"peft would train {alike[0]!r} whole too, since its name ends in that of the head, {head!r}; rename it"
+        )
 
 
 def _counted(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> list[str]:
