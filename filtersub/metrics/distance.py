@@ -112,11 +112,16 @@ def compare_statistics(real: SetStatistics, other: SetStatistics, extractor: Fea
 
 
 def frechet_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
-    """``||mu - mu'||^2 + tr(S + S' - 2 (S S')^1/2)`` in float64 (Dowson and Landau, J. Multivariate Anal. 12, 1982)."""
+    """``||mu - mu'||^2 + tr(S + S' - 2 (S S')^1/2)`` in float64 (Dowson and Landau, J. Multivariate Anal. 12, 1982).
+
+    Raises FiltersubError where the features have other widths, or the distance is not finite.
+    """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     if one.width != two.width:
         raise FiltersubError(f"features of {one.width} and of {two.width} numbers do not compare")
+    # asked before: LAPACK's eigenvalues of a matrix with NaN or infinities may never return
+    _finite(one.covariance @ two.covariance, "Fréchet distance")
     metric = FrechetInceptionDistance(feature=_Given(one.width), normalize=True)
     metric.set_dtype(torch.float64)
     for name, part in (("real", one), ("fake", two)):
@@ -125,16 +130,28 @@ def frechet_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
         setattr(metric, f"{name}_features_num_samples", torch.tensor(part.count))
     metric.orig_dtype = torch.float64  # what the features of the last update were
     metric._update_count = 1
-    return max(0.0, float(metric.compute()))  # rounding can leave -1e-12 between equal sets
+    # rounding can leave -1e-12 between equal sets
+    return max(0.0, float(_finite(metric.compute(), "Fréchet distance")))
 
 
 def kernel_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
-    """Unbiased squared maximum mean discrepancy of kept features, kernel (x.y / d + 1)^3 (Binkowski et al., 2018)."""
+    """Unbiased squared maximum mean discrepancy of kept features, kernel (x.y / d + 1)^3 (Binkowski et al., 2018).
+
+    Raises FiltersubError where it is not finite.
+    """
     from torchmetrics.image.kid import poly_kernel
 
     first, second = one.sample.double(), two.sample.double()
     within = sum(_off_diagonal_mean(poly_kernel(sample, sample)) for sample in (first, second))
-    return float(within - 2 * poly_kernel(first, second).mean())
+    return float(_finite(within - 2 * poly_kernel(first, second).mean(), "kernel distance"))
+
+
+def _finite(values: Tensor, what: str) -> Tensor:
+    if not bool(torch.isfinite(values).all()):
+        raise FiltersubError(
+            f"there is no {what}: features are NaN, infinite or too large to be squared; look at the extractor"
+        )
+    return values
 
 
 def _off_diagonal_mean(kernel: Tensor) -> Tensor:

@@ -47,9 +47,7 @@ class FeatureExtractor:
             raise FiltersubError(
                 f"{self.name} gave features {tuple(features.shape)}, not ({len(images)}, {self.width})"
             )
-        if not bool(torch.isfinite(features).all()):
-            raise FiltersubError(f"{self.name} gave features that are not finite; look at its weights and the images")
-        return features.cpu()
+        return checked_finite(features, f"features of {self.name}").cpu()
 
     @property
     def distance_name(self) -> str:
@@ -109,6 +107,21 @@ def module_features(name: str, module: nn.Module, width: int, compute: Callable[
     if name.upper() == "FID" or name == INCEPTION:
         raise FiltersubError(f"{name!r} is not a name for other features: only Inception's distance is called FID")
     return FeatureExtractor(name, width, weight_digest(module), compute, next(module.parameters()).device)
+
+
+def checked_finite(values: Tensor, what: str) -> Tensor:
+    """The values, one row an image or text. Raises FiltersubError where rows are NaN or infinite, saying which.
+
+    A score of such numbers would look like any other one: a Fréchet distance of NaN rounds to 0, the best there is.
+    """
+    broken = ~torch.isfinite(values)
+    bad = (broken.flatten(1).any(1) if broken.ndim > 1 else broken).nonzero().flatten()
+    if len(bad):
+        raise FiltersubError(
+            f"{what}: {len(bad)} of {len(values)} rows are NaN or infinite, row {int(bad[0])} for one; look at the "
+            "weights, their precision and the images"
+        )
+    return values
 
 
 def weight_digest(source: nn.Module | dict[str, Tensor]) -> str:

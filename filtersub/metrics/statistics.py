@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..files import written_whole
-from .features import FeatureExtractor
+from .features import FeatureExtractor, checked_finite
 from .images import ImageSet
 
 KEPT = 2000  # features kept for the kernel distance
@@ -40,8 +40,8 @@ class FeatureStatistics:
         self._random = torch.Generator().manual_seed(seed)
 
     def update(self, features: Tensor) -> None:
-        """Take in features (n, d)."""
-        wide = features.double()
+        """Take in features (n, d). Raises FiltersubError where they are NaN or infinite."""
+        wide = checked_finite(features.double(), "features")
         self.total += wide.sum(0)
         self.outer += wide.T @ wide
         self._draw(features.float())
@@ -143,4 +143,6 @@ def _part(file: safe_open, name: str, count: int) -> FeatureStatistics:
     part = FeatureStatistics(len(total))
     part.count, part.total = count, total
     part.outer, part.sample = file.get_tensor(f"{name}.outer"), file.get_tensor(f"{name}.sample")
+    for values in (part.total, part.outer, part.sample):
+        checked_finite(values, f"statistics of the {name}")
     return part

@@ -17,6 +17,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from ..errors import FiltersubError
 from .encoders import ImageEncoder, TextImageEncoder
+from .features import checked_finite
 from .images import ImageSet
 
 Folder = str | os.PathLike[str]
@@ -58,7 +59,8 @@ def subject_scores(
     if clip is not None:
         encoder = TextImageEncoder(clip, device=device)
         embedded = embed_set(encoder, images)
-        columns["clip_t"] = cosine_similarity(embedded, encoder.embed_texts(prompts).cpu()).tolist()
+        texts = checked_finite(encoder.embed_texts(prompts).cpu(), "embeddings of the prompts")
+        columns["clip_t"] = cosine_similarity(embedded, texts).tolist()
         if reference is not None:
             columns["clip_i"] = mean_similarity(embedded, embed_set(encoder, reference)).tolist()
     if dino is not None:
@@ -73,8 +75,9 @@ def subject_scores(
 
 
 def embed_set(encoder: ImageEncoder, images: ImageSet, batch_size: int = 50) -> Tensor:
-    """Embeddings (n, width) of a set."""
-    return torch.cat([encoder.embed(batch).float().cpu() for batch in images.batches(batch_size)])
+    """Embeddings (n, width) of a set. Raises FiltersubError where they are NaN or infinite."""
+    embedded = torch.cat([encoder.embed(batch).float().cpu() for batch in images.batches(batch_size)])
+    return checked_finite(embedded, f"{encoder.kind} embeddings of {images.source}")
 
 
 def mean_similarity(embeddings: Tensor, reference: Tensor) -> Tensor:
@@ -119,7 +122,7 @@ class PerceptualDistance:
     def __call__(self, one: Tensor, two: Tensor) -> Tensor:
         """Distances (n,) of uint8 images (n, 3, h, w) in pairs."""
         first, second = (images.to(self.device).float() / 255 for images in (one, two))
-        return self.model(first, second, normalize=True).flatten().cpu()
+        return checked_finite(self.model(first, second, normalize=True).flatten().cpu(), "LPIPS distances")
 
 
 def _diversity(images: ImageSet, prompts: Sequence[str], distance: PerceptualDistance) -> dict[str, float]:
