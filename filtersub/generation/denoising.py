@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..memory import PeakMemory
+from ..settings import check_number, check_whole
 from ..training.accelerator import new_accelerator
 from .state import TrainingState
 
@@ -71,11 +72,13 @@ class DenoisingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise FiltersubError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_steps", "preview_every"):
-            if getattr(self, name) < 0:
-                raise FiltersubError(f"{name} must not be negative, got {getattr(self, name)}")
+            check_whole(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "preview_every"):
+            check_whole(name, getattr(self, name), 0)
+        check_whole("seed", self.seed, 0, 2**31 - 1)  # a generator's seed holds it beside the step's number
+        check_number("weight_decay", self.weight_decay, 0)
+        if self.max_grad_norm is not None and not 0 < self.max_grad_norm < math.inf:
+            raise FiltersubError(f"max_grad_norm must be a positive number, or None, got {self.max_grad_norm}")
         if not 0 < self.learning_rate < math.inf:
             raise FiltersubError(f"learning_rate must be a positive number, got {self.learning_rate}")
         if not 0 <= self.condition_dropout <= 1:

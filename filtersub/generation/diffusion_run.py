@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import FiltersubError
 from ..files import make_folder
 from ..metrics import (
     Comparison,
@@ -26,7 +25,7 @@ from ..metrics import (
     inception_features,
 )
 from ..records import RECORD_FILE, Record, read_record
-from ..settings import taken_from
+from ..settings import check_number, check_whole, taken_from
 from ..training.accelerator import processes
 from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
@@ -35,7 +34,7 @@ from .latents import encode_images
 from .methods import PAPER_RATES, MethodSettings, inject_method
 from .pipeline import load_pipeline, training_scheduler
 from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
-from .sampling import sample_images, save_png
+from .sampling import check_sampling, sample_images, save_png
 from .state import CHECKPOINT_FILE
 
 Progress = Callable[[str, int, int], None]
@@ -101,10 +100,9 @@ class DiffusionSettings:
             object.__setattr__(self, "learning_rate", PAPER_RATES[self.method])
         _ = self.training
         for name in ("image_size", "reference_images", "sampling_steps", "sampling_batch"):
-            if getattr(self, name) < 1:
-                raise FiltersubError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.images < 0:
-            raise FiltersubError(f"images must not be negative, got {self.images}")
+            check_whole(name, getattr(self, name), 1)
+        check_whole("images", self.images, 0)
+        check_number("guidance", self.guidance)
 
     @property
     def tuned(self) -> MethodSettings:
@@ -135,6 +133,7 @@ def diffusion_run(
     data = captioned_images(settings.data, template=settings.template)
     judge = _judge(settings, data, cache, device, tell)
     pipeline = load_pipeline(settings.pipeline, device=device)
+    check_sampling(pipeline, **_sampling(settings))
     with processes().main_process_first():  # the others read what the first has cached
         latents = encode_images(
             pipeline,
@@ -235,15 +234,22 @@ def _drawn(
         pipeline,
         data.spread(count),
         folder,
-        seed=settings.seed * 1_000_000,
-        steps=settings.sampling_steps,
-        guidance=settings.guidance,
-        size=settings.image_size,
-        batch_size=settings.sampling_batch,
+        **_sampling(settings),
         identity=_made_by(settings, settings.steps if step is None else step),
         on_image=lambda n, total: tell("drawing", n, total),
     )
     return image_folder(folder)
+
+
+def _sampling(settings: DiffusionSettings) -> dict[str, Any]:
+    """The options of sample_images."""
+    return {
+        "seed": settings.seed * 1_000_000,
+        "steps": settings.sampling_steps,
+        "guidance": settings.guidance,
+        "size": settings.image_size,
+        "batch_size": settings.sampling_batch,
+    }
 
 
 def _made_by(settings: DiffusionSettings, step: int) -> str:

@@ -20,6 +20,7 @@ from ..metrics import FeatureExtractor, ImageSet, image_tensor, module_features
 from ..models import load_weight_file
 from ..training import TrainingConfig, evaluate, fit
 from .denoising import DenoisingConfig, DenoisingSet, fit_denoiser
+from .timesteps import spaced_ddim
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 UNET_FILE, CLASSIFIER_FILE = "digits_unet_0to4.safetensors", "digits_classifier.safetensors"
@@ -122,16 +123,16 @@ def digits_features() -> FeatureExtractor:
 
 @torch.no_grad()
 def sample_digits(unet: nn.Module, count: int, *, seed: int = 0, steps: int = 25, batch_size: int = 250) -> Tensor:
-    """Images (count, 1, 8, 8) in -1..1 by DDIM (Song et al., 2021) from noise that depends on ``seed`` alone."""
-    from diffusers import DDIMScheduler
+    """Images (count, 1, 8, 8) in -1..1 by DDIM (Song et al., 2021) from noise that depends on ``seed`` alone.
 
-    sampler = DDIMScheduler.from_config(noise_schedule().config, timestep_spacing="trailing")
-    sampler.set_timesteps(steps)
+    Raises FiltersubError unless ``steps`` is in 1..1000.
+    """
+    sampler, times = spaced_ddim(noise_schedule().config, steps)
     noise = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     done = []
     for part in noise.split(batch_size):
-        for time in sampler.timesteps:
-            part = sampler.step(unet(part, time).sample, time, part).prev_sample
+        for place, time in zip(sampler.timesteps, times, strict=True):
+            part = sampler.step(unet(part, time).sample, place, part).prev_sample
         done.append(part)
     return torch.cat(done)
 

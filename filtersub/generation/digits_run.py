@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from ..files import make_folder, written_whole
 from ..metrics import FewImagesWarning, compare
+from ..metrics.statistics import FEWEST
 from ..records import Record
-from ..settings import taken_from
+from ..settings import check_whole, taken_from
 from .adapters import save_adapter
 from .denoising import DenoisingConfig, DenoisingSet, fit_denoiser
 from .digits import LAST, as_images, base_unet, digits, digits_features, noise_schedule, sample_digits
 from .methods import MethodSettings, inject_method
 from .record import ADAPTER_FOLDER, finished, write_run
 from .state import CHECKPOINT_FILE
+from .timesteps import check_number_of_steps
 
 #: by what is tuned; chosen on the training images of 5 to 9 (docs/generation.md)
 RATES = {"none": 1e-2, "spatial": 1e-1, "blocks": 3e-2, "spatial blocks": 1e-2, "lora": 1e-2, "full": 3e-3}
@@ -55,6 +57,8 @@ class DigitsSettings:
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", RATES[self._kind])
         _ = self.training
+        check_number_of_steps(self.sampling_steps)
+        check_whole("images", self.images, FEWEST)
 
     @property
     def _kind(self) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
+from ..kernels import compile_pattern
 from ..methods.rank import check_rank
 from ..settings import taken_from
 from ..tuning import FilterSubspaceConfig
@@ -67,6 +68,7 @@ class MethodSettings:
         if self.rank < 1:
             raise FiltersubError(f"the rank of LoRA must be at least 1, got {self.rank}")
         taken_from(self, DecompositionConfig)  # validates
+        compile_pattern(self.pattern)
 
     @property
     def pattern(self) -> str:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..files import make_folder, write_json, written_whole
+from ..settings import check_number, check_whole
+from .timesteps import check_sampling_steps
 
 _SAMPLES_FILE = "samples.json"
 
@@ -42,8 +44,10 @@ def sample_images(
     guidance : weight of the prompt (classifier-free guidance); 1 is none
     identity : what made the images; a folder of other ones is refused
 
-    Raises FiltersubError when the folder holds images of other settings, and when an image comes out not finite.
+    Raises FiltersubError as check_sampling does, when the folder holds images of other settings, and when an image
+    comes out not finite.
     """
+    check_sampling(pipeline, steps=steps, guidance=guidance, size=size, seed=seed, batch_size=batch_size)
     target = make_folder(folder)
     asked = {"prompts": list(prompts), "seed": seed, "steps": steps, "guidance": guidance, "size": size}
     _check_same(target, {**asked, "identity": identity})
@@ -72,6 +76,17 @@ def sample_images(
         if on_image is not None:
             on_image(len(prompts) - len(missing) + start + len(places), len(prompts))
     return target
+
+
+def check_sampling(pipeline: Any, *, steps: int, guidance: float, size: int, seed: int, batch_size: int) -> None:
+    """Raises FiltersubError for settings that sample_images could not draw with; to be asked before a training."""
+    check_sampling_steps(pipeline.scheduler, steps)
+    check_number("guidance", guidance)
+    check_whole("the batch of images drawn at once", batch_size, 1)
+    check_whole("the seed of the first image", seed, 0, 2**62)
+    step = pipeline.vae_scale_factor
+    if size < step or size % step:
+        raise FiltersubError(f"the image size must be a multiple of {step} (the VAE's step), got {size}")
 
 
 def save_png(image: Tensor, file: Path) -> None:
