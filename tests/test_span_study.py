@@ -1,11 +1,8 @@
 """The study of what atoms could have learnt of full tuning: tables, sentence, figures, report, notebook."""
 
-import pandas as pd
 import pytest
 
 from filtersub import plots, studies
-from filtersub.ablation import run_ablation
-from filtersub.ablation.spec import parse_spec
 from filtersub.collect import collect
 from filtersub.decomposition import DecompositionConfig, decompose_model
 from filtersub.diagnostics import span_table
@@ -135,16 +132,3 @@ def test_runs_of_other_methods_are_passed_over(root, tmp_path):
     record.write(tmp_path)
     with pytest.raises(FiltersubError, match="no run of full tuning"):
         studies.span_study(tmp_path / "out", TuneSettings(**TINY, method="full"), tuned_runs=tmp_path)
-
-
-@pytest.mark.notebook
-def test_the_notebook_answers_at_a_tiny_setting(tmp_path):
-    parameters = {**TINY, "settings": SETTINGS[:2], "atoms_grid": [3], "seeds": [0]}
-    stages = [{"notebook": "19_span", "parameters": parameters}]
-    spec = parse_spec({"name": "tiny", "title": "Tiny", "question": "Does it run?", "stages": stages})
-    assert run_ablation(spec, tmp_path).exit_code == 0, [path.read_text() for path in tmp_path.rglob("error.txt")]
-    (folder,) = collect(tmp_path).of_kind("span")
-    assert isinstance(studies.study_tables(folder)["totals"], pd.DataFrame)
-    page = next(tmp_path.rglob("notebook.html")).read_text()
-    assert "<figure" in page
-    assert "times the" in page

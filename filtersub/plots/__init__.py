@@ -8,6 +8,7 @@ from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
 from .costs import accuracy_vs_costs, accuracy_vs_images, sharing_errors
 from .decomposition import atoms_grid, chosen_atoms, convergence, error_vs_atoms
+from .equal import equal_accuracies
 from .exploration import exploration
 from .grids import setting_grid
 from .layers import coherence, energies, kernel_errors, layer_costs, layer_errors, level_errors, storage_formats
@@ -30,6 +31,7 @@ __all__ = [
     "confusion",
     "convergence",
     "energies",
+    "equal_accuracies",
     "error_vs_atoms",
     "exploration",
     "families_style",

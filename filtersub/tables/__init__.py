@@ -4,6 +4,7 @@ from .beside import beside_paper, paper_rows, paper_sentence
 from .changes import change_sentence, changes
 from .claims import claim_text, claims_sentence, claims_table
 from .costs import COSTS, cost_sentence, cost_table, measured_costs
+from .equal import equal_counts, equal_pairs, equal_sentence
 from .sizes import size_sentence, size_table
 
 __all__ = [
@@ -16,6 +17,9 @@ __all__ = [
     "claims_table",
     "cost_sentence",
     "cost_table",
+    "equal_counts",
+    "equal_pairs",
+    "equal_sentence",
     "measured_costs",
     "paper_rows",
     "paper_sentence",
