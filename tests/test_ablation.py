@@ -162,7 +162,7 @@ def test_parameters_are_read_and_never_run(tmp_path):
     with pytest.raises(FiltersubError, match="literals only"):
         notebook_parameters(path)
     path = write_notebook(tmp_path / "n.ipynb", PARAMETERS)
-    assert notebook_parameters(path)["size"] == ("int|None", None)
+    assert notebook_parameters(path)["size"] == ("int | None", None)
     check_parameters({"rate": 1, "size": None}, notebook_parameters(path), "here")
 
 

@@ -69,6 +69,7 @@ def test_what_dies_is_marked_with_its_partial_notebook_and_only_that_is_run_agai
     for case in ("kernel dies", "process dies"):
         assert "the first part" in text_of(runs[case].folder / "notebook.ipynb")
         assert json.loads((runs[case].folder / "run.json").read_text())["status"] == "failed"
+        assert "This run failed" in (runs[case].folder / "notebook.html").read_text()
     for run in runs.values():  # no two runs fight over threads
         assert (run.folder / "threads.txt").read_text() == f"{max(1, cores() // 2)} {max(1, cores() // 2)}"
     assert not list(out.rglob("*.part*"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FiltersubError
+from .parameter_types import ANYTHING, in_words, is_of, stated_type
 
 if TYPE_CHECKING:
     import nbformat
@@ -22,6 +23,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 def find_notebook(name: str) -> Path:
     """A notebook by path, or by name in the checkout's notebooks/ or in the installed package.
+
+    (load_spec has already made a path absolute that stands in a YAML file, beside that file.)
 
     Raises FiltersubError naming near ones when it is not there.
     """
@@ -52,11 +55,20 @@ def notebook_parameters(notebook: Path) -> dict[str, tuple[str, Any]]:
         for line in ast.parse(tagged[0].source).body:
             target, stated = _assignment(line)
             default = ast.literal_eval(line.value)
-            own = "any" if default is None else type(default).__name__
-            found[target] = (own if stated is None else ast.unparse(stated).replace(" ", ""), default)
+            own = ANYTHING if default is None else type(default).__name__
+            found[target] = (own if stated is None else _stated(target, stated, notebook), default)
+    except FiltersubError:
+        raise
     except (ValueError, SyntaxError, AttributeError) as error:
         raise FiltersubError(f"{notebook.name}: its parameters cell may hold literals only: {error}") from None
     return found
+
+
+def _stated(name: str, annotation: ast.expr, notebook: Path) -> str:
+    try:
+        return stated_type(annotation)
+    except (ValueError, SyntaxError) as error:
+        raise FiltersubError(f"{notebook.name}: its parameter {name!r}: {error}") from None
 
 
 def _assignment(line: ast.stmt) -> tuple[str, ast.expr | None]:
@@ -69,27 +81,23 @@ def _assignment(line: ast.stmt) -> tuple[str, ast.expr | None]:
 
 
 def check_parameters(parameters: Mapping[str, Any], known: Mapping[str, tuple[str, Any]], where: str) -> None:
-    """FiltersubError unless each parameter is one of the notebook's and of its type (an int passes for a float)."""
+    """FiltersubError unless each parameter is one of the notebook's and of its type (see parameter_types)."""
     for name, value in parameters.items():
         if name not in known:
             raise FiltersubError(f"{where} has no parameter {name!r}{near(name, known)}")
-        accepted = known[name][0].split("|")
-        kind = "None" if value is None else type(value).__name__
-        if "any" in accepted or kind in accepted or (kind == "int" and "float" in accepted):
-            _check_finite(name, value, where)
+        accepted = in_words(known[name][0])
+        try:
+            json.dumps(value, allow_nan=False)
+        except (ValueError, TypeError):
+            raise FiltersubError(
+                f"{where}: {name} must be a finite number, text or a list of them ({accepted}), got {value!r}"
+            ) from None
+        if is_of(value, known[name][0]):
             continue
         # YAML 1.1 reads 1e-3 as text: say so instead of leaving a reader to wonder.
-        hint = " (YAML wants 1.0e-3 for 1e-3)" if kind == "str" and re.fullmatch(r"[\d.]+e[+-]?\d+", value) else ""
-        raise FiltersubError(f"{where}: {name} must be {' or '.join(accepted)}, got {value!r}{hint}")
-
-
-def _check_finite(name: str, value: Any, where: str) -> None:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (ValueError, TypeError):
-        raise FiltersubError(
-            f"{where}: {name} must be a finite number, text or a list of them, got {value!r}"
-        ) from None
+        is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value)
+        hint = " (YAML wants 1.0e-3 for 1e-3)" if is_number else ""
+        raise FiltersubError(f"{where}: {name} must be {accepted}, got {value!r}{hint}")
 
 
 def read_notebook(notebook: Path) -> nbformat.NotebookNode:

@@ -38,6 +38,8 @@ def write_html(
     name: str,
     environment: dict[str, Any] | None = None,
     run: dict[str, Any] | None = None,
+    error: str | None = None,
+    pictures: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Write an executed notebook as a self-contained page.
 
@@ -48,12 +50,21 @@ def write_html(
     name : of the notebook, for the footer
     environment : as records.describe_environment gives it, for the footer
     run : the run's ``run.json``, for its parameters and time; optional
+    error : why the run failed, where no cell shows it (a kernel that was killed)
+    pictures : the folder that the notebook lies in; pictures that its text shows from there become part of the page
     """
-    return write_text(path, to_html(notebook, name=name, environment=environment, run=run))
+    options = {"name": name, "environment": environment, "run": run, "error": error, "pictures": pictures}
+    return write_text(path, to_html(notebook, **options))
 
 
 def to_html(
-    notebook: Any, *, name: str, environment: dict[str, Any] | None = None, run: dict[str, Any] | None = None
+    notebook: Any,
+    *,
+    name: str,
+    environment: dict[str, Any] | None = None,
+    run: dict[str, Any] | None = None,
+    error: str | None = None,
+    pictures: str | os.PathLike[str] | None = None,
 ) -> str:
     """The page that write_html writes."""
     import nbformat
@@ -72,11 +83,15 @@ def to_html(
         "css": page_css("notebook.css"),
         "policy": POLICY,
         "facts": facts(name, environment or {}, run or {}),
-        "error": _error(notebook),
+        "error": _error(notebook) or error,
     }
     exporter = HTMLExporter(template_name="notebook", extra_template_basedirs=[str(TEMPLATES)])
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
-    made = exporter.from_notebook_node(drawn, resources={"page": page})[0]
+    resources: dict[str, Any] = {"page": page}
+    if pictures is not None:
+        exporter.embed_images = True
+        resources["metadata"] = {"path": os.fspath(pictures)}
+    made = exporter.from_notebook_node(drawn, resources=resources)[0]
     return made.replace("<pre>", '<pre tabindex="0">')  # long lines scroll on a phone, by the keyboard too
 
 
@@ -185,6 +200,7 @@ def _title(notebook: Any, name: str) -> str:
 def _error(notebook: Any) -> str | None:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if output.output_type == "error":
+            left = output.get("ename") == "SystemExit" and output.get("evalue") in ("", "0")  # as papermill has it
+            if output.output_type == "error" and not left:
                 return f"{output.ename}: {output.evalue}"
     return None

@@ -21,12 +21,14 @@ from ..errors import FiltersubError
 from ..files import read_json, write_json, write_text, written_whole
 from ..processes import end_tree
 from ..schema import check
+from .notebook_contract import OUT_DIR, RECORDS_DIR
 
 if TYPE_CHECKING:
     from .warm_kernel import ForkedKernel
 
 RUN_FILE, NOTEBOOK_FILE, HTML_FILE, ERROR_FILE = "run.json", "notebook.ipynb", "notebook.html", "error.txt"
 _ASIDE = f".{NOTEBOOK_FILE}.part.ipynb"  # papermill saves it after every cell
+_FOLDERS = (OUT_DIR, RECORDS_DIR)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -53,26 +55,29 @@ def execute(notebook: Path, folder: Path, kernel: ForkedKernel | None = None) ->
     """Execute a notebook with the parameters of its ``run.json``; True when every cell ran.
 
     The executed notebook and its HTML appear whole, or, after a failure, as far as they came with ``error.txt`` beside
-    them. The kernel's working directory is the folder, so nothing in the outputs names a place on this machine.
+    them. The kernel begins in the folder, and is given absolute paths, so that a notebook may change its working
+    folder; what is kept names no place on this machine.
     """
     started = time.monotonic()
     passed = update_state(folder, status="running", started=time.time())["passed"]
-    error = _papermill(notebook, folder / _ASIDE, passed, folder, kernel)
+    absolute = {name: str((folder / path).resolve()) for name, path in passed.items() if name in _FOLDERS}
+    error = _papermill(notebook, folder / _ASIDE, {**passed, **absolute}, folder, kernel)
     try:
-        keep_executed(notebook, folder)
+        keep_executed(notebook, folder, error)
     except (FiltersubError, OSError) as full:  # the error that came first is the one to tell
         error = error or f"{full}\n"
     seconds = round(time.monotonic() - started, 2)
     if error is not None:
-        write_text(folder / ERROR_FILE, error)
+        write_text(folder / ERROR_FILE, _portable(error, folder))
     update_state(folder, status="done" if error is None else "failed", seconds=seconds)
     return error is None
 
 
-def keep_executed(notebook: Path, folder: Path) -> None:
+def keep_executed(notebook: Path, folder: Path, error: str | None = None) -> None:
     """Make what papermill has saved, perhaps a part only, the folder's notebook and HTML; nothing where there is none.
 
-    Raises FiltersubError or OSError when that cannot be written; half-written files do not stay.
+    ``error`` is the text of a failure, whose first line the page shows. Raises FiltersubError or OSError when that
+    cannot be written; half-written files do not stay.
     """
     import nbformat
 
@@ -83,10 +88,22 @@ def keep_executed(notebook: Path, folder: Path) -> None:
         return
     finally:
         aside.unlink(missing_ok=True)
-    _forget_paths(executed, notebook.name)
+    executed.metadata.get("papermill", {}).update(input_path=notebook.name, output_path=NOTEBOOK_FILE)
+    executed = nbformat.from_dict(_portable(executed, folder))
     with written_whole(folder / NOTEBOOK_FILE) as part:
         nbformat.write(executed, part)
-    _write_html(executed, notebook.stem, folder)
+    _write_html(executed, notebook, folder, None if error is None else _portable(error, folder).partition("\n")[0])
+
+
+def _portable(content: Any, folder: Path) -> Any:
+    """A notebook or a text with the run's folder as ``.`` and the ablation's as ``../..``; pictures are let be."""
+    if isinstance(content, str):
+        for place, short in ((folder, "."), (folder.parent.parent, "../..")):
+            content = re.sub(rf"{re.escape(str(place))}(?![\w.-])", short, content)
+        return content
+    if isinstance(content, dict):
+        return {key: each if key.startswith("image/") else _portable(each, folder) for key, each in content.items()}
+    return [_portable(each, folder) for each in content] if isinstance(content, list) else content
 
 
 def _papermill(
@@ -108,7 +125,13 @@ def _papermill(
             config.NotebookClient.kernel_manager_class = manager_class(kernel)
         try:
             papermill.execute_notebook(
-                notebook, aside, passed, progress_bar=False, cwd=folder, config=config, autosave_cell_every=15
+                *(str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, aside)),  # it formats them
+                passed,
+                progress_bar=False,
+                cwd=folder,
+                config=config,
+                autosave_cell_every=15,
+                language=_language(notebook),
             )
         except PapermillExecutionError as error:
             lines = "\n".join(error.traceback)
@@ -120,12 +143,16 @@ def _papermill(
     return None
 
 
-def _forget_paths(executed: Any, name: str) -> None:
-    """Drop where this machine keeps its files from the notebook's metadata."""
-    executed.metadata.get("papermill", {}).update(input_path=name, output_path=NOTEBOOK_FILE)
+def _language(notebook: Path) -> str | None:
+    """Python where the notebook states none, as only some editors do; None leaves it to what the notebook says."""
+    import nbformat
+
+    stated = nbformat.read(os.fspath(notebook), as_version=4).metadata
+    named = stated.get("kernelspec", {}).get("language") or stated.get("language_info", {}).get("name")
+    return None if named else "python"
 
 
-def _write_html(executed: Any, name: str, folder: Path) -> None:
+def _write_html(executed: Any, notebook: Path, folder: Path, error: str | None) -> None:
     from ..records import describe_environment, read_record
     from .notebook_html import write_html
 
@@ -135,7 +162,15 @@ def _write_html(executed: Any, name: str, folder: Path) -> None:
         environment, run = record.environment, {**run, "parameters": record.parameters}
     except ValueError:  # a notebook that only reads records writes none
         environment = describe_environment()
-    write_html(executed, folder / HTML_FILE, name=name, environment=environment, run=run)
+    write_html(
+        executed,
+        folder / HTML_FILE,
+        name=notebook.stem,
+        environment=environment,
+        run=run,
+        error=error,
+        pictures=notebook.parent,
+    )
 
 
 def _stop_with_parent() -> None:

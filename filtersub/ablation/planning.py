@@ -23,6 +23,7 @@ from ..errors import FiltersubError
 from .conditions import mentioned
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters, read_notebook
 from .run_times import RUNS_FOLDER
+from .settings_check import SettingsCheck
 from .spec import Spec, Stage
 from .spec_yaml import Place
 
@@ -78,6 +79,7 @@ def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run,
     for which in ("skip", "only"):
         _check_conditions(stage, which, known, notebook.name)
     defaults = {name: default for name, (_, default) in known.items()}
+    settings = SettingsCheck(_sources(read_notebook(notebook)), known)
     for varied, origin in zip(stage.runs, stage.origins, strict=True):
         for seed in stage.seeds or (None,):
             own = varied if seed is None else {**varied, "seed": seed}
@@ -86,6 +88,7 @@ def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run,
                 _check_value(stage, origin, name, value, known, notebook.name)
             if not stage.keeps({**defaults, **parameters}):
                 continue
+            _check_settings(stage, origin, settings, {**defaults, **parameters}, notebook.name)
             run_id = f"{_readable(notebook, own)}-{_digest(code, parameters, installed)}"
             run = Run(run_id, notebook, parameters, root / RUNS_FOLDER / run_id, text, stage.reads_records)
             yield run, stage.place.first(("runs", origin))
@@ -97,6 +100,21 @@ def _check_value(stage: Stage, origin: int, name: str, value: Any, known: Mappin
     except FiltersubError as error:
         place = stage.place.first(("runs", origin, name), ("grid", name), ("parameters", name), ("seeds",))
         raise place.error(str(error)) from None
+
+
+def _check_settings(
+    stage: Stage, origin: int, settings: SettingsCheck, parameters: Mapping[str, Any], notebook: str
+) -> None:
+    try:
+        settings.check(parameters)
+    except FiltersubError as error:
+        raise stage.place.first(("runs", origin), ("grid",), ("parameters",)).error(f"{notebook}: {error}") from None
+
+
+def _sources(notebook: Any) -> list[str]:
+    """The code cells but the one that holds the parameters."""
+    code = (cell for cell in notebook.cells if cell.cell_type == "code")
+    return [cell.source for cell in code if "parameters" not in cell.metadata.get("tags", [])]
 
 
 def _check_conditions(stage: Stage, which: str, known: Mapping[str, Any], notebook: str) -> None:

@@ -76,12 +76,16 @@ def run_ablation(
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     workers = checked_workers(workers) if scheduler is None else 1
     runs = plan(spec, out)
-    root = take_folder(out, spec, force=force)
-    write_plan(spec, runs, root)
-    progress = RunProgress(len(runs))
-    progress.told(set_aside_damaged(runs))
     outcome: dict[str, str] = {}
-    with open_slots(workers, scheduler) as client, progress:
+    with contextlib.ExitStack() as stack:
+        # A scheduler that does not answer leaves no file behind; this process's own slots take a second to open.
+        client = None if scheduler is None else stack.enter_context(open_slots(workers, scheduler))
+        root = take_folder(out, spec, force=force)
+        write_plan(spec, runs, root)
+        progress = RunProgress(len(runs))
+        progress.told(set_aside_damaged(runs))
+        client = client or stack.enter_context(open_slots(workers, scheduler))
+        stack.enter_context(progress)
         threads = dict.fromkeys(client.scheduler_info()["workers"], max(1, cores() // workers))
         if scheduler is not None:
             threads = threads_of_workers(client)
@@ -212,7 +216,7 @@ def _mark_failed(run: Run, error: str) -> str:
     steps = (
         lambda: write_text(run.folder / ERROR_FILE, error),
         lambda: update_state(run.folder, status="failed"),
-        lambda: keep_executed(run.notebook, run.folder),
+        lambda: keep_executed(run.notebook, run.folder, error),
     )
     for step in steps:
         with contextlib.suppress(FiltersubError, OSError):

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,21 @@ def load_spec(source: str | os.PathLike[str]) -> Spec:
     if path.suffix not in (".yaml", ".yml") and not path.exists():
         path = _preset(str(source))
     content, place = read_yaml(path, str(source))
-    return _spec(content, place)
+    spec = _spec(content, place)
+    return replace(spec, stages=tuple(_with_own_notebook(stage, path.parent) for stage in spec.stages))
 
 
 def parse_spec(content: Any, source: str = "the ablation") -> Spec:
     """A checked Spec from a mapping such as YAML gives; see load_spec."""
     return _spec(content, Place(source))
+
+
+def _with_own_notebook(stage: Stage, folder: Path) -> Stage:
+    """The path of a notebook is seen from the file that names it; one that is not there, from the working folder."""
+    own = folder / stage.notebook
+    if own.suffix != ".ipynb" or not own.is_file():
+        return stage
+    return replace(stage, notebook=str(own.resolve()))
 
 
 def presets() -> list[str]:

@@ -1,0 +1,92 @@
+"""Types that a notebook states for its parameters, and whether a value of an ablation is of one.
+
+The text of an annotation is read, never run: ``int | None``, ``Optional[float]``, ``list[int]``, ``tuple[int, ...]``,
+``Literal["a", "b"]``, bare or in quotes.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import functools
+import json
+import operator
+import typing
+from typing import Any
+
+_NAMES = {
+    **{kind.__name__: kind for kind in (bool, dict, float, frozenset, int, list, object, set, str, tuple)},
+    **{name: getattr(typing, name) for name in ("Any", "Dict", "List", "Literal", "Optional", "Set", "Tuple", "Union")},
+    **{name: getattr(collections.abc, name) for name in ("Collection", "Iterable", "Mapping", "Sequence")},
+}
+_MODULES = ("typing", "t", "collections.abc", "abc")
+ANYTHING = "any"  # of a parameter whose default is None and whose type is not stated
+
+
+def stated_type(annotation: ast.expr) -> str:
+    """An annotation as text, without quotes around it. Raises ValueError for a type that no ablation can check."""
+    while isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    text = ast.unparse(annotation)
+    _type(text)
+    return text
+
+
+def is_of(value: Any, kind: str) -> bool:
+    """Whether a finite value of JSON is of a stated type: an int passes for a float, a list for a tuple, True for no
+    number."""
+    if kind == ANYTHING:
+        return True
+    from pydantic import ValidationError
+
+    try:
+        _adapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def in_words(kind: str) -> str:
+    """``int or None`` for ``int | None``; an annotation with brackets as it stands."""
+    return kind if "[" in kind else " or ".join(part.strip() for part in kind.split("|"))
+
+
+@functools.cache
+def _adapter(kind: str) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_type(kind))
+
+
+@functools.cache
+def _type(text: str) -> Any:
+    try:
+        return _built(ast.parse(text, mode="eval").body)
+    except (TypeError, SyntaxError) as error:
+        raise ValueError(f"the type {text!r} cannot be read: {error}") from None
+
+
+def _built(node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            return _built(ast.parse(node.value, mode="eval").body)
+        if node.value in (None, ...):
+            return node.value
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) in _MODULES:
+        node = ast.Name(node.attr)
+    if isinstance(node, ast.Name) and node.id in _NAMES:
+        return _NAMES[node.id]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return typing.Union[_built(node.left), _built(node.right)]  # noqa: UP007 (None | None is no type)
+    if isinstance(node, ast.Tuple):
+        return tuple(_built(part) for part in node.elts)
+    if isinstance(node, ast.List):
+        return [_built(part) for part in node.elts]
+    if isinstance(node, ast.Subscript):
+        outer = _built(node.value)
+        inner = ast.literal_eval(node.slice) if outer is typing.Literal else _built(node.slice)
+        return operator.getitem(outer, inner)
+    raise ValueError(
+        f"the type {ast.unparse(node)!r} is none that an ablation can check; state bool, int, float, str, list, tuple, "
+        "dict, None, Optional, Union or Literal"
+    )

@@ -1,0 +1,118 @@
+"""Settings that a notebook makes of its parameters, made beforehand: ``method: loro`` fails before anything runs.
+
+A call such as ``TuneSettings(method=method, **{"atoms": atoms})`` at the top of a cell is read, and made with a run's
+values, where the class is a dataclass of this package and every argument is a parameter, a literal or made of such.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from typing import Any
+
+from ..errors import FiltersubError
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class SettingsCheck:
+    """The calls of one notebook that make settings.
+
+    Parameters
+    ----------
+    sources : of the notebook's code cells but the one with its parameters
+    names : of its parameters
+    """
+
+    def __init__(self, sources: Iterable[str], names: Iterable[str]) -> None:
+        trees = [tree for tree in map(_parsed, sources) if tree is not None]
+        nodes = [node for tree in trees for node in ast.walk(tree)]
+        changed = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+        self._names = set(names) - changed
+        self._imported = dict(_imports(nodes))
+        values = [line.value for tree in trees for line in tree.body if isinstance(line, ast.Assign | ast.Expr)]
+        self._calls = [call for call in values if self._can_be_made(call)]
+        used = {node.id for call in self._calls for node in ast.walk(call) if isinstance(node, ast.Name)}
+        self._used = sorted(used & self._names)
+        self._checked: dict[str, str | None] = {}
+
+    def check(self, parameters: Mapping[str, Any]) -> None:
+        """Raises FiltersubError where a run of these parameters, defaults included, would end in one."""
+        key = json.dumps([parameters[name] for name in self._used])
+        if key not in self._checked:
+            self._checked[key] = self._fault(parameters)
+        if (fault := self._checked[key]) is not None:
+            raise FiltersubError(fault)
+
+    def _fault(self, parameters: Mapping[str, Any]) -> str | None:
+        for call in self._calls:
+            try:
+                self._make(call, parameters)
+            except FiltersubError as error:
+                return str(error)
+            except (IndexError, KeyError):  # seeds[0] of an empty list
+                return f"{', '.join(map(ast.unparse, _subscripts(call)))} is not there; give a longer list"
+        return None
+
+    def _can_be_made(self, call: ast.expr) -> bool:
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self._imported):
+            return False
+        if call.args or not all(self._is_known(keyword.value) for keyword in call.keywords):
+            return False
+        return _dataclass(*self._imported[call.func.id]) is not None
+
+    def _is_known(self, node: ast.expr) -> bool:
+        plain = (ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.Subscript, ast.Name, ast.Load, ast.UnaryOp, ast.USub)
+        parts = list(ast.walk(node))
+        return all(isinstance(part, plain) for part in parts) and all(
+            part.id in self._names for part in parts if isinstance(part, ast.Name)
+        )
+
+    def _make(self, call: ast.Call, parameters: Mapping[str, Any]) -> None:
+        arguments: dict[str, Any] = {}
+        for keyword in call.keywords:
+            value = _value(keyword.value, parameters)
+            arguments.update(value if keyword.arg is None else {keyword.arg: value})
+        _dataclass(*self._imported[call.func.id])(**arguments)
+
+
+def _value(node: ast.expr | None, parameters: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Name):
+        return parameters[node.id]
+    if isinstance(node, ast.Dict):
+        return {_value(k, parameters): _value(v, parameters) for k, v in zip(node.keys, node.values, strict=True)}
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(part, parameters) for part in node.elts]
+    if isinstance(node, ast.Subscript):
+        return _value(node.value, parameters)[_value(node.slice, parameters)]
+    return ast.literal_eval(node)
+
+
+def _subscripts(call: ast.Call) -> list[ast.expr]:
+    return [node for node in ast.walk(call) if isinstance(node, ast.Subscript)]
+
+
+def _imports(nodes: Iterable[ast.AST]) -> Iterable[tuple[str, tuple[str, str]]]:
+    """(name in the notebook, (module, name there)) of all that is imported from this package."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == _PACKAGE:
+            for alias in node.names:
+                yield alias.asname or alias.name, (node.module, alias.name)
+
+
+def _dataclass(module: str, name: str) -> Any:
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, type) and is_dataclass(found) else None
+
+
+def _parsed(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source)
+    except SyntaxError:  # IPython's own syntax
+        return None
