@@ -24,6 +24,8 @@ RECIPE = DecompositionConfig(atoms=3, solver="pca")
 
 
 def injected(method, model, **options):
+    if method.startswith("tucker"):
+        pytest.importorskip("lycoris", reason="the extra filtersub[lycoris]")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return inject(model, method, "classifier", recipe=RECIPE, options=OPTIONS, **options)

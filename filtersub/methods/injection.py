@@ -23,6 +23,7 @@ from .low_rank import loralib_shape
 from .options import MEANT_FOR, METHODS, MethodOptions, check_method, check_options
 from .rank import check_rank
 from .support import try_adapter
+from .tucker import check_lycoris
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def inject(
     check_method(method)
     options = options or MethodOptions()
     check_options(method, options)
+    check_lycoris(method)
     if METHODS[method].by_peft:
         _check_head(model, head)
     if method == "full":
@@ -139,9 +141,10 @@ def _counted(model: nn.Module, method: str, head: str, options: MethodOptions, l
     names = [layer.name for layer in count_parameters(model, method, options=options, layers=layers).layers]
     if not names:
         raise FiltersubError(f"{method} tunes {COUNTED[method]}, and the model has none{_by(layers)}")
-    if method == "lora-loralib":
+    if method in MEANT_FOR["rank"]:
         layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
-        check_rank(options.rank, {name: loralib_shape(layouts[name]) for name in names})
+        shape = loralib_shape if method == "lora-loralib" else lambda layout: layout.shape
+        check_rank(options.rank, {name: shape(layouts[name]) for name in names})
     return names
 
 

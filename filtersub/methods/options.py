@@ -73,6 +73,24 @@ METHODS: dict[str, Method] = {
     "lokr": Method("Kronecker factors", "LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
     "oft": Method("block-diagonal rotations", "OFT blocks of {oft_block}", "Qiu et al., arXiv:2306.07280", True),
     "boft": Method("butterfly rotations", "BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True, False),
+    "tucker-lora": Method(
+        "low-rank factors with a core for the kernel's sides",
+        "Tucker LoRA r={rank}",
+        "Yeh et al., arXiv:2309.14859, as LyCORIS has it",
+        adds=True,
+    ),
+    "tucker-loha": Method(
+        "Hadamard-multiplied low-rank factors with cores",
+        "Tucker LoHa r={rank}",
+        "Yeh et al., arXiv:2309.14859, as LyCORIS has it",
+        adds=True,
+    ),
+    "tucker-lokr": Method(
+        "Kronecker factors with a core",
+        "Tucker LoKr r={rank}",
+        "Yeh et al., arXiv:2309.14859, as LyCORIS has it",
+        adds=True,
+    ),
     "hra": Method("Householder reflections", "HRA r={rank}", "Yuan et al., arXiv:2405.17484", True, False),
     "hira": Method(
         "low-rank factors, multiplied with the weight entry by entry", "HiRA r={rank}", "Huang et al., ICLR 2025", True
@@ -122,10 +140,12 @@ def usual_rate(method: str, *, blocks: bool) -> float:
 
 
 _RECIPE = ("atoms", "expansion", "expansion_coefficients", "block", "block_spatial", "train_coefficients")
+_SCALED = ("lora", "lora-loralib", "dora", "loha", "lokr", "tucker-lora", "tucker-loha", "tucker-lokr")
 #: setting -> the methods that it means something to; the others are of every method
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*_RECIPE, "solver", "sparsity"), ("filter-subspace",)),
-    **dict.fromkeys(("rank", "adapter_scale"), ("lora", "lora-loralib", "dora", "loha", "lokr", "hra", "hira")),
+    "rank": (*_SCALED, "hra", "hira"),
+    "adapter_scale": _SCALED,
     "update_dropout": ("lora", "dora"),
     "oft_block": ("oft",),
     "boft_block": ("boft",),

@@ -14,6 +14,9 @@ rank r:
     lokr            a b + r (b' + a' k_h k_w)                Kronecker factors; the second whole where r is large
     oft             (n / s) s (s - 1) / 2                    n = c_in k^2, blocks of s
     boft            n s + c_out                              n = c_in k^2, no groups
+    tucker-lora     r (c_in / g + c_out) + r^2 k_h k_w       without the core where k_h k_w = 1
+    tucker-loha     twice tucker-lora
+    tucker-lokr     a b + r (a' + b') + r^2 k_h k_w          the factors of lokr, with a core
     hra             r n                                      n = c_in k^2, no groups
     hira            r (c_in k_h k_w + c_out)                 no groups
     ia3             c_out
@@ -53,6 +56,7 @@ class BaselineOptions:
                 raise FiltersubError(f"the {what} must be a positive integer, got {value}")
 
 
+_PLAIN = ("linear", "conv1d", "conv2d", "conv3d")
 Rule = Callable[[KernelLayout, nn.Module | Tensor, BaselineOptions], int]
 
 
@@ -90,7 +94,7 @@ def _lora_matrix(layout: KernelLayout, layer: nn.Module | Tensor, options: Basel
 
 def _lora_loralib(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
     """loralib knows linear layers and square kernels; those of one and three dimensions it cannot run but for k = 1."""
-    if layout.kind not in ("linear", "conv1d", "conv2d", "conv3d"):
+    if layout.kind not in _PLAIN:
         return 0
     k = layout.kernel_size[0] if layout.kernel_size else 1
     if prod(layout.kernel_size) != (k * k if layout.kind == "conv2d" else 1):
@@ -125,6 +129,30 @@ def _factors(n: int) -> tuple[int, int]:
     """The two factors of n that are nearest to each other, the smaller first: peft's choice of Kronecker sizes."""
     small = next(k for k in range(int(n**0.5), 0, -1) if n % k == 0)
     return small, n // small
+
+
+def _tucker_lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if layout.kind not in _PLAIN:
+        return 0
+    return options.rank * sum(layout.channels) + _core(layout, options)
+
+
+def _tucker_loha(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    return 2 * _tucker_lora(layout, layer, options)
+
+
+def _tucker_lokr(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if layout.kind not in _PLAIN:
+        return 0
+    outs, ins = layout.channels
+    (out_1, out_2), (in_1, in_2) = _factors(outs), _factors(ins)
+    if options.rank >= max(out_2, in_2) / 2:
+        return out_1 * in_1 + out_2 * in_2 * prod(layout.kernel_size)
+    return out_1 * in_1 + options.rank * (out_2 + in_2) + _core(layout, options)
+
+
+def _core(layout: KernelLayout, options: BaselineOptions) -> int:
+    return options.rank**2 * prod(layout.kernel_size) if layout.is_spatial else 0
 
 
 def _oft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
@@ -205,6 +233,9 @@ LAYER_RULES: dict[str, Rule] = {
     "lokr": _lokr,
     "oft": _oft,
     "boft": _boft,
+    "tucker-lora": _tucker_lora,
+    "tucker-loha": _tucker_loha,
+    "tucker-lokr": _tucker_lokr,
     "hra": _hra,
     "hira": _hira,
     "ia3": _ia3,
