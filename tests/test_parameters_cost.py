@@ -48,6 +48,23 @@ def test_flops_of_both_forms_are_those_that_run(kind, m):
     assert flops.two_step == counted_flops(two_steps)
 
 
+@pytest.mark.parametrize(
+    ("kind", "m", "one_step", "two_step"),
+    [
+        # 143 output positions of 12 channels, each a sum over 8 x 9; 8 channels with 3 atoms of 9, then 12 x 24 sums
+        ("plain", 3, 2 * 143 * 12 * 8 * 9, 2 * 143 * (8 * 3 * 9 + 12 * 8 * 3)),
+        ("strided", 3, 2 * 30 * 12 * 8 * 9, 2 * 30 * (8 * 3 * 9 + 12 * 8 * 3)),  # 5 x 6 positions
+        ("grouped", 3, 2 * 99 * 12 * 2 * 9, 2 * 99 * (8 * 3 * 9 + 12 * 2 * 3)),  # 9 x 11; 2 channels of a group
+        ("depthwise", 3, 2 * 63 * 8 * 25, 2 * 63 * (8 * 3 * 25 + 8 * 3)),  # 7 x 9; one channel of a group
+    ],
+)
+def test_flops_of_both_forms_by_hand(kind, m, one_step, two_step):
+    layer = CONVOLUTIONS[kind]()
+    positions = layer(torch.empty(1, 8, 11, 13))[0, 0].numel()
+    flops = layer_flops(layout_of("layer", layer), DecompositionConfig(atoms=m), (143, positions))
+    assert (flops.one_step, flops.two_step) == (one_step, two_step)
+
+
 def test_flops_of_two_steps_in_blocks():
     """A pointwise layer: atoms are k_c x k_c' convolutions of the blocks of channels, then alpha sums them."""
     layer, x = nn.Conv2d(8, 12, 1), torch.randn(1, 8, 5, 7)
