@@ -23,6 +23,7 @@ ROOMS = (
         "schema",
         "random_states",
         "settings",
+        "solver_names",
     ),
     ("kernels",),
     ("sparse_coding",),

@@ -89,3 +89,21 @@ def test_reading_records_takes_no_training_library():
     code = f"import sys, filtersub.tables, filtersub.report; print([m for m in {heavy} if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said == "[]\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["tune", "--help"], ["decompose", "-h"]])
+def test_help_pages_need_no_torch(words):
+    """They are asked for most often, and torch takes seconds."""
+    code = (
+        "import sys\n"
+        "from filtersub.cli import app\n"
+        f"app({words!r}, standalone_mode=False)\n"
+        "print([m for m in ('torch', 'numpy', 'pandas', 'numba') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.endswith("[]\n")
+
+
+def test_the_version_of_the_command_line_is_the_packages():
+    said = subprocess.run([sys.executable, "-m", "filtersub", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == f"filtersub {version('filtersub')}\n"

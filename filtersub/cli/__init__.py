@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -17,14 +19,26 @@ from .report import report
 from .tune import tune
 
 app = typer.Typer(
-    help="Decompose convolution kernels into filter atoms, tune only the atoms, publish the ablation.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 for command in (decompose, count, suggest, tune, ablate, report, check_notebook, generate_tune, generate, distance):
     app.command()(command)
 app.add_typer(data_app, name="data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"filtersub {version('filtersub')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Decompose convolution kernels into filter atoms, tune only the atoms, publish the ablation."""
 
 
 _INTERRUPTED = 130

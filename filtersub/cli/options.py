@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..decomposition import CODES
 from ..errors import FiltersubError
+from ..solver_names import CODES
 
 if TYPE_CHECKING:
     import torch

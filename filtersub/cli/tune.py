@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import FiltersubError
-from ..recipe_file import read_sizes
 from .console import print_json
 from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights, stated
 
@@ -165,6 +164,8 @@ def _rates(text: str) -> tuple[float, ...]:
 
 
 def _expansion(text: str) -> int | tuple[int, ...] | None:
+    from ..recipe_file import read_sizes
+
     sizes = read_sizes(text)
     return sizes[0] if sizes is not None and len(sizes) == 1 else sizes
 

@@ -12,12 +12,10 @@ from typing import Any
 from ..dictionary import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, check_block, compile_pattern
-from ..sparse_coding import SOLVERS
+from ..solver_names import CODES
 from .start import is_file_of_atoms
 
 EXPANSION_COEFFICIENTS = ("shared", "per-channel")
-#: solver -> kind of its coefficients: as in sparse_coding.SOLVERS, or "random"
-CODES: dict[str, str] = {**SOLVERS, "random": "random"}
 
 
 @dataclass(frozen=True)

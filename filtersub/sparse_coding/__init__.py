@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ..solver_names import SOLVERS
 from .constrained import constrained_lasso
 from .fista import fista
 from .ista import ista
@@ -14,7 +15,7 @@ from .matching import matching_pursuit
 from .pursuit import orthogonal_matching_pursuit
 from .reference import sklearn_lasso, spams_coordinate_descent, spams_lasso, spams_pursuit
 from .result import CodingResult, kkt_violation, largest_penalty, lasso_objective
-from .solvers import SOLVERS, check_solver, encode, warm_up
+from .solvers import check_solver, encode, warm_up
 
 __all__ = [
     "SOLVERS",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FiltersubError
+from ..solver_names import SOLVERS
 from .constrained import constrained_lasso
 from .fista import fista
 from .ista import ista
@@ -25,15 +26,14 @@ from .result import CodingResult
 
 @dataclass(frozen=True)
 class Solver:
-    """One row of the table: the solver's ``kind``, its function, and which of encode's settings it takes."""
+    """One row of the table: the solver's function, and which of encode's settings it takes."""
 
-    kind: str
     solve: Callable[..., CodingResult]
     takes: frozenset[str]
 
 
-def _solver(kind: str, solve: Callable[..., CodingResult], *takes: str) -> Solver:
-    return Solver(kind, solve, frozenset(takes))
+def _solver(solve: Callable[..., CodingResult], *takes: str) -> Solver:
+    return Solver(solve, frozenset(takes))
 
 
 def _lasso(rows: Tensor, atoms: Tensor, l1_penalty: float, max_error: float | Tensor | None, **options) -> CodingResult:
@@ -48,21 +48,19 @@ def _ridge(rows: Tensor, atoms: Tensor, l1_penalty: float) -> CodingResult:
 
 _order_recursive = partial(orthogonal_matching_pursuit, rule="error")
 _TABLE = {
-    "lasso": _solver("penalty", _lasso, "l1_penalty", "max_error", "nonnegative", "codes_init"),
-    "fista": _solver("penalty", fista, "l1_penalty", "nonnegative", "codes_init"),
-    "ista": _solver("penalty", ista, "l1_penalty", "nonnegative", "codes_init"),
-    "spams": _solver("penalty", spams_lasso, "l1_penalty", "max_error", "nonnegative"),
-    "spams-cd": _solver("penalty", spams_coordinate_descent, "l1_penalty"),
-    "sklearn": _solver("penalty", sklearn_lasso, "l1_penalty", "nonnegative"),
-    "mp": _solver("support", matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
-    "omp": _solver("support", orthogonal_matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
-    "ormp": _solver("support", _order_recursive, "n_nonzero", "max_error", "nonnegative"),
-    "spams-omp": _solver("support", spams_pursuit, "n_nonzero", "max_error"),
-    "pca": _solver("linear", least_squares_codes),
-    "ridge": _solver("linear", _ridge, "l1_penalty"),
+    "lasso": _solver(_lasso, "l1_penalty", "max_error", "nonnegative", "codes_init"),
+    "fista": _solver(fista, "l1_penalty", "nonnegative", "codes_init"),
+    "ista": _solver(ista, "l1_penalty", "nonnegative", "codes_init"),
+    "spams": _solver(spams_lasso, "l1_penalty", "max_error", "nonnegative"),
+    "spams-cd": _solver(spams_coordinate_descent, "l1_penalty"),
+    "sklearn": _solver(sklearn_lasso, "l1_penalty", "nonnegative"),
+    "mp": _solver(matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
+    "omp": _solver(orthogonal_matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
+    "ormp": _solver(_order_recursive, "n_nonzero", "max_error", "nonnegative"),
+    "spams-omp": _solver(spams_pursuit, "n_nonzero", "max_error"),
+    "pca": _solver(least_squares_codes),
+    "ridge": _solver(_ridge, "l1_penalty"),
 }
-#: name -> what it solves: "penalty" (l1_penalty), "support" (n_nonzero or max_error) or "linear"
-SOLVERS: dict[str, str] = {name: solver.kind for name, solver in _TABLE.items()}
 
 
 def check_solver(solver: str) -> str:
@@ -94,13 +92,13 @@ def encode(
     FiltersubError that names those which do; l1_penalty, n_nonzero and codes_init are left aside where they mean
     nothing.
     """
-    known = _TABLE[check_solver(solver)]
+    known, kind = _TABLE[check_solver(solver)], SOLVERS[solver]
     for name, asked in (("max_error", max_error is not None), ("nonnegative", nonnegative)):
         if asked and name not in known.takes:
             raise FiltersubError(f"solver {solver!r} does not take {name}; those that do: {_that_take(name)}")
-    if known.kind == "support" and n_nonzero is None and max_error is None:
+    if kind == "support" and n_nonzero is None and max_error is None:
         raise FiltersubError(f"solver {solver!r} needs the number of nonzeros a row may have, or max_error")
-    if known.kind == "penalty" and max_error is not None and l1_penalty:
+    if kind == "penalty" and max_error is not None and l1_penalty:
         raise FiltersubError(f"give solver {solver!r} either l1_penalty or max_error, not both (got {l1_penalty})")
     settings = {
         "l1_penalty": l1_penalty,
