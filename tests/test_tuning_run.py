@@ -193,3 +193,56 @@ def test_training_takes_less_memory_than_full_tuning(setting, recompute):
     assert ours <= activations + 4 * trained + (0 if recompute else weights)
     held = sum(b.nbytes for b in model.buffers())
     assert ours + 4 * trained + held < full
+
+
+TWICE = {
+    "spatial": (lambda: nn.Conv2d(4, 8, 3, padding=1), {}),
+    "spatial, channels last": (lambda: nn.Conv2d(16, 16, 3, padding=1).to(memory_format=torch.channels_last), {}),
+    "one dimension": (lambda: nn.Conv1d(4, 8, 3), {}),
+    "depthwise, large": (lambda: nn.Conv2d(16, 16, 5, groups=16).to(memory_format=torch.channels_last), {}),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 8, 3), {}),
+    "circular": (lambda: nn.Conv2d(4, 8, 3, padding=1, padding_mode="circular"), {}),
+    "1 x 1, packed": (lambda: nn.Conv2d(4, 8, 1), {"block": 4, "solver": "lasso", "sparsity": 0.1}),
+    "1 x 1, kernels as source": (lambda: nn.Conv2d(4, 8, 1), {"block": 2}),
+    "linear, packed": (lambda: nn.Linear(8, 12), {"block": 4, "solver": "lasso", "sparsity": 0.1}),
+    "linear, kernels as source": (lambda: nn.Linear(8, 12), {"block": 4}),
+    "expanded": (lambda: nn.Conv2d(4, 8, 3), {"expansion": 2}),
+    "coefficients too": (lambda: nn.Conv2d(4, 8, 3), {"train_coefficients": True}),
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_second_derivatives_are_those_of_differences(kind, recompute):
+    """d/dp of ||d loss / dx||^2, against central differences, in all that is trained and in x."""
+    torch.manual_seed(0)
+    make, options = TWICE[kind]
+    layer = make().double()
+    options = {"atoms": 3, "solver": "pca", "recompute_weights": recompute, **options}
+    config = FilterSubspaceConfig(target_modules=["0"], **options)
+    tuned = get_peft_model(nn.Sequential(layer, nn.Tanh()), config, autocast_adapter_dtype=False)
+    trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        nn.init.normal_(parameter, std=0.3)
+    dimensions = {nn.Linear: (3, 8), nn.Conv1d: (2, 4, 8)}.get(type(layer), (2, getattr(layer, "in_channels", 0), 8, 8))
+    x = torch.randn(dimensions, dtype=torch.float64)
+    if layer.weight.ndim == 4:
+        x = x.to(memory_format=torch.channels_last)
+    x.requires_grad_()
+
+    def slope(create_graph):
+        (found,) = torch.autograd.grad(tuned(x).square().sum(), x, create_graph=create_graph)
+        return found.square().sum()
+
+    exact = torch.autograd.grad(slope(True), [x, *trained])
+    for tensor, gradient in zip([x, *trained], exact, strict=True):
+        direction, step = torch.randn_like(tensor), 1e-6
+        sides = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                tensor.add_(sign * step * direction)
+            sides.append(float(slope(False)))
+            with torch.no_grad():
+                tensor.sub_(sign * step * direction)
+        expected = (sides[0] - sides[1]) / (2 * step)
+        assert float((gradient * direction).sum()) == pytest.approx(expected, rel=1e-5, abs=1e-7)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from safetensors import safe_open
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from filtersub.models import load_model
@@ -114,3 +115,60 @@ def test_without_statistics_of_its_own_an_adapter_has_the_base_models(base):
     assert not torch.equal(model.base_model.model.bn1.running_mean, moved)
     model.set_adapter("default")
     assert torch.equal(model.base_model.model.bn1.running_mean, moved)
+
+
+@pytest.mark.parametrize("shown_here", ["one", "two", None])
+@pytest.mark.parametrize("shown_there", ["one", "two", None])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda n: nn.BatchNorm2d(n, momentum=None), nn.SyncBatchNorm])
+def test_state_dicts_keep_adapters_apart_whichever_is_active(norm, shown_there, shown_here):
+    """Every adapter and the base model give the same after state_dict and load_state_dict as before."""
+
+    def build():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), nn.ReLU(), nn.Conv2d(8, 8, 3), norm(8))
+        model = get_peft_model(net, FilterSubspaceConfig(atoms=3, solver="pca"), adapter_name="one")
+        model.add_adapter("two", FilterSubspaceConfig(atoms=3, solver="pca"))
+        return model.eval()
+
+    def said(model, adapter):
+        if adapter is None:
+            with model.disable_adapter():
+                return model(x)
+        model.set_adapter(adapter)
+        return model(x)
+
+    def active(model, adapter):
+        model.base_model.enable_adapter_layers()
+        if adapter is None:
+            model.base_model.disable_adapter_layers()
+        else:
+            model.set_adapter(adapter)
+
+    trained, again = build(), build()
+    x = torch.randn(4, 3, 12, 12, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        for number, adapter in enumerate(("one", "two"), 1):
+            trained.set_adapter(adapter)
+            for name, parameter in trained.named_parameters():
+                if f"filtersub_atoms.{adapter}" in name:
+                    parameter.fill_(0.1 * number)
+            for module in trained.modules():  # stands for a forward pass in training
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.running_mean.add_(number)
+                    module.running_var.mul_(1 + number)
+        wanted = {adapter: said(trained, adapter) for adapter in ("one", "two", None)}
+        active(trained, shown_there)
+        active(again, shown_here)
+        again.load_state_dict(copy.deepcopy(trained.state_dict()))
+        active(again, "one")
+        for adapter, output in wanted.items():
+            assert torch.equal(said(again, adapter), output)
+
+
+def test_state_dicts_of_before_still_load(base):
+    """They hold the statistics in place alone."""
+    model = get_peft_model(copy.deepcopy(base), FilterSubspaceConfig(**CONFIG))
+    old = {name: value + 1 for name, value in model.state_dict().items() if ".statistics." not in name}
+    model.load_state_dict(old)
+    for name, value in old.items():
+        assert torch.equal(model.state_dict()[name], value)

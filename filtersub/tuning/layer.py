@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from ..decomposition import DecompositionConfig
@@ -21,11 +21,14 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
 from .codes import frozen_codes, mapped_fingerprint
 from .config import FilterSubspaceConfig
+from .offload import onloaded
 from .packed import Packed
 from .run import can_run, run_summed
-from .update import Kernels, Term, by_row, collapse, exactly, summed
+from .update import Kernels, Term, by_row, collapse, exactly, is_on_meta, summed
 
 PREFIX = "filtersub_"
+_SIZES = ("in_channels", "out_channels", "kernel_size", "in_features", "out_features", "nf", "nx")
+_SETTINGS = (*_SIZES, "stride", "padding", "output_padding", "dilation", "groups", "padding_mode", "transposed")
 
 
 class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
@@ -72,13 +75,19 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.rounds: dict[str, int] = {}  # of dictionary learning
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
-        self._weight_before_merge: Tensor | None = None
+        self._before_merge: tuple[
+            nn.Parameter, ...
+        ] = ()  # the base layer's own parameter while another is in its place
 
     def add_adapter(self, adapter: str, config: FilterSubspaceConfig) -> None:
         """Decompose the base weight by the recipe and start an adapter whose update is zero.
 
         Adapters of one coding recipe share their coefficients in memory. On the meta device only shapes are made.
         """
+        with onloaded(self):
+            self._add_adapter(adapter, config)
+
+    def _add_adapter(self, adapter: str, config: FilterSubspaceConfig) -> None:
         base, recipe = self.get_base_layer(), config.coding_recipe
         layout = layout_of(self.name, base, recipe.block, recipe.block_spatial)
         if layout is None:
@@ -134,9 +143,20 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
     def _base_weight(self) -> Tensor:
         """The weight F that adapters belong to, whether or not some are merged into the base layer."""
-        if self._weight_before_merge is not None:
-            return self._weight_before_merge
-        return self.get_base_layer().weight
+        return self._before_merge[0] if self._before_merge else self.get_base_layer().weight
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the layer runs with, for code that reads weights and never calls the layer."""
+        if self.disable_adapters or self.merged:
+            return self.get_base_layer().weight
+        return self.summed_weight()
+
+    def __getattr__(self, name: str) -> Any:
+        """Sizes and settings of the base layer, for code that looks at layers."""
+        if name in _SETTINGS:
+            return getattr(self.base_layer, name)
+        return super().__getattr__(name)
 
     def coefficients(self, adapter: str) -> Tensor:
         """The frozen alpha (n_rows, m) of an adapter; computed where it is not held."""
@@ -200,9 +220,23 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             self.unmerge()
         if self.disable_adapters or self.merged:
             return self.base_layer(x, *args, **kwargs)
+        if isinstance(x, fx.Proxy):
+            raise FiltersubError(
+                f"layer {self.name!r} is symbolically traced (torch.fx, feature extractors) while its adapter is not "
+                "merged; call merge_and_unload first, or name FilterSubspaceLayer as a leaf module"
+            )
+        with onloaded(self):
+            return self._run(x, *args, **kwargs)
+
+    def _run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weight = self._base_weight()
         with exactly(weight):
             terms = self._terms(self.active_adapters)
+            if not x.is_meta and (weight.is_meta or any(term.small.is_meta or is_on_meta(term) for term in terms)):
+                raise FiltersubError(
+                    f"layer {self.name!r}: its weight or its adapter is on the meta device, which holds no numbers; "
+                    "load the base model's weights first, then make or load the adapter"
+                )
             alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
             total = None if alone else summed(weight, terms)
         if alone:
@@ -210,29 +244,32 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         return functional_call(self.base_layer, {"weight": total}, (x, *args), kwargs)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the adapters' updates to the base weight, keeping a copy of it so that unmerge is exact.
+        """Give the base layer a parameter of its own, its weight with the adapters' updates; unmerge gives it the very
+        parameter back that it had. Layers that share a parameter are merged each for itself.
 
         ``safe_merge`` raises ValueError instead where the sum is not finite, and leaves the weight as it was.
         """
         wanted = [a for a in check_adapters_to_merge(self, adapter_names) if a in self.filtersub_atoms]
         if not wanted:
             return
-        weight = self.get_base_layer().weight
+        base = self.get_base_layer()
         merged = self._sum([*self.merged_adapters, *wanted]).detach()
         if safe_merge and not bool(torch.isfinite(merged).all()):
             names = ", ".join(repr(name) for name in wanted)
             raise ValueError(f"merging {names} into layer {self.name!r} would give NaN or infinite weights")
-        if self._weight_before_merge is None:
-            self._weight_before_merge = weight.data
-        weight.data = merged
+        if not self._before_merge:
+            self._before_merge = (base.weight,)
+        base.weight = nn.Parameter(merged, requires_grad=base.weight.requires_grad)
         self.merged_adapters = [*self.merged_adapters, *wanted]
 
     def unmerge(self) -> None:
-        """Give the base layer the very weight it had before merging."""
-        if self._weight_before_merge is not None:
-            weight = self.get_base_layer().weight
-            weight.data = self._weight_before_merge.to(weight.device, weight.dtype)
-        self._weight_before_merge = None
+        """Give the base layer the very parameter it had before merging."""
+        if self._before_merge:
+            base, (weight,) = self.get_base_layer(), self._before_merge
+            if (weight.device, weight.dtype) != (base.weight.device, base.weight.dtype):  # moved while merged
+                weight.data = weight.data.to(base.weight.device, base.weight.dtype)
+            base.weight = weight
+        self._before_merge = ()
         self.merged_adapters = []
 
     def fingerprint_for(self, adapter: str, mapping: Tensor | None) -> Tensor:
@@ -244,6 +281,11 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FilterSubspaceLayer:
         """Moves and casts; fingerprints stay in float64, and adapters of one recipe go on sharing coefficients."""
         exact = dict(self.filtersub_fingerprint.items())
+        if any(value.is_meta for value in exact.values()) and not fn(torch.empty(0, device="meta")).is_meta:
+            raise FiltersubError(
+                f"layer {self.name!r}: its adapter was made on the meta device, so there are no coefficients to move; "
+                "load the base model's weights first, then make or load the adapter"
+            )
         super()._apply(fn, recurse)
         for adapter, value in exact.items():
             moved = self.filtersub_fingerprint[adapter]

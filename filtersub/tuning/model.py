@@ -15,6 +15,7 @@ from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
 from .combination import combined_config, fill
 from .config import FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
+from .names import check_adapter_name, named_plainly
 from .statistics import RunningStatistics, statistics_of
 from .targets import as_pattern, participants
 
@@ -29,6 +30,12 @@ class FilterSubspaceModel(BaseTuner):
     tuner_layer_cls = FilterSubspaceLayer
     target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 (peft's own form)
 
+    def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, *arguments: Any, **options: Any) -> None:
+        config = peft_config[adapter_name] if isinstance(peft_config, dict) else peft_config
+        if "_orig_mod" not in str(config.target_modules):  # files of before name layers as torch.compile calls them
+            model = named_plainly(model)
+        super().__init__(model, peft_config, adapter_name, *arguments, **options)
+
     def _prepare_adapter_config(self, peft_config: FilterSubspaceConfig, model_config: dict) -> FilterSubspaceConfig:
         """Resolve target_modules, a preset for one, to the layers that take part."""
         peft_config.target_modules = as_pattern(participants(self.model, peft_config))
@@ -36,8 +43,10 @@ class FilterSubspaceModel(BaseTuner):
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *arguments: Any, **options: Any) -> None:
         """Wrap the layers that take part; the adapter has running statistics of its own from then on."""
-        if "statistics" not in self.__dict__:
+        check_adapter_name(adapter_name, PREFIX, model, self.peft_config[adapter_name])
+        if "statistics" not in self._modules:
             self.statistics = RunningStatistics(model)
+            self.statistics.watch(self)
         if self.peft_config[adapter_name].save_batch_norm:
             self.statistics.add(adapter_name)
         try:
@@ -73,9 +82,19 @@ class FilterSubspaceModel(BaseTuner):
         self._choose_what_is_kept()
 
     def unload(self) -> nn.Module:
-        """The base model as it was, without the adapters."""
+        """The base model as it was, without the adapters, merged ones too."""
+        self.unmerge_adapter()
         self.statistics.show(())
         return super().unload()
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """In every place that holds the module; containers among modules_to_save have no weight for peft to copy."""
+        setattr(parent, child_name, new_module)
+        for module in self.model.modules():
+            if module is not new_module:
+                for name, each in module._modules.items():
+                    if each is child:
+                        module._modules[name] = new_module
 
     @contextmanager
     def _enable_peft_forward_hooks(
@@ -169,7 +188,8 @@ class FilterSubspaceModel(BaseTuner):
             if held is not None and adapter_name in held:  # those that training has moved
                 own = {f"{_INSIDE}{name}": value for name, value in held.changed(adapter_name).items()}
             kept.update(own)
-        return kept
+        left_out = (*_repeated_places(model), "base_model.statistics.")
+        return {name: value for name, value in kept.items() if not name.startswith(left_out)}
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -193,6 +213,13 @@ def _held_statistics(model: nn.Module) -> RunningStatistics | None:
     """Of a PeftModel; a model that layers were injected into has one set, its own."""
     tuner = getattr(model, "base_model", None)
     return tuner.statistics if isinstance(tuner, FilterSubspaceModel) else None
+
+
+def _repeated_places(model: nn.Module) -> tuple[str, ...]:
+    """The further names of layers that lie in several places, as beginnings of the names of their tensors."""
+    first = {id(module): name for name, module in model.named_modules()}
+    places = model.named_modules(remove_duplicate=False)
+    return tuple(f"{n}." for n, m in places if isinstance(m, FilterSubspaceLayer) and first[id(m)] != n)
 
 
 _FORMS = ("filtersub_coefficients", "filtersub_packed_values", "filtersub_packed_indices")
@@ -221,7 +248,8 @@ def _check_layers(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     """Every layer of the file must be there: an adapter with some of its layers is another one."""
     parts = (key.removeprefix(_INSIDE).partition(f".{PREFIX}atoms") for key in state_dict)
     saved = [name for name, found, _ in parts if found]
-    layers = (name for name, module in model.named_modules() if isinstance(module, FilterSubspaceLayer))
+    places = model.named_modules(remove_duplicate=False)
+    layers = (name for name, module in places if isinstance(module, FilterSubspaceLayer))
     wrapped = {name.removeprefix(_INSIDE) for name in layers}
     absent = [name for name in saved if name not in wrapped]
     if absent:

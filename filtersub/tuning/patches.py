@@ -16,7 +16,8 @@ from torch import Tensor
 from ..kernels import KernelLayout
 from ..sparse_coding._threads import make_ready, over_rows
 from . import _patch_kernel as kernels
-from .packed import MOST_LANES, is_matrix
+from .packed import MOST_LANES, Packed, is_matrix
+from .recording import only_torch_runs
 
 _MOST_MAPPED = 16  # entries of a patch whose d sums of d lanes fit the registers
 _SHARE = 16384  # rows of the kernel matrix that a thread takes at a time
@@ -27,7 +28,8 @@ def quick(layout: KernelLayout, *tensors: Tensor, mapped: bool = False) -> bool:
     """Whether the operators take a layer: a dense matrix on the CPU, all of one dtype, small patches."""
     first = tensors[0]
     return (
-        is_matrix(layout)
+        not only_torch_runs()
+        and is_matrix(layout)
         and layout.patch_size <= (_MOST_MAPPED if mapped else MOST_LANES)
         and all(t.device.type == "cpu" and t.dtype == first.dtype for t in tensors)
         and first.dtype in (torch.float32, torch.float64)
@@ -135,7 +137,12 @@ def _keep_packed(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 
 def _packed_backward(ctx: Any, gradient: Tensor) -> tuple:
-    small = packed_gradient(gradient, *ctx.saved_tensors, *ctx.sizes) if ctx.needs_input_grad[3] else None
+    (values, indices), (n_atoms, p, q) = ctx.saved_tensors, ctx.sizes
+    small = None
+    if ctx.needs_input_grad[3] and torch.is_grad_enabled():  # to be differentiated again
+        small = Packed(values, indices, n_atoms).unpacked().T @ _rows(gradient, p, q)
+    elif ctx.needs_input_grad[3]:
+        small = packed_gradient(gradient, values, indices, n_atoms, p, q)
     return gradient, None, None, small, None, None
 
 
@@ -148,10 +155,26 @@ def _keep_mapped(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _mapped_backward(ctx: Any, gradient: Tensor) -> tuple:
     (source, small), (p, q) = ctx.saved_tensors, ctx.sides
     to_source = None
+    if torch.is_grad_enabled():  # to be differentiated again
+        rows = _rows(gradient, p, q)
+        if ctx.needs_input_grad[1]:
+            to_source = _matrix(rows @ small.T, gradient, p, q)
+        return gradient, to_source, _rows(source, p, q).T @ rows if ctx.needs_input_grad[2] else None, None, None
     if ctx.needs_input_grad[1]:
         to_source = mapped_sum(torch.zeros_like(gradient), gradient, small.T, p, q)
     to_small = mapped_gradient(gradient, source, p, q) if ctx.needs_input_grad[2] else None
     return gradient, to_source, to_small, None, None
+
+
+def _rows(matrix: Tensor, p: int, q: int) -> Tensor:
+    """A stored (outs, ins[, 1, ...]) matrix as its rows (n_rows, p q), by torch alone."""
+    outs, ins = len(matrix), matrix[0].numel()
+    return matrix.reshape(outs // p, p, ins // q, q).transpose(1, 2).reshape(-1, p * q)
+
+
+def _matrix(rows: Tensor, like: Tensor, p: int, q: int) -> Tensor:
+    """The inverse of _rows."""
+    return rows.reshape(len(like) // p, -1, p, q).transpose(1, 2).reshape(like.shape)
 
 
 packed_sum.register_autograd(_packed_backward, setup_context=_keep_packed)

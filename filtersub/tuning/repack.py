@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import KernelLayout
+from .recording import only_torch_runs
 
 _ELEMENT = {8: torch.complex64, 16: torch.complex128}
 
@@ -40,6 +41,7 @@ def _quick(layout: KernelLayout, tensor: Tensor) -> bool:
         and layout.block[1] * tensor.element_size() in _ELEMENT
         and tensor.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not only_torch_runs()
     )
 
 

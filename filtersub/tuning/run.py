@@ -8,6 +8,7 @@ are new tensors, one a layer, as large as the model together, and making one aga
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.functional import linear
 
 from . import depthwise, products, winograd
 from .packed import Packed
+from .recording import only_torch, only_torch_runs
 from .update import Kernels, Term, exactly, small_gradient, summed
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -23,7 +25,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 def can_run(layer: nn.Module, weight: Tensor, terms: list[Term]) -> bool:
     """Whether run_summed knows this layer: a plain one without hooks, of whose weight only the B are trained."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or only_torch_runs():
         return False
     plain = type(layer) is nn.Linear or (
         type(layer) in _CONVOLUTIONS and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
@@ -40,11 +42,16 @@ def can_run(layer: nn.Module, weight: Tensor, terms: list[Term]) -> bool:
 
 
 def run_summed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Term], *, recompute: bool = False) -> Tensor:
-    """``layer(x)`` with the weight ``weight + sum of the terms``; differentiable in x, the bias and every B.
+    """``layer(x)`` with the weight ``weight + sum of the terms``; differentiable, also twice, in x, the bias and
+    every B.
 
     recompute : make the summed weight again in the backward pass instead of keeping it
     """
-    return _Summed.apply(layer, terms, recompute, x, weight, layer.bias, *(term.small for term in terms))
+    kind, bias = "cpu" if x.is_meta else x.device.type, layer.bias
+    if torch.is_autocast_enabled(kind):
+        lower = torch.get_autocast_dtype(kind)
+        x, bias = x.to(lower), None if bias is None else bias.to(lower)
+    return _Summed.apply(layer, terms, recompute, x, weight, bias, *(term.small for term in terms))
 
 
 class _Summed(torch.autograd.Function):
@@ -61,10 +68,8 @@ class _Summed(torch.autograd.Function):
     ) -> Tensor:
         with exactly(weight):
             total = summed(weight, terms)
-        kind, ctx.given = "cpu" if x.is_meta else x.device.type, (x.dtype, None if bias is None else bias.dtype)
-        if torch.is_autocast_enabled(kind):
-            lower = torch.get_autocast_dtype(kind)
-            x, total, bias = x.to(lower), total.to(lower), None if bias is None else bias.to(lower)
+        if torch.is_autocast_enabled("cpu" if x.is_meta else x.device.type):
+            total = total.to(x.dtype)
         ctx.layer, ctx.layouts, ctx.has_bias = layer, [term.layout for term in terms], bias is not None
         forms = [_taken_apart(term) for term in terms]
         ctx.forms = [(len(tensors), build) for tensors, build in forms]
@@ -75,21 +80,19 @@ class _Summed(torch.autograd.Function):
             return linear(x, total, bias) if type(layer) is nn.Linear else layer._conv_forward(x, total, bias)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
+        again = torch.is_grad_enabled()  # create_graph: these gradients are differentiated themselves
         _, _, _, to_x, _, to_bias, *to_small = ctx.needs_input_grad
         x, weight, *rest = ctx.saved_tensors
         terms = _put_together(ctx.layouts, ctx.forms, rest)
-        with exactly(weight):
-            total = summed(weight, terms) if ctx.total is None else ctx.total
+        with only_torch() if again else nullcontext(), exactly(weight):
+            total = summed(weight, terms) if again or ctx.total is None else ctx.total
             needs = [to_x, any(to_small), ctx.has_bias and to_bias]
             for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total.to(gradient.dtype), needs)
             ctx.total = total = None
             for_small = [
                 small_gradient(term, for_weight) if need else None for term, need in zip(terms, to_small, strict=True)
             ]
-        for_x = for_x.to(ctx.given[0]) if for_x is not None else None
-        for_bias = for_bias.to(ctx.given[1]) if for_bias is not None else None
         return None, None, None, for_x, None, for_bias, *for_small
 
 
@@ -125,10 +128,10 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
     if x.ndim != weight.ndim:  # one image without a batch
         to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
         return None if to_x is None else to_x[0], *rest
-    for way in (winograd, products):
+    for way in () if only_torch_runs() else (winograd, products):
         if way.pays(layer, gradient, x, weight):
             return way.gradients(layer, gradient, x, weight, needs)
-    if needs[1] and depthwise.takes(layer, gradient, x):
+    if needs[1] and not only_torch_runs() and depthwise.takes(layer, gradient, x):
         to_x, _, to_bias = _by_torch(layer, gradient, x, weight, [needs[0], False, needs[2]])
         return to_x, depthwise.weight_gradient(layer, gradient, x), to_bias
     return _by_torch(layer, gradient, x, weight, needs)

@@ -7,6 +7,7 @@ it was tuned with, or swapping it in gives another model than the one that was j
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,11 @@ def statistics_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name.rpartition(".")[2] in _NAMES}
 
 
-class RunningStatistics:
-    """The sets of statistics of a model's adapters, of which one lies in the model's own buffers.
+class RunningStatistics(nn.Module):
+    """The sets of statistics of a model's adapters and of the base model, as buffers that ``state_dict`` holds.
+
+    The set that is shown lies in the buffers of the model's own layers, and its buffers here are brought up to date
+    whenever they are read.
 
     Parameters
     ----------
@@ -28,20 +32,24 @@ class RunningStatistics:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        super().__init__()
+        self._place = (model,)  # in a tuple, which keeps it from being a submodule
         self._shown: str | None = None  # None is the base model
-        self._aside: dict[str | None, dict[str, Tensor]] = {}
+        found = statistics_of(dict(model.named_buffers()))
+        self._names = frozenset(found)
+        self.base = _Set(found)
+        self.adapters = nn.ModuleDict()
 
     def __contains__(self, adapter: str) -> bool:
-        return adapter == self._shown or adapter in self._aside
+        return adapter in self.adapters
 
     def add(self, adapter: str) -> None:
         """A new adapter starts with the statistics of the base model."""
-        self._aside[adapter] = {name: value.clone() for name, value in self.of(None).items()}
+        self.adapters[adapter] = _Set(self.of(None))
 
     def of(self, adapter: str | None) -> dict[str, Tensor]:
         """Statistics of an adapter, or the base model's, by their names in the base model."""
-        return self._in_place() if adapter == self._shown else self._aside[adapter]
+        return self._in_place() if adapter == self._shown else self._set(adapter).named(self._in_place())
 
     def changed(self, adapter: str) -> dict[str, Tensor]:
         """Statistics of an adapter that are not the base model's."""
@@ -50,28 +58,88 @@ class RunningStatistics:
 
     def give(self, adapter: str, values: dict[str, Tensor]) -> None:
         """Overwrite an adapter's statistics, read from a file for one."""
-        mine = self.of(adapter)
-        with torch.no_grad():
-            for name in mine.keys() & values.keys():
-                mine[name].copy_(values[name])
+        _copy(values, self.of(adapter))
 
     def show(self, adapters: Iterable[str]) -> None:
         """Put the statistics of the first of these adapters that has some into the model; the base model's else."""
         wanted = next((adapter for adapter in adapters if adapter in self), None)
         if wanted == self._shown:
             return
-        mine = self._in_place()
-        self._aside[self._shown] = {name: value.clone() for name, value in mine.items()}
-        with torch.no_grad():
-            for name, value in self._aside.pop(wanted).items():
-                mine[name].copy_(value)
+        self._keep_shown()
+        _copy(self.of(wanted), self._in_place())
         self._shown = wanted
 
     def delete(self, adapter: str) -> None:
         """Forget an adapter; the base model's come back where its statistics were in place."""
         if adapter == self._shown:
             self.show(())
-        self._aside.pop(adapter, None)
+        if adapter in self:
+            del self.adapters[adapter]
+
+    def watch(self, tuner: nn.Module) -> None:
+        """Have the tuner's state_dict and load_state_dict keep sets and adapters together, whichever is shown."""
+        tuner.register_state_dict_pre_hook(_keep_shown)
+        tuner.register_load_state_dict_pre_hook(_show_loaded)
+
+    def _show_loaded(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Let what is loaded into the model's own layers be the loaded set of the adapter that is shown here.
+
+        A state of before these sets were buffers goes where it went: into the model's own layers.
+        """
+        own, within = f"{prefix}statistics.", f"{prefix}model."
+        in_place = self._in_place()
+        if not any(f"{within}{name}" in state for name in in_place):
+            return
+        there = any(name.startswith(own) for name in state)
+        shown = f"{own}base." if self._shown is None else f"{own}adapters.{self._shown}."
+        for name in in_place:
+            if there and f"{shown}{_buffer_name(name)}" in state:
+                state[f"{within}{name}"] = state[f"{shown}{_buffer_name(name)}"]
+        if not there:
+            state.update({f"{own}{name}": value for name, value in self.named_buffers()})
+
+    def _set(self, adapter: str | None) -> _Set:
+        return self.base if adapter is None else self.adapters[adapter]
+
+    def _keep_shown(self) -> None:
+        in_place = self._in_place()
+        _copy(in_place, self._set(self._shown).named(in_place))
 
     def _in_place(self) -> dict[str, Tensor]:
-        return statistics_of(dict(self._model.named_buffers()))
+        """Copies of modules_to_save, which bring statistics of their own, are not among these."""
+        return {name: value for name, value in self._place[0].named_buffers() if name in self._names}
+
+    def extra_repr(self) -> str:
+        return f"shown: {'the base model' if self._shown is None else self._shown}"
+
+
+class _Set(nn.Module):
+    """Copies of running statistics."""
+
+    def __init__(self, statistics: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in statistics.items():
+            self.register_buffer(_buffer_name(name), value.detach().clone())
+
+    def named(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """By their names in the base model."""
+        return {name: self._buffers[_buffer_name(name)] for name in names}
+
+
+def _buffer_name(name: str) -> str:
+    """torch takes no dots in the names of buffers."""
+    return name.replace(".", "__")
+
+
+def _copy(values: dict[str, Tensor], into: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name in into.keys() & values.keys():
+            into[name].copy_(values[name])
+
+
+def _keep_shown(tuner: nn.Module, _prefix: str, _keep_vars: bool) -> None:
+    tuner.statistics._keep_shown()
+
+
+def _show_loaded(tuner: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    tuner.statistics._show_loaded(state, prefix)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from peft.tuners.tuners_utils import BaseTunerLayer, _ExcludedModule, check_target_module_exists
 from peft.utils.other import AuxiliaryTrainingWrapper
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, untunable
@@ -45,30 +47,63 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
     """
     head = head_name(model) if config.target_modules is None else None
     wanted = _wanted(config)
-    able, chosen, passed = [], [], {}
+    able, first, chosen, passed, left_out = [], {}, {}, {}, {}
     inside: tuple[str, ...] = ()
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         if not name or name.startswith(inside):
             continue
+        first.setdefault(id(module), name)  # of the places of one module peft knows the first
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
             inside = (*inside, f"{name}.")
             if not isinstance(module, FilterSubspaceLayer):
                 continue
         base = module.get_base_layer() if isinstance(module, FilterSubspaceLayer) else module
         layout = layout_of(name, base, config.block, config.block_spatial)
-        if name == head or layout is None:
+        if layout is None:
             continue
         reason = untunable(base)
+        if name == head or _is_left_out(config, name):
+            left_out[id(module)] = name
+        if name == head:
+            continue
         if reason is None:
             able.append(name)
         if wanted(name, layout):
             if reason is None:
-                chosen.append(name)
+                _check_numbers(name, base)
+                chosen[id(module)] = first[id(module)]
             else:
                 passed[name] = reason
+    for module, name in left_out.items():
+        if module in chosen:
+            raise FiltersubError(
+                f"layers {chosen[module]!r} and {name!r} are one module, of which the second is left out "
+                "(exclude_modules, modules_to_save, or the head); leave both out or neither"
+            )
     if not chosen:
         raise FiltersubError(_nothing(config, able, passed))
-    return chosen
+    return list(chosen.values())
+
+
+def _is_left_out(config: FilterSubspaceConfig, name: str) -> bool:
+    """Whether the config names this layer as one that takes no part."""
+    every = FilterSubspaceConfig(
+        target_modules=".*", exclude_modules=config.exclude_modules, modules_to_save=config.modules_to_save
+    )
+    return not check_target_module_exists(every, name) or isinstance(
+        check_target_module_exists(every, name), _ExcludedModule
+    )
+
+
+def _check_numbers(name: str, layer: nn.Module) -> None:
+    """FiltersubError where the weight is no plain matrix of floating-point numbers that could be decomposed."""
+    weight = layer.weight
+    plain = type(weight.data) in (Tensor, FakeTensor) or isinstance(weight, FunctionalTensor)
+    if not plain or not weight.is_floating_point():
+        raise FiltersubError(
+            f"layer {name!r} has a weight of type {type(weight.data).__name__}, {weight.dtype} (quantised or sharded), "
+            "which cannot be decomposed; make the adapter on the plain weights, or leave the layer out"
+        )
 
 
 def as_pattern(names: list[str]) -> str:
