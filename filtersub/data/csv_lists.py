@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import NamedTuple
 
 from ..errors import FiltersubError
+from ..image_reading import is_image_path
+from .csv_table import read_csv_table
 from .images import FileImages, Source
 from .paths import fenced_images
 from .problems import Problem, classes_up_to, problem
 
-_PATHS = ("path", "image", "file", "file_name", "filename")
-_LABELS = ("label", "class", "target")
+_PATHS = ("path", "image", "file", "file_name", "filename", "image_path", "file_path", "filepath", "img", "image_name")
+_LABELS = ("label", "class", "target", "labels", "class_name", "category")
 _PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation"}
-_PARTS |= {"test": "test"}
+_PARTS |= {"dev": "validation", "test": "test"}
+_USUAL = {"image": _PATHS, "label": _LABELS, "split": ("split", "part")}
+
+
+class _Row(NamedTuple):
+    where: str  # "line 7", for messages
+    image: str
+    label: str
+    split: str | None  # None where the file has no such column
 
 
 def open_csv(path: Path, columns: Mapping[str, str]) -> Source:
@@ -23,72 +33,103 @@ def open_csv(path: Path, columns: Mapping[str, str]) -> Source:
 
     Parameters
     ----------
-    path : the file or folder; images lie below the folder, and their paths are relative to it
+    path : the file or folder; images lie below the folder, and their paths are relative to it, with / or, where no file
+        has that very name, with \\
     columns : names of the columns "image", "label" and "split", where they are not found by their usual names
 
-    Labels are whole numbers from 0, or names, which are numbered in alphabetical order. Without test images, or without
-    validation images, a fifth of each class is held out. Raises FiltersubError for files that are no such lists.
+    Labels are whole numbers from 0 where every training label is one as it is written (``7``, not ``07``); else they
+    are names, numbered in alphabetical order, ``01`` and ``1`` two of them. An empty label is a problem, no class.
+    Without test images, or without validation images, a fifth of each class is held out. Raises FiltersubError for
+    files that are no such lists.
     """
     root = path if path.is_dir() else path.parent
-    tables = _tables(path, columns)
-    if tables.get("train") is None or tables["train"].empty:
+    lists = _lists(path, columns)
+    if not lists.get("train"):
         raise FiltersubError(f"{path} lists no training images; its column 'split' (or train.csv) must name some")
-    classes, numbers = _numbers(tables)
-    n_classes = len(classes) or classes_up_to(max(numbers["train"]), path)
-    parts: dict[str, FileImages] = {}
     problems: list[Problem] = []
-    for part, table in tables.items():
-        rows = list(zip(table["image"], table["label"], numbers[part], strict=True))
-        known = [(file, number) for file, _, number in rows if number is not None]
-        unknown = [f"{file} {label}" for file, label, number in rows if number is None]
+    for part, rows in lists.items():
+        empty = [f"{row.where} ({row.image or 'no path either'})" for row in rows if not row.label]
+        problems += problem("label", part, empty, "rows with an empty label; fill it in, or remove the row")
+        unnamed = [f"{row.where} ({row.label})" for row in rows if row.label and not row.image]
+        problems += problem("missing image", part, unnamed, "rows without a path")
+    labelled = {part: [row for row in rows if row.label and row.image] for part, rows in lists.items()}
+    classes, number = _classes([row.label for row in labelled["train"]])
+    largest = max((number(row.label) or 0 for row in labelled["train"]), default=0)
+    n_classes = len(classes) or classes_up_to(largest, path)
+    parts: dict[str, FileImages] = {}
+    for part, rows in labelled.items():
+        unknown = [f"{row.image} {row.label} ({row.where})" for row in rows if number(row.label) is None]
         problems += problem("label", part, unknown, "labels that no training image has")
+        known = [(_with_slashes(root, row.image), number(row.label)) for row in rows if number(row.label) is not None]
         parts[part], found = fenced_images(root, known, n_classes, part)
         problems += found
     search = parts["train"] if "validation" in parts else None
     return Source(n_classes, search=search, classes=classes, problems=tuple(problems), **parts)
 
 
-def _tables(path: Path, columns: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """image and label of each part there is."""
+def _lists(path: Path, columns: Mapping[str, str]) -> dict[str, list[_Row]]:
+    """The rows of each part there is."""
     if path.is_dir():
         files = {part: path / f"{name}.csv" for name, part in _PARTS.items() if (path / f"{name}.csv").is_file()}
-        return {part: _table(file, columns) for part, file in files.items()}
-    table = _table(path, columns)
-    if "split" not in table:
-        return {"train": table}
-    unknown = sorted(set(table["split"].str.lower()) - set(_PARTS))
-    if unknown:
-        raise FiltersubError(f"{path} has the split {unknown[0]!r}; known: {', '.join(_PARTS)}")
-    named = table["split"].str.lower().map(_PARTS)
-    return {part: table[named == part] for part in ("train", "validation", "test") if (named == part).any()}
+        return {part: _rows(file, columns) for part, file in files.items()}
+    rows = _rows(path, columns)
+    if all(row.split is None for row in rows):
+        return {"train": rows}
+    parts: dict[str, list[_Row]] = {}
+    for row in rows:
+        part = _PARTS.get(row.split.lower())
+        if part is None:
+            raise FiltersubError(f"{path}, {row.where} has the split {row.split!r}; known: {', '.join(_PARTS)}")
+        parts.setdefault(part, []).append(row)
+    return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
 
-def _table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise FiltersubError(f"cannot read {path} as CSV: {' '.join(str(error).split())}") from None
-    usual = {"image": _PATHS, "label": _LABELS, "split": ("split", "part")}
-    found = {}
-    for what, names in usual.items():
-        asked = columns.get(what)
-        named = asked if asked is not None else next((name for name in names if name in table), None)
-        if named in table:
-            found[what] = table[named].str.strip()
-        elif asked is not None or what != "split":
-            raise FiltersubError(
-                f"{path} has no column {asked or what!r}; it has {', '.join(table.columns)}. "
-                f"Name it, as in csv:{path.name}?{what}=COLUMN"
-            )
-    return pd.DataFrame(found)
+def _rows(path: Path, columns: Mapping[str, str]) -> list[_Row]:
+    table = read_csv_table(path)
+    places = {what: _place(path, table.header, what, columns.get(what)) for what in _USUAL}
+    return [
+        _Row(f"line {line}", *(None if place is None else values[place] for place in places.values()))
+        for line, values in table.rows
+    ]
 
 
-def _numbers(tables: Mapping[str, pd.DataFrame]) -> tuple[tuple[str, ...], dict[str, list[int | None]]]:
-    """(names of the classes, labels as numbers by part); None for a label that no training image has."""
-    train = tables["train"]["label"]
-    if train.str.fullmatch(r"-?\d+").all():
-        whole = {part: table["label"].where(table["label"].str.fullmatch(r"-?\d+")) for part, table in tables.items()}
-        return (), {part: [None if v != v else int(v) for v in values] for part, values in whole.items()}
+def _place(path: Path, header: Sequence[str], what: str, asked: str | None) -> int | None:
+    """Position of a column: of the name that is asked for, else of a usual one, in any spelling of case and spaces."""
+    if asked in header:
+        return header.index(asked)
+    plain = [_plain(name) for name in header]
+    wanted = _USUAL[what] if asked is None else (_plain(asked),)
+    found = next((plain.index(name) for name in wanted if name in plain), None)
+    if found is not None or (asked is None and what == "split"):
+        return found
+    if asked is None and any(is_image_path(value) for value in header):
+        raise FiltersubError(
+            f"{path} begins with a row ({', '.join(header)}), not with names of columns; put path,label above it"
+        )
+    raise FiltersubError(
+        f"{path} has no column {asked or what!r}; it has {', '.join(header)}. "
+        f"Name it, as in csv:{path.name}?{what}=COLUMN"
+    )
+
+
+def _plain(name: str) -> str:
+    """A column's name as it is compared: ``Image Path`` and ``image-path`` are ``image_path``."""
+    return re.sub(r"[ .-]+", "_", name.strip().lower())
+
+
+def _with_slashes(root: Path, file: str) -> str:
+    """A path of Windows as one of this system, unless a file has that very name."""
+    return file.replace("\\", "/") if "\\" in file and not (root / file).is_file() else file
+
+
+def _classes(train: Sequence[str]) -> tuple[tuple[str, ...], Callable[[str], int | None]]:
+    """(names of the classes, a function from a label to its number); None for a label that no training image has."""
+    if all(_is_number(label) for label in train):
+        return (), lambda label: int(label) if _is_number(label) else None
     classes = tuple(sorted(set(train)))
-    number = {name: label for label, name in enumerate(classes)}
-    return classes, {part: [number.get(name) for name in table["label"]] for part, table in tables.items()}
+    return classes, {name: place for place, name in enumerate(classes)}.get
+
+
+def _is_number(label: str) -> bool:
+    """Whether a label is a whole number as it is usually written, without leading zeros."""
+    return re.fullmatch(r"0|-?[1-9][0-9]{0,99}", label) is not None

@@ -137,10 +137,10 @@ def _classes(rows: Any, label: str) -> tuple[tuple[str, ...], Any]:
     kind = rows.features[label]
     if isinstance(kind, _library().ClassLabel):
         return tuple(kind.names), lambda value: -1 if value is None else int(value)
-    values = set(rows[label])
+    values = {value for value in rows[label] if value is not None and str(value).strip()}  # an empty label is no class
     if all(isinstance(value, int) for value in values):
         return (), lambda value: -1 if value is None else int(value)
-    names = tuple(sorted(str(value) for value in values if value is not None))
+    names = tuple(sorted(map(str, values)))
     number = {name: position for position, name in enumerate(names)}
     return names, lambda value: number.get(str(value), -1)
 

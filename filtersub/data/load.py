@@ -100,11 +100,11 @@ def load_data(
     if n_train is not None:
         train = Chosen(train, balanced_subset(train.labels, n_train, split_seed))
     crop = source.crop if judge_crop is None else judge_crop
-    prepared = PreparedImages(judged, size, mean, std, name=name, part=judged_on, crop=crop, hold=hold)
     if augmentation == "none":
         seen: PreparedImages | AugmentedImages = PreparedImages(train, size, mean, std, name=name, crop=crop, hold=hold)
     else:
         seen = AugmentedImages(train, augmentation, size, mean, std, name=name, seed=augmentation_seed, hold=hold)
+    prepared = PreparedImages(judged, size, mean, std, name=name, part=judged_on, crop=crop, hold=hold)
     return ImageSplit(seen, prepared, judged_on, source.n_classes, _duplicates(seen, prepared))
 
 

@@ -40,7 +40,7 @@ def _rows(path: Path) -> tuple[list[tuple[str, int]], list[str]]:
     """([(path, label)], lines that are none); a path may hold spaces."""
     rows, malformed = [], []
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         return [], []
     for number, line in enumerate(text.splitlines(), start=1):

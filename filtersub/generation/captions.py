@@ -74,7 +74,7 @@ def read_prompts(path: str | os.PathLike[str]) -> list[str]:
     Raises FiltersubError when the file is missing, is no UTF-8 text or holds no prompt.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise FiltersubError(f"cannot read the prompts {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
@@ -97,7 +97,7 @@ def _by_class(root: Path, template: str) -> list[tuple[Path, str]]:
 
 def _listed(root: Path) -> list[tuple[Path, str]]:
     listing, found = root / PROMPTS_FILE, []
-    for number, line in enumerate(listing.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(listing.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{listing}, line {number}"
