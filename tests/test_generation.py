@@ -146,13 +146,14 @@ def test_previews_show_the_average_and_training_goes_on_from_the_weights(base):
 
 
 def test_the_average_lags_behind(base):
-    ends = {}
-    for decay in (None, 0.999):
+    ends, reached = {}, {}
+    for decay in (None, 0.999, 0.2):
         unet = copy.deepcopy(base)
         inject_method(unet, MethodSettings(method="full"))
-        fitted(unet, DenoisingConfig(**{**vars(TINY), "ema_decay": decay}))
+        reached[decay] = fitted(unet, DenoisingConfig(**{**vars(TINY), "ema_decay": decay})).ema_decay_reached
         ends[decay] = sum(float((p - q).abs().sum()) for p, q in zip(unet.parameters(), base.parameters(), strict=True))
     assert 0 < ends[0.999] < ends[None]
+    assert reached == {None: None, 0.999: 4 / 13, 0.2: 0.2}  # the fourth step: (1 + 3) / (10 + 3)
 
 
 def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(unet, tmp_path):

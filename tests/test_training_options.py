@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from filtersub.errors import FiltersubError, LossNotFinite
 from filtersub.memory import PeakMemory
+from filtersub.random_states import random_states, seeded
 from filtersub.training import CHECKPOINT_FILE, TrainingConfig, checkpoint, class_accuracies, fit, loop
 from filtersub.training.ema import MovingAverage
 
@@ -495,3 +497,26 @@ def test_training_on_the_cpu_keeps_what_a_step_frees_for_the_next():
 def test_bad_settings_are_named(bad, message):
     with pytest.raises(FiltersubError, match=message):
         TrainingConfig(**bad)
+
+
+def test_each_process_goes_on_with_its_own_random_state(tmp_path, monkeypatch):
+    """What two processes hand over is kept; each takes its own back, and a third the first one's."""
+    model, order = problem()[0], torch.Generator().manual_seed(0)
+
+    def made(index):
+        at = SimpleNamespace(process_index=index, is_main_process=index == 0)
+        return checkpoint.Checkpoint(tmp_path, model, {}, order, {}, at)
+
+    with seeded(1):
+        states, drawn = [random_states()], [torch.rand(3)]
+    with seeded(2):
+        states.append(random_states())
+        drawn.append(torch.rand(3))
+    monkeypatch.setattr(checkpoint, "gather_object", lambda own: states)
+    made(1).keep({})
+    assert not list(tmp_path.iterdir())  # the first one writes
+    made(0).keep({"history": []})
+    for index, expected in ((0, drawn[0]), (1, drawn[1]), (2, drawn[0])):
+        with seeded(9):
+            assert made(index).resume() == {"history": []}
+            assert torch.equal(torch.rand(3), expected)

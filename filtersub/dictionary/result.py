@@ -22,7 +22,7 @@ class DictionaryResult:
     rounds : int
         Rounds in all, those on parts of the rows included.
     seconds : float
-        Wall-clock time, start to end.
+        Wall-clock time, without what happens once a process: imports, kernels that are compiled or loaded.
     optimality : float
         Of the last coding, see CodingResult.
     converged : bool

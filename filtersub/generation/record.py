@@ -76,6 +76,8 @@ def write_run(
         costs |= {"seconds_per_step": result.seconds_per_step, "peak_memory_bytes": result.peak_memory_bytes}
         stated |= {"trained_on": result.device, "mixed_precision": result.mixed_precision}
         stated["resumed_from_step"] = result.resumed_from_step
+        if result.ema_decay_reached is not None:
+            stated["ema_decay_reached"] = result.ema_decay_reached
     record = Record(
         kind=KIND,
         label=label,

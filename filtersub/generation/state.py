@@ -52,6 +52,11 @@ class TrainingState:
         if self.ema is not None:
             self.ema.step(list(self.trained.values()))
 
+    @property
+    def decay_reached(self) -> float | None:
+        """The decay of the last step, below what was asked for in short runs; None without an average."""
+        return None if self.ema is None else self.ema.get_decay(self.ema.optimization_step)
+
     def finish(self) -> None:
         if self.ema is not None:
             self.ema.copy_to(list(self.trained.values()))

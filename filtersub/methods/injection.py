@@ -10,6 +10,7 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from ..decomposition import DecompositionConfig
+from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..kernels import layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
@@ -120,6 +121,7 @@ def _with_atoms(
         train_coefficients=train_coefficients,
         **asdict(recipe),
     )
+    warm_up([layout for name, layout in chosen.items() if name not in skipped], recipe)
     began = time.perf_counter()
     tuned = get_peft_model(model, config)
     seconds = time.perf_counter() - began

@@ -11,14 +11,15 @@ from pathlib import Path
 import pandas as pd
 
 from ..decomposition import DecompositionConfig
+from ..decomposition.warm import warm_up
 from ..diagnostics import penalty_path, total_over_layers
 from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune
 from ..files import make_folder
+from ..kernels import select_layers
 from ..memory import PeakMemory
 from ..models import head_name, load_model
 from ..records import Record, describe_environment, read_records
-from .warm import warm_up
 
 _ACCURACY_COLUMNS = ["l1_penalty", "seed", "test_accuracy", "trainable", "wall_seconds", "label"]
 
@@ -54,7 +55,11 @@ def penalty_study(
         raise FiltersubError("seeds is empty; name at least one")
     loaded = load_model(model, pretrained=pretrained)
     head = head_name(loaded)
-    warm_up(config)
+    exclude = () if head is None else (head,)
+    taking_part = select_layers(
+        loaded, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude
+    )
+    warm_up(taking_part.values(), config)
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:
         paths = [
@@ -63,7 +68,7 @@ def penalty_study(
                 replace(config, seed=seed),
                 penalties,
                 layers=layers,
-                exclude=() if head is None else (head,),
+                exclude=exclude,
                 on_layer=on_layer,
             )
             for seed in seeds

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from .. import diagnostics
 from ..decomposition import DecompositionConfig, ModelDecomposition, choose_atoms, decompose_model
+from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..files import make_folder
-from ..kernels import check_block
+from ..kernels import check_block, select_layers
 from ..memory import PeakMemory
 from ..models import channels_last_, head_name, input_statistics, load_model
 from ..photographs import PHOTOGRAPHS, centre_crops, photograph_batches
 from ..records import Record, describe_environment
-from .warm import warm_up
 
 _FEW = 16  # images for the output errors of the curve
 
@@ -64,7 +64,10 @@ def model_study(
     head = head_name(loaded)
     exclude = () if head is None else (head,)
     images = _Images(loaded, n_images if pretrained else 0, image_size)
-    warm_up(config, atoms_grid)
+    taking_part = select_layers(
+        loaded, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude
+    )
+    warm_up(taking_part.values(), config, atoms_grid)
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:
         decomposed = decompose_model(loaded, config, layers=layers, exclude=exclude, on_layer=on_layer)
