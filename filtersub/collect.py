@@ -30,6 +30,7 @@ _METHOD_NAMES = {
     "lokr": "LoKr",
     "oft": "OFT",
     "boft": "BOFT",
+    "adalora": "AdaLoRA",
     "tucker-lora": "Tucker LoRA",
     "tucker-loha": "Tucker LoHa",
     "tucker-lokr": "Tucker LoKr",

@@ -80,7 +80,7 @@ def test_the_help_names_every_method():
         ),
         (
             ["resnet18", "--rank", "8"],
-            "--rank is for lora, lora-loralib, dora, loha, lokr, tucker-lora",
+            "--rank is for lora, lora-loralib, dora, loha, lokr, adalora, tucker-lora",
         ),
         (["resnet18", "--method", "hra", "--rank", "3"], "hra needs an even rank, got 3"),
         (["resnet18", "--method", "full", "--layers", "a"], "--layers is for filter-subspace, bitfit, norm, ssf"),

@@ -14,7 +14,7 @@ from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver,
 
 _METHODS = (
     "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, lora-loralib, dora, loha, lokr, oft, "
-    "boft, tucker-lora, tucker-loha, tucker-lokr, hra, hira or ia3"
+    "boft, adalora, tucker-lora, tucker-loha, tucker-lokr, hra, hira or ia3"
 )
 _RENAMED = {"random": "pretrained"}
 

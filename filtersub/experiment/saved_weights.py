@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -57,7 +60,8 @@ def save_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> None
 def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.Module:
     """The base model with what a run trained, merged into plain weights where the method can be."""
     if METHODS[settings.method].by_peft:
-        model = merged(PeftModel.from_pretrained(model, folder / ADAPTER_FOLDER), settings.method)
+        with _without_false_alarms():
+            model = merged(PeftModel.from_pretrained(model, folder / ADAPTER_FOLDER), settings.method)
         if (folder / STATISTICS_FILE).exists():
             base = model.get_base_model() if isinstance(model, PeftModel) else model
             base.load_state_dict(load_weight_file(folder / STATISTICS_FILE), strict=False)
@@ -132,7 +136,8 @@ def _save_adapter(model: PeftModel, layers: list[str], folder: Path) -> None:
     for leftover in (aside, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        model.save_pretrained(aside)
+        with _without_false_alarms():
+            model.save_pretrained(aside)
         (aside / CARD_FILE).unlink()  # peft's empty template
         if layers:
             _add_layers(model.get_base_model(), layers, aside)
@@ -144,6 +149,15 @@ def _save_adapter(model: PeftModel, layers: list[str], folder: Path) -> None:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _without_false_alarms() -> Iterator[None]:
+    """peft takes the layers that AdaLoRA has left no rank for damage, and its record of ranks for another method's."""
+    with warnings.catch_warnings():
+        for message in (".*LoRA tensor.* have invalid shape", "The following rank_pattern keys did not match"):
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 def _full(path: Path, error: Exception) -> FiltersubError:

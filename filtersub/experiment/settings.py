@@ -13,6 +13,7 @@ from ..methods.options import HEAD_RATE, METHODS, MethodOptions, check_method, c
 from ..models import check_share
 from ..settings import taken_from
 from ..training import TrainingConfig
+from ..training.rank_allocation import check_allocation
 
 CHOOSE = "choose"
 #: candidates of ``learning_rate="choose"``, as multiples of the method's usual rate
@@ -107,6 +108,8 @@ class TuneSettings:
             check_share(name, getattr(self, name))
         _ = self.recipe  # validates
         check_options(self.method, self.options)
+        if self.method == "adalora":
+            check_allocation(self._training_at(self.candidate_rates[0]))
 
     def _check_rates(self) -> None:
         if isinstance(self.learning_rate, str) and self.learning_rate != CHOOSE:

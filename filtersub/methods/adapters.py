@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import BOFTConfig, HiraConfig, HRAConfig, IA3Config, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig
+from peft import (
+    AdaLoraConfig,
+    BOFTConfig,
+    HiraConfig,
+    HRAConfig,
+    IA3Config,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+)
 from peft.config import PeftConfig
 
+from ..parameters.baselines import adalora_start
 from .options import MethodOptions
 
 
@@ -14,7 +25,8 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     """The configuration of ``method``; ``common`` is what all have: target_modules, modules_to_save.
 
     Scales: LoRA's update is multiplied by lora_alpha / r, that of LoHa and LoKr by alpha / r, here ``adapter_scale``.
-    (IA)^3 scales outputs: no layer is one of its feed-forward layers, whose inputs it would scale.
+    AdaLoRA's number of steps is set where training starts. (IA)^3 scales outputs: no layer is one of its feed-forward
+    layers, whose inputs it would scale.
     """
     alpha = options.rank * options.adapter_scale
     if method in ("lora", "dora"):
@@ -23,6 +35,10 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     if method in ("loha", "lokr"):
         kind = LoHaConfig if method == "loha" else LoKrConfig
         return kind(r=options.rank, alpha=alpha, **common)
+    if method == "adalora":
+        start = adalora_start(options.rank)
+        alpha = start * options.adapter_scale  # the update is multiplied by lora_alpha / init_r
+        return AdaLoraConfig(target_r=options.rank, init_r=start, lora_alpha=alpha, total_step=1, **common)
     if method == "hra":
         return HRAConfig(r=options.rank, **common)
     if method == "hira":

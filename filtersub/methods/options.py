@@ -73,6 +73,12 @@ METHODS: dict[str, Method] = {
     "lokr": Method("Kronecker factors", "LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
     "oft": Method("block-diagonal rotations", "OFT blocks of {oft_block}", "Qiu et al., arXiv:2306.07280", True),
     "boft": Method("butterfly rotations", "BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True, False),
+    "adalora": Method(
+        "low-rank factors and singular values, whose ranks are allotted while training",
+        "AdaLoRA r={rank}",
+        "Zhang et al., arXiv:2303.10512",
+        True,
+    ),
     "tucker-lora": Method(
         "low-rank factors with a core for the kernel's sides",
         "Tucker LoRA r={rank}",
@@ -140,7 +146,7 @@ def usual_rate(method: str, *, blocks: bool) -> float:
 
 
 _RECIPE = ("atoms", "expansion", "expansion_coefficients", "block", "block_spatial", "train_coefficients")
-_SCALED = ("lora", "lora-loralib", "dora", "loha", "lokr", "tucker-lora", "tucker-loha", "tucker-lokr")
+_SCALED = ("lora", "lora-loralib", "dora", "loha", "lokr", "adalora", "tucker-lora", "tucker-loha", "tucker-lokr")
 #: setting -> the methods that it means something to; the others are of every method
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*_RECIPE, "solver", "sparsity"), ("filter-subspace",)),

@@ -14,6 +14,7 @@ rank r:
     lokr            a b + r (b' + a' k_h k_w)                Kronecker factors; the second whole where r is large
     oft             (n / s) s (s - 1) / 2                    n = c_in k^2, blocks of s
     boft            n s + c_out                              n = c_in k^2, no groups
+    adalora         s (c_in k_h k_w + c_out + 1)             s = 3 r / 2, before ranks are taken away
     tucker-lora     r (c_in / g + c_out) + r^2 k_h k_w       without the core where k_h k_w = 1
     tucker-loha     twice tucker-lora
     tucker-lokr     a b + r (a' + b') + r^2 k_h k_w          the factors of lokr, with a core
@@ -131,6 +132,22 @@ def _factors(n: int) -> tuple[int, int]:
     return small, n // small
 
 
+def _adalora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+    if layout.kind not in ("linear", "conv1d_transformers", "conv2d"):
+        return 0
+    outs, ins = layout.channels
+    return adalora_start(options.rank) * (ins * layout.groups * prod(layout.kernel_size) + outs + 1)
+
+
+def adalora_start(rank: int) -> int:
+    """The rank that AdaLoRA starts from: one and a half of the one it ends with on average, as its authors take it.
+
+    >>> adalora_start(8), adalora_start(1)
+    (12, 2)
+    """
+    return (3 * rank + 1) // 2
+
+
 def _tucker_lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
     if layout.kind not in _PLAIN:
         return 0
@@ -233,6 +250,7 @@ LAYER_RULES: dict[str, Rule] = {
     "lokr": _lokr,
     "oft": _oft,
     "boft": _boft,
+    "adalora": _adalora,
     "tucker-lora": _tucker_lora,
     "tucker-loha": _tucker_loha,
     "tucker-lokr": _tucker_lokr,

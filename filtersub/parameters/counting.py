@@ -30,6 +30,7 @@ METHODS: dict[str, str] = {
     "lokr": "Kronecker factors (peft)",
     "oft": "block-diagonal rotations (peft)",
     "boft": "butterfly rotations (peft)",
+    "adalora": "low-rank factors and singular values, before ranks are taken away (peft)",
     "tucker-lora": "low-rank factors with a core for the kernel's sides (LyCORIS)",
     "tucker-loha": "Hadamard-multiplied low-rank factors with cores (LyCORIS)",
     "tucker-lokr": "Kronecker factors with a core (LyCORIS)",

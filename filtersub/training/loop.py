@@ -26,6 +26,7 @@ from .ema import MovingAverage
 from .evaluation import class_accuracies, evaluate
 from .failures import explained, scores
 from .mixing import Mixing
+from .rank_allocation import allocation_of
 from .schedule import factor_at, parameter_groups
 
 Row = dict[str, float]
@@ -147,6 +148,9 @@ class _Run:
         if config.mixup or config.cutmix:
             self.mixing = Mixing(config.mixup, config.cutmix, n_classes, config.seed)
         parts: dict[str, Any] = {"optimizer": optimizer, "schedule": self.schedule}
+        self.allocation = allocation_of(model, config, config.epochs * len(self.batches))
+        if self.allocation is not None:
+            parts["allocation"] = self.allocation
         if self.accelerator.scaler is not None:
             parts["scaler"] = self.accelerator.scaler
         if self.average is not None:
@@ -285,6 +289,8 @@ class _Run:
                 if len(parts) > 1:
                     loss = loss * (len(truth) / len(labels))
                 losses.append(loss.detach())
+                if self.allocation is not None:
+                    loss = loss + self.allocation.penalty() * (len(truth) / len(labels))
                 self.accelerator.backward(loss)
             right += int((logits.detach().argmax(1) == (truth if truth.ndim == 1 else truth.argmax(1))).sum())
         mean = float(sum(losses[1:], losses[0]))
@@ -295,6 +301,8 @@ class _Run:
         if self.config.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.trained, self.config.clip_norm)
         self.optimizer.step()
+        if self.allocation is not None:
+            self.allocation.update()
         self.optimizer.zero_grad()
         self.schedule.step()
         if self.average is not None:
