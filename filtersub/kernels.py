@@ -165,9 +165,29 @@ def layout_of(
         return None
     if sides is None or (layout.is_spatial and not block_spatial):
         return layout
-    (outs, ins), (k_in, k_out) = layout.channels, sides
-    fitted = (k_out if outs % k_out == 0 else 1, k_in if ins % k_in == 0 else 1)
-    return KernelLayout(name, kind, tuple(weight.shape), groups, fitted)
+    return KernelLayout(name, kind, tuple(weight.shape), groups, fitted_block(layout.channels, sides))
+
+
+def fitted_block(channels: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int]:
+    """(p, q) for (output, input) channels and (k_c', k_c): a side that does not divide its channel count becomes 1.
+
+    >>> fitted_block((64, 3), (4, 4))
+    (4, 1)
+    """
+    (outs, ins), (k_in, k_out) = channels, sides
+    return (k_out if outs % k_out == 0 else 1, k_in if ins % k_in == 0 else 1)
+
+
+def coefficient_layout(layout: KernelLayout, n_atoms: int, block: int | tuple[int, int]) -> KernelLayout:
+    """The layout of a layer's coefficients alpha (c, c', m), blocked in turn: ``(o p) (i q) m -> (o i) (p m q)``.
+
+    alpha is the 1x1 convolution of the two-step form, and so can be decomposed itself, ``alpha = alpha_c x D_c``
+    (Chen, Miao and Qiu, arXiv:2403.00269, section 4.5). Its m atoms take the place of a kernel's positions. ``layout``
+    is that of the kernel, without blocks; sides fall back to 1 as in layout_of.
+    """
+    sides = check_block(block)
+    assert sides is not None
+    return KernelLayout(layout.name, "conv1d", (*layout.channels, n_atoms), 1, fitted_block(layout.channels, sides))
 
 
 def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:

@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from .data import first_images, load_data, n_classes
-from .decomposition import DecompositionConfig
+from .decomposition import DecompositionConfig, plan_layers
 from .errors import FiltersubError
-from .kernels import select_layers
 from .models import head_name, input_statistics, load_model
 from .parameters import GradientEnergy
 from .records import Record, read_records
@@ -143,11 +142,13 @@ def _score(energy: GradientEnergy, record: Record) -> float | None:
     known = DecompositionConfig.__dataclass_fields__
     recipe = DecompositionConfig(**{name: value for name, value in settings.items() if name in known})
     head = head_name(energy.model)
-    chosen = select_layers(
+    plan = plan_layers(
         energy.model,
+        recipe,
         layers=settings.get("layers"),
-        block=recipe.block,
-        block_spatial=recipe.block_spatial,
         exclude=() if head is None else (head,),
+        overrides=settings.get("overrides"),
     )
-    return energy.score(recipe, list(chosen))
+    if any(layer.recipe.block_coefficients for layer in plan.values()):
+        return None  # what atoms of alpha can follow is not scored
+    return sum(energy.score(layer.recipe, [name]) for name, layer in plan.items())

@@ -1,22 +1,26 @@
-"""Settings of a decomposition as text: a YAML file, overrides and expansion sizes of the command line."""
+"""Settings of a decomposition as text: YAML files, read and written, overrides and sizes of the command line."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .decomposition import DecompositionConfig
+from .decomposition.file import read_header
+from .decomposition.folder import RESULT_FILE
 from .decomposition.recipe import check_name, check_overrides
 from .errors import FiltersubError
+from .files import written_whole
 
 #: beside the fields of DecompositionConfig
 _OTHER = ("overrides", "share", "layers", "max_error", "max_error_per")
+RECIPE_FILE = "recipe.yaml"
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,6 +53,64 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
         check_name(f"setting in {path}:", str(name), known)
     check_overrides(found.get("overrides"))
     return dict(found)
+
+
+def write_recipe(
+    path: str | os.PathLike[str],
+    recipe: DecompositionConfig,
+    *,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    layers: str | None = None,
+    share: Any = False,
+) -> Path:
+    """A YAML file that read_recipe and read_for_tuning read, written whole or not at all."""
+    settings: dict[str, Any] = {name: _plain(value) for name, value in asdict(recipe).items()}
+    if layers is not None:
+        settings["layers"] = layers
+    if share:
+        settings["share"] = _plain(share)
+    if overrides:
+        settings["overrides"] = {
+            pattern: {name: _plain(value) for name, value in own.items()} for pattern, own in overrides.items()
+        }
+    with written_whole(path) as aside:
+        aside.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return Path(path)
+
+
+def read_for_tuning(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Fields of TuneSettings out of a decomposition's YAML file, its folder, or its ``.safetensors`` file.
+
+    Raises FiltersubError where there is none, where layers share dictionaries, and where m is still to be chosen.
+    """
+    place = Path(path)
+    if place.is_dir():
+        there = [place / name for name in (RECIPE_FILE, RESULT_FILE) if (place / name).is_file()]
+        if not there:
+            raise FiltersubError(f"{place} holds no decomposition (neither {RECIPE_FILE} nor {RESULT_FILE})")
+        place = there[0]
+    if place.suffix == ".safetensors":
+        header = read_header(place)
+        names = "|".join(re.escape(name) for name in header["layers"])
+        settings = {**header["recipe"], "layers": f"^({names})$", "share": header.get("shared", False)}
+        settings["overrides"] = header.get("overrides") or None
+    else:
+        settings = read_recipe(place)
+    if settings.pop("share", False):
+        raise FiltersubError(
+            f"the layers of {path} share dictionaries; tuning gives each layer its own: leave share out"
+        )
+    if settings.get("max_error") is not None:
+        raise FiltersubError(
+            f"{path} leaves m to be chosen by max_error; run `filtersub decompose --config {place} --out FOLDER` and "
+            "name that folder"
+        )
+    settings.pop("max_error_per", None)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def read_override(text: str) -> tuple[str, dict[str, Any]]:

@@ -62,6 +62,10 @@ RECIPES = (
     {"atoms": 6, "expansion": (4, 3, 2)},
     {"atoms": 9, "block": 4, "expansion": 4},
     {"atoms": 2, "block": 2, "block_spatial": True, "expansion": (3, 2), "expansion_coefficients": "per-channel"},
+    {"atoms": 4, "block": 2, "expansion": 3, "expansion_coefficients": "per-channel", "expansion_layers": "all"},
+    {"atoms": 9, "block": 1, "expansion": 2, "expansion_layers": "all", "solver": "pca", "limit_atoms": False},
+    {"atoms": 3, "block": (4, 2), "block_coefficients": True},
+    {"atoms": 3, "block": 2, "block_coefficients": True, "expansion": 2, "expansion_coefficients": "per-channel"},
 )
 
 
@@ -106,9 +110,11 @@ def test_every_setting_on_every_layer_kind(recipe, every_kind):
 def test_shapes_are_those_of_the_definition(recipe, every_kind):
     """alpha x (alpha_1 x (... x D_n)) of tensors of the stated shapes has the shape of the kernel matrix."""
     config = DecompositionConfig(**recipe)
-    layouts = select_layers(every_kind, block=config.block, block_spatial=config.block_spatial)
+    layouts = select_layers(every_kind, **config.kernel_blocks)
     for layout in layouts.values():
         shapes = trained_shapes(layout, config)
+        if config.block_coefficients:
+            _check_block_atoms(shapes.pop("block_atoms"), layout, config)
         atoms, alphas = torch.ones(shapes.pop("atoms")), [torch.ones(shape) for shape in shapes.values()]
         for alpha in reversed(alphas):
             atoms = (alpha[..., None] * atoms).sum(-2)
@@ -122,12 +128,35 @@ def test_shapes_are_those_of_the_definition(recipe, every_kind):
         assert layout.to_weight(rows.reshape(layout.n_rows, -1)).shape == layout.shape
 
 
-def test_only_spatial_kernels_are_expanded(every_kind):
-    counted = count_parameters(every_kind, recipe=DecompositionConfig(block=4, expansion=5))
+def _check_block_atoms(shape, layout, config):
+    """D_c cuts alpha (c, c', m) into blocks of channels with all their m coefficients."""
+    m_c, d_c = shape
+    (outs, ins), m = layout.channels, config.n_atoms(layout)
+    k_in, k_out = config.block if isinstance(config.block, tuple) else (config.block, config.block)
+    p, q = (k_out if outs % k_out == 0 else 1), (k_in if ins % k_in == 0 else 1)
+    assert d_c == p * m * q
+    assert m_c == min(m * p * q, (outs // p) * (ins // q))
+
+
+@pytest.mark.parametrize("expanded_layers", ["spatial", "all"])
+def test_which_layers_are_expanded(every_kind, expanded_layers):
+    recipe = DecompositionConfig(block=4, expansion=5, expansion_layers=expanded_layers)
+    counted = count_parameters(every_kind, recipe=recipe)
     plain = count_parameters(every_kind, recipe=DecompositionConfig(block=4))
     for ours, theirs in zip(counted.layers, plain.layers, strict=True):
         spatial = len(ours.shape) > 2 and max(ours.shape[2:]) > 1
-        assert (ours.trainable > theirs.trainable) == spatial
+        assert (ours.trainable > theirs.trainable) == (spatial or expanded_layers == "all")
+
+
+def test_recipes_by_layer():
+    """12 atoms in the stem, 4 over 3 each in the last stage, blocks in the shortcuts alone."""
+    overrides = {"layer4": {"atoms": 4, "expansion": 3}, "downsample": {"block": 2}, "^conv1$": {"atoms": 12}}
+    model = load_architecture("resnet18")
+    counted = count_parameters(model, recipe=DecompositionConfig(), overrides=overrides)
+    stages = 12 * 81 + 4 * (4 * 3 + 4 * 3 * 9)
+    shortcuts = 2 * (9 * 4) * 4 + (4 * 4) * 4
+    assert counted.trainable == 12 * 49 + stages + shortcuts
+    assert injected_count(model, "fc", overrides=overrides).trainable == counted.trainable
 
 
 def test_training_alpha_counts_alpha_and_atoms():

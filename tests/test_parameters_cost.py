@@ -1,5 +1,7 @@
 """Costs: arithmetic against torch's own count of what really runs, bytes against tensors that really exist."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -10,10 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
-from filtersub.kernels import layout_of
+from filtersub.kernels import coefficient_layout, layout_of
 from filtersub.parameters import count_cost, count_parameters, load_architecture
 from filtersub.parameters.cost import layer_flops, layer_positions
 from filtersub.tuning import FilterSubspaceConfig
+from filtersub.tuning.update import blocked_atoms
 
 CONVOLUTIONS = {
     "plain": lambda: nn.Conv2d(8, 12, 3, padding=1),
@@ -102,6 +105,28 @@ def test_flops_of_the_update_do_not_grow_with_the_batch():
     assert flops.update == counted_flops(lambda: alpha @ atoms)
     assert flops.update_gradient == counted_flops(lambda: alpha.T @ torch.randn(96, 9))
     assert layer_flops(layout, recipe, (4, 4)).update == flops.update
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_flops_of_blocks_of_alpha(own):
+    """dD_c with the atoms (of each input channel, where they are its own), then alpha_c with the patches that gives."""
+    options = {"expansion": 2, "expansion_coefficients": "per-channel"} if own else {}
+    recipe = DecompositionConfig(atoms=3, block=(2, 4), block_coefficients=True, **options)
+    layout = layout_of("layer", nn.Conv2d(8, 12, 3))
+    plain = layer_flops(layout, replace(recipe, block_coefficients=False, block=None))
+    (p, q), rows, m_c = (4, 2), 12 * 8 // 8, 12
+    atoms, block_atoms = torch.randn(*((8,) if own else ()), 3, 9), torch.randn(m_c, p * 3 * q)
+    of_alpha = coefficient_layout(layout, 3, recipe.block)
+    alpha_c = torch.randn(rows // 4, m_c, 4)
+
+    def patches():
+        return blocked_atoms(block_atoms, atoms, of_alpha)
+
+    def with_codes():
+        made = patches()
+        return torch.einsum("oai,iad->oid" if own else "oai,ad->oid", alpha_c, made)
+
+    assert layer_flops(layout, recipe).update - plain.update == counted_flops(with_codes)
 
 
 def test_positions_are_those_of_the_features(every_kind):

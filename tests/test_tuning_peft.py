@@ -83,7 +83,7 @@ def test_a_combination_saves_and_loads_like_any_adapter(every_kind, images, tmp_
 
 def test_combinations_that_mean_nothing_are_refused(every_kind):
     model = two_adapters(every_kind, "plain", atoms=2)
-    with pytest.raises(FiltersubError, match="cannot be combined: coding_recipe"):
+    with pytest.raises(FiltersubError, match="cannot be combined: atoms is 3 and 2"):
         model.add_weighted_adapter(["default", "other"], [1.0, 1.0], "both")
     with pytest.raises(FiltersubError, match="distinct names"):
         model.add_weighted_adapter(["default", "nobody"], [1.0, 1.0], "both")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -71,27 +72,24 @@ def _count(run: Run) -> tuple[int | None, int | None, int | None]:
     if not {"model", "method"} <= set(values):
         return None, None, None
     try:
-        found = _counted(tuple(sorted((name, _hashable(value)) for name, value in values.items())))
+        found = _counted(json.dumps(values, sort_keys=True))
     except FiltersubError:  # a file of weights that is elsewhere, a method without a formula
         return None, None, None
     return found.trainable, found.head, found.total
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 @functools.lru_cache(maxsize=256)
-def _counted(items: tuple[tuple[str, Any], ...]) -> Any:
+def _counted(parameters: str) -> Any:
     from ..decomposition import DecompositionConfig
     from ..parameters import BaselineOptions, count_parameters
 
-    values = SimpleNamespace(**dict(items))
+    values = SimpleNamespace(**json.loads(parameters))
     method = "coefficients" if getattr(values, "train_coefficients", False) else values.method
     return count_parameters(
         _architecture(values.model, getattr(values, "data", None)),
         method,
         recipe=taken_from(values, DecompositionConfig),
+        overrides=getattr(values, "overrides", None),
         options=taken_from(values, BaselineOptions),
         layers=getattr(values, "layers", None),
         name=values.model,

@@ -10,7 +10,21 @@ import typer
 
 from ..errors import FiltersubError
 from .console import print_json, print_table
-from .options import AsCsv, AsJson, Atoms, Block, BlockSpatial, Layers, Solver, Weights
+from .options import (
+    AsCsv,
+    AsJson,
+    Atoms,
+    Block,
+    BlockCoefficients,
+    BlockSpatial,
+    ExpansionCoefficients,
+    ExpansionLayers,
+    Layers,
+    LimitAtoms,
+    Override,
+    Solver,
+    Weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +39,6 @@ _MODEL = typer.Argument(
 Model = Annotated[str, _MODEL]
 ModelOrPreset = Annotated[str | None, _MODEL]
 Expansion = Annotated[str | None, typer.Option(metavar="M1[,M2...]", help="Atoms of each atom; deeper after commas.")]
-ExpansionCoefficients = Annotated[str, typer.Option(help="alpha_1: shared, or per-channel (one an input channel).")]
 Classes = Annotated[int | None, typer.Option(help="Classes of a new head.")]
 
 
@@ -37,8 +50,12 @@ def count(
     atoms: Atoms = 9,
     expansion: Expansion = None,
     expansion_coefficients: ExpansionCoefficients = "shared",
+    expansion_layers: ExpansionLayers = "spatial",
     block: Block = None,
     block_spatial: BlockSpatial = False,
+    block_coefficients: BlockCoefficients = False,
+    limit_atoms: LimitAtoms = True,
+    override: Override = None,
     solver: Solver = "lasso",
     rank: Annotated[int, typer.Option(help="Rank of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
     layers: Layers = None,
@@ -54,6 +71,7 @@ def count(
     """Count what a method would train, from the architecture alone (no weights are loaded)."""
     from ..decomposition import DecompositionConfig
     from ..parameters import BaselineOptions, compare_methods, comparison_table, count_parameters, load_architecture
+    from ..recipe_file import read_override
 
     if preset is not None:
         return _count_preset(model, preset, every_layer, as_json, as_csv)
@@ -66,9 +84,14 @@ def count(
         solver=solver,
         expansion=_sizes(expansion),
         expansion_coefficients=expansion_coefficients,
+        expansion_layers=expansion_layers,
+        block_coefficients=block_coefficients,
+        limit_atoms=limit_atoms,
     )
+    overrides = dict(read_override(text) for text in override or ())
     module = load_architecture(model, num_classes=classes)
     settings = {"recipe": recipe, "options": BaselineOptions(rank=rank), "layers": layers, "name": model}
+    settings["overrides"] = overrides
     if compare:
         counts = compare_methods(module, **settings)
         table = comparison_table(counts)
@@ -77,7 +100,7 @@ def count(
         )
     found = count_parameters(module, method, **settings)
     value = found.to_json()
-    spent = _cost_of(module, found, recipe, image_size) if cost else None
+    spent = _cost_of(module, found, recipe, image_size, overrides) if cost else None
     if spent is not None:
         value["cost"] = spent.to_json()
     _show_count(found, value, every_layer, as_json, as_csv)
@@ -96,6 +119,9 @@ def suggest(
     solver: Annotated[str, typer.Option(help="Codes that are scored; pca needs no coding.")] = "pca",
     layers: Layers = None,
     top: Annotated[int, typer.Option(help="Settings to show at most.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(help="YAML file for the first choice, for `tune --decomposition`.")
+    ] = None,
     check: Annotated[
         list[Path] | None, typer.Option(help="Folder of tuning records to compare the ranking with; may be repeated.")
     ] = None,
@@ -105,6 +131,7 @@ def suggest(
     """Propose settings of (m, m_1, k_c, layers) within a budget, ranked without training, and say why."""
     from ..parameters import load_architecture, parse_budget, suggest_settings, suggestions_table
     from ..ranking import agreement, gradient_energy
+    from ..recipe_file import write_recipe
 
     has_weights = model == "efficientnet_lite0" or weights is not None or pretrained
     if check and not has_weights:
@@ -118,6 +145,8 @@ def suggest(
     found = suggest_settings(
         module, limit, score=None if energy is None else energy.score, solver=solver, layers=layers, top=top
     )
+    if out is not None:
+        write_recipe(out, found[0].recipe, layers=found[0].layers)
     table = suggestions_table(found)
     criterion = "gradient energy" if energy is not None else "count"
     value: dict[str, Any] = {"model": model, "budget": limit, "criterion": criterion}
@@ -159,12 +188,12 @@ def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool
         typer.echo(found.sentence)
 
 
-def _cost_of(module: Any, found: ParameterCount, recipe: Any, image_size: int | None) -> Cost:
+def _cost_of(module: Any, found: ParameterCount, recipe: Any, image_size: int | None, overrides: Any) -> Cost:
     from ..parameters import count_cost
 
     if found.method != "filter-subspace":
         raise FiltersubError(f"costs are known of filter-subspace, not of {found.method}")
-    spent, note = count_cost(module, found, recipe, image_size)
+    spent, note = count_cost(module, found, recipe, image_size, overrides)
     if note:
         sys.stderr.write(f"filtersub: no FLOPs of the convolutions: {note}\n")
     return spent

@@ -10,7 +10,30 @@ import typer
 
 from ..errors import FiltersubError
 from .console import print_json, print_table
-from .options import AsCsv, AsJson, Atoms, Block, BlockSpatial, Layers, Model, Random, Solver, Sparsity, Weights
+from .options import (
+    AsCsv,
+    AsJson,
+    Atoms,
+    Block,
+    BlockCoefficients,
+    BlockSpatial,
+    ExpansionCoefficients,
+    ExpansionLayers,
+    Init,
+    Layers,
+    Learner,
+    LimitAtoms,
+    MaxRounds,
+    Model,
+    Nonnegative,
+    Nonzeros,
+    Override,
+    Random,
+    Solver,
+    Sparsity,
+    Tolerance,
+    Weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,26 +51,20 @@ def decompose(
     block_spatial: BlockSpatial = False,
     solver: Solver = "lasso",
     sparsity: Sparsity = 1e-3,
-    nonzeros: Annotated[int | None, typer.Option(help="Largest support of a row, for pursuits (a third of m).")] = None,
-    nonnegative: Annotated[bool, typer.Option("--nonnegative", help="Coefficients that are never negative.")] = False,
-    init: Annotated[
-        str,
-        typer.Option(help="Initial atoms: rows, pca, kmeans++, dct, fourier-bessel, or a file (atoms.safetensors)."),
-    ] = "rows",
-    learner: Annotated[
-        str, typer.Option(help="How atoms are learned: alternating, ksvd, approximate-ksvd or online.")
-    ] = "alternating",
-    max_rounds: Annotated[
-        int | None, typer.Option(help="Rounds of dictionary learning at most; 0 keeps the initial atoms.")
-    ] = None,
-    tol: Annotated[float | None, typer.Option(help="Stop when rounds lower the objective by less than this.")] = None,
+    nonzeros: Nonzeros = None,
+    nonnegative: Nonnegative = False,
+    init: Init = "rows",
+    learner: Learner = "alternating",
+    max_rounds: MaxRounds = None,
+    tol: Tolerance = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial atoms.")] = 0,
     expansion: Annotated[
         str | None, typer.Option(metavar="M1[,M2...]", help="Atoms of each atom; deeper after commas.")
     ] = None,
-    expansion_coefficients: Annotated[
-        str, typer.Option(help="alpha_1: shared, or per-channel (one an input channel).")
-    ] = "shared",
+    expansion_coefficients: ExpansionCoefficients = "shared",
+    expansion_layers: ExpansionLayers = "spatial",
+    block_coefficients: BlockCoefficients = False,
+    limit_atoms: LimitAtoms = True,
     share: Annotated[bool, typer.Option("--share", help="One dictionary for all layers of a patch shape.")] = False,
     share_layers: Annotated[
         list[str] | None, typer.Option(metavar="REGEX", help="The same among layers that match; may be repeated.")
@@ -59,10 +76,7 @@ def decompose(
         float | None, typer.Option(help="Relative error to meet with as few atoms as possible (curve.csv).")
     ] = None,
     max_error_per: Annotated[str, typer.Option(help="Who meets it: each layer, or the whole model.")] = "layer",
-    override: Annotated[
-        list[str] | None,
-        typer.Option(metavar="REGEX:NAME=VALUE,...", help="Settings of layers that match; may be repeated."),
-    ] = None,
+    override: Override = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML of settings and overrides; options given here win.")
     ] = None,
@@ -70,7 +84,8 @@ def decompose(
     weights: Weights = None,
     random: Random = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for atoms.safetensors and layers.csv; a rerun does only the rest.")
+        Path | None,
+        typer.Option(help="Folder for atoms.safetensors, recipe.yaml and layers.csv; a rerun does only the rest."),
     ] = None,
     atoms_only: Annotated[bool, typer.Option("--atoms-only", help="Leave the coefficients out of the file.")] = False,
     resume: Annotated[
@@ -90,7 +105,7 @@ def decompose(
     from ..diagnostics import layer_table
     from ..files import make_folder
     from ..progress import progress_bar
-    from ..recipe_file import read_override, read_recipe, read_sizes
+    from ..recipe_file import RECIPE_FILE, read_override, read_recipe, read_sizes, write_recipe
 
     settings = {} if config is None else read_recipe(config)
     sources = {name: context.get_parameter_source(name) for name in context.params}
@@ -144,6 +159,9 @@ def decompose(
     cost = None if own is None else sharing_table(found, own)
     if folder is not None:
         _write_csv(folder / "layers.csv", table)
+        write_recipe(
+            folder / RECIPE_FILE, recipe, overrides=overrides, layers=settings.get("layers"), share=found.shared
+        )
         if choice is not None:
             _write_csv(folder / "curve.csv", choice.curve)
         if cost is not None:

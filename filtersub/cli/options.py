@@ -40,6 +40,32 @@ Block = Annotated[
     ),
 ]
 BlockSpatial = Annotated[bool, typer.Option("--block-spatial", help="Block the channels of spatial kernels too.")]
+BlockCoefficients = Annotated[
+    bool, typer.Option("--block-coefficients", help="Block alpha (section 4.5) instead of the kernels.")
+]
+LimitAtoms = Annotated[
+    bool,
+    typer.Option("--limit-atoms/--any-atoms", help="No more atoms than rows, and than patch entries for linear codes."),
+]
+ExpansionCoefficients = Annotated[str, typer.Option(help="alpha_1: shared, or per-channel (one an input channel).")]
+ExpansionLayers = Annotated[str, typer.Option(help="Whose atoms are expanded: spatial kernels', or all layers'.")]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(metavar="REGEX:NAME=VALUE,...", help="Settings of layers that match; may be repeated."),
+]
+Nonzeros = Annotated[int | None, typer.Option(help="Largest support of a row, for pursuits (a third of m).")]
+Nonnegative = Annotated[bool, typer.Option("--nonnegative", help="Coefficients that are never negative.")]
+Init = Annotated[
+    str,
+    typer.Option(help="Initial atoms: rows, pca, kmeans++, dct, fourier-bessel, or a file (atoms.safetensors)."),
+]
+Learner = Annotated[str, typer.Option(help="How atoms are learned: alternating, ksvd, approximate-ksvd or online.")]
+MaxRounds = Annotated[
+    int | None, typer.Option(help="Rounds of dictionary learning at most; 0 keeps the initial atoms.")
+]
+Tolerance = Annotated[
+    float | None, typer.Option(help="Stop learning when rounds lower the objective by less than this.")
+]
 Solver = Annotated[str, typer.Option(help=f"One of {', '.join(CODES)}.")]
 Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
 Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]

@@ -10,13 +10,35 @@ import typer
 
 from ..errors import FiltersubError
 from .console import print_json
-from .options import AsJson, Atoms, Block, BlockSpatial, Layers, Random, Solver, Sparsity, Weights, stated
+from .options import (
+    AsJson,
+    Atoms,
+    Block,
+    BlockCoefficients,
+    BlockSpatial,
+    ExpansionCoefficients,
+    ExpansionLayers,
+    Init,
+    Layers,
+    Learner,
+    LimitAtoms,
+    MaxRounds,
+    Nonnegative,
+    Nonzeros,
+    Override,
+    Random,
+    Solver,
+    Sparsity,
+    Tolerance,
+    Weights,
+    stated,
+)
 
 _METHODS = (
     "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, lora-loralib, dora, loha, lokr, oft, "
     "boft, adalora, tucker-lora, tucker-loha, tucker-lokr, hra, hira or ia3"
 )
-_RENAMED = {"random": "pretrained"}
+_RENAMED = {"random": "pretrained", "override": "overrides"}
 
 
 def tune(
@@ -28,17 +50,35 @@ def tune(
     recipe: Annotated[
         str | None, typer.Option(help="Training recipe by name or YAML file; other options given override its values.")
     ] = None,
+    decomposition: Annotated[
+        Path | None,
+        typer.Option(help="What `decompose --out` or `suggest --out` wrote: its settings; options given here win."),
+    ] = None,
     data: Annotated[str, typer.Option(help="Data set by name, see `filtersub data list`.")] = "digits",
     n_train: Annotated[int | None, typer.Option(help="Train on so many images, every class alike.")] = None,
     method: Annotated[str, typer.Option(help=f"What is trained: {_METHODS}.")] = "filter-subspace",
     atoms: Atoms = 9,
     expansion: Annotated[str | None, typer.Option(help="m_1: atoms of atoms (setting 2); 4,3 for two levels.")] = None,
-    expansion_coefficients: Annotated[str, typer.Option(help="alpha_1: shared or per-channel.")] = "shared",
+    expansion_coefficients: ExpansionCoefficients = "shared",
+    expansion_layers: ExpansionLayers = "spatial",
+    expansion_init: Annotated[
+        str, typer.Option(help="Start of d-alpha_1: uniform (Kaiming), or fan-in-normal (as the authors' code).")
+    ] = "uniform",
+    init_scale: Annotated[float, typer.Option(help="Factor > 0 on the start of d-alpha_1.")] = 1.0,
     block: Block = None,
     block_spatial: BlockSpatial = False,
+    block_coefficients: BlockCoefficients = False,
+    limit_atoms: LimitAtoms = True,
+    override: Override = None,
     train_coefficients: Annotated[bool, typer.Option("--train-coefficients", help="Control: train alpha too.")] = False,
     solver: Solver = "lasso",
     sparsity: Sparsity = 1e-3,
+    nonzeros: Nonzeros = None,
+    max_rounds: MaxRounds = None,
+    tol: Tolerance = None,
+    nonnegative: Nonnegative = False,
+    init: Init = "rows",
+    learner: Learner = "alternating",
     rank: Annotated[int, typer.Option(help="Of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
     adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
     update_dropout: Annotated[float, typer.Option(help="Of lora and dora: dropout of the update's inputs.")] = 0.0,
@@ -111,6 +151,10 @@ def tune(
     from ..training.accelerator import processes
 
     given = _given(context, {field.name for field in fields(TuneSettings)})
+    if decomposition is not None:
+        from ..recipe_file import read_for_tuning
+
+        given = {**read_for_tuning(decomposition), **given}
     if recipe is not None:
         settings = load_recipe(recipe).settings_with(**given)
     elif model is None:
@@ -170,10 +214,17 @@ def _expansion(text: str) -> int | tuple[int, ...] | None:
     return sizes[0] if sizes is not None and len(sizes) == 1 else sizes
 
 
+def _overrides(texts: list[str]) -> dict[str, dict[str, Any]]:
+    from ..recipe_file import read_override
+
+    return dict(read_override(text) for text in texts)
+
+
 _READ: dict[str, Any] = {
     "learning_rate": _rate,
     "rates": _rates,
     "expansion": _expansion,
     "weights": str,
     "random": lambda value: not value,
+    "override": _overrides,
 }

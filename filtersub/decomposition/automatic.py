@@ -38,7 +38,7 @@ class AtomChoice:
     atoms : layer name to m (a block of p x q channels has m p q atoms); one m for all where it was chosen per model
     curve : what it was read from, tidy, every m up to the largest that was tried: name ("(model)" for the whole), m,
         atoms, relative_error (NaN where it was not tried), best_possible (of any atoms of that number), meets, chosen
-    overrides : the settings to hand to decompose_model, the given overrides before them
+    overrides : the settings to hand to decompose_model or the tuner, the given overrides (but for their m) before them
     """
 
     atoms: dict[str, int]
@@ -99,7 +99,8 @@ def choose_atoms(
         tables.append(trial.table(found))
         chosen.update(dict.fromkeys(members, found))
     settings = {f"^{re.escape(name)}$": {"atoms": m} for name, m in chosen.items()}
-    merged = {**{key: dict(value) for key, value in (overrides or {}).items()}, **settings}
+    others = {key: {k: v for k, v in value.items() if k != "atoms"} for key, value in (overrides or {}).items()}
+    merged = {**{key: value for key, value in others.items() if value}, **settings}
     return AtomChoice(chosen, pd.concat(tables, ignore_index=True), merged)
 
 

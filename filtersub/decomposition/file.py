@@ -1,9 +1,9 @@
 """A decomposition as one safetensors file: whole, or atoms only.
 
-Tensors: ``NAME.atoms`` (a shared dictionary is stored once, as ``dictionary:TITLE.atoms``), ``NAME.coefficients``, and
-per level l ``NAME:alpha_l`` and ``NAME:D_l``. The header holds the recipe and each layer's diagnostics. A file of
-atoms only has no ``NAME.coefficients`` but their fingerprints: the coefficients are as large as the layer, and are
-made again from the weights.
+Tensors: ``NAME.atoms`` (a shared dictionary is stored once, as ``dictionary:TITLE.atoms``), ``NAME.coefficients``, per
+level l ``NAME:alpha_l`` and ``NAME:D_l``, and for coefficients in blocks ``NAME:alpha_c`` and ``NAME:D_c``. The header
+holds the recipe and each layer's diagnostics. A file of atoms only has no ``NAME.coefficients`` (and no alpha_c) but
+their fingerprints: the coefficients are as large as the layer, and are made again from the weights.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..files import written_whole
 from ..fingerprint import fingerprint, fingerprint_gap
 from ..kernels import KernelLayout, named_layers
 from .expansion import Level
-from .layer import codes_over, decomposable_rows, decompose_weight
+from .layer import codes_over, decomposable_rows, decompose_weight, repeated
 from .recipe import DecompositionConfig
 from .result import Decomposition, ModelDecomposition
 
-_TENSORS = ("layout", "atoms", "coefficients", "levels")  # fields that are not plain values of the header
+_TENSORS = ("layout", "atoms", "coefficients", "levels", "blocks")  # fields that are not plain values of the header
 _SAME_WEIGHTS, _SAME_CODES = 1e-6, 1e-3  # fingerprints: the very weights; coefficients up to rounding between machines
 
 
@@ -43,6 +43,10 @@ def save(model: ModelDecomposition, path: str | os.PathLike[str], *, coefficient
         for depth, level in enumerate(layer.levels, 1):
             tensors[f"{name}:alpha_{depth}"] = level.coefficients.contiguous()
             tensors[f"{name}:D_{depth}"] = level.atoms.contiguous()
+        if layer.blocks is not None:
+            tensors[f"{name}:D_c"] = layer.blocks.atoms.contiguous()
+            if coefficients:
+                tensors[f"{name}:alpha_c"] = layer.blocks.coefficients.contiguous()
     metadata = metadata_of(model, coefficients=coefficients)
     with written_whole(path) as aside:
         save_file(tensors, aside, metadata=metadata)
@@ -53,12 +57,10 @@ def metadata_of(model: ModelDecomposition, *, coefficients: bool = True) -> dict
     """The header of the file: recipe, overrides, sharing, and each layer's layout and diagnostics, as JSON."""
     described = {}
     for name, layer in model.layers.items():
-        plain = {f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in _TENSORS}
         described[name] = {
-            **plain,
-            "layout": asdict(layer.layout),
+            **_plain(layer, coefficients),
             "levels": [[level.atoms_error, level.weight_error] for level in layer.levels],
-            "fingerprint": None if coefficients else fingerprint(layer.coefficients).tolist(),
+            "blocks": None if layer.blocks is None else _plain(layer.blocks, coefficients),
         }
     return {
         "recipe": json.dumps(asdict(model.config)),
@@ -68,10 +70,27 @@ def metadata_of(model: ModelDecomposition, *, coefficients: bool = True) -> dict
     }
 
 
+def _plain(layer: Decomposition, coefficients: bool) -> dict[str, Any]:
+    """What the header says of one decomposition beside its tensors."""
+    return {
+        **{f.name: getattr(layer, f.name) for f in fields(layer) if f.name not in _TENSORS},
+        "layout": asdict(layer.layout),
+        "fingerprint": None if coefficients else fingerprint(layer.coefficients).tolist(),
+    }
+
+
 def holds_atoms_only(path: str | os.PathLike[str]) -> bool:
     """Whether the coefficients were left out. Raises FiltersubError where the file cannot be read."""
     header, _ = _read(path, tensors=False)
     return any(plain.get("fingerprint") for plain in header["layers"].values())
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Recipe, overrides, sharing and layers of a saved decomposition, as JSON has them.
+
+    Raises FiltersubError where the file cannot be read.
+    """
+    return _read(path, tensors=False)[0]
 
 
 def _read(path: str | os.PathLike[str], *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -114,8 +133,16 @@ def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] |
         check_same_weights(name, layer.weight_fingerprint, decomposable_rows(layer.layout, modules[name]))
     for name, stored in missing.items():
         layer = layers[name]
-        codes = _codes_again(layer, modules[name], found.recipe_of(name), torch.tensor(stored, dtype=torch.float64))
-        layers[name] = Decomposition(**{**_fields(layer), "coefficients": codes})
+        recipe = found.recipe_of(name)
+        codes = _codes_again(layer, modules[name], recipe, torch.tensor(stored, dtype=torch.float64))
+        made = {"coefficients": codes}
+        if layer.blocks is not None:
+            of_alpha, its_recipe = recipe.coefficient_part(layer.layout)
+            alpha = codes.reshape(of_alpha.shape)
+            stored = torch.tensor(header["layers"][name]["blocks"]["fingerprint"], dtype=torch.float64)
+            blocks = {"coefficients": _codes_again(layer.blocks, alpha, its_recipe, stored)}
+            made["blocks"] = Decomposition(**{**_fields(layer.blocks), **blocks})
+        layers[name] = Decomposition(**{**_fields(layer), **made})
     return found
 
 
@@ -136,17 +163,26 @@ def atoms_key(name: str, dictionary: str | None) -> str:
 
 
 def _layer(name: str, plain: dict[str, Any], tensors: Mapping[str, Tensor]) -> Decomposition:
-    layout = {key: tuple(value) if isinstance(value, list) else value for key, value in plain["layout"].items()}
     levels = tuple(
         Level(tensors[f"{name}:alpha_{depth}"], tensors[f"{name}:D_{depth}"], *errors)
         for depth, errors in enumerate(plain.get("levels", []), 1)
     )
     atoms = tensors[atoms_key(name, plain.get("dictionary"))]
-    without = torch.empty(0, atoms.shape[0], dtype=atoms.dtype)  # until they are made again
-    coefficients = without if plain.get("fingerprint") else tensors[f"{name}.coefficients"]
+    blocks = None
+    if plain.get("blocks") is not None:
+        blocks = _built(plain["blocks"], tensors[f"{name}:D_c"], tensors.get(f"{name}:alpha_c"))
+    return _built(plain, atoms, tensors.get(f"{name}.coefficients"), levels=levels, blocks=blocks)
+
+
+def _built(plain: dict[str, Any], atoms: Tensor, coefficients: Tensor | None, **others: Any) -> Decomposition:
+    layout = {key: tuple(value) if isinstance(value, list) else value for key, value in plain["layout"].items()}
+    if coefficients is None and not plain.get("fingerprint"):
+        raise KeyError(f"no coefficients of {layout['name']!r}")
+    if coefficients is None:
+        coefficients = torch.empty(0, atoms.shape[0], dtype=atoms.dtype)  # until they are made again
     known = {f.name for f in fields(Decomposition)} - set(_TENSORS)
     rest = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key in known}
-    return Decomposition(layout=KernelLayout(**layout), atoms=atoms, coefficients=coefficients, levels=levels, **rest)
+    return Decomposition(layout=KernelLayout(**layout), atoms=atoms, coefficients=coefficients, **others, **rest)
 
 
 def _codes_again(
@@ -154,11 +190,11 @@ def _codes_again(
 ) -> Tensor:
     """The coefficients over the stored atoms; where a greedy solver had kept better ones, by learning again."""
     name, rows = layer.layout.name, decomposable_rows(layer.layout, module)
-    codes = (
-        codes_over(rows, layer.atoms.to(rows), recipe).codes
-        if bool(rows.any())
-        else rows.new_zeros(rows.shape[0], layer.atoms.shape[0])
-    )
+    atoms = layer.atoms.to(rows)
+    codes = rows.new_zeros(rows.shape[0], atoms.shape[0])
+    if bool(rows.any()):
+        distinct = atoms if recipe.limit_atoms else atoms[: recipe.distinct_atoms(layer.layout)]
+        _, codes = repeated(distinct, codes_over(rows, distinct, recipe).codes, atoms.shape[0])
     gap = fingerprint_gap(stored, fingerprint(codes))
     if gap > _SAME_CODES and layer.dictionary is None and recipe.learns_atoms:
         codes = decompose_weight(layer.layout, module, recipe).coefficients

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -34,23 +34,13 @@ def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: De
     n_atoms = config.n_atoms(layout)
     if not bool(rows.any()):
         return _finish(layout, rows, config, _of_zeros(rows, n_atoms, config.seed))
+    distinct = config.distinct_atoms(layout)
     if config.code_kind == "random":
-        return _finish(layout, rows, config, _of_drawn_codes(rows, n_atoms, config.seed))
-    learned = learn(rows, n_atoms, config, layout)
-    return _finish(
-        layout,
-        rows,
-        config,
-        Coded(
-            learned.atoms,
-            learned.codes,
-            learned.rounds,
-            learned.seconds,
-            learned.converged,
-            learned.objective,
-            learned.stopped,
-        ),
-    )
+        found = _of_drawn_codes(rows, distinct, config.seed)
+    else:
+        found = _of_learned(learn(rows, distinct, config, layout))
+    atoms, codes = repeated(found.atoms, found.codes, n_atoms)
+    return _finish(layout, rows, config, replace(found, atoms=atoms, codes=codes))
 
 
 def code_weight(
@@ -76,6 +66,19 @@ def code_weight(
         rounds, converged, stopped = learned.rounds, learned.converged, learned.stopped
     found = Coded(atoms.to(rows), coding.codes, rounds, seconds, converged, (), stopped)
     return _finish(layout, rows, config, found, dictionary=dictionary)
+
+
+def repeated(atoms: Tensor, codes: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
+    """``n_atoms`` atoms (n_atoms, d) and codes (n_rows, n_atoms): the given ones over and over, in turn.
+
+    Equal atoms share their codes evenly, so that ``codes x atoms`` and ``||codes||_1`` stay the same, and each of them
+    gets a gradient. With as many atoms as there are, these and their codes.
+    """
+    if n_atoms == atoms.shape[0]:
+        return atoms, codes
+    source = torch.arange(n_atoms, device=atoms.device) % atoms.shape[0]
+    times = torch.bincount(source)[source]
+    return atoms[source], codes[:, source] / times.to(codes)
 
 
 def codes_over(rows: Tensor, atoms: Tensor, config: DecompositionConfig) -> CodingResult:
@@ -158,6 +161,18 @@ def _of_zeros(rows: Tensor, n_atoms: int, seed: int) -> Coded:
     return Coded(atoms, rows.new_zeros(rows.shape[0], n_atoms), 0, 0.0, True, (0.0,), "the kernel is zero")
 
 
+def _of_learned(learned: DictionaryResult) -> Coded:
+    return Coded(
+        learned.atoms,
+        learned.codes,
+        learned.rounds,
+        learned.seconds,
+        learned.converged,
+        learned.objective,
+        learned.stopped,
+    )
+
+
 def _of_drawn_codes(rows: Tensor, n_atoms: int, seed: int) -> Coded:
     began = time.perf_counter()
     codes = drawn_codes(rows, n_atoms, seed)
@@ -171,9 +186,10 @@ def _finish(
     began = time.perf_counter()
     squared_error = squared_residual(rows, coded.codes, coded.atoms)
     channels = layout.input_channels if config.expansion_coefficients == "per-channel" else None
-    levels = expand(rows, coded.codes, coded.atoms, config.expansion_sizes, channels=channels, seed=config.seed)
+    levels = expand(rows, coded.codes, coded.atoms, config.expansion_of(layout), channels=channels, seed=config.seed)
     objective = 0.5 * squared_error + _penalty(coded.codes, config)
     note = _note(layout, rows, config, coded, dictionary)
+    blocks = blocks_of(layout, coded.codes, config)
     return Decomposition(
         layout,
         coded.atoms,
@@ -191,7 +207,17 @@ def _finish(
         note,
         dictionary,
         tuple(fingerprint(rows).tolist()),
+        blocks,
     )
+
+
+def blocks_of(layout: KernelLayout, codes: Tensor, config: DecompositionConfig) -> Decomposition | None:
+    """``alpha = alpha_c x D_c`` of coefficients (n_rows, m), where the recipe blocks them."""
+    part = config.coefficient_part(layout)
+    if part is None:
+        return None
+    of_alpha, recipe = part
+    return decompose_weight(of_alpha, codes.reshape(of_alpha.shape), recipe)
 
 
 def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
@@ -202,10 +228,13 @@ def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
 
 def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, dictionary: str | None) -> str:
     notes = []
-    wanted, n_atoms = config.atoms * prod(layout.block), coded.atoms.shape[0]
-    if n_atoms < wanted and dictionary is None:
-        limit = f"{layout.n_rows} rows" if n_atoms == layout.n_rows else f"{layout.patch_size} entries in a patch"
-        notes.append(f"{n_atoms} atoms instead of {wanted}: there are only {limit}")
+    wanted, distinct = config.atoms * prod(layout.block), config.distinct_atoms(layout)
+    if distinct < wanted and dictionary is None:
+        limit = f"{layout.n_rows} rows" if distinct == layout.n_rows else f"{layout.patch_size} entries in a patch"
+        found = (
+            f"{distinct} atoms instead of {wanted}" if config.limit_atoms else f"{distinct} of {wanted} atoms differ"
+        )
+        notes.append(f"{found}: there are only {limit}")
     if not bool(coded.codes.any()):
         if not bool(rows.any()):
             notes.append("the kernel is zero")

@@ -13,7 +13,7 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, compile_pattern, kernel_matrix, layout_of, named_layers, select_layers
 from ..sparse_coding import SOLVERS
 from .layer import largest_patch
-from .recipe import DecompositionConfig, check_overrides, recipe_of
+from .recipe import DecompositionConfig, check_no_conflict, check_overrides, recipe_of
 from .start import is_file_of_atoms, read_start
 
 
@@ -34,23 +34,28 @@ def plan_layers(
     exclude: Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     shared: bool | Sequence[str] = False,
+    one_override: bool = False,
 ) -> dict[str, PlannedLayer]:
     """The layers that take part, in the model's order; arguments as in decompose_model.
+
+    ``one_override`` refuses two overrides that give one layer different values, instead of taking the last one.
 
     Raises FiltersubError where nothing takes part, and on patterns of overrides or sharing that no layer matches.
     """
     checked, modules = check_overrides(overrides), dict(named_layers(model))
     candidates = select_layers(model, layers=layers, block=1, exclude=exclude)
-    _check_matched(checked, candidates, "the override of")
+    check_matched(checked, candidates, "the override of")
     planned = {}
     for name in candidates:
+        if one_override:
+            check_no_conflict(name, checked)
         recipe = recipe_of(name, config, checked)
-        layout = layout_of(name, modules[name], recipe.block, recipe.block_spatial)
+        layout = layout_of(name, modules[name], **recipe.kernel_blocks)
         if layout is not None:
             planned[name] = PlannedLayer(layout, recipe)
     if not planned:  # says why
-        select_layers(model, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude)
-    _check_matched(checked, planned, "the override of")
+        select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
+    check_matched(checked, planned, "the override of")
     _check_nonzeros(config, planned)
     return _with_groups(planned, shared)
 
@@ -81,7 +86,7 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
         _check_start(name, layer, plan)
     asked = {name: layer.recipe.atoms * prod(layer.layout.block) for name, layer in plan.items()}
     most = max(plan, key=lambda name: plan[name].layout.n_rows)
-    if all(asked[name] > layer.layout.n_rows for name, layer in plan.items()) and not any(
+    if all(asked[name] > layer.layout.n_rows and layer.recipe.limit_atoms for name, layer in plan.items()) and not any(
         layer.dictionary for layer in plan.values()
     ):
         raise FiltersubError(
@@ -93,7 +98,7 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
 def _check_start(name: str, layer: PlannedLayer, plan: Mapping[str, PlannedLayer]) -> None:
     if not is_file_of_atoms(layer.recipe.init) or not layer.recipe.learns_atoms:
         return
-    n_atoms = layer.recipe.n_atoms(layer.layout)
+    n_atoms = layer.recipe.distinct_atoms(layer.layout)
     if layer.dictionary is not None:
         rows = sum(other.layout.n_rows for other in plan.values() if other.dictionary == layer.dictionary)
         n_atoms = min(layer.recipe.atoms * prod(layer.layout.block), rows)
@@ -109,7 +114,8 @@ def _check_nonzeros(config: DecompositionConfig, planned: Mapping[str, PlannedLa
     )
 
 
-def _check_matched(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
+def check_matched(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
+    """FiltersubError where a pattern matches none of the layers ``names``; ``what`` says whose pattern it is."""
     names = list(names)
     for pattern in patterns:
         if not any(compile_pattern(pattern).search(name) for name in names):
@@ -123,7 +129,7 @@ def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str])
     if not isinstance(shared, (bool, str, list, tuple)):
         raise FiltersubError(f"share must be true, a pattern of layer names or a list of them, got {shared!r}")
     patterns = ("",) if shared is True else (shared,) if isinstance(shared, str) else tuple(shared)
-    _check_matched(patterns, planned, "the sharing pattern")
+    check_matched(patterns, planned, "the sharing pattern")
     members: dict[tuple[object, ...], list[str]] = {}
     for name, layer in planned.items():
         matching = [pattern for pattern in patterns if compile_pattern(pattern).search(name)]
@@ -135,6 +141,10 @@ def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str])
         if matching and layer.recipe.code_kind == "random":
             raise FiltersubError(
                 f"layer {name!r} has random coefficients, whose atoms are its own; share dictionaries of another solver"
+            )
+        if matching and not layer.recipe.limit_atoms:
+            raise FiltersubError(
+                f"limit_atoms is false for layer {name!r}, and repeated atoms cannot be shared; leave one of them out"
             )
         if matching:
             members.setdefault((matching[0], layer.layout.patch_shape, layer.recipe), []).append(name)

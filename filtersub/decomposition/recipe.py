@@ -11,11 +11,14 @@ from typing import Any
 
 from ..dictionary import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, check_block, compile_pattern
+from ..kernels import KernelLayout, check_block, coefficient_layout, compile_pattern
 from ..solver_names import CODES
 from .start import is_file_of_atoms
 
 EXPANSION_COEFFICIENTS = ("shared", "per-channel")
+EXPANSION_LAYERS = ("spatial", "all")
+#: how the coefficients of expanded atoms start when they are tuned
+EXPANSION_INITS = ("uniform", "fan-in-normal")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class DecompositionConfig:
     atoms : int, m: filter atoms of a spatial kernel; a block of p x q channels has m p q (as the authors' code does)
     block : int or (k_c', k_c), optional: channel blocks of 1x1 kernels and linear layers; without it they take no part
     block_spatial : bool, block the channels of spatial kernels too
+    block_coefficients : bool, block alpha instead of the kernels: ``F = alpha x D`` without blocks, 1x1 kernels and
+        linear layers included, and then ``alpha = alpha_c x D_c`` with alpha (c, c', m) in blocks of k_c x k_c'
+        channels (section 4.5). D_c has m k_c k_c' atoms of as many entries
+    limit_atoms : bool, never more atoms than a layer has rows, nor, for linear codes, than a patch has entries; false
+        gives every layer m p q atoms: the ones beyond the limit repeat those before them, and equal atoms share their
+        coefficients evenly, so that alpha x D stays the same
     solver : a name in sparse_coding.SOLVERS, or "random": a control with coefficients drawn by the seed and atoms of
         least squares, which reconstruct next to nothing
     sparsity : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``
@@ -43,6 +52,7 @@ class DecompositionConfig:
     expansion_coefficients : "shared", one alpha_1 (n_atoms, m_1); or "per-channel", alpha_1 (c', n_atoms, m_1), so that
         input channel c has atoms D[c, i] = sum_j alpha_1[c, i, j] D_1[i, j] of its own over the one D_1. c' counts the
         input channels of a group, in blocks c' / k_c'. Only alpha_1 can be per channel
+    expansion_layers : "spatial", atoms of 1x1 kernels and linear layers stay as they are; or "all"
     """
 
     atoms: int = 9
@@ -59,6 +69,9 @@ class DecompositionConfig:
     learner: str = "alternating"
     expansion: int | tuple[int, ...] | None = None
     expansion_coefficients: str = "shared"
+    expansion_layers: str = "spatial"
+    block_coefficients: bool = False
+    limit_atoms: bool = True
 
     def __post_init__(self) -> None:
         for name in ("block", "expansion"):  # JSON and YAML know no tuples
@@ -75,13 +88,15 @@ class DecompositionConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < float("inf"):
                 raise FiltersubError(f"{name} must be a finite number >= 0, got {value!r}")
-        for name in ("nonnegative", "block_spatial"):
+        for name in ("nonnegative", "block_spatial", "block_coefficients", "limit_atoms"):
             if not isinstance(getattr(self, name), bool):
                 raise FiltersubError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if not isinstance(self.init, str) or not is_file_of_atoms(self.init):
             check_name("init", self.init, INITS)
         check_name("learner", self.learner, LEARNERS)
         check_name("expansion_coefficients", self.expansion_coefficients, EXPANSION_COEFFICIENTS)
+        check_name("expansion_layers", self.expansion_layers, EXPANSION_LAYERS)
+        self._check_coefficient_blocks()
         if any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in self.expansion_sizes):
             raise FiltersubError(f"expansion must be a positive integer or a tuple of them, got {self.expansion!r}")
         if self.expansion == ():
@@ -102,6 +117,21 @@ class DecompositionConfig:
         """Whether atoms are learned from initial ones; else they have a closed form."""
         return self.code_kind in ("penalty", "support")
 
+    def _check_coefficient_blocks(self) -> None:
+        if not self.block_coefficients:
+            return
+        if self.block is None:
+            raise FiltersubError("block_coefficients blocks alpha by block; set block, or leave block_coefficients out")
+        if self.block_spatial:
+            raise FiltersubError(
+                "block_coefficients blocks alpha and block_spatial the kernels themselves; leave one of them out"
+            )
+
+    @property
+    def kernel_blocks(self) -> dict[str, Any]:
+        """The arguments ``block`` and ``block_spatial`` of layout_of and select_layers: how the kernels are blocked."""
+        return {"block": 1 if self.block_coefficients else self.block, "block_spatial": self.block_spatial}
+
     @property
     def expansion_sizes(self) -> tuple[int, ...]:
         """(m_1, m_2, ...); empty without expansion."""
@@ -110,9 +140,27 @@ class DecompositionConfig:
         return self.expansion if isinstance(self.expansion, tuple) else (self.expansion,)
 
     def n_atoms(self, layout: KernelLayout) -> int:
-        """Atoms of a layer: m p q, but never more than rows (that many reconstruct exactly), nor d for linear codes."""
+        """Atoms of a layer: m p q; limited to rows (that many reconstruct exactly), and to d for linear codes, unless
+        ``limit_atoms`` is false."""
+        return self.distinct_atoms(layout) if self.limit_atoms else self.atoms * prod(layout.block)
+
+    def distinct_atoms(self, layout: KernelLayout) -> int:
+        """The atoms of a layer that differ: m p q within the limits."""
         wanted = min(self.atoms * prod(layout.block), layout.n_rows)
         return min(wanted, layout.patch_size) if self.code_kind == "linear" else wanted
+
+    def expansion_of(self, layout: KernelLayout) -> tuple[int, ...]:
+        """(m_1, m_2, ...) of a layer; empty where its atoms are not expanded."""
+        return self.expansion_sizes if layout.is_spatial or self.expansion_layers == "all" else ()
+
+    def coefficient_part(self, layout: KernelLayout) -> tuple[KernelLayout, DecompositionConfig] | None:
+        """Layout and recipe of ``alpha = alpha_c x D_c``; None without block_coefficients."""
+        if not self.block_coefficients:
+            return None
+        n_atoms = self.n_atoms(layout)
+        plain = {"block_coefficients": False, "expansion": None, "expansion_coefficients": "shared"}
+        plain["init"] = self.init if self.init in ("rows", "pca", "kmeans++") else "rows"  # others are of kernels
+        return coefficient_layout(layout, n_atoms, self.block), replace(self, atoms=n_atoms, **plain)
 
 
 def _check_count(what: str, value: object, least: int) -> None:
@@ -127,6 +175,13 @@ def check_name(what: str, name: str, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(str(name), known, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
     raise FiltersubError(f"unknown {what} {name!r}{meant} Known: {', '.join(known)}")
+
+
+def check_expansion_start(init: str, scale: float) -> None:
+    """FiltersubError unless ``init`` is in EXPANSION_INITS and ``scale`` a finite number above zero."""
+    check_name("expansion_init", init, EXPANSION_INITS)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < float("inf"):
+        raise FiltersubError(f"init_scale must be a finite number > 0, got {scale!r}; 1 leaves the start as it is")
 
 
 def check_overrides(overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
@@ -156,10 +211,29 @@ def recipe_of(
     name: str, config: DecompositionConfig, overrides: Mapping[str, Mapping[str, Any]]
 ) -> DecompositionConfig:
     """The recipe of one layer: every override whose pattern its name holds, in their order, the last one winning."""
+    found: dict[str, Any] = {}
     for pattern, settings in overrides.items():
         if compile_pattern(pattern).search(name):
-            config = replace(config, **settings)
-    return config
+            found |= settings
+    try:
+        return replace(config, **found) if found else config
+    except FiltersubError as error:
+        raise FiltersubError(f"the overrides of layer {name!r}: {error}") from None
+
+
+def check_no_conflict(name: str, overrides: Mapping[str, Mapping[str, Any]]) -> None:
+    """FiltersubError where two patterns match one layer and give one setting different values."""
+    given: dict[str, tuple[str, Any]] = {}
+    for pattern, settings in overrides.items():
+        if not compile_pattern(pattern).search(name):
+            continue
+        for setting, value in settings.items():
+            other, before = given.setdefault(setting, (pattern, value))
+            if before != value:
+                raise FiltersubError(
+                    f"the overrides {other!r} and {pattern!r} both match layer {name!r} and give it {setting} "
+                    f"{before!r} and {value!r}; make one of the patterns narrower"
+                )
 
 
 def first_difference(

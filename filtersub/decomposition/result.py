@@ -33,6 +33,8 @@ class Decomposition:
         asked for, no coefficient but zero), empty for most
     dictionary : name of the dictionary that the layer shares with others; None where the atoms are its own
     weight_fingerprint : of the kernel matrix, see filtersub.fingerprint
+    blocks : the decomposition of the coefficients, ``alpha = alpha_c x D_c``, where the recipe blocks them; its layout
+        is that of alpha (c, c', m)
     """
 
     layout: KernelLayout
@@ -51,6 +53,7 @@ class Decomposition:
     note: str = ""
     dictionary: str | None = None
     weight_fingerprint: tuple[float, ...] = field(default=(), repr=False)
+    blocks: Decomposition | None = field(default=None, repr=False)
 
     @property
     def relative_error(self) -> float:

@@ -23,7 +23,12 @@ def warm_up(layouts: Iterable[KernelLayout], config: DecompositionConfig, atoms:
         if recipe.code_kind == "random":
             continue
         short = replace(recipe, init="rows" if is_file_of_atoms(recipe.init) else recipe.init, max_rounds=1)
-        kinds = {(recipe.n_atoms(layout), layout.patch_size): layout for layout in layouts}
+        kinds = {(recipe.distinct_atoms(layout), layout.patch_size): layout for layout in layouts}
         for (n_atoms, size), layout in kinds.items():
             rows = torch.randn(max(64, n_atoms), size, generator=torch.Generator().manual_seed(0))
             learn(rows, n_atoms, short, layout)
+        parts = [recipe.coefficient_part(layout) for layout in kinds.values() if recipe.block_coefficients]
+        for of_alpha, its_recipe in {
+            (of_alpha.patch_size, own.atoms): (of_alpha, own) for of_alpha, own in parts
+        }.values():
+            warm_up([of_alpha], its_recipe)

@@ -132,9 +132,7 @@ def error_curve(
 ) -> pd.DataFrame:
     """layer_table of the same layers for each m, with a column ``m``; ``atoms`` is what a layer could make of it."""
     settings = [replace(config, atoms=m) for m in atoms]
-    layouts = select_layers(
-        model, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude
-    )
+    layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
     for index, setting in enumerate(settings):
         for position, (name, layout) in enumerate(layouts.items()):

@@ -46,9 +46,7 @@ def penalty_path(
     if config.code_kind != "penalty":
         raise FiltersubError(f"solver {config.solver!r} pays no penalty, so it has no path; use 'lasso'")
     settings = [replace(config, sparsity=float(value)) for value in penalties]
-    layouts = select_layers(
-        model, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude
-    )
+    layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
     for index, setting in enumerate(settings):
         for position, (name, layout) in enumerate(layouts.items()):

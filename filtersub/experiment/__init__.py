@@ -12,6 +12,7 @@ _HOME = {
     "TuneSettings": "settings",
     "decompose_run": "decomposition",
     "load_tuned": "tuned",
+    "settings_among": "settings",
     "tune": "run",
 }
 __all__ = sorted(_HOME)

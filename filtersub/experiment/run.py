@@ -156,8 +156,8 @@ def _prepared(settings: TuneSettings) -> _Prepared:
         recipe=settings.recipe,
         options=settings.options,
         layers=settings.layers,
-        train_coefficients=settings.train_coefficients,
         save_batch_norm=settings.batch_norm != "frozen",
+        **settings.of_atoms,
     )
     return _Prepared(
         injected, head, count_trained(injected.model, head, settings.model, settings.method, total), statistics

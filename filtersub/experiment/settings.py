@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..data.augmentation import check_augmentation
 from ..data.load import check_judge_crop
 from ..decomposition import DecompositionConfig
+from ..decomposition.recipe import check_expansion_start, check_overrides
+from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
-from ..methods.options import HEAD_RATE, METHODS, MethodOptions, check_method, check_options, usual_rate
+from ..methods.options import HEAD_RATE, METHODS, OF_ATOMS, MethodOptions, check_method, check_options, usual_rate
 from ..models import check_share
 from ..settings import taken_from
 from ..training import TrainingConfig
@@ -30,8 +33,9 @@ class TuneSettings:
     linear probing were chosen on the digits' validation images, the rivals' were not: "choose" does.
     It tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual one) on the 800/200 split first.
     ``validation`` trains on 800 and judges on 200 of the 1,000 training images, for choosing settings.
-    ``expansion`` m_1 or (m_1, m_2, ...) and ``expansion_coefficients`` are the paper's settings 2 and 4,
-    ``train_coefficients`` the control that trains alpha too; see FilterSubspaceConfig.
+    ``expansion`` m_1 or (m_1, m_2, ...), ``expansion_coefficients`` and ``expansion_layers`` are the paper's settings 2
+    and 4, ``expansion_init`` and ``init_scale`` how d-alpha_1 starts, ``overrides`` settings of the recipe by pattern
+    of layer names, ``train_coefficients`` the control that trains alpha too; see FilterSubspaceConfig.
     """
 
     model: str = "efficientnet_lite0"
@@ -43,11 +47,23 @@ class TuneSettings:
     atoms: int = 9
     expansion: int | tuple[int, ...] | None = None
     expansion_coefficients: str = "shared"
+    expansion_layers: str = "spatial"
+    expansion_init: str = "uniform"
+    init_scale: float = 1.0
     block: int | tuple[int, int] | None = None
     block_spatial: bool = False
+    block_coefficients: bool = False
+    limit_atoms: bool = True
+    overrides: dict[str, dict[str, Any]] | None = None
     train_coefficients: bool = False
     solver: str = "lasso"
     sparsity: float = 1e-3
+    nonzeros: int | None = None
+    max_rounds: int = MAX_ROUNDS
+    tol: float = TOL
+    nonnegative: bool = False
+    init: str = "rows"
+    learner: str = "alternating"
     rank: int = 16
     adapter_scale: float = 1.0
     update_dropout: float = 0.0
@@ -106,6 +122,8 @@ class TuneSettings:
         check_judge_crop(self.judge_crop)
         for name in ("drop_path", "head_dropout"):
             check_share(name, getattr(self, name))
+        object.__setattr__(self, "overrides", check_overrides(self.overrides) or None)
+        check_expansion_start(self.expansion_init, self.init_scale)
         _ = self.recipe  # validates
         check_options(self.method, self.options)
         if self.method == "adalora":
@@ -145,6 +163,11 @@ class TuneSettings:
         return taken_from(self, DecompositionConfig)
 
     @property
+    def of_atoms(self) -> dict[str, Any]:
+        """What FilterSubspaceConfig takes beside the recipe."""
+        return {name: getattr(self, name) for name in OF_ATOMS if name not in DecompositionConfig.__dataclass_fields__}
+
+    @property
     def options(self) -> MethodOptions:
         return taken_from(self, MethodOptions)
 
@@ -173,13 +196,35 @@ class TuneSettings:
             return METHODS[self.method].label.format(**self.parameters)
         sizes = self.expansion if isinstance(self.expansion, tuple) else (self.expansion,)
         own = " per channel" if self.expansion_coefficients == "per-channel" else ""
+        own += " on every layer" if self.expansion_layers == "all" else ""
         over = "" if self.expansion is None else f" over m₁={'×'.join(map(str, sizes))}{own}"
         sides = self.block if isinstance(self.block, tuple) else (self.block, self.block)
         blocks = "" if self.block is None else f", {sides[0]}×{sides[1]} blocks"
+        blocks += " of alpha" if self.block_coefficients else ""
         spatial = " of spatial kernels too" if self.block_spatial else ""
         control = ", alpha trained too" if self.train_coefficients else ""
         codes = "" if self.solver == "lasso" else f", {self.solver} codes"
-        return f"atoms m={self.atoms}{over}{blocks}{spatial}{control}{codes}"
+        return f"atoms m={self.atoms}{over}{blocks}{spatial}{control}{codes}{self._further_settings}"
+
+    @property
+    def _further_settings(self) -> str:
+        """Those of the decomposition and the start that are not the defaults, for the label."""
+        names = ("nonzeros", "nonnegative", "init", "learner", "max_rounds", "tol", "limit_atoms")
+        given = {
+            name: getattr(self, name)
+            for name in (*names, "expansion_init", "init_scale")
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default
+        }
+        words = [f"{name.replace('_', ' ')} {value}" for name, value in given.items()]
+        if self.overrides:
+            words.append("recipe by layer")
+        return "".join(f", {each}" for each in words)
+
+
+def settings_among(variables: Mapping[str, Any]) -> TuneSettings:
+    """The settings among variables, such as the parameters of a notebook, ``settings_among(globals())``; those that are
+    missing are the defaults."""
+    return TuneSettings(**{f.name: variables[f.name] for f in fields(TuneSettings) if f.name in variables})
 
 
 def settings_from(parameters: dict[str, Any], source: str) -> TuneSettings:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from ..decomposition import DecompositionConfig
+from ..decomposition import DecompositionConfig, plan_layers
 from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..kernels import layout_of, select_layers, untunable
@@ -52,18 +53,19 @@ def inject(
     recipe: DecompositionConfig | None = None,
     options: MethodOptions | None = None,
     layers: str | None = None,
-    train_coefficients: bool = False,
     save_batch_norm: bool = True,
+    **of_atoms: Any,
 ) -> Injected:
     """Freeze the model but for its head and what ``method`` trains; its output stays what it was.
 
     Parameters
     ----------
     head : name of the classification head, which is trained whole
-    recipe, train_coefficients : of the method filter-subspace
+    recipe : of the method filter-subspace
     options : of the others
     layers : regular expression of layer names; linear probing and full tuning have no use for it
     save_batch_norm : running statistics are saved with the atoms
+    of_atoms : further settings of FilterSubspaceConfig, for filter-subspace: overrides, train_coefficients, ...
 
     Raises FiltersubError for unknown methods, and where no layer can take the method, saying why.
     """
@@ -76,7 +78,8 @@ def inject(
     if method == "full":
         return Injected(model)
     if method == "filter-subspace":
-        return _with_atoms(model, head, recipe or DecompositionConfig(), layers, train_coefficients, save_batch_norm)
+        of_atoms = {**of_atoms, "save_batch_norm": save_batch_norm}
+        return _with_atoms(model, head, recipe or DecompositionConfig(), layers, of_atoms)
     if METHODS[method].by_peft:
         return _with_adapter(model, method, head, options, layers)
     names = [] if method == "linear" else _counted(model, method, head, options, layers)
@@ -106,22 +109,21 @@ def _with_atoms(
     head: str,
     recipe: DecompositionConfig,
     layers: str | None,
-    train_coefficients: bool,
-    save_batch_norm: bool,
+    of_atoms: dict[str, Any],
 ) -> Injected:
-    chosen = select_layers(
-        model, layers=layers, block=recipe.block, block_spatial=recipe.block_spatial, exclude=(head,)
-    )
+    overrides = of_atoms.get("overrides")
+    chosen = plan_layers(model, recipe, layers=layers, exclude=(head,), overrides=overrides, one_override=True)
     reasons = {name: untunable(model.get_submodule(name)) for name in chosen}
     skipped = {name: reason for name, reason in reasons.items() if reason is not None}
     config = FilterSubspaceConfig(
         target_modules=as_pattern([name for name in chosen if name not in skipped] or list(chosen)),
         modules_to_save=[head],
-        save_batch_norm=save_batch_norm,
-        train_coefficients=train_coefficients,
+        **of_atoms,
         **asdict(recipe),
     )
-    warm_up([layout for name, layout in chosen.items() if name not in skipped], recipe)
+    tunable = [layer for name, layer in chosen.items() if name not in skipped]
+    for own in dict.fromkeys(layer.recipe for layer in tunable):
+        warm_up([layer.layout for layer in tunable if layer.recipe == own], own)
     began = time.perf_counter()
     tuned = get_peft_model(model, config)
     seconds = time.perf_counter() - began

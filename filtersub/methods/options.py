@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..parameters import BaselineOptions
 
@@ -145,11 +146,15 @@ def usual_rate(method: str, *, blocks: bool) -> float:
     return _BLOCK_RATE if method == "filter-subspace" and blocks else METHODS[method].learning_rate
 
 
-_RECIPE = ("atoms", "expansion", "expansion_coefficients", "block", "block_spatial", "train_coefficients")
+#: settings of the method filter-subspace alone: its recipe, but for the seed, and what it trains
+OF_ATOMS = (
+    *(field.name for field in fields(DecompositionConfig) if field.name != "seed"),
+    *("overrides", "expansion_init", "init_scale", "train_coefficients"),
+)
 _SCALED = ("lora", "lora-loralib", "dora", "loha", "lokr", "adalora", "tucker-lora", "tucker-loha", "tucker-lokr")
 #: setting -> the methods that it means something to; the others are of every method
 MEANT_FOR: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys((*_RECIPE, "solver", "sparsity"), ("filter-subspace",)),
+    **dict.fromkeys(OF_ATOMS, ("filter-subspace",)),
     "rank": (*_SCALED, "hra", "hira"),
     "adapter_scale": _SCALED,
     "update_dropout": ("lora", "dora"),
@@ -164,5 +169,5 @@ def check_meant(method: str, given: Iterable[str]) -> None:
     """Raises FiltersubError where one of the settings ``given`` by a user means nothing to the method."""
     for name in given:
         if method not in MEANT_FOR.get(name, (method,)):
-            option = f"--{name.replace('_', '-')}"
+            option = f"--{name.replace('_', '-').replace('overrides', 'override')}"
             raise FiltersubError(f"{option} is for {', '.join(MEANT_FOR[name])}; the method {method} has no use for it")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import FiltersubError
 from ..experiment.settings import settings_from
+from ..methods.options import MEANT_FOR
 from ..recipes import Recipe, load_recipe
 from .printed import printed_accuracy
 
@@ -15,10 +16,7 @@ from .printed import printed_accuracy
 RECIPES = {"figure4": "validation-experiment", "table1": "vtab1k"}
 _TABLE_2 = {"cifar100": "cifar100", "imagenet1k": "imagenet1k"}
 #: what is compared in a table, so need not be the recipe's
-_METHOD = {
-    *("method", "atoms", "expansion", "expansion_coefficients", "block", "block_spatial", "solver", "sparsity"),
-    *("rank", "adapter_scale", "update_dropout", "oft_block", "boft_block", "reduction"),
-}
+_METHOD = {"method", *MEANT_FOR} - {"layers", "train_coefficients"}
 _RATES = {"learning_rate", "head_learning_rate", "rates"}  # the task's only where the paper prints them
 _WITHOUT_EFFECT = {"seed", "workers", "accumulation", "compile", "mixed_precision"}  # on what is learned, but rounding
 

@@ -3,6 +3,7 @@
 Per layer, with n_rows patches of d = p q k^2 entries and m atoms (M = m m_1 ... m_n where atoms are expanded):
 
     forming alpha x dD               2 n_rows m d      a step, whatever the batch; the gradient of dD as much again
+    forming (alpha_c x dD_c) x D     2 m_c (p m q) d + 2 n_rows m_c d      dD_c with D first, then alpha_c with both
     convolution with F + alpha x dD  2 numel(F)        an output position
     the paper's two steps            2 (c_in M p k^2 + sums + n_rows m p)   an output position: D * X, then alpha
     after merging                    0                 the weight is a plain weight again
@@ -13,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig
+from ..decomposition.recipe import recipe_of
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, named_layers
 from . import formulas
@@ -71,11 +74,17 @@ def layer_flops(layout: KernelLayout, recipe: DecompositionConfig, positions: tu
     """FLOPs of one layer; ``positions`` are its input and output positions an image (height x width, or tokens)."""
     m, (p, q) = recipe.n_atoms(layout), layout.block
     rows, d, area = layout.n_rows, layout.patch_size, prod(layout.kernel_size)
-    sizes, c_in = formulas.expansion_of(layout, recipe), layout.channels[1] * layout.groups
+    sizes, c_in = recipe.expansion_of(layout), layout.channels[1] * layout.groups
     own_atoms = layout.input_channels if sizes and recipe.expansion_coefficients == "per-channel" else 1
     levels = [prod((m, *sizes[:level])) for level in range(1, len(sizes) + 1)]  # products that each level sums over
     update = 2 * rows * m * d + 2 * own_atoms * sum(levels) * d
     gradient = 2 * rows * m * d + 4 * own_atoms * sum(levels) * d
+    part = recipe.coefficient_part(layout)
+    if part is not None:
+        of_alpha, m_c = part[0], part[1].n_atoms(part[0])
+        patches = 2 * max(1, own_atoms // of_alpha.block[1]) * m_c * of_alpha.patch_size * d  # of dD_c and D
+        with_codes = 2 * of_alpha.n_rows * m_c * prod(of_alpha.block) * d
+        update, gradient = update + patches + with_codes, gradient + 2 * patches + with_codes
     entering, leaving = positions
     transposed = layout.kind.startswith("conv_transpose")
     one_step = 2 * prod(layout.shape) * (entering if transposed else leaving)
@@ -88,17 +97,22 @@ def layer_flops(layout: KernelLayout, recipe: DecompositionConfig, positions: tu
 def setting_cost(
     count: ParameterCount,
     layouts: Mapping[str, KernelLayout],
-    recipe: DecompositionConfig,
+    recipes: Mapping[str, DecompositionConfig],
     positions: Mapping[str, tuple[int, int]] | None = None,
 ) -> Cost:
-    """The cost of a setting whose parameters were counted; ``layouts`` are its layers (select_layers)."""
+    """The cost of a setting whose parameters were counted; ``layouts`` and ``recipes`` are those of its layers."""
     trained = count.trainable + count.head
-    each = {name: layer_flops(layout, recipe, (positions or {}).get(name, (0, 0))) for name, layout in layouts.items()}
-    linear = formulas.has_linear_codes(recipe)
+    positions_of = positions or {}
+    each = {
+        name: layer_flops(layout, recipes[name], positions_of.get(name, (0, 0))) for name, layout in layouts.items()
+    }
+    linear = all(formulas.has_linear_codes(recipe) for recipe in recipes.values())
     return Cost(
         trained=trained,
         stored_coefficients=count.coefficients,
-        linear_code_entries=sum(a.patch_size * recipe.n_atoms(a) for a in layouts.values()) if linear else None,
+        linear_code_entries=sum(a.patch_size * recipes[name].n_atoms(a) for name, a in layouts.items())
+        if linear
+        else None,
         coefficient_bytes=BYTES * count.coefficients,
         gradient_bytes=BYTES * trained,
         optimizer_bytes=BYTES * ADAM_STATES * trained,
@@ -115,21 +129,20 @@ def count_cost(
     count: ParameterCount,
     recipe: DecompositionConfig,
     image_size: int | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Cost, str]:
     """The cost of what count_parameters counted, and why its convolutions have no FLOPs, where they have none."""
     modules = dict(named_layers(model))
-    layouts = {
-        layer.name: layout_of(layer.name, modules[layer.name], recipe.block, recipe.block_spatial)
-        for layer in count.layers
-    }
+    recipes = {layer.name: recipe_of(layer.name, recipe, overrides or {}) for layer in count.layers}
+    layouts = {name: layout_of(name, modules[name], **own.kernel_blocks) for name, own in recipes.items()}
     if not isinstance(model, nn.Module):
-        return setting_cost(count, layouts, recipe), "a bare file of weights has no architecture to run"
+        return setting_cost(count, layouts, recipes), "a bare file of weights has no architecture to run"
     try:
-        return setting_cost(count, layouts, recipe, layer_positions(model, image_size)), ""
+        return setting_cost(count, layouts, recipes, layer_positions(model, image_size)), ""
     except FiltersubError as error:
         if image_size is not None:
             raise
-        return setting_cost(count, layouts, recipe), str(error)
+        return setting_cost(count, layouts, recipes), str(error)
 
 
 def layer_positions(model: nn.Module, image_size: int | None = None) -> dict[str, tuple[int, int]]:

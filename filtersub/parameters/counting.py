@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
-from ..decomposition import DecompositionConfig
+from ..decomposition import DecompositionConfig, plan_layers
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, check_block, compile_pattern, named_layers, select_layers, untunable
+from ..kernels import KernelLayout, check_block, compile_pattern, fitted_block, named_layers, select_layers, untunable
 from ..models import head_name
 from . import formulas
 from .architectures import load_architecture
@@ -52,6 +52,7 @@ def count_parameters(
     method: str = "filter-subspace",
     *,
     recipe: DecompositionConfig | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
     rank: int = 16,
     options: BaselineOptions | None = None,
     layers: str | None = None,
@@ -66,13 +67,14 @@ def count_parameters(
         a bare file of weights
     method : a name in METHODS
     recipe : of the decomposition, for "filter-subspace" and "coefficients"
+    overrides : settings of the recipe by pattern of layer names, as in FilterSubspaceConfig
     rank : of the low-rank methods; ``options`` says it too, with the block sizes of the rotations
     layers : regular expression of layer names
     num_classes : classes of a new head
     name : what the model is called in the result; default its name, or its class
 
-    Raises FiltersubError for unknown methods and names, where no layer takes part, and for blocks that divide the
-    channels of none.
+    Raises FiltersubError for unknown methods and names, where no layer takes part, for blocks that divide the
+    channels of none, and for overrides that match no layer or conflict.
 
     >>> count_parameters("resnet18").trainable
     1737
@@ -91,7 +93,7 @@ def count_parameters(
     if method in _FEATURE_METHODS:
         counted = tuple(_features(module, method, layers, head))
     else:
-        counted = tuple(_kernels(module, method, recipe, options, layers, head))
+        counted = tuple(_kernels(module, method, recipe, overrides, options, layers, head))
     counted = tuple(layer for layer in counted if layer.trainable)
     return ParameterCount(name, method, sum(layer.trainable for layer in counted), in_head, total, counted)
 
@@ -156,33 +158,35 @@ def _kernels(
     module: nn.Module | Mapping[str, Tensor],
     method: str,
     recipe: DecompositionConfig,
+    overrides: Mapping[str, Mapping[str, Any]] | None,
     options: BaselineOptions,
     layers: str | None,
     head: str | None,
 ) -> Iterator[LayerCount]:
     """Shares of convolutions and linear layers."""
-    by_atoms = method in ("filter-subspace", "coefficients")
-    block = recipe.block if by_atoms else 1  # the baselines take pointwise layers whole
-    block_spatial = by_atoms and recipe.block_spatial
-    exclude = () if head is None else (head,)
-    layouts = select_layers(module, layers=layers, block=block, block_spatial=block_spatial, exclude=exclude)
-    if by_atoms:
-        _check_blocks(layouts, block)
-    modules = dict(named_layers(module))
-    for name, layout in layouts.items():
-        if by_atoms and isinstance(modules[name], nn.Module) and untunable(modules[name]) is not None:
-            continue
-        if by_atoms:
-            yield _atoms_share(layout, recipe, trains_coefficients=method == "coefficients")
-        else:
-            share = LAYER_RULES[method](layout, modules[name], options)
+    exclude, modules = () if head is None else (head,), dict(named_layers(module))
+    if method not in ("filter-subspace", "coefficients"):
+        for name, layout in select_layers(module, layers=layers, block=1, exclude=exclude).items():
+            share = LAYER_RULES[method](layout, modules[name], options)  # the baselines take pointwise layers whole
             yield LayerCount(name, layout.kind, layout.shape, 0, share, block=layout.block)
+        return
+    plan = plan_layers(module, recipe, layers=layers, exclude=exclude, overrides=overrides, one_override=True)
+    _check_blocks({name: layer.layout for name, layer in plan.items()}, recipe)
+    for name, layer in plan.items():
+        if not isinstance(modules[name], nn.Module) or untunable(modules[name]) is None:
+            yield _atoms_share(layer.layout, layer.recipe, trains_coefficients=method == "coefficients")
 
 
-def _check_blocks(layouts: Mapping[str, KernelLayout], block: int | tuple[int, int] | None) -> None:
+def _check_blocks(layouts: Mapping[str, KernelLayout], recipe: DecompositionConfig) -> None:
     """A side that does not divide falls back to 1; where that happens in every layer the setting means nothing."""
-    sides = check_block(block)
-    if sides in (None, (1, 1)) or any(layout.block != (1, 1) for layout in layouts.values()):
+    sides, block = check_block(recipe.block), recipe.block
+    if sides in (None, (1, 1)):
+        return
+    blocks = (
+        fitted_block(layout.channels, sides) if recipe.block_coefficients else layout.block
+        for layout in layouts.values()
+    )
+    if any(block != (1, 1) for block in blocks):
         return
     channels = [n for layout in layouts.values() for n in layout.channels]
     fitting = [str(k) for k in (2, 3, 4, 5, 6, 8) if any(n % k == 0 for n in channels)]
@@ -192,7 +196,8 @@ def _check_blocks(layouts: Mapping[str, KernelLayout], block: int | tuple[int, i
 
 def _atoms_share(layout: KernelLayout, recipe: DecompositionConfig, *, trains_coefficients: bool) -> LayerCount:
     stored = formulas.coefficients(layout, recipe)
-    trained = formulas.trained(layout, recipe) + (stored if trains_coefficients else 0)
+    of_alpha = layout.n_rows * recipe.n_atoms(layout)
+    trained = formulas.trained(layout, recipe) + (of_alpha if trains_coefficients else 0)
     return LayerCount(layout.name, layout.kind, layout.shape, recipe.n_atoms(layout), trained, stored, layout.block)
 
 

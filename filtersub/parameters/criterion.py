@@ -25,7 +25,7 @@ from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, select_layers
 from ..models import channels_last_, head_name
-from .formulas import expansion_of, has_linear_codes
+from .formulas import has_linear_codes
 
 _RIDGE = 1e-2  # of the head, over the mean energy of the centred features
 _SHARPNESS = 5.0  # logits of the ridge head: its targets are 0 and 1, too flat for the cross-entropy
@@ -63,15 +63,15 @@ class GradientEnergy:
 
     def captured(self, recipe: DecompositionConfig, name: str) -> float:
         """``||P G||_F^2`` of one layer; 0 where the layer takes no part."""
-        layout = layout_of(name, self._modules[name], recipe.block, recipe.block_spatial)
+        layout = layout_of(name, self._modules[name], **recipe.kernel_blocks)
         if layout is None:
             return 0.0
-        expanded = bool(expansion_of(layout, recipe))
+        expanded = bool(recipe.expansion_of(layout))
         per_channel = expanded and recipe.expansion_coefficients == "per-channel"
         if not per_channel:  # shared levels span what the atoms above them span
             recipe = replace(recipe, expansion=None, expansion_coefficients="shared")
         blocked = layout.is_spatial and not recipe.block_spatial
-        key = (layout, replace(recipe, block=None) if blocked else recipe)
+        key = (layout, replace(recipe, block=None, block_coefficients=False) if blocked else recipe)
         if key not in self._known:
             self._known[key] = self._captured(layout, recipe, per_channel)
         return self._known[key]

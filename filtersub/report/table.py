@@ -18,7 +18,11 @@ from ..collect import Collection, varying_parameters
 from ..records import Record
 
 NBSP = "\N{NO-BREAK SPACE}"
-_OF_ATOMS = ("atoms", "block", "block_spatial", "expansion", "solver", "sparsity")  # say nothing of a run without
+_OF_ATOMS = (  # say nothing of a run without
+    *("atoms", "block", "block_spatial", "block_coefficients", "limit_atoms", "solver", "sparsity"),
+    *("expansion", "expansion_coefficients", "expansion_layers", "expansion_init", "init_scale", "overrides"),
+    *("nonzeros", "max_rounds", "tol", "nonnegative", "init", "learner"),
+)
 _MOST_CHOICES = 20  # values of a setting that a list offers
 
 

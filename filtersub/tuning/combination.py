@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..decomposition.recipe import first_difference
 from ..errors import FiltersubError
-from .config import FilterSubspaceConfig
+from .config import FilterSubspaceConfig, coding_part
 from .layer import FilterSubspaceLayer
 from .targets import as_pattern
 
@@ -29,8 +31,14 @@ def combined_config(
         raise FiltersubError(f"{len(configs)} distinct adapters need as many weights, got {len(weights)}")
     (first_name, first), *others = configs.items()
     for name, other in others:
-        for field in ("coding_recipe", "holds_coefficients", "train_coefficients", "expansion_coefficients"):
-            mine, theirs = getattr(first, field), getattr(other, field)
+        difference = first_difference(coding_part(first.recipe), coding_part(other.recipe))
+        if difference is not None:
+            setting, mine, theirs = difference
+            raise FiltersubError(
+                f"adapters {first_name!r} and {name!r} cannot be combined: {setting} is {mine!r} and {theirs!r}"
+            )
+        for field, mine in _alike(first).items():
+            theirs = _alike(other)[field]
             if mine != theirs:
                 raise FiltersubError(
                     f"adapters {first_name!r} and {name!r} cannot be combined: {field} is {mine!r} and {theirs!r}"
@@ -40,12 +48,31 @@ def combined_config(
                 f"adapters {first_name!r} and {name!r} cannot be combined: expansion is {first.expansion!r} and "
                 f"{other.expansion!r}; only m_1 may differ"
             )
+    blocked = [name for name, config in configs.items() if config.block_coefficients]
+    if blocked or any(settings.get("block_coefficients") for settings in (first.overrides or {}).values()):
+        raise FiltersubError(
+            f"adapters {list(configs)} cannot be combined: block_coefficients trains two factors of each weight, and "
+            "the sum of products is no product; make them active together instead (set_adapter)"
+        )
     config = copy.deepcopy(first)
     config.target_modules, config.exclude_modules = as_pattern(targets), None
     if first.expansion is not None:
         sizes = [each.recipe.expansion_sizes for each in configs.values()]
         config.expansion = (sum(size[0] for size in sizes), *sizes[0][1:])
+    for settings in (config.overrides or {}).values():
+        if settings.get("expansion") is not None:  # equal in all of them
+            first_size, *rest = replace(first.recipe, expansion=settings["expansion"]).expansion_sizes
+            settings["expansion"] = (len(configs) * first_size, *rest)
     return config
+
+
+def _alike(config: FilterSubspaceConfig) -> dict[str, Any]:
+    """What adapters that are combined must have in common beside the recipe of their coefficients."""
+    return {
+        "holding coefficients": config.holds(config.recipe),
+        **{field: getattr(config, field) for field in ("train_coefficients", "expansion_coefficients")},
+        **{field: getattr(config, field) for field in ("expansion_layers", "overrides")},
+    }
 
 
 def fill(model: FilterSubspaceModel, name: str, adapters: Sequence[str], weights: Sequence[float]) -> None:

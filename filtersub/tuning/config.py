@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
 from ..decomposition import DecompositionConfig
+from ..decomposition.recipe import check_expansion_start, check_no_conflict, check_overrides, recipe_of
 from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
-from ..kernels import KernelLayout
 from ..settings import taken_from
 
 METHOD = "filter_subspace"
@@ -25,15 +26,27 @@ class FilterSubspaceConfig(PeftConfig):
     1. the default: dD of spatial kernels
     2. ``expansion=m_1``: dD = d-alpha_1 x dD_1 on spatial kernels, both trained, dD_1 zero at the start
     3. ``block=k_c``: setting 1, and dD_c of 1x1 kernels and linear layers in blocks of channels
-    4. ``expansion=m_1, block=k_c``: setting 2 on spatial kernels, dD_c (never expanded) on the others
+    4. ``expansion=m_1, block=k_c``: setting 2 on spatial kernels, dD_c (not expanded) on the others. Or, as section 4.5
+       has it, ``block_coefficients=True``: setting 2 and dD_c of alpha's own blocks on every layer
 
     Parameters
     ----------
-    atoms, block, block_spatial, solver, sparsity, nonzeros, max_rounds, tol, seed, nonnegative, init, learner
+    atoms, block, block_spatial, solver, sparsity, nonzeros, max_rounds, tol, seed, nonnegative, init, learner,
+    limit_atoms
         The recipe of the decomposition, see DecompositionConfig. The seed also draws d-alpha.
-    expansion : m_1, or (m_1, m_2, ...) for atoms of atoms of atoms. Every level of coefficients below alpha is trained,
-        Kaiming uniform with its own number of summands as fan-in; the atoms of the last level are trained from zero.
+    block_coefficients : alpha itself is decomposed in blocks, alpha = alpha_c x D_c, and dD_c is trained from zero
+        beside dD: the weight is ``F + alpha x dD + (alpha_c x dD_c) x (D + dD)``
+    expansion : m_1, or (m_1, m_2, ...) for atoms of atoms of atoms. Every level of coefficients below alpha is trained;
+        the atoms of the last level are trained from zero.
     expansion_coefficients : "shared" or "per-channel": d-alpha_1 (m, m_1), or one for each input channel (c', m, m_1)
+    expansion_layers : "spatial", or "all": atoms of 1x1 kernels and linear layers are expanded too
+    expansion_init : how d-alpha_l starts. "uniform": Kaiming uniform with its m_l summands as fan-in, of standard
+        deviation sqrt(2 / m_l). "fan-in-normal", as the authors' code has it: normal with standard deviation
+        1 / sqrt(3 m m_1 ... m_l c'), for the c' m m_1 ... m_l maps that the two-step form sums (c' as for alpha_1)
+    init_scale : a positive factor on either
+    overrides : settings of the recipe (the fields of DecompositionConfig, m, m_1 and k_c for three) by pattern of layer
+        names, ``{"layer4": {"atoms": 12}}``. A pattern that matches no layer that is tuned, and two that give one layer
+        different values, are errors.
     train_coefficients : a control for the claim that alpha should stay frozen: d-alpha (as large as alpha: n_rows x m
         parameters a layer, m / d times the weight's) is trained from zero too, ``F + alpha x dD + d-alpha x D``
     target_modules : list of names or name endings, one regular expression, or a preset of tuning.targets.PRESETS
@@ -69,6 +82,12 @@ class FilterSubspaceConfig(PeftConfig):
     learner: str = field(default="alternating")
     expansion: int | tuple[int, ...] | None = field(default=None)
     expansion_coefficients: str = field(default="shared")
+    expansion_layers: str = field(default="spatial")
+    expansion_init: str = field(default="uniform")
+    init_scale: float = field(default=1.0)
+    block_coefficients: bool = field(default=False)
+    limit_atoms: bool = field(default=True)
+    overrides: dict[str, dict[str, Any]] | None = field(default=None)
     train_coefficients: bool = field(default=False)
     hold_coefficients: bool | None = field(default=None)
     recompute_weights: bool | None = field(default=None)
@@ -81,12 +100,9 @@ class FilterSubspaceConfig(PeftConfig):
         for name in ("block", "expansion"):  # JSON knows no tuples
             if isinstance(getattr(self, name), list):
                 setattr(self, name, tuple(getattr(self, name)))
-        _ = self.recipe  # validates
-        if self.hold_coefficients is False and not self._linear:
-            raise FiltersubError(
-                f"solver {self.solver!r} has codes that are no linear map of the kernels, so they must be held; "
-                "leave hold_coefficients at None, or use solver='pca'"
-            )
+        self.overrides = check_overrides(self.overrides) or None
+        self._check_held(self.recipe)  # which validates
+        check_expansion_start(self.expansion_init, self.init_scale)
         if self.hold_coefficients is False and self.save_coefficients:
             raise FiltersubError("coefficients that are not held cannot be saved; drop save_coefficients")
 
@@ -95,21 +111,34 @@ class FilterSubspaceConfig(PeftConfig):
         """How the coefficients are made from the base weights, and how their atoms are expanded."""
         return taken_from(self, DecompositionConfig)
 
-    @property
-    def coding_recipe(self) -> DecompositionConfig:
-        """The part of the recipe that determines the coefficients alpha."""
-        return replace(self.recipe, expansion=None, expansion_coefficients="shared")
+    def recipe_of(self, name: str) -> DecompositionConfig:
+        """The recipe of one layer by its name in the base model, its overrides applied.
 
-    @property
-    def holds_coefficients(self) -> bool:
+        Raises FiltersubError where they conflict, or make a recipe that cannot be.
+        """
+        check_no_conflict(name, self.overrides or {})
+        recipe = recipe_of(name, self.recipe, self.overrides or {})
+        self._check_held(recipe)
+        return recipe
+
+    def holds(self, recipe: DecompositionConfig) -> bool:
+        """Whether a layer of this recipe keeps alpha in memory."""
         if self.hold_coefficients is None:
-            return self.save_coefficients or not self._linear
+            return self.save_coefficients or recipe.block_coefficients or recipe.code_kind != "linear"
         return self.hold_coefficients
 
-    def expansion_of(self, layout: KernelLayout) -> tuple[int, ...]:
-        """(m_1, m_2, ...) of a layer: spatial kernels alone are expanded."""
-        return self.recipe.expansion_sizes if layout.is_spatial else ()
+    def _check_held(self, recipe: DecompositionConfig) -> None:
+        if self.hold_coefficients is not False:
+            return
+        if recipe.code_kind != "linear":
+            raise FiltersubError(
+                f"solver {recipe.solver!r} has codes that are no linear map of the kernels, so they must be held; "
+                "leave hold_coefficients at None, or use solver='pca'"
+            )
+        if recipe.block_coefficients:
+            raise FiltersubError("block_coefficients decomposes alpha, which must be held; leave hold_coefficients out")
 
-    @property
-    def _linear(self) -> bool:
-        return self.recipe.code_kind == "linear"
+
+def coding_part(recipe: DecompositionConfig) -> DecompositionConfig:
+    """The part of a recipe that determines the coefficients alpha."""
+    return replace(recipe, expansion=None, expansion_coefficients="shared", expansion_layers="spatial")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,13 +19,14 @@ from torch.func import functional_call
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, layout_of
+from ..kernels import KernelLayout, coefficient_layout, layout_of
 from .codes import frozen_codes, mapped_fingerprint
-from .config import FilterSubspaceConfig
+from .config import FilterSubspaceConfig, coding_part
 from .offload import onloaded
 from .packed import Packed
 from .run import can_run, run_summed
-from .update import Kernels, Term, by_row, collapse, exactly, is_on_meta, summed
+from .start import start_of_expansion
+from .update import Kernels, Term, blocked_atoms, by_row, collapse, exactly, is_on_meta, summed
 
 PREFIX = "filtersub_"
 _SIZES = ("in_channels", "out_channels", "kernel_size", "in_features", "out_features", "nf", "nx")
@@ -37,18 +39,26 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     - ``filtersub_atoms``, trained: dD (m, d), or those of the last level, (m, m_1, ..., d)
     - ``filtersub_expansion``, trained: d-alpha_1, d-alpha_2, ... where the atoms are expanded
     - ``filtersub_coefficients_update``, trained where asked for: d-alpha (o', m, i')
+    - ``filtersub_block_atoms``, trained where alpha is blocked: dD_c (m_c, p m q)
     - ``filtersub_coefficients``, frozen: alpha (o', m, i'); or, where it is sparse, ``filtersub_packed_values`` and
       ``filtersub_packed_indices`` (n_rows, s); or ``filtersub_mapping``: V (d, m) with alpha = F V
-    - ``filtersub_dictionary``, frozen: D (m, d), where d-alpha needs it
-    - ``filtersub_fingerprint``: of alpha
+    - ``filtersub_block_coefficients``, frozen: alpha_c (o' / p, m_c, i' / q), where alpha is blocked
+    - ``filtersub_dictionary``, frozen: D (m, d), where d-alpha or dD_c needs it
+    - ``filtersub_fingerprint``: of alpha, and of alpha_c after it
     """
 
-    adapter_layer_names = ("filtersub_atoms", "filtersub_expansion", "filtersub_coefficients_update")
+    adapter_layer_names = (
+        "filtersub_atoms",
+        "filtersub_expansion",
+        "filtersub_coefficients_update",
+        "filtersub_block_atoms",
+    )
     other_param_names = (
         "filtersub_coefficients",
         "filtersub_packed_values",
         "filtersub_packed_indices",
         "filtersub_mapping",
+        "filtersub_block_coefficients",
         "filtersub_dictionary",
         "filtersub_fingerprint",
         "layouts",
@@ -64,10 +74,12 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.filtersub_atoms = nn.ParameterDict({})
         self.filtersub_expansion = nn.ModuleDict({})
         self.filtersub_coefficients_update = nn.ParameterDict({})
+        self.filtersub_block_atoms = nn.ParameterDict({})
         self.filtersub_coefficients = BufferDict({})
         self.filtersub_packed_values = BufferDict({})
         self.filtersub_packed_indices = BufferDict({})
         self.filtersub_mapping = BufferDict({}, persistent=True)
+        self.filtersub_block_coefficients = BufferDict({})
         self.filtersub_dictionary = BufferDict({}, persistent=True)
         self.filtersub_fingerprint = BufferDict({}, persistent=True)
         self.layouts: dict[str, KernelLayout] = {}
@@ -88,39 +100,48 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             self._add_adapter(adapter, config)
 
     def _add_adapter(self, adapter: str, config: FilterSubspaceConfig) -> None:
-        base, recipe = self.get_base_layer(), config.coding_recipe
-        layout = layout_of(self.name, base, recipe.block, recipe.block_spatial)
+        base, whole = self.get_base_layer(), config.recipe_of(self.name)
+        recipe = coding_part(whole)
+        layout = layout_of(self.name, base, **recipe.kernel_blocks)
         if layout is None:
             raise FiltersubError(f"layer {self.name!r} ({type(base).__name__}) cannot be decomposed by this recipe")
-        self._freeze_codes(adapter, layout, config)
+        self._freeze_codes(adapter, layout, recipe, config)
         self.layouts[adapter], self.recipes[adapter] = layout, recipe
-        n_atoms, sizes = recipe.n_atoms(layout), config.expansion_of(layout)
-        own = (layout.input_channels,) if config.expansion_coefficients == "per-channel" else ()
+        n_atoms, sizes = recipe.n_atoms(layout), whole.expansion_of(layout)
         if sizes:
-            generator = torch.Generator().manual_seed(config.seed ^ zlib.crc32(self.name.encode()))
-            shapes = [(*(own if level == 0 else ()), n_atoms, *sizes[: level + 1]) for level in range(len(sizes))]
-            drawn = [_kaiming(shape, generator).to(base.weight) for shape in shapes]
-            self.filtersub_expansion[adapter] = nn.ParameterList([nn.Parameter(each) for each in drawn])
+            generator = torch.Generator().manual_seed(whole.seed ^ zlib.crc32(self.name.encode()))
+            drawn = start_of_expansion(layout, whole, config.expansion_init, config.init_scale, generator)
+            self.filtersub_expansion[adapter] = nn.ParameterList([nn.Parameter(each.to(base.weight)) for each in drawn])
+        if recipe.block_coefficients:
+            of_alpha, its_recipe = recipe.coefficient_part(layout)
+            shape = its_recipe.n_atoms(of_alpha), of_alpha.patch_size
+            self.filtersub_block_atoms[adapter] = nn.Parameter(base.weight.new_zeros(shape))
         if config.train_coefficients:
             shape = (layout.n_rows // layout.input_channels, n_atoms, layout.input_channels)
             self.filtersub_coefficients_update[adapter] = nn.Parameter(base.weight.new_zeros(shape))
         self.filtersub_atoms[adapter] = nn.Parameter(base.weight.new_zeros((n_atoms, *sizes, layout.patch_size)))
 
-    def _freeze_codes(self, adapter: str, layout: KernelLayout, config: FilterSubspaceConfig) -> None:
-        hold = config.holds_coefficients
-        alike = (a for a, r in self.recipes.items() if r == config.coding_recipe and self._holds(a) == hold)
+    def _freeze_codes(
+        self, adapter: str, layout: KernelLayout, recipe: DecompositionConfig, config: FilterSubspaceConfig
+    ) -> None:
+        hold, needs_dictionary = config.holds(recipe), config.train_coefficients or recipe.block_coefficients
+        alike = (a for a, r in self.recipes.items() if r == recipe and self._holds(a) == hold)
         twin = next(alike, None)
-        if twin is not None and (not config.train_coefficients or twin in self.filtersub_dictionary):
+        if twin is not None and (not needs_dictionary or twin in self.filtersub_dictionary):
             source = self._held(twin) if hold else self.filtersub_mapping[twin]
             kept = source, self.filtersub_fingerprint[twin], self.filtersub_dictionary._buffers.get(twin)
+            blocks = self.filtersub_block_coefficients._buffers.get(twin)
             self.rounds[adapter] = 0  # decomposed before
         else:
-            codes = frozen_codes(layout, self._base_weight(), self.base_layer, config.coding_recipe, hold=hold)
+            codes = frozen_codes(layout, self._base_weight(), self.base_layer, recipe, hold=hold)
             kept = codes.coefficients if hold else codes.mapping, codes.fingerprint, codes.dictionary
-            self.rounds[adapter] = codes.rounds
+            blocks, self.rounds[adapter] = codes.block_coefficients, codes.rounds
         self._keep(adapter, kept[0], config.save_coefficients, into=None if hold else self.filtersub_mapping)
         self.filtersub_fingerprint[adapter] = kept[1]
-        if config.train_coefficients:
+        if blocks is not None:
+            persistent = config.save_coefficients
+            self.filtersub_block_coefficients.register_buffer(adapter, blocks, persistent=persistent)
+        if needs_dictionary:
             self.filtersub_dictionary[adapter] = kept[2]
 
     def _keep(self, adapter: str, source: Tensor | Packed, saved: bool, into: BufferDict | None = None) -> None:
@@ -190,10 +211,21 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 small = mapping @ small.to(mapping.dtype)
             key = (self.recipes[adapter], held, small.ndim == 3)
             shared[key] = Term(layout, source, shared[key].small + small if key in shared else small)
+            if adapter in self.filtersub_block_atoms:
+                terms.append(self._block_term(adapter))
             if adapter in self.filtersub_coefficients_update:
                 update, dictionary = self.filtersub_coefficients_update[adapter], self.filtersub_dictionary[adapter]
                 terms.append(Term(layout, update.to(dictionary.dtype), dictionary))
         return [*shared.values(), *terms]
+
+    def _block_term(self, adapter: str) -> Term:
+        """``(alpha_c x dD_c) x (D + dD)``, as patches of the kernel in the blocks of alpha_c."""
+        recipe, layout = self.recipes[adapter], self.layouts[adapter]
+        dictionary, codes = self.filtersub_dictionary[adapter], self.filtersub_block_coefficients[adapter]
+        of_alpha = coefficient_layout(layout, recipe.n_atoms(layout), recipe.block)
+        atoms = dictionary + self.atoms_update(adapter).to(dictionary.dtype)
+        patches = blocked_atoms(self.filtersub_block_atoms[adapter].to(dictionary.dtype), atoms, of_alpha)
+        return Term(replace(layout, block=of_alpha.block), codes, patches.to(codes.dtype))
 
     def _sum(self, adapters: list[str]) -> Tensor:
         weight = self._base_weight()
@@ -291,7 +323,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             moved = self.filtersub_fingerprint[adapter]
             self.filtersub_fingerprint[adapter] = moved if moved.dtype == value.dtype else value.to(moved.device)
         packed = self.filtersub_packed_values, self.filtersub_packed_indices
-        for held in (self.filtersub_coefficients, *packed, self.filtersub_mapping):
+        for held in (self.filtersub_coefficients, *packed, self.filtersub_mapping, self.filtersub_block_coefficients):
             first: dict[DecompositionConfig, Tensor] = {}
             for adapter in held:
                 held._buffers[adapter] = first.setdefault(self.recipes[adapter], held[adapter])
@@ -311,9 +343,3 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def extra_repr(self) -> str:
         shapes = {name: " x ".join(map(str, atoms.shape)) for name, atoms in self.filtersub_atoms.items()}
         return ", ".join(f"{name}: atoms {shape}" for name, shape in shapes.items())
-
-
-def _kaiming(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Kaiming uniform, the fan-in the number of summands, which is the last axis."""
-    flat = torch.empty(shape).reshape(-1, shape[-1])
-    return nn.init.kaiming_uniform_(flat, generator=generator).reshape(shape)

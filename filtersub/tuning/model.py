@@ -222,7 +222,12 @@ def _repeated_places(model: nn.Module) -> tuple[str, ...]:
     return tuple(f"{n}." for n, m in places if isinstance(m, FilterSubspaceLayer) and first[id(m)] != n)
 
 
-_FORMS = ("filtersub_coefficients", "filtersub_packed_values", "filtersub_packed_indices")
+_FORMS = (
+    "filtersub_coefficients",
+    "filtersub_packed_values",
+    "filtersub_packed_indices",
+    "filtersub_block_coefficients",
+)
 
 
 def _take_form(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:

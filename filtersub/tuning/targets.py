@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from ..decomposition.plan import check_matched
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, untunable
 from ..models import head_name
@@ -58,7 +59,9 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
             if not isinstance(module, FilterSubspaceLayer):
                 continue
         base = module.get_base_layer() if isinstance(module, FilterSubspaceLayer) else module
-        layout = layout_of(name, base, config.block, config.block_spatial)
+        if layout_of(name, base, block=1) is None:
+            continue
+        layout = layout_of(name, base, **config.recipe_of(first[id(module)]).kernel_blocks)
         if layout is None:
             continue
         reason = untunable(base)
@@ -82,6 +85,7 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
             )
     if not chosen:
         raise FiltersubError(_nothing(config, able, passed))
+    check_matched(config.overrides or (), list(chosen.values()), "the override of")
     return list(chosen.values())
 
 

@@ -58,6 +58,18 @@ def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
     return atoms
 
 
+def blocked_atoms(block_atoms: Tensor, atoms: Tensor, layout: KernelLayout) -> Tensor:
+    """``dD_c x D``: the patches (m_c, p d q) of the kernel that block atoms (m_c, p m q) of alpha stand for.
+
+    atoms (m, d), or (i, m, d) for each input channel; then (i / q, m_c, p d q). ``layout`` is that of alpha.
+    """
+    p, m, q = layout.patch_shape
+    parts = block_atoms.reshape(-1, p, m, q)
+    if atoms.ndim == 2:
+        return torch.einsum("apmq,md->apdq", parts, atoms).flatten(1)
+    return torch.einsum("apmq,iqmd->iapdq", parts, atoms.unflatten(0, (-1, q))).flatten(2)
+
+
 def by_input(rows: Tensor, layout: KernelLayout) -> Tensor:
     """A kernel matrix (n_rows, m) as the view (o', m, i')."""
     return rows.unflatten(0, (-1, layout.input_channels)).transpose(1, 2)
@@ -111,7 +123,7 @@ def small_gradient(term: Term, to_weight: Tensor) -> Tensor:
     """``dB = sum_o S[o] dW[o]^T`` of a summand, for the gradient dW in the weight's stored shape, in B's dtype."""
     source, small, layout = term.source, term.small, term.layout
     to_weight = to_weight.to(small.dtype)
-    if isinstance(source, Packed) and quick(layout, to_weight, source.values, small):
+    if isinstance(source, Packed) and small.ndim == 2 and quick(layout, to_weight, source.values, small):
         return packed_gradient(to_weight, source.values, source.indices, source.n_atoms, *layout.block)
     kernels = _quick_kernels(term, to_weight)
     if kernels is not None:
@@ -149,7 +161,7 @@ def _is_plain(layout: KernelLayout) -> bool:
 
 def _plus(total: Tensor, term: Term) -> Tensor:
     source, small, (p, q) = term.source, term.small, term.layout.block
-    if isinstance(source, Packed) and quick(term.layout, total, source.values, small):
+    if isinstance(source, Packed) and small.ndim == 2 and quick(term.layout, total, source.values, small):
         return packed_sum(total, source.values, source.indices, small, p, q)
     kernels = _quick_kernels(term, total)
     if kernels is not None:
