@@ -41,7 +41,8 @@ def test_what_is_saved_gives_the_recorded_accuracy(method, tmp_path):
     assert torch.equal(confusion.flatten(), torch.tensor(pd.read_csv(tmp_path / "confusion.csv")["count"].to_numpy()))
     assert record.cost["step_flops"] > 0
     assert record.cost["saved_bytes"] > 4 * record.counts["head"]
-    assert record.counts["saved"] >= record.counts["trainable"] + record.counts["head"]
+    all_of_it = record.counts["trainable"] + record.counts["head"]
+    assert (record.counts["saved"] >= all_of_it) == (method != "adalora")  # ranks that were taken away are not saved
     assert 0 < record.cost["added_memory_bytes"] < record.cost["peak_memory_bytes"]
     assert ("decomposition_iterations" in record.cost) == (method == "filter-subspace")
 
