@@ -26,7 +26,7 @@ from .offload import onloaded
 from .packed import Packed
 from .run import can_run, run_summed
 from .start import start_of_expansion
-from .update import Kernels, Term, blocked_atoms, by_row, collapse, exactly, is_on_meta, summed
+from .update import Kernels, Term, blocked_atoms, by_row, collapse, exactly, summed
 
 PREFIX = "filtersub_"
 _SIZES = ("in_channels", "out_channels", "kernel_size", "in_features", "out_features", "nf", "nx")
@@ -262,18 +262,27 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
     def _run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weight = self._base_weight()
+        if not x.is_meta:
+            self._check_filled()
         with exactly(weight):
             terms = self._terms(self.active_adapters)
-            if not x.is_meta and (weight.is_meta or any(term.small.is_meta or is_on_meta(term) for term in terms)):
-                raise FiltersubError(
-                    f"layer {self.name!r}: its weight or its adapter is on the meta device, which holds no numbers; "
-                    "load the base model's weights first, then make or load the adapter"
-                )
             alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
             total = None if alone else summed(weight, terms)
         if alone:
             return run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes)
+        if torch.jit.is_tracing():  # where functional_call refuses
+            return _called_with(self.base_layer, total, x, *args, **kwargs)
         return functional_call(self.base_layer, {"weight": total}, (x, *args), kwargs)
+
+    def _check_filled(self) -> None:
+        """Before any product: one of a tensor in memory and one on the meta device can be in memory, unfilled."""
+        held = [module for name, module in self.named_children() if name != "base_layer"]
+        tensors = (tensor for module in held for tensor in (*module.parameters(), *module.buffers()))
+        if self._base_weight().is_meta or any(tensor.is_meta for tensor in tensors):
+            raise FiltersubError(
+                f"layer {self.name!r}: its weight or its adapter is on the meta device, which holds no numbers; "
+                "load the base model's weights first, then make or load the adapter"
+            )
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Give the base layer a parameter of its own, its weight with the adapters' updates; unmerge gives it the very
@@ -285,6 +294,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         if not wanted:
             return
         base = self.get_base_layer()
+        if not base.weight.is_meta:
+            self._check_filled()
         merged = self._sum([*self.merged_adapters, *wanted]).detach()
         if safe_merge and not bool(torch.isfinite(merged).all()):
             names = ", ".join(repr(name) for name in wanted)
@@ -343,3 +354,13 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def extra_repr(self) -> str:
         shapes = {name: " x ".join(map(str, atoms.shape)) for name, atoms in self.filtersub_atoms.items()}
         return ", ".join(f"{name}: atoms {shape}" for name, shape in shapes.items())
+
+
+def _called_with(layer: nn.Module, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """``layer(...)`` with another weight, put in its place for the call."""
+    own = layer._parameters["weight"]
+    layer._parameters["weight"] = weight
+    try:
+        return layer(*args, **kwargs)
+    finally:
+        layer._parameters["weight"] = own

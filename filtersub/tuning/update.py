@@ -41,12 +41,6 @@ class Term:
     small: Tensor
 
 
-def is_on_meta(term: Term) -> bool:
-    """Whether the source of a term has a shape alone."""
-    source = term.source
-    return (source.values if isinstance(source, Packed) else getattr(source, "weight", source)).is_meta
-
-
 def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
     """The atoms that expanded atoms stand for: ``D[i] = sum_j alpha_1[i, j] D_1[i, j]``, level by level.
 
