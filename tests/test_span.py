@@ -214,3 +214,10 @@ def test_models_that_do_not_belong_together_are_named(every_kind):
         diagnostics.span_table(every_kind, {"other": torch.zeros(2, 2, 3, 3)}, found)
     with pytest.raises(FiltersubError, match="'stem' has shape"):
         diagnostics.span_table(every_kind, {"stem": torch.zeros(2, 2, 3, 3)}, found)
+
+
+def test_blocks_of_alpha_reach_beyond_its_span_and_are_refused(every_kind):
+    recipe = DecompositionConfig(atoms=2, solver="pca", block=2, block_coefficients=True)
+    found = decompose_model(every_kind, recipe, layers="stem")
+    with pytest.raises(FiltersubError, match="'stem' has blocks of alpha, whose updates leave the span"):
+        diagnostics.span_table(every_kind, changed(every_kind), found)

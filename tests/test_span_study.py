@@ -112,6 +112,10 @@ BAD = {
     "no seeds": ({"seeds": []}, "seeds is empty"),
     "a misspelt setting": ({"settings": [{"solver": "pca"}, {"blok": 2}]}, "setting 2: 'blok'; did you mean 'block'"),
     "m in a setting": ({"settings": [{"atoms": 2}]}, "unknown name in setting 1: 'atoms'"),
+    "blocks of alpha": (
+        {"settings": [{"block_coefficients": True}]},
+        "unknown name in setting 1: 'block_coefficients'",
+    ),
     "no mapping": ({"settings": ["pca"]}, "setting 1 must map names to values, got 'pca'"),
     "m_1 of zero": ({"settings": [{"per_channel": 0}]}, "per_channel in setting 1 is m_1, a positive integer, got 0"),
     "no runs": ({"tuned_runs": "nowhere"}, "no run of full tuning at nowhere"),

@@ -119,6 +119,9 @@ def suggest(
     solver: Annotated[str, typer.Option(help="Codes that are scored; pca needs no coding.")] = "pca",
     layers: Layers = None,
     top: Annotated[int, typer.Option(help="Settings to show at most.")] = 10,
+    by_layer: Annotated[
+        bool, typer.Option("--by-layer", help="Allot the budget layer by layer, each with its own m and k_c.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="YAML file for the first choice, for `tune --decomposition`.")
     ] = None,
@@ -142,6 +145,8 @@ def suggest(
     module = load_architecture(model) if energy is None else energy.model
     tensors = module.parameters() if hasattr(module, "parameters") else module.values()
     limit = parse_budget(budget, sum(tensor.numel() for tensor in tensors))
+    if by_layer:
+        return _allot(model, energy, limit, solver, layers, out, bool(check), as_json, as_csv)
     found = suggest_settings(
         module, limit, score=None if energy is None else energy.score, solver=solver, layers=layers, top=top
     )
@@ -172,6 +177,36 @@ def _sizes(expansion: str | None) -> int | tuple[int, ...] | None:
     except ValueError:
         raise FiltersubError(f"--expansion takes numbers such as 4 or 4,3; got {expansion!r}") from None
     return sizes[0] if len(sizes) == 1 else sizes
+
+
+def _allot(
+    model: str,
+    energy: Any,
+    limit: int,
+    solver: str,
+    layers: str | None,
+    out: Path | None,
+    checked: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    from ..parameters import allot
+    from ..recipe_file import write_recipe
+
+    if energy is None:
+        raise FiltersubError(
+            "a budget is allotted by the gradient, which needs weights: --weights FILE or --pretrained"
+        )
+    if checked:
+        raise FiltersubError("--check compares settings for all layers; leave it or --by-layer out")
+    found = allot(energy, limit, solver=solver, layers=layers)
+    if out is not None:
+        write_recipe(out, found.base, layers=found.layers, overrides=found.overrides)
+    value = {"model": model, "budget": limit, "trainable": found.trainable, "score": found.score}
+    value |= {"layers": found.layers, "overrides": found.overrides, "allotted": found.table.to_dict("records")}
+    shown = found.table if as_csv else found.table[found.table["trainable"] > 0]
+    title = f"{model}: {found.trainable:,} of {limit:,} trained parameters, allotted by layer"
+    _show(shown, value, title, as_json, as_csv)
 
 
 def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool, as_csv: bool) -> None:

@@ -103,8 +103,8 @@ def span_table(
         Reach), trained (parameters of the atoms and of d-alpha_1), energy (``||dW||_F^2``), relative_change
         (``||dW||_F / ||W0||_F``), share, at_most, expected.
 
-    Raises FiltersubError where a layer is missing or has another shape in either model, and where ``base`` is not the
-    model that was decomposed.
+    Raises FiltersubError where a layer is missing or has another shape in either model, where ``base`` is not the model
+    that was decomposed, and for ``block_coefficients``, with which alpha itself changes.
     """
     after, found = dict(named_layers(tuned)), []
     for name, layer, rows, _ in rows_and_rebuilt(base, decomposition):
@@ -114,8 +114,10 @@ def span_table(
             raise FiltersubError(f"the tuned model has no layer {name!r}, so it is not this model tuned")
         change = kernel_matrix(layer.layout, after[name]).double() - rows
         channels, atoms = layer.layout.input_channels, layer.coefficients.shape[1]
-        possible = reach(layer.coefficients, change, per_channel=per_channel, channels=channels)
         recipe = decomposition.recipe_of(name)
+        if recipe.block_coefficients:
+            raise FiltersubError(f"layer {name!r} has blocks of alpha, whose updates leave the span of alpha")
+        possible = reach(layer.coefficients, change, per_channel=per_channel, channels=channels)
         before, energy = squared_norm(rows), squared_norm(change)
         sizes = {"rows": rows.shape[0], "size": rows.shape[1], "atoms": atoms, "rank": possible.rank}
         one_atom = rows.shape[1] if per_channel is None else per_channel * (rows.shape[1] + channels)

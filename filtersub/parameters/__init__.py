@@ -3,6 +3,7 @@
 Every formula equals the ``numel`` of the really injected model (tests/test_parameters.py, over many architectures).
 """
 
+from .allotment import Allotment, allot
 from .architectures import load_architecture
 from .baselines import BaselineOptions
 from .budget import Suggestion, parse_budget, suggest_settings, suggestions_table
@@ -15,12 +16,14 @@ from .result import LayerCount, ParameterCount
 __all__ = [
     "METHODS",
     "PRESETS",
+    "Allotment",
     "BaselineOptions",
     "Cost",
     "GradientEnergy",
     "LayerCount",
     "ParameterCount",
     "Suggestion",
+    "allot",
     "compare_methods",
     "comparison_table",
     "compute",

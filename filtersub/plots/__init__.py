@@ -8,7 +8,7 @@ from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
 from .costs import accuracy_vs_costs, accuracy_vs_images, sharing_errors
 from .decomposition import atoms_grid, chosen_atoms, convergence, error_vs_atoms
-from .equal import equal_accuracies
+from .equal import allotted_layers, equal_accuracies
 from .exploration import exploration
 from .grids import setting_grid
 from .layers import coherence, energies, kernel_errors, layer_costs, layer_errors, level_errors, storage_formats
@@ -24,6 +24,7 @@ __all__ = [
     "accuracy_vs_parameters",
     "activation_maps",
     "active_shares",
+    "allotted_layers",
     "atom_usage",
     "atoms_grid",
     "chosen_atoms",

@@ -2,13 +2,18 @@
 
 ``solvers`` (what each takes to the optimum), ``penalty`` (what l does), ``whole_model`` (what a model costs and keeps),
 ``attribution`` (where a tuned model looks), ``sharing`` (one dictionary for many layers), ``span`` (what atoms could
-have learnt of full tuning); ``tables`` reads them back and ``words`` says what is in them.
+have learnt of full tuning), ``allotment`` (a budget layer by layer); ``tables`` reads them back and ``words`` says
+what is in them.
 """
 
 from ..lazy import loads
 
 _HOME = {
     "accuracy_by_penalty": "penalty",
+    "allotment_groups": "allotment",
+    "allotment_pairs": "allotment",
+    "allotment_sentence": "allotment",
+    "allotment_study": "allotment",
     "attribution_sentence": "words",
     "attribution_study": "attribution",
     "choice_sentence": "words",

@@ -24,6 +24,8 @@ from ..models import head_name
 from ..records import Record, describe_environment, read_records
 
 _OWN = "per_channel"  # the one setting that is no part of a recipe
+#: m, which atoms_grid has, and settings that leave alpha as it is or reach beyond its span
+_LEFT_OUT = ("atoms", "expansion", "expansion_coefficients", "expansion_layers", "block_coefficients")
 _SAID = ("model", "weights", "pretrained", "data", "n_train", "layers", "epochs", "learning_rate", "image_size")
 
 
@@ -45,8 +47,8 @@ def span_study(
     ----------
     tuning : settings of the full tuning; its seed is replaced. Runs lie in ``out/tuned``
     atoms_grid : the m that every setting is tried at
-    settings : each a mapping of settings of DecompositionConfig without ``atoms``, and ``per_channel``, the m_1 of
-        atoms that every input channel combines in its own way (see diagnostics.reach)
+    settings : each a mapping of settings of DecompositionConfig, but for m, expansions and blocks of alpha, and
+        ``per_channel``, the m_1 of atoms that every input channel combines in its own way (see diagnostics.reach)
     seeds : of the tuning runs
     tuned_runs : a folder with finished runs of full tuning, itself or below it, that are read instead of training
     on_setting : called with (settings done, settings in all, words) before each setting and m
@@ -164,7 +166,7 @@ class _Run:
 def _grid(settings: Sequence[Mapping[str, Any]], atoms_grid: Sequence[int]) -> list[_Setting]:
     if not settings or not atoms_grid:
         raise FiltersubError(f"{'atoms_grid' if settings else 'settings'} is empty; name at least one")
-    known = tuple(field.name for field in fields(DecompositionConfig) if field.name != "atoms")
+    known = tuple(field.name for field in fields(DecompositionConfig) if field.name not in _LEFT_OUT)
     found = []
     for number, setting in enumerate(settings, start=1):
         if not isinstance(setting, Mapping):
