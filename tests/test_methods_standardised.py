@@ -190,6 +190,19 @@ def test_low_rank_updates_that_standardising_would_change_are_refused(kind, meth
     assert refusal == "the merged layer computes something else"
 
 
+@pytest.mark.parametrize("copied_first", [True, False])
+@pytest.mark.parametrize("method", ["ssf", "lora-loralib"])
+@pytest.mark.parametrize("kind", ["convolution", "linear", "weight norm", "StdConv2d"])
+def test_merging_one_copy_leaves_the_other(kind, method, copied_first):
+    layer = {**STANDARDISED, **FOLLOWING}[kind]()
+    model = moved(injected(method, network(layer)))
+    second, rows = copy.deepcopy(model), rows_for(layer)
+    wanted = model(rows).detach()
+    first, other = (second, model) if copied_first else (model, second)
+    for each in (merged(first, method), other, merged(other, method)):
+        torch.testing.assert_close(each(rows), wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_a_deep_copy_of_a_parametrized_model_is_not_touched():
     """torch shares one class between deep copies of a parametrized layer, and changes it."""
     first = network(parametrizations.weight_norm(nn.Conv2d(4, 6, 3, bias=False)))
