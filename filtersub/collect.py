@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 from .ablation import read_plan
 from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
+from .experiment.settings import TuneSettings
 from .intervals import interval, on_pareto_front
 from .records import Record, read_records, read_table, records_table
 
@@ -223,10 +224,18 @@ def family(parameters: Mapping[str, Any]) -> str:
 
 
 def varying_parameters(records: Iterable[Record]) -> list[str]:
-    """Names of the parameters, but for the seed, in which these records differ, in the records' order."""
-    records = list(records)
-    names = dict.fromkeys(name for record in records for name in record.parameters if name != "seed")
-    return [name for name in names if len({repr(record.parameters.get(name)) for record in records}) > 1]
+    """Names of the parameters, but for the seed, in which these records differ, in the records' order.
+
+    A tuning record of before a setting existed has its default.
+    """
+    found = [_completed(record) for record in records]
+    names = dict.fromkeys(name for parameters in found for name in parameters if name != "seed")
+    return [name for name in names if len({repr(parameters.get(name)) for parameters in found}) > 1]
+
+
+def _completed(record: Record) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in fields(TuneSettings)} if record.kind == "tuning" else {}
+    return {**record.parameters, **{name: value for name, value in defaults.items() if name not in record.parameters}}
 
 
 def _tasks(records: Iterable[Record]) -> list[str]:
@@ -241,7 +250,7 @@ def _telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> l
     for record in records:
         alike = (other for other in records if other.label == record.label)
         differing = [name for name in varying_parameters(alike) if name not in ignored]
-        words = ", ".join(f"{name} {record.parameters.get(name)}" for name in differing)
+        words = ", ".join(f"{name} {_completed(record).get(name)}" for name in differing)
         labels.append(f"{record.label}, {words}" if words else record.label)
     return labels
 

@@ -193,6 +193,18 @@ def test_settings_that_differ_in_more_than_their_label_are_kept_apart(tmp_path):
     assert settings["label"].tolist() == ["full tuning, epochs 4", "full tuning, epochs 8"]
 
 
+def test_records_of_before_a_setting_existed_have_its_default(tmp_path):
+    """A record without augmentation is one of none: it stands with those that say so, apart from those that do not."""
+    augmentations = (("before", {}), ("now", {"augmentation": "none"}), ("views", {"augmentation": "crop-flip"}))
+    for seed, (name, own) in enumerate(augmentations):
+        record = record_of("full tuning", seed=seed)
+        record.parameters.update(own)
+        record.write(tmp_path / name)
+    settings = settings_table(tuning_table(collect(tmp_path).records)).sort_values("label")
+    assert settings["label"].tolist() == ["full tuning, augmentation crop-flip", "full tuning, augmentation none"]
+    assert settings["seeds"].tolist() == [[2], [0, 1]]
+
+
 def test_runs_judged_on_validation_images_are_not_compared(tmp_path):
     record_of("full tuning").write(tmp_path / "a")
     record_of("linear probing", metrics={"validation_accuracy": 0.5}).write(tmp_path / "b")

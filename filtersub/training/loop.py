@@ -171,6 +171,8 @@ class _Run:
         config, n = self.config, self.accelerator.num_processes
         if config.batch_size % n:
             raise FiltersubError(f"batch_size {config.batch_size} cannot be shared by {n} processes; make it divisible")
+        if (config.mixup or config.cutmix) and config.batch_size // n < 2:
+            raise FiltersubError(f"a batch of {config.batch_size} over {n} processes leaves a single image each to mix")
         common: dict[str, Any] = {"num_workers": config.workers, "pin_memory": self.accelerator.device.type == "cuda"}
         drop_last = len(train) >= 2 * config.batch_size  # type: ignore[arg-type]
         batches = DataLoader(train, config.batch_size, shuffle=True, generator=order, drop_last=drop_last, **common)
