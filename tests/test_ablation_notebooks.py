@@ -101,6 +101,10 @@ def test_only_settings_made_of_parameters_are_made_beforehand():
         SettingsCheck([named + source], ["method"]).check({"method": "loro"})
     with pytest.raises(FiltersubError, match="loro"):
         SettingsCheck([named, "settings = T(**{'method': method}, seed=-0)"], ["method"]).check({"method": "loro"})
+    among = "from filtersub.experiment import settings_among\n"
+    with pytest.raises(FiltersubError, match="loro"):
+        SettingsCheck([among + "settings = settings_among(globals())"], ["method"]).check({"method": "loro"})
+    SettingsCheck([among + "method = 'full'\nsettings_among(globals())"], ["method"]).check({"method": "loro"})
 
 
 def test_the_path_of_a_notebook_is_seen_from_its_yaml(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from filtersub.errors import FiltersubError
 from filtersub.experiment.settings import TuneSettings
 from filtersub.methods import METHODS
 from filtersub.records import read_record
+from filtersub.tuning import FilterSubspaceConfig
 
 TINY = ["--random", "--n-train", "50", "--epochs", "1", "--batch-size", "25", "--image-size", "32"]
 
@@ -36,6 +37,42 @@ def test_options_override_a_recipe(tmp_path):
         "image_size",
         "solver",
     }
+
+
+def test_every_setting_of_the_decomposition_is_used_and_recorded(tmp_path):
+    given = {"solver": "omp", "nonzeros": 1, "init": "pca", "learner": "ksvd", "max_rounds": 2, "tol": 0.01, "atoms": 4}
+    given |= {
+        "expansion_layers": "all",
+        "expansion_init": "fan-in-normal",
+        "init_scale": 0.5,
+        "expansion": 2,
+        "block": 1,
+    }
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    override = ["--override", "layer1:nonzeros=2,block=[2,2]", "--any-atoms"]
+    done = run("test_resnet", *TINY, *options, *override, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    found = read_record(tmp_path).parameters
+    recorded = {**given, "limit_atoms": False, "overrides": {"layer1": {"nonzeros": 2, "block": [2, 2]}}}
+    assert {name: found[name] for name in recorded} == recorded
+    (saved,) = tmp_path.rglob("adapter_config.json")
+    config = FilterSubspaceConfig.from_pretrained(saved.parent)
+    stem, first = config.recipe_of("conv1"), config.recipe_of("layer1.0.conv1")
+    of_recipe = (
+        "solver",
+        "init",
+        "learner",
+        "max_rounds",
+        "tol",
+        "atoms",
+        "expansion",
+        "expansion_layers",
+        "limit_atoms",
+    )
+    for name in of_recipe:
+        assert getattr(stem, name) == getattr(first, name) == recorded[name]
+    assert (stem.nonzeros, stem.block, first.nonzeros, first.block) == (1, 1, 2, (2, 2))
+    assert (config.expansion_init, config.init_scale) == ("fan-in-normal", 0.5)
 
 
 def test_a_rival_says_what_it_passes_over(tmp_path):
@@ -74,6 +111,14 @@ def test_the_help_names_every_method():
         (["resnet18", "--learning-rate", "high"], "'choose', got 'high'"),
         (["resnet18", "--learning-rate", "choose", "--rates", "a,b"], "--rates takes numbers"),
         (["resnet18", "--expansion", "x"], "--expansion takes numbers"),
+        (["resnet18", "--init-scale", "0"], "init_scale must be a finite number > 0, got 0.0"),
+        (["resnet18", "--random", "--nonzeros", "2"], "2 nonzeros a row are for pursuits"),
+        (["resnet18", "--random", "--override", "layer9:atoms=2"], "the override of 'layer9' matches no layer"),
+        (["resnet18", "--random", "--override", "layer:atoms=2", "--override", "1:atoms=3"], "atoms 2 and 3"),
+        (["resnet18", "--override", "layer4"], "an override is PATTERN:setting=value"),
+        (["resnet18", "--decomposition", "nowhere"], "cannot read nowhere"),
+        (["resnet18", "--method", "lora", "--nonzeros", "2"], "--nonzeros is for filter-subspace"),
+        (["resnet18", "--method", "lora", "--override", "a:atoms=2"], "--override is for filter-subspace"),
         (
             ["resnet18", "--method", "lora", "--atoms", "9"],
             "--atoms is for filter-subspace; the method lora has no use",

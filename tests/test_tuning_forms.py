@@ -214,6 +214,25 @@ def test_atoms_beyond_the_limit_repeat(solver):
     assert bool(whole.coefficients[:, limited.coefficients.any(0).nonzero()[0]].any())
 
 
+@pytest.mark.parametrize("solver", ["lasso", "pca", "ridge"])
+@pytest.mark.parametrize("blocks", [{"block": 1}, {"block": 2, "block_coefficients": True}])
+@pytest.mark.parametrize("layer", [nn.Conv2d(8, 6, 1), nn.Linear(8, 6), nn.Conv2d(8, 6, 3)], ids=lambda x: str(x)[:6])
+def test_every_atom_gets_a_gradient_without_limits(layer, blocks, solver):
+    """As many atoms as the authors' code has, nine of one entry for a 1x1 kernel, and none of them idle."""
+    config = FilterSubspaceConfig(target_modules=["0"], limit_atoms=False, max_rounds=5, solver=solver, **blocks)
+    model = get_peft_model(nn.Sequential(copy.deepcopy(layer)).double(), config)
+    tuned = model.base_model.model[0]
+    x = torch.randn(3, 8, dtype=torch.float64) if isinstance(layer, nn.Linear) else torch.randn(2, 8, 5, 5).double()
+    tuned(x).square().sum().backward()
+    assert tuned.filtersub_atoms["default"].shape[0] == 9
+    for trained in (tuned.filtersub_atoms, tuned.filtersub_block_atoms):
+        for atoms in trained.values():
+            largest = atoms.grad.abs().amax(1)
+            assert float(largest.min()) > 1e-6 * float(largest.max())
+    if blocks["block"] == 2:
+        assert tuned.filtersub_block_atoms["default"].shape == (36, 36)
+
+
 def test_enough_atoms_are_left_alone():
     atoms, codes = torch.randn(4, 9), torch.randn(7, 4)
     assert repeated(atoms, codes, 4)[0] is atoms

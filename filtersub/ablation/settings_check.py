@@ -2,13 +2,17 @@
 
 A call such as ``TuneSettings(method=method, **{"atoms": atoms})`` at the top of a cell is read, and made with a run's
 values, where the class is a dataclass of this package and every argument is a parameter, a literal or made of such.
+``settings_among(globals())``, or another function of this package that makes a dataclass of a notebook's variables, is
+called alike.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
@@ -36,7 +40,7 @@ class SettingsCheck:
         values = [line.value for tree in trees for line in tree.body if isinstance(line, ast.Assign | ast.Expr)]
         self._calls = [call for call in values if self._can_be_made(call)]
         used = {node.id for call in self._calls for node in ast.walk(call) if isinstance(node, ast.Name)}
-        self._used = sorted(used & self._names)
+        self._used = sorted(self._names if any(map(_takes_all, self._calls)) else used & self._names)
         self._checked: dict[str, str | None] = {}
 
     def check(self, parameters: Mapping[str, Any]) -> None:
@@ -60,6 +64,8 @@ class SettingsCheck:
     def _can_be_made(self, call: ast.expr) -> bool:
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self._imported):
             return False
+        if _takes_all(call):
+            return _maker(*self._imported[call.func.id]) is not None
         if call.args or not all(self._is_known(keyword.value) for keyword in call.keywords):
             return False
         return _dataclass(*self._imported[call.func.id]) is not None
@@ -72,11 +78,29 @@ class SettingsCheck:
         )
 
     def _make(self, call: ast.Call, parameters: Mapping[str, Any]) -> None:
+        if _takes_all(call):
+            _maker(*self._imported[call.func.id])({name: parameters[name] for name in self._used})
+            return
         arguments: dict[str, Any] = {}
         for keyword in call.keywords:
             value = _value(keyword.value, parameters)
             arguments.update(value if keyword.arg is None else {keyword.arg: value})
         _dataclass(*self._imported[call.func.id])(**arguments)
+
+
+def _takes_all(call: ast.Call) -> bool:
+    """Whether the one argument is ``globals()``."""
+    return len(call.args) == 1 and not call.keywords and ast.unparse(call.args[0]) == "globals()"
+
+
+def _maker(module: str, name: str) -> Any:
+    """A function that says it returns a dataclass; None for others."""
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+        returned = typing.get_type_hints(found).get("return") if inspect.isfunction(found) else None
+    except (ImportError, NameError):
+        return None
+    return found if is_dataclass(returned) else None
 
 
 def _value(node: ast.expr | None, parameters: Mapping[str, Any]) -> Any:

@@ -193,7 +193,7 @@ def _codes_again(
     atoms = layer.atoms.to(rows)
     codes = rows.new_zeros(rows.shape[0], atoms.shape[0])
     if bool(rows.any()):
-        distinct = atoms if recipe.limit_atoms else atoms[: recipe.distinct_atoms(layer.layout)]
+        distinct = atoms if recipe.limit_atoms else atoms[: _period(atoms)]
         _, codes = repeated(distinct, codes_over(rows, distinct, recipe).codes, atoms.shape[0])
     gap = fingerprint_gap(stored, fingerprint(codes))
     if gap > _SAME_CODES and layer.dictionary is None and recipe.learns_atoms:
@@ -205,6 +205,12 @@ def _codes_again(
             f"(fingerprints differ by {gap:.2g}); save the decomposition with its coefficients"
         )
     return codes
+
+
+def _period(atoms: Tensor) -> int:
+    """After how many atoms they repeat, where they do."""
+    again = (atoms[1:] == atoms[0]).all(1).nonzero()
+    return int(again[0]) + 1 if len(again) else len(atoms)
 
 
 def _fields(layer: Decomposition) -> dict[str, Any]:

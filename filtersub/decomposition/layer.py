@@ -21,6 +21,8 @@ from .recipe import DecompositionConfig
 from .result import Decomposition
 from .start import is_file_of_atoms, read_start
 
+_NO_ENERGY = 1e-10  # of the most used atom's: coefficients that are rounding alone
+
 
 def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: DecompositionConfig) -> Decomposition:
     """Decompose one layer (or its bare weight) by the recipe; low-precision weights are decomposed in float32.
@@ -39,7 +41,10 @@ def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: De
         found = _of_drawn_codes(rows, distinct, config.seed)
     else:
         found = _of_learned(learn(rows, distinct, config, layout))
-    atoms, codes = repeated(found.atoms, found.codes, n_atoms)
+    atoms, codes = found.atoms, found.codes
+    if not config.limit_atoms:
+        kept = with_energy(codes.double().square().sum(0))
+        atoms, codes = repeated(atoms[kept], codes[:, kept], n_atoms)
     return _finish(layout, rows, config, replace(found, atoms=atoms, codes=codes))
 
 
@@ -66,6 +71,12 @@ def code_weight(
         rounds, converged, stopped = learned.rounds, learned.converged, learned.stopped
     found = Coded(atoms.to(rows), coding.codes, rounds, seconds, converged, (), stopped)
     return _finish(layout, rows, config, found, dictionary=dictionary)
+
+
+def with_energy(energies: Tensor) -> Tensor:
+    """Which atoms have coefficients, by the sums of their squares (m,): a mask; all where none has any."""
+    kept = energies > _NO_ENERGY * energies.max()
+    return kept if bool(kept.any()) else torch.ones_like(kept)
 
 
 def repeated(atoms: Tensor, codes: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:

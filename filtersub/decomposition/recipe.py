@@ -34,8 +34,8 @@ class DecompositionConfig:
         linear layers included, and then ``alpha = alpha_c x D_c`` with alpha (c, c', m) in blocks of k_c x k_c'
         channels (section 4.5). D_c has m k_c k_c' atoms of as many entries
     limit_atoms : bool, never more atoms than a layer has rows, nor, for linear codes, than a patch has entries; false
-        gives every layer m p q atoms: the ones beyond the limit repeat those before them, and equal atoms share their
-        coefficients evenly, so that alpha x D stays the same
+        gives every layer m p q atoms: the ones beyond the limit, and those whose coefficients are all zero, repeat the
+        others, and equal atoms share their coefficients evenly, so that alpha x D stays the same
     solver : a name in sparse_coding.SOLVERS, or "random": a control with coefficients drawn by the seed and atoms of
         least squares, which reconstruct next to nothing
     sparsity : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``

@@ -56,9 +56,7 @@ def penalty_study(
     loaded = load_model(model, pretrained=pretrained)
     head = head_name(loaded)
     exclude = () if head is None else (head,)
-    taking_part = select_layers(
-        loaded, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude
-    )
+    taking_part = select_layers(loaded, layers=layers, exclude=exclude, **config.kernel_blocks)
     warm_up(taking_part.values(), config)
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:

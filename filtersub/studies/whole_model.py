@@ -64,9 +64,7 @@ def model_study(
     head = head_name(loaded)
     exclude = () if head is None else (head,)
     images = _Images(loaded, n_images if pretrained else 0, image_size)
-    taking_part = select_layers(
-        loaded, layers=layers, block=config.block, block_spatial=config.block_spatial, exclude=exclude
-    )
+    taking_part = select_layers(loaded, layers=layers, exclude=exclude, **config.kernel_blocks)
     warm_up(taking_part.values(), config, atoms_grid)
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:

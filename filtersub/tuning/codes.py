@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, decompose_weight
-from ..decomposition.layer import repeated
+from ..decomposition.layer import repeated, with_energy
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import encode, principal_atoms
+from ..sparse_coding.linear import second_moment
 from .packed import Packed, pack
 from .update import by_input
 
@@ -59,7 +60,11 @@ def frozen_codes(
         return FrozenCodes(alpha, None, found.atoms, printed, rounds, blocks)
     rows = kernel_matrix(layout, weight)
     dictionary = _canonical_signs(principal_atoms(rows.to(dtype), recipe.distinct_atoms(layout)))
-    dictionary, mapping = repeated(dictionary, linear_mapping(dictionary, recipe), n_atoms)
+    mapping = linear_mapping(dictionary, recipe)
+    if not recipe.limit_atoms:
+        moment = second_moment(rows).double()
+        kept = with_energy((mapping.double().T @ moment.to(mapping.device) * mapping.double().T).sum(1))
+        dictionary, mapping = repeated(dictionary[kept], mapping[:, kept], n_atoms)
     return FrozenCodes(None, mapping, dictionary, mapped_fingerprint(layout, weight, mapping))
 
 
