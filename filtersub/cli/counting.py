@@ -23,6 +23,7 @@ from .options import (
     LimitAtoms,
     Override,
     Solver,
+    WeightLayout,
     Weights,
 )
 
@@ -60,6 +61,7 @@ def count(
     rank: Annotated[int, typer.Option(help="Rank of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
     layers: Layers = None,
     classes: Classes = None,
+    weight_layout: WeightLayout = "auto",
     preset: Annotated[str | None, typer.Option(help="A printed figure of the paper by name, or all.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Every method side by side.")] = False,
     cost: Annotated[bool, typer.Option("--cost", help="Memory, files and FLOPs too.")] = False,
@@ -89,7 +91,7 @@ def count(
         limit_atoms=limit_atoms,
     )
     overrides = dict(read_override(text) for text in override or ())
-    module = load_architecture(model, num_classes=classes)
+    module = load_architecture(model, num_classes=classes, layout=weight_layout)
     settings = {"recipe": recipe, "options": BaselineOptions(rank=rank), "layers": layers, "name": model}
     settings["overrides"] = overrides
     if compare:
@@ -113,6 +115,7 @@ def suggest(
     budget: Annotated[str, typer.Option(help="Most trained parameters beside the head: 300000, 300k, or 0.5% of all.")],
     data: Annotated[str, typer.Option(help="Data set whose gradient ranks, where weights are there.")] = "digits",
     weights: Weights = None,
+    weight_layout: WeightLayout = "auto",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch the pretrained weights.")] = False,
     image_size: Annotated[int, typer.Option(help="Images are enlarged to this many pixels.")] = 48,
     images: Annotated[int, typer.Option(help="Training images that the gradient is taken on.")] = 200,
@@ -142,7 +145,7 @@ def suggest(
     energy = None
     if has_weights:
         energy = gradient_energy(model, data, weights=weights, image_size=image_size, n_images=images)
-    module = load_architecture(model) if energy is None else energy.model
+    module = load_architecture(model, layout=weight_layout) if energy is None else energy.model
     tensors = module.parameters() if hasattr(module, "parameters") else module.values()
     limit = parse_budget(budget, sum(tensor.numel() for tensor in tensors))
     if by_layer:

@@ -32,11 +32,13 @@ from .options import (
     Solver,
     Sparsity,
     Tolerance,
+    WeightLayout,
     Weights,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from ..decomposition import AtomChoice, ModelDecomposition
 
@@ -82,6 +84,7 @@ def decompose(
     ] = None,
     layers: Layers = None,
     weights: Weights = None,
+    weight_layout: WeightLayout = "auto",
     random: Random = False,
     out: Annotated[
         Path | None,
@@ -127,8 +130,8 @@ def decompose(
     if limit is not None and (shared or "atoms" in given):
         what = "shares dictionaries" if shared else "has --atoms"
         raise FiltersubError(f"--max-error chooses m for a layer's own dictionary, but this {what}; leave one away")
+    source, exclude = weights_of(model, weights, random, weight_layout)
     folder = None if out is None else make_folder(out)
-    source, exclude = weights_of(model, weights, random)
     chosen_by = {"layers": settings.get("layers"), "exclude": exclude}
     choice = own = None
     try:
@@ -169,15 +172,40 @@ def decompose(
     _print(model, found, table, choice, own, cost, as_json, as_csv)
 
 
-def weights_of(model: str, weights: Path | None, random: bool) -> tuple[Any, tuple[str, ...]]:
+def weights_of(model: str, weights: Path | None, random: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
     """(module or bare tensors, names left out): the head of a model takes no part."""
-    from ..models import head_name, is_weight_file, load_model, load_weight_file
+    from ..models import head_name, load_model
+    from ..weight_file import is_weight_file
 
     if is_weight_file(model):
-        return load_weight_file(model), ()
+        for option, given in (("--weights", weights is not None), ("--random", random)):
+            if given:
+                raise FiltersubError(f"{model} is a file of weights itself; leave {option} away, or name a model")
+        return _kernels_of(model, layout), ()
+    if layout != "auto":
+        raise FiltersubError(f"--layout is for a bare file of weights, and {model} is none")
     loaded = load_model(model, weights=weights, pretrained=not random)
     head = head_name(loaded)
     return loaded, () if head is None else (head,)
+
+
+def _kernels_of(file: str, layout: str) -> dict[str, Tensor]:
+    """The kernels of a file of weights; what was turned, chosen or left out is said on the error stream."""
+    import warnings
+
+    from ..bare_weights import kernels_by_name, left_out
+    from ..errors import WeightFileWarning
+    from ..weight_file import load_weight_file
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", WeightFileWarning)
+        tensors = load_weight_file(file, layout=layout)
+    notes = [str(warning.message) for warning in caught if issubclass(warning.category, WeightFileWarning)]
+    if others := left_out(tensors):
+        notes.append(f"{len(others)} tensors are left out, no kernels by names and shapes: {', '.join(others[:5])}")
+    for note in notes:
+        typer.echo(f"filtersub: {note}", err=True)
+    return kernels_by_name(tensors)
 
 
 def _print(

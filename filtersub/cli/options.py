@@ -70,6 +70,10 @@ Solver = Annotated[str, typer.Option(help=f"One of {', '.join(CODES)}.")]
 Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
 Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
 Weights = Annotated[Path | None, typer.Option(help="Local file of weights for the architecture (safetensors or pth).")]
+WeightLayout = Annotated[
+    str,
+    typer.Option("--layout", help="Sides of kernels in a file of weights: torch, keras (h, w, in, out), mlx or auto."),
+]
 Random = Annotated[bool, typer.Option("--random", help="Random weights instead of pretrained ones.")]
 
 

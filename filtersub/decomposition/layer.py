@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..dictionary import DictionaryResult, learn_dictionary
+from ..errors import FiltersubError
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import CodingResult, encode
@@ -142,9 +143,22 @@ def coding_settings(config: DecompositionConfig, n_atoms: int) -> dict[str, Any]
 
 
 def decomposable_rows(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:
-    """The kernel matrix (n_rows, d), in float32 at least."""
+    """The kernel matrix (n_rows, d), in float32 at least.
+
+    Raises FiltersubError naming a layer whose weights are not finite, or so large or small that their squares leave the
+    range of its numbers.
+    """
     rows = kernel_matrix(layout, layer)
-    return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    if rows.device.type != "meta" and rows.numel():
+        low, high = rows.aminmax()
+        largest, bound = max(-float(low), float(high)), torch.finfo(rows.dtype).max ** 0.35
+        if largest > bound or 0 < largest < 1 / bound:
+            raise FiltersubError(
+                f"layer {layout.name!r} has weights of at most {largest:.3g}, whose squares leave the range of "
+                f"{str(rows.dtype).removeprefix('torch.')}; scale them, or look whether the file is damaged"
+            )
+    return rows
 
 
 def largest_patch(rows: Tensor) -> float:

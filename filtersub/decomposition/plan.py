@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, compile_pattern, kernel_matrix, layout_of, named_layers, select_layers
+from ..kernels import KernelLayout, compile_pattern, layout_of, named_layers, select_layers
 from ..sparse_coding import SOLVERS
-from .layer import largest_patch
+from .layer import decomposable_rows, largest_patch
 from .recipe import DecompositionConfig, check_no_conflict, check_overrides, recipe_of
 from .start import is_file_of_atoms, read_start
 
@@ -70,7 +70,7 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
     modules = dict(named_layers(model))
     largest, all_silent = 0.0, True
     for name, layer in plan.items():
-        rows = kernel_matrix(layer.layout, modules[name])
+        rows = decomposable_rows(layer.layout, modules[name])
         if layer.recipe.code_kind != "penalty":
             all_silent = False
         elif all_silent:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..files import write_json, written_whole
 from ..methods import METHODS, inject, merged
-from ..models import head_name, load_weight_file
+from ..models import head_name
 from ..tuning.statistics import statistics_of
+from ..weight_file import stored_tensors
 from .model_card import CARD_FILE
 from .settings import TuneSettings
 
@@ -64,12 +65,12 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
             model = merged(PeftModel.from_pretrained(model, folder / ADAPTER_FOLDER), settings.method)
         if (folder / STATISTICS_FILE).exists():
             base = model.get_base_model() if isinstance(model, PeftModel) else model
-            base.load_state_dict(load_weight_file(folder / STATISTICS_FILE), strict=False)
+            base.load_state_dict(stored_tensors(folder / STATISTICS_FILE), strict=False)
         return model
     if METHODS[settings.method].adds:
         head = head_name(model) or ""
         model = inject(model, settings.method, head, options=settings.options, layers=settings.layers).model
-    model.load_state_dict(load_weight_file(folder / WEIGHTS_FILE), strict=False)
+    model.load_state_dict(stored_tensors(folder / WEIGHTS_FILE), strict=False)
     return merged(model, settings.method)
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ..data import digits_order
 from ..files import written_whole
 from ..metrics import FeatureExtractor, ImageSet, image_tensor, module_features
-from ..models import load_weight_file
 from ..training import TrainingConfig, evaluate, fit
+from ..weight_file import load_weight_file
 from .denoising import DenoisingConfig, DenoisingSet, fit_denoiser
 from .timesteps import spaced_ddim
 
@@ -49,7 +49,7 @@ def digits_unet() -> nn.Module:
 def base_unet() -> nn.Module:
     """The network trained on the digits 0 to 4 (stored in half precision), as float32."""
     unet = digits_unet()
-    unet.load_state_dict({k: v.float() for k, v in load_weight_file(ASSETS / UNET_FILE).items()})
+    unet.load_state_dict({k: v.float() for k, v in load_weight_file(ASSETS / UNET_FILE, layout="torch").items()})
     return unet.eval()
 
 
@@ -102,7 +102,7 @@ class DigitsClassifier(nn.Module):
 def digits_classifier() -> DigitsClassifier:
     """The classifier that comes with the package, trained on all ten digits of the 1,000 training images."""
     classifier = DigitsClassifier()
-    classifier.load_state_dict(load_weight_file(ASSETS / CLASSIFIER_FILE))
+    classifier.load_state_dict(load_weight_file(ASSETS / CLASSIFIER_FILE, layout="torch"))
     return classifier.eval()
 
 

@@ -98,12 +98,12 @@ class PerceptualDistance:
     def __init__(self, network: str, weights: Folder, *, device: torch.device | str = "cpu") -> None:
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
-        from ..models import load_weight_file
+        from ..weight_file import load_weight_file
 
         kinds = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
         if network not in kinds:
             raise FiltersubError(f"unknown network {network!r} of LPIPS; known: {', '.join(kinds)}")
-        features = {k: v for k, v in load_weight_file(weights).items() if k.startswith("features.")}
+        features = {k: v for k, v in load_weight_file(weights, layout="torch").items() if k.startswith("features.")}
         self.device = torch.device(device)
         # pnet_rand: torchmetrics would else download the network's weights; they are put in below
         self.model = _NoTrainLpips(pretrained=True, net=network, pnet_rand=True)

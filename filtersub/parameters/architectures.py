@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..models import is_weight_file, load_model, load_weight_file
+from ..models import load_model
+from ..weight_file import is_weight_file, load_weight_file
 
 #: The config.json of each checkpoint's UNet, where it differs from the defaults of UNet2DConditionModel.
 UNETS: dict[str, dict[str, Any]] = {
@@ -43,7 +44,9 @@ UNETS: dict[str, dict[str, Any]] = {
 }
 
 
-def load_architecture(name: str, *, num_classes: int | None = None) -> nn.Module | dict[str, Tensor]:
+def load_architecture(
+    name: str, *, num_classes: int | None = None, layout: str = "auto"
+) -> nn.Module | dict[str, Tensor]:
     """A model on the meta device, or the tensors of a bare file of weights.
 
     Parameters
@@ -51,6 +54,7 @@ def load_architecture(name: str, *, num_classes: int | None = None) -> nn.Module
     name : a name for load_model, ``diffusers:`` and a name in UNETS or a class of diffusers, ``transformers:`` and a
         model type or a folder with config.json, or a file of weights (no architecture: its tensors are the layers)
     num_classes : classes of a new head
+    layout : of a file of weights, see load_weight_file
 
     Raises FiltersubError for unknown names, with the nearest known ones.
     """
@@ -58,7 +62,9 @@ def load_architecture(name: str, *, num_classes: int | None = None) -> nn.Module
     if is_weight_file(name):
         if num_classes is not None:
             raise FiltersubError(f"{name} is a bare file of weights: it has no head whose classes could be set")
-        return load_weight_file(name)
+        return load_weight_file(name, layout=layout)
+    if layout != "auto":
+        raise FiltersubError(f"a layout of kernels is for a bare file of weights, and {name} is none")
     if source == "transformers" and rest:
         return _transformers(rest, num_classes)
     if source == "diffusers" and rest and not Path(rest).is_dir():

@@ -1,0 +1,205 @@
+"""Files of weights as people share them: their format, and the tensors by name; nothing in a file is run as code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import FiltersubError, WeightFileWarning
+from .weight_layout import in_torch_layout
+from .weight_names import effective_weights
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".th")
+_SAVE = "save its state dict with safetensors, or torch.save(model.state_dict(), 'weights.pth'), and give that file"
+_ELSEWHERE = {  # suffix -> what such a file is; none of them is read here
+    ".onnx": "an ONNX graph",
+    ".h5": "a file of Keras (HDF5)",
+    ".hdf5": "a file of Keras (HDF5)",
+    ".keras": "a file of Keras",
+    ".npz": "an archive of numpy",
+    ".npy": "an array of numpy",
+    ".msgpack": "a file of Flax (msgpack)",
+    ".pb": "a graph of TensorFlow",
+    ".tflite": "a graph of TensorFlow Lite",
+    ".gguf": "a file of llama.cpp (GGUF)",
+    ".ggml": "a file of llama.cpp (GGML)",
+    ".pt2": "a program of torch.export",
+    ".mlmodel": "a model of Core ML",
+    ".pdparams": "a file of Paddle",
+    ".zip": "an archive",
+    ".gz": "a compressed file",
+}
+_BEGINNINGS = {  # first bytes -> what it is, whatever its name
+    b"\x89HDF": "a file of Keras (HDF5)",
+    b"\x93NUMPY": "an array of numpy",
+    b"GGUF": "a file of llama.cpp (GGUF)",
+    b"\x1f\x8b": "a compressed file",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (git lfs pull fetches it)",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+}
+#: where training scripts put weights, averages of them first, as timm takes them
+_KEYS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "g_ema"),
+    *("state_dict", "model_state_dict", "model_state", "model_weights", "model", "net", "network", "module"),
+    *("params", "weights"),
+)
+_NO_WEIGHTS = re.compile(r"optim|sched|scaler|amp|rng|hyper|args|config|loop|callback|loss|metric", re.I)
+_DEEPEST = 4  # levels of dictionaries
+
+
+def is_weight_file(name: str) -> bool:
+    """Whether a MODEL argument names a bare file of weights, readable or not, rather than an architecture."""
+    lowered = name.lower()
+    return lowered.endswith((*SUFFIXES, *_ELSEWHERE)) or (os.sep in name and Path(name).is_file())
+
+
+def load_weight_file(path: str | os.PathLike[str], *, layout: str = "auto") -> dict[str, Tensor]:
+    """Tensors by name, as torch's layers hold them, of a .safetensors file or of what torch.save wrote.
+
+    A state dict inside a checkpoint of a training script is taken out (``state_dict``, ``model``, ``net``,
+    ``params_ema``, ...; averages first); what data parallelism and torch.compile put before names is dropped. Weight
+    and spectral norm and pruning masks become the weight that the layer runs with. Float8, quantised and sparse tensors
+    become dense float32.
+
+    Parameters
+    ----------
+    layout : of convolution kernels: "torch" (out, in, height, width), "keras" (height, width, in, out), "mlx" (out,
+        height, width, in), or "auto": what metadata and names (``kernel``) say, else torch
+
+    Warns WeightFileWarning where the file holds several sets of weights, or kernels were turned. Raises FiltersubError
+    when the file is missing, truncated, of another format, holds objects that only running code could read, no tensors
+    by name, or several sets of them, and with "auto" where shapes look like another layout.
+    """
+    tensors, stated = _read(Path(path))
+    return in_torch_layout(effective_weights(tensors, Path(path)), layout, stated, Path(path))
+
+
+def stored_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Tensors by name as a file holds them, for files that this package wrote; raises as load_weight_file does."""
+    return _read(Path(path))[0]
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], str]:
+    """(tensors as they are stored, the format that the metadata name)."""
+    if file.is_dir():
+        raise FiltersubError(f"{file} is a folder; name the file of weights in it")
+    if not file.is_file():
+        raise FiltersubError(f"no file of weights at {file}")
+    begun = _beginning(file)
+    if begun is not None:
+        raise FiltersubError(f"{file} is {begun}, which is not read as weights; {_SAVE}")
+    found, metadata = _contents(file)
+    return _tensors(file, found), metadata.get("format", "")
+
+
+def _beginning(file: Path) -> str | None:
+    """What the file is, where it is of no format that is read here."""
+    with open(file, "rb") as opened:
+        first = opened.read(64)
+    for mark, words in _BEGINNINGS.items():
+        if first.lower().startswith(mark.lower()):
+            return words
+    if zipfile.is_zipfile(file):
+        try:
+            names = [name.partition("/")[2] for name in zipfile.ZipFile(file).namelist()]
+        except (OSError, zipfile.BadZipFile):
+            return None  # torch says what is damaged
+        if any(name.startswith("code/") or name == "constants.pkl" for name in names):
+            return "a TorchScript archive (torch.jit.load(FILE).state_dict() gives its weights)"
+        if "archive_format" in names:
+            return "a program of torch.export"
+        if "data.pkl" not in names:
+            return _ELSEWHERE.get(file.suffix.lower(), "an archive")
+        return None
+    return _ELSEWHERE.get(file.suffix.lower())
+
+
+def _contents(file: Path) -> tuple[Any, dict[str, str]]:
+    """(what the file holds, the metadata of a safetensors file)."""
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(8)
+            in_safetensors = file.suffix.lower() == ".safetensors" or opened.read(1) == b"{"
+        if in_safetensors:
+            from safetensors import safe_open
+
+            with safe_open(file, framework="pt") as tensors:
+                return {name: tensors.get_tensor(name) for name in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
+        with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on formats of old versions of torch
+            return torch.load(file, map_location="cpu", weights_only=True), {}
+    except Exception as error:  # each reader raises classes of its own for damage
+        unsafe = _objects(file, error)
+        if unsafe:
+            raise FiltersubError(
+                f"{file} cannot be read as weights: it holds objects ({', '.join(unsafe[:3])}), which only running its "
+                f"code could read. Where you trust it, {_SAVE}"
+            ) from None
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise FiltersubError(
+            f"{file} cannot be read as weights (truncated, damaged or not weights): {reason}"
+        ) from None
+
+
+def _harmless() -> list[Any]:
+    """What checkpoints hold beside tensors, and does nothing when it is read: settings, paths, numbers of numpy."""
+    scalar, array = np._core.multiarray.scalar, np._core.multiarray._reconstruct
+    kinds = ("float64", "float32", "float16", "int64", "int32", "uint8", "bool", "U1")
+    found = [argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath, np.dtype, np.ndarray, scalar, array]
+    if torch.__version__ >= "2.6":  # names of numpy 1
+        found += [(scalar, "numpy.core.multiarray.scalar"), (array, "numpy.core.multiarray._reconstruct")]
+    return found + [type(np.dtype(kind)) for kind in kinds]
+
+
+def _objects(file: Path, error: Exception) -> list[str]:
+    """Classes and functions in a pickle that are neither tensors nor harmless."""
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            found = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # a damaged file, or one older than zip archives
+        found = []
+    return list(found) or re.findall(r"GLOBAL ([\w.]+) was not", str(error))
+
+
+def _tensors(file: Path, found: Any) -> dict[str, Tensor]:
+    """The state dict in what a file holds."""
+    _, tensors = _state_dict(file, found, ())
+    if not tensors:
+        keys = ", ".join(map(str, list(found)[:6])) if isinstance(found, Mapping) else type(found).__name__
+        raise FiltersubError(f"{file} holds no tensors by name; it holds {keys or 'nothing'}")
+    return tensors
+
+
+def _state_dict(file: Path, found: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """(keys that lead to it, its tensors); empty where there is none."""
+    if not isinstance(found, Mapping) or len(path) > _DEEPEST:
+        return path, {}
+    own = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+    nested = {}
+    for key, value in found.items():
+        if isinstance(value, Mapping) and not _NO_WEIGHTS.search(str(key)):
+            inner = _state_dict(file, value, (*path, str(key)))
+            if inner[1]:
+                nested[str(key)] = inner
+    known = [key for key in _KEYS if key in nested]
+    if known:
+        if len(known) > 1:
+            warnings.warn(f"{file} holds {' and '.join(known)}; {known[0]} is read", WeightFileWarning, stacklevel=2)
+        return nested[known[0]]
+    if not nested or any(tensor.ndim >= 2 for tensor in own.values()):  # a count of steps may be a tensor too
+        return path, own
+    if len(nested) > 1:
+        raise FiltersubError(f"{file} holds several sets of tensors ({', '.join(nested)}); save the one you mean alone")
+    return next(iter(nested.values()))
