@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from filtersub import FilterSubspaceConfig, plots, studies
 from filtersub.cli import app
+from filtersub.collect import collect
 from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
@@ -21,6 +22,7 @@ from filtersub.models import load_model
 from filtersub.parameters import GradientEnergy, allot, count_parameters
 from filtersub.recipe_file import read_for_tuning
 from filtersub.records import read_record
+from filtersub.report.studies import study_sections
 
 ATOMS, BLOCKS = (1, 2, 4), (2, 4)
 
@@ -153,6 +155,13 @@ def test_runs_have_the_usual_rate_of_their_setting(root):
         for folder in (root / "tuned").iterdir()
     }
     assert set(rates.items()) <= {(True, 2e-2), (False, 3e-2)}
+
+
+def test_the_report_shows_it(root):
+    (section,) = study_sections(collect(root))
+    assert section.title == "A budget allotted layer by layer"
+    assert len(section.rows) == 4
+    assert all(len(draw(width=7.4).axes) == 2 for draw, _ in section.figures)
 
 
 def made_runs():

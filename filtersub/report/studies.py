@@ -15,6 +15,9 @@ from ..collect import Collection
 from ..errors import FiltersubError
 from ..records import Record
 from ..studies import (
+    allotment_groups,
+    allotment_pairs,
+    allotment_sentence,
     attribution_sentence,
     model_sentence,
     penalty_sentence,
@@ -44,7 +47,7 @@ class Section:
 
 def study_sections(found: Collection, odd: list[str] | None = None) -> list[Section]:
     """Sections for the records of studies in a folder, in the order: whole models, formats, penalty, solvers, shared
-    dictionaries, the span of coefficients, maps, generation.
+    dictionaries, the span of coefficients, budgets, maps, generation.
 
     A record that lacks what its section shows is left out of it, and ``odd`` gets a line that says so.
     """
@@ -240,6 +243,23 @@ def _span_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     return Section("What atoms could have learnt of full tuning", span_sentence(totals), figures, headings, rows, note)
 
 
+def _allotment_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
+    runs, pairs = tables["runs"], allotment_pairs(tables["runs"])
+    words = f"{record.label}; small marks are seeds, the panels name the budgets."
+    figures = [
+        (_drawn(plots.equal_accuracies, allotment_groups(runs)), words),
+        (_drawn(plots.allotted_layers, tables["layers"]), "What each layer gets of each budget."),
+    ]
+    means = runs.groupby(["budget", "kind", "setting"], sort=False)[["trainable", "score", "test_accuracy"]].mean()
+    headings = ["Budget", "Setting", "Trained", "Gradient followed", "Accuracy"]
+    rows = [
+        [f"{budget:,}", setting, f"{row['trainable']:,.0f}", f"{row['score']:.2%}", f"{row['test_accuracy']:.1%}"]
+        for (budget, _, setting), row in means.iterrows()
+    ]
+    note = "Means over seeds. The setting for all layers is chosen by its test accuracy, which favours it."
+    return Section("A budget allotted layer by layer", allotment_sentence(pairs), figures, headings, rows, note)
+
+
 def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     asked, summary = record.parameters, tables["summary"]
     text = attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
@@ -272,6 +292,7 @@ _SECTIONS: dict[str, Callable[..., Section]] = {
     "solvers": _solver_section,
     "sharing": _sharing_section,
     "span": _span_section,
+    "allotment": _allotment_section,
     "attribution": _attribution_section,
 }
 
