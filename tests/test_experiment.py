@@ -173,7 +173,7 @@ def test_damaged_records_are_named_and_the_others_read(atoms_run, tmp_path):
         ({"judge_crop": 2.0}, "judge_crop is the share of the image"),
         ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1, got 1.0"),
         ({"head_dropout": -0.5}, "head_dropout must be at least 0 and below 1"),
-        ({"update_dropout": 0.1}, "which filter-subspace does not compute apart; it is for lora and dora"),
+        ({"update_dropout": 0.1}, "which filter-subspace does not compute apart; it is for lora, dora, adalora, hira"),
         ({"update_dropout": 0.1, "method": "boft"}, "which boft does not compute apart"),
         ({"update_dropout": 1.0, "method": "lora"}, "update_dropout must be at least 0 and below 1"),
         ({"min_rate": 0.01, "learning_rate": 0.001}, "min_rate 0.01 lies above the learning_rate"),

@@ -15,6 +15,7 @@ from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
 from filtersub.methods import METHODS, MethodOptions, inject, merged, try_adapter
 from filtersub.methods.features import scale_and_shift_
+from filtersub.methods.options import MEANT_FOR
 from filtersub.methods.support import KINDS, support_markdown
 from filtersub.parameters import count_parameters, count_trained
 from filtersub.tuning import FilterSubspaceLayer
@@ -193,3 +194,24 @@ def test_a_rank_that_no_layer_has_is_refused_before_memory_is_taken(method, ever
     with pytest.raises(FiltersubError, match=r"rank 1000000000 is more than any layer has: \d+ at most, that of \w+"):
         inject(every_kind, method, "classifier", options=MethodOptions(rank=10**9))
     assert all(torch.equal(p, before[name]) and p.requires_grad for name, p in every_kind.named_parameters())
+
+
+@pytest.mark.parametrize("method", MEANT_FOR["update_dropout"])
+def test_update_dropout_drops_inputs_of_the_update_while_training(method):
+    """The layer's own output stays, what the update adds differs from pass to pass; judged, nothing is dropped."""
+    torch.manual_seed(0)
+    model = nn.Sequential(OrderedDict(mix=nn.Linear(40, 40), classifier=nn.Linear(40, 3)))
+    found = {}
+    for rate in (0.0, 0.5):
+        torch.manual_seed(1)
+        options = MethodOptions(rank=4, update_dropout=rate)
+        tuned = inject(copy.deepcopy(model), method, "classifier", options=options).model
+        with torch.no_grad():
+            for name, parameter in tuned.named_parameters():
+                if parameter.requires_grad and "classifier" not in name:
+                    parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(len(name)))
+            x = torch.randn(5, 40, generator=torch.Generator().manual_seed(2))
+            found[rate] = tuned.eval()(x), tuned.train()(x), tuned(x)
+    assert torch.equal(found[0.5][0], found[0.0][0])
+    assert torch.equal(found[0.0][1], found[0.0][0])
+    assert not torch.allclose(found[0.5][1], found[0.5][2])

@@ -520,3 +520,9 @@ def test_each_process_goes_on_with_its_own_random_state(tmp_path, monkeypatch):
         with seeded(9):
             assert made(index).resume() == {"history": []}
             assert torch.equal(torch.rand(3), expected)
+
+
+def test_mixing_needs_two_images_a_process():
+    run = SimpleNamespace(config=replace(CONFIG, batch_size=2, mixup=1.0), accelerator=SimpleNamespace(num_processes=2))
+    with pytest.raises(FiltersubError, match="a batch of 2 over 2 processes leaves a single image each to mix"):
+        loop._Run._load(run, None, None, None)

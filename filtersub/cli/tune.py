@@ -81,7 +81,7 @@ def tune(
     learner: Learner = "alternating",
     rank: Annotated[int, typer.Option(help="Of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
     adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
-    update_dropout: Annotated[float, typer.Option(help="Of lora and dora: dropout of the update's inputs.")] = 0.0,
+    update_dropout: Annotated[float, typer.Option(help="Dropout of the update's inputs, for lora and its kin.")] = 0.0,
     oft_block: Annotated[int, typer.Option(help="Block size of oft.")] = 32,
     boft_block: Annotated[int, typer.Option(help="Block size of boft.")] = 4,
     reduction: Annotated[int, typer.Option(help="Of conv-adapter: channels in over channels between.")] = 4,

@@ -38,11 +38,12 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     if method == "adalora":
         start = adalora_start(options.rank)
         alpha = start * options.adapter_scale  # the update is multiplied by lora_alpha / init_r
-        return AdaLoraConfig(target_r=options.rank, init_r=start, lora_alpha=alpha, total_step=1, **common)
+        own = {"lora_dropout": options.update_dropout}
+        return AdaLoraConfig(target_r=options.rank, init_r=start, lora_alpha=alpha, total_step=1, **own, **common)
     if method == "hra":
         return HRAConfig(r=options.rank, **common)
     if method == "hira":
-        return HiraConfig(r=options.rank, **common)
+        return HiraConfig(r=options.rank, hira_dropout=options.update_dropout, **common)
     if method == "ia3":
         return IA3Config(feedforward_modules=[], **common)
     if method == "oft":

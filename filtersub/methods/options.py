@@ -110,7 +110,7 @@ METHODS: dict[str, Method] = {
 class MethodOptions(BaselineOptions):
     """Options of the rivals: ``rank``, ``oft_block``, ``boft_block``, ``reduction`` (see BaselineOptions), and
     ``adapter_scale``, the factor of the low-rank updates (peft's alpha / r), a positive number, and ``update_dropout``,
-    the share of the inputs of LoRA's and DoRA's update that is dropped in training (peft's lora_dropout), in [0, 1)."""
+    the share of the inputs of the update that is dropped in training (peft's lora_dropout), in [0, 1)."""
 
     adapter_scale: float = 1.0
     update_dropout: float = 0.0
@@ -137,7 +137,7 @@ def check_options(method: str, options: MethodOptions) -> None:
     if options.update_dropout and method not in MEANT_FOR["update_dropout"]:
         raise FiltersubError(
             f"update_dropout drops inputs of a layer's update, which {method} does not compute apart; it is for "
-            f"{' and '.join(MEANT_FOR['update_dropout'])}"
+            f"{', '.join(MEANT_FOR['update_dropout'])}"
         )
 
 
@@ -157,7 +157,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(OF_ATOMS, ("filter-subspace",)),
     "rank": (*_SCALED, "hra", "hira"),
     "adapter_scale": _SCALED,
-    "update_dropout": ("lora", "dora"),
+    "update_dropout": ("lora", "dora", "adalora", "hira"),
     "oft_block": ("oft",),
     "boft_block": ("boft",),
     "reduction": ("conv-adapter",),
