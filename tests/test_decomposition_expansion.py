@@ -123,7 +123,12 @@ def test_residual_in_chunks_is_the_residual(monkeypatch):
 @pytest.mark.parametrize("block", [None, (2, 2)])
 def test_every_layer_kind_expands_saves_and_rebuilds(every_kind, tmp_path, coefficients, block):
     config = DecompositionConfig(
-        atoms=3, block=block, block_spatial=True, expansion=(2, 2), expansion_coefficients=coefficients
+        atoms=3,
+        block=block,
+        block_spatial=True,
+        expansion=(2, 2),
+        expansion_coefficients=coefficients,
+        expansion_layers="all",
     )
     found = decompose_model(every_kind, config, exclude=("classifier",))
     assert set(SPATIAL) <= set(found.layers)
@@ -138,6 +143,18 @@ def test_every_layer_kind_expands_saves_and_rebuilds(every_kind, tmp_path, coeff
             assert layer.levels[0].coefficients.shape[0] == layer.layout.input_channels
     with pytest.raises(FiltersubError, match="levels 0 to 2, got 3"):
         layer.weight(3)
+
+
+def test_layers_without_levels_are_rebuilt_beside_those_with_them(every_kind):
+    """Atoms of 1x1 kernels and linear layers stay as they are unless all layers are expanded."""
+    config = DecompositionConfig(atoms=3, block=2, expansion=(2, 2), max_rounds=2)
+    found = decompose_model(every_kind, config, exclude=("classifier",))
+    assert {name for name, layer in found.layers.items() if layer.levels} == set(SPATIAL)
+    rebuilt = found.rebuild_(every_kind, level=2)
+    for name, layer in found.layers.items():
+        assert torch.equal(rebuilt.get_submodule(name).weight, layer.weight(2 if name in SPATIAL else 0))
+    with pytest.raises(FiltersubError, match="levels 0 to 2, got 3"):
+        found.rebuild_(every_kind, level=3)
 
 
 def test_the_same_seed_gives_the_same_levels():

@@ -72,6 +72,10 @@ class Decomposition:
         atoms = chained_atoms(self.levels[:level]) if level else self.atoms
         return self.layout.to_weight(combine(self.coefficients, atoms))
 
+    def deepest_weight(self, level: int) -> Tensor:
+        """``weight(level)``, or that of the last level where the layer has fewer."""
+        return self.weight(min(level, len(self.levels)))
+
     def _repr_html_(self) -> str:
         """A table of what was found, with the atoms as pictures, for notebooks."""
         facts = [
@@ -149,24 +153,28 @@ class ModelDecomposition:
     def rebuild_(self, model: nn.Module, level: int = 0) -> nn.Module:
         """Replace each decomposed kernel of the model, in place, by its reconstruction ``alpha x D``.
 
-        ``level`` puts the chain of atoms down to D_level in, see Decomposition.weight. A weight that the layer computes
+        ``level`` puts the chain of atoms down to D_level in, see Decomposition.weight; layers with fewer levels have
+        theirs put in down to the last. A weight that the layer computes
         from other parameters (weight norm, spectral norm, pruning) becomes a plain parameter. Raises FiltersubError,
         before anything is replaced, where the model is another one, where a layer's weight cannot be replaced, or where
         layers that share one weight would get two.
         """
         self.check_fits(model)
+        deepest = max((len(layer.levels) for layer in self.layers.values()), default=0)
+        if not 0 <= level <= deepest:
+            raise FiltersubError(f"the decomposition has levels 0 to {deepest}, got {level!r}")
         modules = dict(model.named_modules())
         shared: dict[int, str] = {}
         for name, layer in self.layers.items():
             check_weight_can_be_set(modules[name], name)
             first = shared.setdefault(id(modules[name]._parameters.get("weight", layer)), name)
-            if first != name and not torch.equal(layer.weight(level), self.layers[first].weight(level)):
+            if first != name and not torch.equal(layer.deepest_weight(level), self.layers[first].deepest_weight(level)):
                 raise FiltersubError(
                     f"layers {first!r} and {name!r} share one weight but have two reconstructions of it; "
                     "leave one of them out"
                 )
         for name, layer in self.layers.items():
-            set_weight(modules[name], layer.weight(level))
+            set_weight(modules[name], layer.deepest_weight(level))
         return model
 
     def save(self, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:
