@@ -127,11 +127,26 @@ def test_methods_without_a_layer_are_refused(every_kind):
 
 
 @pytest.mark.parametrize("method", ["filter-subspace", "lora", "ia3"])
-def test_a_module_whose_name_ends_like_the_head_is_refused(method):
-    """peft would train it whole, in silence."""
-    model = nn.Sequential(OrderedDict(body=nn.Sequential(OrderedDict(refc=nn.Linear(4, 4))), fc=nn.Linear(4, 2)))
-    with pytest.raises(FiltersubError, match=r"peft would train 'body\.refc' whole too, .* that of the head, 'fc'"):
-        inject(model, method, "fc", recipe=DecompositionConfig(block=2, solver="pca"), options=OPTIONS)
+@pytest.mark.parametrize("name", ["refc", "fc"])
+def test_a_module_whose_name_ends_like_the_head_stays_frozen(name, method, tmp_path):
+    """peft takes both for the head: the other must not be trained, and a saved adapter must load."""
+    torch.manual_seed(0)
+    body = nn.Sequential(OrderedDict([(name, nn.Linear(4, 4)), ("mix", nn.Linear(4, 4))]))
+    model = nn.Sequential(OrderedDict(body=body, fc=nn.Linear(4, 2)))
+    untouched, rows = copy.deepcopy(model), torch.randn(3, 4)
+    found = inject(model, method, "fc", recipe=DecompositionConfig(block=2, solver="pca"), options=OPTIONS)
+    assert "its name ends in that of the head" in found.skipped[f"body.{name}"]
+    trained = {n for n, p in found.model.named_parameters() if p.requires_grad}
+    assert not any(f"body.{name}" in each for each in trained)
+    assert any("body.mix" in each for each in trained)
+    assert any(each.startswith("base_model.model.fc.") for each in trained)
+    with torch.no_grad():
+        for parameter in found.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    found.model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(untouched, tmp_path)
+    assert torch.equal(loaded(rows), found.model(rows))
 
 
 def test_trying_draws_no_random_number_and_leaves_the_layer_alone():

@@ -126,6 +126,32 @@ def test_names_that_peft_would_confuse_are_kept_beside_the_adapter(kind, images,
     torch.testing.assert_close(load_trained(base, settings, tmp_path).eval()(images), wanted)
 
 
+class Auxiliary(nn.Module):
+    """As torchvision's Inception: a second head, whose name ends in the first one's."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.aux = nn.ModuleDict({"classifier": nn.Linear(4, 2)})
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, images):
+        x = torch.relu(self.norm(self.first(images))).mean((2, 3))
+        return self.classifier(x) + self.aux["classifier"](x)
+
+
+def test_a_second_head_is_saved_as_it_is(images, tmp_path):
+    torch.manual_seed(0)
+    base = Auxiliary().eval()
+    model = trained(copy.deepcopy(base), "lora", "classifier", images)
+    save_trained(model, replace(SMALL, method="lora"), tmp_path)
+    assert not (tmp_path / STATISTICS_FILE).exists()
+    loaded = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / ADAPTER_FOLDER).eval()
+    assert torch.equal(loaded(images), model(images))
+    second = loaded.get_base_model().aux["classifier"].modules_to_save["default"]
+    assert torch.equal(second.weight, base.aux["classifier"].weight)
+
+
 def test_runs_of_before_are_still_read(every_kind, images, tmp_path, monkeypatch):
     """Their statistics lie beside the adapter."""
     untouched = copy.deepcopy(every_kind)

@@ -110,11 +110,12 @@ def _peft_finds(model: PeftModel, layers: list[str]) -> bool:
     It takes names by their endings for what is saved, and as regular expressions for what no adapter is put into.
     """
     base, config = model.get_base_model(), model.peft_config["default"]
-    wanted = {*layers, *config.modules_to_save}
+    named = (*layers, *config.modules_to_save)
+    wanted = {*layers, *(key for key, module in base.named_modules() if isinstance(module, ModulesToSaveWrapper))}
     inside = tuple(f"{name}." for name in wanted)
-    found = {key for key, _ in base.named_modules() if key.endswith(tuple(wanted)) and not key.startswith(inside)}
+    found = {key for key, _ in base.named_modules() if key.endswith(named) and not key.startswith(inside)}
     adapted = [key for key, module in base.named_modules() if isinstance(module, BaseTunerLayer)]
-    kept_out = any(re.match(rf"(^|.*\.){name}($|\..*)", key) for key in adapted for name in wanted)
+    kept_out = any(re.match(rf"(^|.*\.){name}($|\..*)", key) for key in adapted for name in named)
     return found == wanted and not kept_out
 
 

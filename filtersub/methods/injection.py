@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from ..decomposition import DecompositionConfig, plan_layers
@@ -73,8 +73,6 @@ def inject(
     options = options or MethodOptions()
     check_options(method, options)
     check_lycoris(method)
-    if METHODS[method].by_peft:
-        _check_head(model, head)
     if method == "full":
         return Injected(model)
     if method == "filter-subspace":
@@ -114,7 +112,8 @@ def _with_atoms(
     overrides = of_atoms.get("overrides")
     chosen = plan_layers(model, recipe, layers=layers, exclude=(head,), overrides=overrides, one_override=True)
     reasons = {name: untunable(model.get_submodule(name)) for name in chosen}
-    skipped = {name: reason for name, reason in reasons.items() if reason is not None}
+    alike = _like_head(model, head)
+    skipped = {name: reason for name, reason in reasons.items() if reason is not None} | _left_out(chosen, alike)
     config = FilterSubspaceConfig(
         target_modules=as_pattern([name for name in chosen if name not in skipped] or list(chosen)),
         modules_to_save=[head],
@@ -125,19 +124,28 @@ def _with_atoms(
     for own in dict.fromkeys(layer.recipe for layer in tunable):
         warm_up([layer.layout for layer in tunable if layer.recipe == own], own)
     began = time.perf_counter()
-    tuned = get_peft_model(model, config)
+    tuned = _injected(model, config, alike)
     seconds = time.perf_counter() - began
     rounds = sum(sum(m.rounds.values()) for m in tuned.modules() if isinstance(m, FilterSubspaceLayer))
     return Injected(tuned, skipped, {"decomposition_seconds": seconds, "decomposition_iterations": rounds})
 
 
-def _check_head(model: nn.Module, head: str) -> None:
-    """peft takes the modules that are trained whole by the endings of their names."""
-    alike = [name for name, _ in model.named_modules() if name.endswith(head) and name != head]
-    if alike:
-        raise FiltersubError(
-            f"peft would train {alike[0]!r} whole too, since its name ends in that of the head, {head!r}; rename it"
-        )
+def _like_head(model: nn.Module, head: str) -> list[str]:
+    """Modules that peft, which goes by the endings of names, would take for the head and train whole."""
+    return [name for name, _ in model.named_modules() if name.endswith(head) and not f"{name}.".startswith(f"{head}.")]
+
+
+def _left_out(names: Iterable[str], alike: list[str]) -> dict[str, str]:
+    reason = "its name ends in that of the head, which is how peft knows modules that are trained whole"
+    return {name: reason for name in names if any(f"{name}.".startswith(f"{each}.") for each in alike)}
+
+
+def _injected(model: nn.Module, config: PeftConfig, alike: list[str]) -> PeftModel:
+    """peft's wrapper of the model, the modules that it takes for the head frozen again."""
+    tuned = get_peft_model(model, config)
+    for name in alike:
+        tuned.get_base_model().get_submodule(name).requires_grad_(False)
+    return tuned
 
 
 def _counted(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> list[str]:
@@ -156,19 +164,27 @@ def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptio
     layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
     if method in MEANT_FOR["rank"]:
         check_rank(options.rank, {name: layout.shape for name, layout in layouts.items()})
-    refused = _refused(model, method, list(layouts), options, layers)
+    alike = _like_head(model, head)
+    refused = _refused(model, method, list(layouts), options, layers, _left_out(layouts, alike))
     chosen = [name for name in layouts if name not in refused]
     config = adapter_config(method, options, target_modules=as_pattern(chosen), modules_to_save=[head])
-    return Injected(get_peft_model(model, config), skipped=refused)
+    return Injected(_injected(model, config, alike), skipped=refused)
 
 
 def _refused(
-    model: nn.Module, method: str, names: list[str], options: MethodOptions, layers: str | None
+    model: nn.Module,
+    method: str,
+    names: list[str],
+    options: MethodOptions,
+    layers: str | None,
+    known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Why, by the name of each layer that the method cannot take; layers of one kind are tried once."""
+    """Why, by the name of each layer that the method cannot take, ``known`` ones first; a kind is tried once."""
     tried: dict[str, str | None] = {}
-    refused: dict[str, str] = {}
+    refused = dict(known or {})
     for name in names:
+        if name in refused:
+            continue
         layer = model.get_submodule(name)
         layout = layout_of(name, layer, block=1)
         if layout is None:  # a normalisation layer, of which SSF takes any
