@@ -29,6 +29,17 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def is_running(pid: int, since: float) -> bool:
+    """Whether a process runs that was there at the time ``since`` (seconds since the epoch): ids are given anew."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since + 1
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:  # of another user
+        return True
+
+
 def exit_text(code: int) -> str:
     """How a process ended, in words, from Popen's return code."""
     if code >= 0:

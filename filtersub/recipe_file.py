@@ -17,19 +17,18 @@ from .decomposition.folder import RESULT_FILE
 from .decomposition.recipe import check_name, check_overrides
 from .errors import FiltersubError
 from .files import written_whole
+from .schema import check_settings
+from .yaml_file import ScientificLoader, load_yaml
 
 #: beside the fields of DecompositionConfig
-_OTHER = ("overrides", "share", "layers", "max_error", "max_error_per")
+_OTHER = {
+    "overrides": dict[str, dict[str, Any]] | None,
+    "share": bool | str | list[str] | None,
+    "layers": str | None,
+    "max_error": float | None,
+    "max_error_per": str,
+}
 RECIPE_FILE = "recipe.yaml"
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads ``1e-3`` as the number that it is in JSON and in YAML 1.2; in YAML 1.1 it is a text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -39,11 +38,12 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises FiltersubError when the file is missing or no mapping, and on names that it does not know.
     """
     try:
-        found = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FiltersubError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise FiltersubError(f"{path} is not valid YAML: {error}") from None
+    found = load_yaml(text, str(path), ScientificLoader)
     if found is None:
         return {}
     if not isinstance(found, Mapping):
@@ -51,7 +51,9 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     known = (*(field.name for field in fields(DecompositionConfig)), *_OTHER)
     for name in found:
         check_name(f"setting in {path}:", str(name), known)
-    check_overrides(found.get("overrides"))
+    check_settings(found, DecompositionConfig, str(path), **_OTHER)
+    for pattern, settings in check_overrides(found.get("overrides")).items():
+        check_settings(settings, DecompositionConfig, f"{path}: the override of {pattern!r}")
     return dict(found)
 
 
@@ -128,9 +130,10 @@ def read_override(text: str) -> tuple[str, dict[str, Any]]:
         if not colon or not pattern or not equals:
             raise FiltersubError(f"an override is PATTERN:setting=value,..., such as 'stage4:atoms=12'; got {text!r}")
         try:
-            settings[name.strip()] = yaml.load(value, _Loader)
-        except yaml.YAMLError:
+            settings[name.strip()] = load_yaml(value, "the value", ScientificLoader)
+        except FiltersubError:
             raise FiltersubError(f"cannot read the value {value!r} in the override {text!r}") from None
+    check_settings(settings, DecompositionConfig, f"the override {text!r}")
     return pattern, settings
 
 

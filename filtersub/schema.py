@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+import typing
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import FiltersubError
@@ -34,6 +36,37 @@ def check_with(kind: Any, content: Any, error: Callable[[tuple[Any, ...], str], 
         raise error(*_first(found)) from None
     except RecursionError:
         raise error((), "is nested too deeply") from None
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value as JSON and YAML have it is of a type: an int passes for a float, a list for a tuple, True for no
+    number. Values that JSON does not know (NaN, dates) are of none."""
+    from pydantic import ValidationError
+
+    try:
+        _adapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
+    except (ValidationError, ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
+def check_settings(settings: Mapping[str, Any], kind: type, source: str, **others: Any) -> None:
+    """Raises FiltersubError unless each setting is of the type of the dataclass ``kind``'s field of its name, or of the
+    type that ``others`` names for it. Names that are in neither are let be."""
+    hints = {**_hints(kind), **others}
+    for name, value in settings.items():
+        if name in hints and not is_of(value, hints[name]):
+            raise FiltersubError(f"{source}: {name} must be {type_words(hints[name])}, got {shown(value)}")
+
+
+def type_words(kind: Any) -> str:
+    """``int or None`` for ``int | None``."""
+    return " or ".join((kind.__name__ if isinstance(kind, type) else str(kind)).split(" | "))
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def shown(value: Any) -> str:

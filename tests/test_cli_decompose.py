@@ -154,7 +154,7 @@ BAD = {
     "atoms only, nowhere": (("--atoms-only",), "give --out"),
     "afresh, nowhere": (("--fresh",), "give --out"),
     "no YAML": (("--config", "{missing}"), "cannot read"),
-    "bad YAML": (("--config", "{broken}"), "is not YAML"),
+    "bad YAML": (("--config", "{broken}"), "is not valid YAML"),
     "unknown setting": (("--config", "{unknown}"), "unknown setting in"),
     "sharing a number": (("--config", "{share}"), "share must be true, a pattern"),
     "a list of overrides": (("--config", "{overrides}"), "overrides must map patterns"),

@@ -108,7 +108,7 @@ def test_overrides_win_and_needs_are_asked_for():
         ("{settings: {}, methods: {fulll: {}}}", "unknown method 'fulll'"),
         ("{settings: {}, methods: {full: {epochs: 3}}}", "epochs must be {value"),
         ("{settings: {}, methods: {full: {epochs: {value: 0, source: mine}}}}", "epochs must be at least 1, got 0"),
-        ("a: [", "is not YAML"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_bad_recipes_are_named(text, message, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -36,10 +37,17 @@ class DryRun:
         return {"runs": rows.to_dict("records"), "seconds": self.seconds}
 
 
-def dry_run(runs: list[Run], finished: set[str], times: RunTimes, workers: int) -> DryRun:
+def dry_run(
+    runs: list[Run],
+    finished: set[str],
+    times: RunTimes,
+    workers: int,
+    on_run: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> DryRun:
     """Count and time planned runs, of which those by the names ``finished`` are there; nothing is run."""
     rows, left, known = [], [], True
-    for run in runs:
+    for number, run in enumerate(runs, start=1):
+        on_run("counted runs", number, len(runs))
         expected = times.of(run.notebook.stem, run.parameters)
         row = {"run_id": run.run_id, "notebook": run.notebook.stem, "finished": run.run_id in finished}
         row |= dict(zip(("trainable", "head", "total"), _count(run), strict=True))

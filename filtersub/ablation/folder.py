@@ -10,6 +10,7 @@ from ..errors import FiltersubError
 from ..files import make_folder, read_json, write_json
 from ..records import RECORD_FILE, read_record
 from ..schema import check
+from .notebook_run import ASIDE
 from .planning import Run
 from .run_times import RUNS_FOLDER
 from .spec import Spec
@@ -32,7 +33,8 @@ def take_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False)
             "one there (the finished runs of both stay)"
         )
     root = make_folder(Path(out).resolve())
-    make_folder(root / RUNS_FOLDER)
+    for leftover in make_folder(root / RUNS_FOLDER).glob(f"*/{ASIDE}"):  # of a process that was killed
+        leftover.unlink()
     return root
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FiltersubError
 from ..files import read_json, write_json, write_text, written_whole
+from ..folder_lock import socket_prefix
 from ..processes import end_tree
 from ..schema import check
 from .notebook_contract import OUT_DIR, RECORDS_DIR
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .warm_kernel import ForkedKernel
 
 RUN_FILE, NOTEBOOK_FILE, HTML_FILE, ERROR_FILE = "run.json", "notebook.ipynb", "notebook.html", "error.txt"
-_ASIDE = f".{NOTEBOOK_FILE}.part.ipynb"  # papermill saves it after every cell
+ASIDE = f".{NOTEBOOK_FILE}.part.ipynb"  # papermill saves it after every cell
 _FOLDERS = (OUT_DIR, RECORDS_DIR)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -61,7 +62,7 @@ def execute(notebook: Path, folder: Path, kernel: ForkedKernel | None = None) ->
     started = time.monotonic()
     passed = update_state(folder, status="running", started=time.time())["passed"]
     absolute = {name: str((folder / path).resolve()) for name, path in passed.items() if name in _FOLDERS}
-    error = _papermill(notebook, folder / _ASIDE, {**passed, **absolute}, folder, kernel)
+    error = _papermill(notebook, folder / ASIDE, {**passed, **absolute}, folder, kernel)
     try:
         keep_executed(notebook, folder, error)
     except (FiltersubError, OSError) as full:  # the error that came first is the one to tell
@@ -81,7 +82,7 @@ def keep_executed(notebook: Path, folder: Path, error: str | None = None) -> Non
     """
     import nbformat
 
-    aside = folder / _ASIDE
+    aside = folder / ASIDE
     try:
         executed = nbformat.read(os.fspath(aside), as_version=4)
     except (OSError, ValueError):  # none was begun, or its writer was killed while it wrote
@@ -114,7 +115,8 @@ def _papermill(
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
 
-    with tempfile.TemporaryDirectory(prefix="fs-") as sockets:  # a socket's path may not exceed about 100 characters
+    # a socket's path may not exceed about 100 characters
+    with tempfile.TemporaryDirectory(prefix=socket_prefix()) as sockets:
         os.environ["JUPYTER_RUNTIME_DIR"] = sockets
         config = Config()
         if os.name != "nt":

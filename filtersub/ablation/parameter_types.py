@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import collections.abc
 import functools
-import json
 import operator
 import typing
 from typing import Any
+
+from .. import schema
 
 _NAMES = {
     **{kind.__name__: kind for kind in (bool, dict, float, frozenset, int, list, object, set, str, tuple)},
@@ -33,29 +34,13 @@ def stated_type(annotation: ast.expr) -> str:
 
 
 def is_of(value: Any, kind: str) -> bool:
-    """Whether a finite value of JSON is of a stated type: an int passes for a float, a list for a tuple, True for no
-    number."""
-    if kind == ANYTHING:
-        return True
-    from pydantic import ValidationError
-
-    try:
-        _adapter(kind).validate_json(json.dumps(value), strict=True)
-    except ValidationError:
-        return False
-    return True
+    """Whether a finite value of JSON is of a stated type; see schema.is_of."""
+    return kind == ANYTHING or schema.is_of(value, _type(kind))
 
 
 def in_words(kind: str) -> str:
     """``int or None`` for ``int | None``; an annotation with brackets as it stands."""
     return kind if "[" in kind else " or ".join(part.strip() for part in kind.split("|"))
-
-
-@functools.cache
-def _adapter(kind: str) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(_type(kind))
 
 
 @functools.cache

@@ -80,16 +80,19 @@ def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run,
         _check_conditions(stage, which, known, notebook.name)
     defaults = {name: default for name, (_, default) in known.items()}
     settings = SettingsCheck(_sources(read_notebook(notebook)), known)
+    identity, checked = _Identity(code, installed), set()
     for varied, origin in zip(stage.runs, stage.origins, strict=True):
         for seed in stage.seeds or (None,):
             own = varied if seed is None else {**varied, "seed": seed}
             parameters = {**stage.parameters, **own}
             for name, value in parameters.items():
-                _check_value(stage, origin, name, value, known, notebook.name)
+                if (kind := (name, repr(value))) not in checked:
+                    _check_value(stage, origin, name, value, known, notebook.name)
+                    checked.add(kind)
             if not stage.keeps({**defaults, **parameters}):
                 continue
             _check_settings(stage, origin, settings, {**defaults, **parameters}, notebook.name)
-            run_id = f"{_readable(notebook, own)}-{_digest(code, parameters, installed)}"
+            run_id = f"{_readable(notebook, own)}-{identity.digest(parameters)}"
             run = Run(run_id, notebook, parameters, root / RUNS_FOLDER / run_id, text, stage.reads_records)
             yield run, stage.place.first(("runs", origin))
 
@@ -131,6 +134,19 @@ def _check_conditions(stage: Stage, which: str, known: Mapping[str, Any], notebo
                         check_parameters({other: None}, known, notebook)
             except ValueError as error:
                 raise place.error(f"{which}: {error}") from None
+
+
+class _Identity:
+    """Digests of one notebook's runs, ``_digest(code, parameters, installed)``, the code hashed once."""
+
+    def __init__(self, code: list[str], installed: str) -> None:
+        self._begun = hashlib.sha256(f"[{json.dumps(code, sort_keys=True)}, ".encode())
+        self._end = f", {json.dumps(installed)}]".encode()
+
+    def digest(self, parameters: Mapping[str, Any]) -> str:
+        whole = self._begun.copy()
+        whole.update(json.dumps(parameters, sort_keys=True).encode() + self._end)
+        return whole.hexdigest()[:8]
 
 
 def _digest(*content: Any) -> str:

@@ -12,12 +12,14 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
 from ..files import make_folder, write_json, write_text
+from ..folder_lock import locked
 from ..processes import exit_text
 from ..records import RECORD_FILE, read_records
 from .dry_run import DryRun, dry_run
@@ -70,8 +72,8 @@ def run_ablation(
     warm : fork runs from a process that has made their imports, where there is more than one and the system is Linux
 
     Raises FiltersubError, before anything runs, for a bad spec, a parameter that a notebook does not have, an output
-    folder of another ablation, or one that cannot be written. KeyboardInterrupt ends the children and keeps every
-    finished run.
+    folder of another ablation, one that another process writes into, or one that cannot be written. KeyboardInterrupt
+    ends the children and keeps every finished run.
     """
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     workers = checked_workers(workers) if scheduler is None else 1
@@ -80,6 +82,7 @@ def run_ablation(
     with contextlib.ExitStack() as stack:
         # A scheduler that does not answer leaves no file behind; this process's own slots take a second to open.
         client = None if scheduler is None else stack.enter_context(open_slots(workers, scheduler))
+        stack.enter_context(locked(out))
         root = take_folder(out, spec, force=force)
         write_plan(spec, runs, root)
         progress = RunProgress(len(runs))
@@ -106,11 +109,13 @@ def run_ablation(
     return AblationSummary(root, chosen["done"], chosen["reused"], failed)
 
 
-def list_runs(spec: Spec, out: str | os.PathLike[str], *, workers: int | None = None) -> DryRun:
-    """What run_ablation would do, with parameter counts and times; nothing is run or written."""
+def list_runs(
+    spec: Spec, out: str | os.PathLike[str], *, workers: int | None = None, **options: Callable[[str, int, int], None]
+) -> DryRun:
+    """What run_ablation would do, with parameter counts and times (``options`` as dry_run has them); writes nothing."""
     workers, runs, root = checked_workers(workers), plan(spec, out), Path(out).resolve()
     finished = {run.run_id for run in runs if is_finished(run, _fingerprint(root) if run.reads_records else None)}
-    return dry_run(runs, finished, _times(root, max(1, cores() // workers)), workers)
+    return dry_run(runs, finished, _times(root, max(1, cores() // workers)), workers, **options)
 
 
 def is_finished(run: Run, inputs: str | None = None) -> bool:

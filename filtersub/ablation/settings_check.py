@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import json
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from ..errors import FiltersubError
 
 _PACKAGE = __name__.partition(".")[0]
+_MOST_CHECKED = 1_000  # combinations of a large grid; beyond, only those with a value that is new
 
 
 class SettingsCheck:
@@ -42,12 +42,16 @@ class SettingsCheck:
         used = {node.id for call in self._calls for node in ast.walk(call) if isinstance(node, ast.Name)}
         self._used = sorted(self._names if any(map(_takes_all, self._calls)) else used & self._names)
         self._checked: dict[str, str | None] = {}
+        self._values: set[tuple[str, str]] = set()
 
     def check(self, parameters: Mapping[str, Any]) -> None:
         """Raises FiltersubError where a run of these parameters, defaults included, would end in one."""
-        key = json.dumps([parameters[name] for name in self._used])
-        if key not in self._checked:
+        values = [(name, repr(parameters[name])) for name in self._used]
+        if len(self._checked) >= _MOST_CHECKED and self._values.issuperset(values):
+            return
+        if (key := str(values)) not in self._checked:
             self._checked[key] = self._fault(parameters)
+            self._values.update(values)
         if (fault := self._checked[key]) is not None:
             raise FiltersubError(fault)
 
@@ -104,6 +108,8 @@ def _maker(module: str, name: str) -> Any:
 
 
 def _value(node: ast.expr | None, parameters: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
     if isinstance(node, ast.Name):
         return parameters[node.id]
     if isinstance(node, ast.Dict):

@@ -61,6 +61,11 @@ class Spec:
     stages: tuple[Stage, ...]
     source: str = ""
 
+    @property
+    def n_runs(self) -> int:
+        """Runs before conditions drop any."""
+        return sum(len(stage.runs) * len(stage.seeds or (None,)) for stage in self.stages)
+
 
 def load_spec(source: str | os.PathLike[str]) -> Spec:
     """Read an ablation: the name of a preset such as ``quickstart``, or the path of a YAML file.

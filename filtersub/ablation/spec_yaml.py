@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..errors import FiltersubError
+from ..yaml_file import PlainLoader, load_yaml, readable
 
 _MOST_ENTRIES = 100_000  # aliases of aliases grow without bounds
 
@@ -54,18 +55,15 @@ def read_yaml(path: str | os.PathLike[str], source: str) -> tuple[Any, Place]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines: dict[tuple[Any, ...], int] = {}
-        if node is not None:
-            _walk(node, (), lines, source, ())
-        return yaml.safe_load(text), Place(source, lines)
     except OSError as error:
         raise FiltersubError(f"cannot read the ablation {source}: {error.strerror or error}") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise FiltersubError(f"{source}{line} is not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FiltersubError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise FiltersubError(f"{source} is not valid YAML: {error}") from None
+    node = readable(lambda: yaml.compose(text, Loader=PlainLoader), source)
+    lines: dict[tuple[Any, ...], int] = {}
+    if node is not None:
+        _walk(node, (), lines, source, ())
+    return load_yaml(text, source), Place(source, lines)
 
 
 def _walk(

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..folder_lock import socket_prefix
 from ..processes import end_tree
 
 #: Forking a process with these libraries loaded is sound on Linux alone.
@@ -24,7 +25,7 @@ class WarmStart:
     """A warm process with this environment, in which the threads of its libraries are capped; see warm_process."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="fs-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=socket_prefix()))
         self._address = self._folder / "runs"
         # inline figures as in every kernel; CUDA asked about without being started, which no fork would survive
         settled = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}

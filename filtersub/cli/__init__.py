@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -46,6 +47,9 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Entry point: bad input is one line on standard error and exit code 2; Ctrl-C says what to do next, and is 130."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stream that somebody put in its place
+            stream.reconfigure(errors="backslashreplace")  # a terminal that knows no Greek letters
     try:
         app()
     except FiltersubError as error:

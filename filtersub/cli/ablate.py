@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import FiltersubError
-from .console import cell, print_json
+from .console import Tenths, cell, print_json
 from .options import AsJson
+
+_MANY = 1_000  # runs
 
 
 def ablate(
@@ -32,6 +34,8 @@ def ablate(
     from ..report import write_report
 
     loaded = load_spec(spec)
+    if loaded.n_runs > _MANY:  # whose check takes a while
+        typer.echo(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
     if dry_run:
         return _show_plan(loaded, out, workers, as_json)
     if as_json:
@@ -45,7 +49,7 @@ def ablate(
 def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> None:
     from ..ablation import list_runs
 
-    found = list_runs(spec, out, workers=workers)
+    found = list_runs(spec, out, workers=workers, **({"on_run": Tenths()} if spec.n_runs > _MANY else {}))
     if as_json:
         return print_json(found.to_json())
     table = Table(title=f"{spec.name}: {spec.title}")

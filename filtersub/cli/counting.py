@@ -136,18 +136,20 @@ def suggest(
 ) -> None:
     """Propose settings of (m, m_1, k_c, layers) within a budget, ranked without training, and say why."""
     from ..parameters import load_architecture, parse_budget, suggest_settings, suggestions_table
+    from ..parameters.budget import check_top
     from ..ranking import agreement, gradient_energy
     from ..recipe_file import write_recipe
 
     has_weights = model == "efficientnet_lite0" or weights is not None or pretrained
     if check and not has_weights:
         raise FiltersubError("the ranking can be checked only where weights are there: --weights FILE or --pretrained")
-    energy = None
-    if has_weights:
-        energy = gradient_energy(model, data, weights=weights, image_size=image_size, n_images=images)
-    module = load_architecture(model, layout=weight_layout) if energy is None else energy.model
+    check_top(top)
+    module, energy = load_architecture(model, layout=weight_layout), None
     tensors = module.parameters() if hasattr(module, "parameters") else module.values()
     limit = parse_budget(budget, sum(tensor.numel() for tensor in tensors))
+    if has_weights:
+        energy = gradient_energy(model, data, weights=weights, image_size=image_size, n_images=images)
+        module = energy.model
     if by_layer:
         return _allot(model, energy, limit, solver, layers, out, bool(check), as_json, as_csv)
     found = suggest_settings(

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..dictionary import DictionaryResult
+from ..folder_lock import locks
 from ..kernels import named_layers
 from .folder import DecompositionFolder
 from .layer import code_weight, decompose_weight
@@ -26,6 +27,7 @@ class DecompositionInterrupted(KeyboardInterrupt):
         self.finished = finished
 
 
+@locks("folder")
 def decompose_model(
     model: nn.Module | Mapping[str, Tensor],
     config: DecompositionConfig | None = None,

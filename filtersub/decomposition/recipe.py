@@ -20,6 +20,9 @@ EXPANSION_LAYERS = ("spatial", "all")
 #: how the coefficients of expanded atoms start when they are tuned
 EXPANSION_INITS = ("uniform", "fan-in-normal")
 
+MOST = 1_000_000  # atoms, nonzeros, rounds: more than any kernel has rows, and no room for them
+MOST_SEED = 2**32 - 1  # that of numpy's global generator
+
 
 @dataclass(frozen=True)
 class DecompositionConfig:
@@ -83,7 +86,7 @@ class DecompositionConfig:
         if self.nonzeros is not None:
             _check_count("the number of nonzeros", self.nonzeros, 1)
         _check_count("max_rounds", self.max_rounds, 0)
-        _check_count("seed", self.seed, 0)
+        _check_count("seed", self.seed, 0, MOST_SEED)
         for name in ("sparsity", "tol"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < float("inf"):
@@ -99,6 +102,8 @@ class DecompositionConfig:
         self._check_coefficient_blocks()
         if any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in self.expansion_sizes):
             raise FiltersubError(f"expansion must be a positive integer or a tuple of them, got {self.expansion!r}")
+        for m in self.expansion_sizes:
+            _check_count("the number of atoms of an atom (expansion)", m, 1)
         if self.expansion == ():
             raise FiltersubError("expansion must name at least one level, got (); None is no expansion")
         if self.nonnegative and self.code_kind in ("linear", "random"):
@@ -163,9 +168,11 @@ class DecompositionConfig:
         return coefficient_layout(layout, n_atoms, self.block), replace(self, atoms=n_atoms, **plain)
 
 
-def _check_count(what: str, value: object, least: int) -> None:
+def _check_count(what: str, value: object, least: int, most: int = MOST) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise FiltersubError(f"{what} must be {'a positive integer' if least else 'an integer >= 0'}, got {value!r}")
+    if value > most:
+        raise FiltersubError(f"{what} must be at most {most:,}, got {value:,}")
 
 
 def check_name(what: str, name: str, known: tuple[str, ...]) -> str:

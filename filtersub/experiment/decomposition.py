@@ -12,11 +12,13 @@ import pandas as pd
 from ..decomposition import DecompositionConfig, decompose_model
 from ..diagnostics import convergence_table, error_curve, layer_table
 from ..files import make_folder
+from ..folder_lock import locks
 from ..memory import PeakMemory
 from ..models import head_name, load_model
 from ..records import Record, describe_environment
 
 
+@locks("out")
 def decompose_run(
     out: str | os.PathLike[str],
     *,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..data import ImageSplit, load_data, n_classes, require_data
 from ..errors import FiltersubError
 from ..files import make_folder, write_text
+from ..folder_lock import locks
 from ..methods import METHODS, Injected, inject
 from ..models import add_head_dropout_, head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
@@ -31,6 +32,7 @@ from .step_cost import step_flops
 from .trial import try_image
 
 
+@locks("out")
 def tune(
     settings: TuneSettings, out: str | os.PathLike[str], *, quiet: bool = False, tensorboard: bool = False
 ) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import warnings
@@ -134,9 +135,8 @@ def _add_layers(base: nn.Module, layers: list[str], folder: Path) -> None:
 
 def _save_adapter(model: PeftModel, layers: list[str], folder: Path) -> None:
     """Written aside with these layers, then put in the place of an older one."""
-    target, aside, old = folder / ADAPTER_FOLDER, folder / ".adapter.part", folder / ".adapter.old"
-    for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    own = f"{os.getpid()}.part"  # no other process writes there, and folder_lock.sweep knows whose it was
+    target, aside, old = folder / ADAPTER_FOLDER, folder / f".adapter.{own}", folder / f".adapter.old.{own}"
     try:
         with _without_false_alarms():
             model.save_pretrained(aside)

@@ -9,7 +9,7 @@ from typing import Any
 from ..data.augmentation import check_augmentation
 from ..data.load import check_judge_crop
 from ..decomposition import DecompositionConfig
-from ..decomposition.recipe import check_expansion_start, check_overrides
+from ..decomposition.recipe import MOST_SEED, check_expansion_start, check_overrides
 from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
 from ..methods.options import HEAD_RATE, METHODS, OF_ATOMS, MethodOptions, check_method, check_options, usual_rate
@@ -116,6 +116,8 @@ class TuneSettings:
             raise FiltersubError("patience stops by validation images; set validation, or leave patience out")
         if self.block_spatial and self.block is None:
             raise FiltersubError("block_spatial blocks spatial kernels by block; set block, or leave block_spatial out")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise FiltersubError(f"seed must be an integer from 0 to {MOST_SEED:,}, got {self.seed!r}")
         if self.n_train is not None and self.n_train < 1:
             raise FiltersubError(f"n_train must be positive, got {self.n_train}")
         check_augmentation(self.augmentation)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..files import make_folder
+from ..folder_lock import locks
 from ..metrics import (
     Comparison,
     ImageSet,
@@ -113,6 +114,7 @@ class DiffusionSettings:
         return taken_from(self, DenoisingConfig)
 
 
+@locks("out")
 def diffusion_run(
     settings: DiffusionSettings, out: str | os.PathLike[str], *, on_progress: Progress | None = None
 ) -> Record:

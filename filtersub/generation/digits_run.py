@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..files import make_folder, written_whole
+from ..folder_lock import locks
 from ..metrics import FewImagesWarning, compare
 from ..metrics.statistics import FEWEST
 from ..records import Record
@@ -79,6 +80,7 @@ class DigitsSettings:
         )  # fmt: skip
 
 
+@locks("out")
 def digits_run(
     settings: DigitsSettings,
     out: str | os.PathLike[str],

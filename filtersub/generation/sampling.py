@@ -15,12 +15,14 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..files import make_folder, write_json, written_whole
+from ..folder_lock import locks
 from ..settings import check_number, check_whole
 from .timesteps import check_sampling_steps
 
 _SAMPLES_FILE = "samples.json"
 
 
+@locks("folder")
 def sample_images(
     pipeline: Any,
     prompts: Sequence[str],

@@ -72,10 +72,19 @@ def parse_budget(text: str | int, total: int) -> int:
     if found is None:
         raise FiltersubError(f"the budget {text!r} is no number of parameters (300000, 300k, 1.2M) and no share (0.5%)")
     number, unit = float(re.sub("[_,]", "", found[1])), found[2].lower()
+    if number > (100 if unit == "%" else 1e15):
+        raise FiltersubError(f"the budget {text!r} is more than any model has; name at most 100% of it")
     budget = int(number / 100 * total) if unit == "%" else int(number * _UNITS[unit])
     if budget < 1:
         raise FiltersubError(f"the budget {text!r} allows no parameter at all; name a positive one")
     return budget
+
+
+def check_top(top: int) -> int:
+    """Raises FiltersubError unless at least one setting is to be shown."""
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise FiltersubError(f"top must be a positive integer, the number of settings to show, got {top!r}")
+    return top
 
 
 def suggest_settings(
@@ -102,6 +111,7 @@ def suggest_settings(
 
     Raises FiltersubError where no setting keeps within the budget, naming the smallest possible.
     """
+    check_top(top)
     candidates = list(_candidates(model, solver, layers))
     allowed = [c for c in candidates if c.trainable <= budget]
     if not allowed:

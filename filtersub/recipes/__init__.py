@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from ..errors import FiltersubError
 from ..experiment.settings import TuneSettings
 from ..methods.options import check_method
+from ..schema import check_settings, is_of, shown, type_words
+from ..yaml_file import load_yaml
 
 _FOLDER = Path(__file__).parent
 _KEYS = ("title", "paper", "settings", "needs", "methods")
@@ -90,11 +90,12 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise FiltersubError(f"unknown recipe {str(name)!r}; known: {', '.join(recipe_names())}, or a YAML file{hint}")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FiltersubError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise FiltersubError(f"{path} is not valid YAML: {error}") from None
+    found = load_yaml(text, str(path))
     return _parsed(found, path)
 
 
@@ -108,6 +109,9 @@ def _parsed(found: Any, path: Path) -> Recipe:
     for method in methods:
         check_method(method)
     parts = {method: _values(part, path) for method, part in methods.items()}
+    for name, kind in (("title", str), ("paper", str), ("needs", list[str] | None)):
+        if name in found and not is_of(found[name], kind):
+            raise FiltersubError(f"{path}: {name} must be {type_words(kind)}, got {shown(found[name])}")
     needs = tuple(found.get("needs") or ())
     for name in needs:
         _check_name(name, str(path))
@@ -149,14 +153,9 @@ def _check_name(name: str, source: str) -> None:
 
 def _typed(name: str, value: Any, path: Path) -> Any:
     """The value as its setting's type; YAML reads 1e-3 (without a point) as text."""
-    hint = typing.get_type_hints(TuneSettings)[name]
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if isinstance(value, list) and any(typing.get_origin(kind) is tuple for kind in allowed):
+    check_settings({name: value}, TuneSettings, str(path))
+    if isinstance(value, list):
         return tuple(value)
-    plain = tuple(kind for kind in allowed if isinstance(kind, type))
-    if float in plain and isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if int not in plain else value
-    if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
-        words = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
-        raise FiltersubError(f"{path}: {name} must be {words}, got {value!r}")
-    return value
+    hint = typing.get_type_hints(TuneSettings)[name]
+    plain = typing.get_args(hint) or (hint,)
+    return float(value) if type(value) is int and float in plain and int not in plain else value

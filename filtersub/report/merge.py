@@ -13,6 +13,7 @@ from ..ablation import ABLATION_FILE, read_plan
 from ..ablation.notebook_run import read_state
 from ..errors import FiltersubError
 from ..files import make_folder, visible, write_json
+from ..folder_lock import locked
 from ..records import read_record
 
 _RUNS = "runs"
@@ -36,7 +37,8 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     A run's folder appears whole or not at all.
 
     Raises FiltersubError when a source is missing, holds no run, lies in ``out`` or the other way round, when the
-    sources are of ablations with different names, or when ``out`` belongs to another ablation.
+    sources are of ablations with different names, or when ``out`` belongs to another ablation or another process writes
+    into it.
     """
     root, folders = Path(out), [Path(source) for source in sources]
     _check_places(folders, root)
@@ -53,16 +55,17 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     if not runs:
         raise FiltersubError(f"no runs below {', '.join(map(str, folders))}")
     copied = kept = damaged = 0
-    for run, name in runs:
-        target = root / _RUNS / name
-        damaged += _rank(run)[0] == 0
-        if target.exists() and _rank(target) >= _rank(run):
-            kept += 1
-        else:
-            _copy_whole(run, target)
-            copied += 1
-    if plans:
-        write_json(root / ABLATION_FILE, _joined_plan(plans))
+    with locked(root):
+        for run, name in runs:
+            target = root / _RUNS / name
+            damaged += _rank(run)[0] == 0
+            if target.exists() and _rank(target) >= _rank(run):
+                kept += 1
+            else:
+                _copy_whole(run, target)
+                copied += 1
+        if plans:
+            write_json(root / ABLATION_FILE, _joined_plan(plans))
     return Merged(root, copied, kept, damaged)
 
 

@@ -25,7 +25,9 @@ from ..collect import (
     tuning_table,
     varying_parameters,
 )
+from ..errors import FiltersubError
 from ..files import make_folder, write_text, written_whole
+from ..folder_lock import sweep
 from ..intervals import INTERVALS, TEST
 from ..records import Record
 from .against import Comparison, compare
@@ -70,7 +72,7 @@ def write_report(
     interval, and where ``against`` holds no record. Damaged records are named in the report.
     """
     found = collect(root)
-    make_folder(root)
+    sweep(make_folder(root), deep=False)
     spec = load_spec(spec) if isinstance(spec, str) else spec
     content = report_content(found, spec, against=against, interval=interval)
     page = _environment().get_template("report.html.j2").render(**content)
@@ -99,6 +101,8 @@ def report_content(
     interval: str = "t",
 ) -> dict[str, Any]:
     """All that the template shows, computed; see write_report."""
+    if interval not in INTERVALS:
+        raise FiltersubError(f"unknown interval {interval!r}; known: {', '.join(INTERVALS)}")
     odd: list[str] = []  # what cannot be shown of a record, one line each
     runs, curve = tuning_table(found.records), curve_table(_telling_curve(found), odd)
     sections = study_sections(found, odd)

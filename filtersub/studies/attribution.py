@@ -20,6 +20,7 @@ from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune
 from ..experiment.tuned import load_tuned
 from ..files import make_folder
+from ..folder_lock import locks
 from ..intervals import interval
 from ..models import input_statistics
 from ..photographs import photograph_batches
@@ -28,6 +29,7 @@ from ..records import Record, describe_environment
 _SHOWN_SIDE = 48  # pixels of the maps that are kept to be shown
 
 
+@locks("out")
 def attribution_study(
     out: str | os.PathLike[str],
     runs: Sequence[TuneSettings],

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ..errors import FiltersubError
 from ..files import make_folder
+from ..folder_lock import locks
 from ..parameters import PRESETS, load_architecture, readings_table
 from ..parameters.landscape import landscape, lora_ranks
 from ..records import Record, describe_environment
 
 
+@locks("out")
 def parameter_study(
     out: str | os.PathLike[str],
     *,
@@ -36,8 +39,14 @@ def parameter_study(
     ranks : of LoRA
     presets : printed figures of the paper to recompute; None takes all
 
+    Raises FiltersubError, before anything is counted, where one of the lists is empty.
+
     Beside record.json: settings.csv (landscape of each model), lora.csv (lora_ranks of each) and readings.csv.
     """
+    grids = {"models": models, "atoms": atoms, "expansions": expansions, "blocks": blocks, "ranks": ranks}
+    for name, values in {**grids, "presets": presets}.items():
+        if values is not None and not len(values):
+            raise FiltersubError(f"{name} is empty, so there is nothing to count; name at least one, or leave it out")
     folder, began = make_folder(out), time.perf_counter()
     settings, lora, totals = [], [], {}
     for name in models:

@@ -16,6 +16,7 @@ from ..diagnostics import penalty_path, total_over_layers
 from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune
 from ..files import make_folder
+from ..folder_lock import locks
 from ..kernels import select_layers
 from ..memory import PeakMemory
 from ..models import head_name, load_model
@@ -24,6 +25,7 @@ from ..records import Record, describe_environment, read_records
 _ACCURACY_COLUMNS = ["l1_penalty", "seed", "test_accuracy", "trainable", "wall_seconds", "label"]
 
 
+@locks("out")
 def penalty_study(
     out: str | os.PathLike[str],
     *,

@@ -16,6 +16,7 @@ from ..decomposition import DecompositionConfig, ModelDecomposition, decompose_m
 from ..errors import FiltersubError
 from ..experiment import TuneSettings
 from ..files import make_folder
+from ..folder_lock import locks
 from ..methods import inject
 from ..models import head_name, input_statistics, load_model
 from ..records import Record, describe_environment
@@ -26,6 +27,7 @@ from ..tuning.update import by_input
 _ADAPTER = "default"
 
 
+@locks("out")
 def sharing_study(
     out: str | os.PathLike[str],
     tuning: TuneSettings,

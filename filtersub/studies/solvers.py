@@ -14,12 +14,14 @@ from ..diagnostics import gap_table, solver_table
 from ..dictionary import learn_dictionary
 from ..errors import FiltersubError
 from ..files import make_folder
+from ..folder_lock import locks
 from ..kernels import kernel_matrix, select_layers
 from ..memory import PeakMemory
 from ..models import load_model
 from ..records import Record, describe_environment
 
 
+@locks("out")
 def solver_study(
     out: str | os.PathLike[str],
     *,

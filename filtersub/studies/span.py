@@ -19,6 +19,7 @@ from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune
 from ..experiment.tuned import load_pair
 from ..files import make_folder
+from ..folder_lock import locks
 from ..kernels import check_block, named_layers, select_layers
 from ..models import head_name
 from ..records import Record, describe_environment, read_records
@@ -29,6 +30,7 @@ _LEFT_OUT = ("atoms", "expansion", "expansion_coefficients", "expansion_layers",
 _SAID = ("model", "weights", "pretrained", "data", "n_train", "layers", "epochs", "learning_rate", "image_size")
 
 
+@locks("out")
 def span_study(
     out: str | os.PathLike[str],
     tuning: TuneSettings,

@@ -15,6 +15,7 @@ from ..decomposition import DecompositionConfig, ModelDecomposition, choose_atom
 from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..files import make_folder
+from ..folder_lock import locks
 from ..kernels import check_block, select_layers
 from ..memory import PeakMemory
 from ..models import channels_last_, head_name, input_statistics, load_model
@@ -24,6 +25,7 @@ from ..records import Record, describe_environment
 _FEW = 16  # images for the output errors of the curve
 
 
+@locks("out")
 def model_study(
     out: str | os.PathLike[str],
     *,
