@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OUT := reports/quickstart
 
-.PHONY: report test install format check notebooks bench clean
+.PHONY: report test install format check notebooks bench fuzz torture clean
 .DEFAULT_GOAL := report
 
 report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
@@ -38,6 +38,12 @@ check: $(READY)  ## style only
 
 notebooks: $(READY)  ## only the tests that execute notebooks
 	$(BIN)/python -m pytest -m notebook
+
+fuzz: $(READY)  ## 2,000 random inputs for settings, files, records and options; `make test` asks 200
+	FILTERSUB_FUZZ=2000 $(BIN)/python -m pytest tests/test_fuzz.py
+
+torture: $(READY)  ## kill every command at 50 random moments, run it again, compare; hours
+	$(BIN)/python tests/torture.py --kills 50
 
 bench: $(READY)  ## every benchmark, both sides in one process, ratios printed
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
