@@ -380,3 +380,12 @@ for options in ({"solver": "pca"}, {}, {"solver": "omp"}, {"solver": "fista"}, {
 def test_no_import_is_in_the_seconds_of_the_first_result():
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FIRST], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:-1] == ["4 0", "2 0"] * 5
+
+
+@pytest.mark.parametrize("solver", ["omp", "mp", "lasso"])
+def test_rows_that_are_rebuilt_exactly_end_the_learning(solver):
+    """1 x 1 kernels without blocks have rows of one entry, which any atom rebuilds: the objective is 0 at once."""
+    rows = torch.randn(64, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = learn_dictionary(rows, 3, solver=solver, l1_penalty=0.0, n_nonzero=1 if solver != "lasso" else None)
+    assert torch.allclose(found.codes @ found.atoms, rows, atol=1e-12)
+    assert found.converged

@@ -39,7 +39,7 @@ REFUSED = {
 
 def with_update(layer, rank=RANK, scale=0.5):
     model = nn.ModuleDict({"layer": copy.deepcopy(layer)}).requires_grad_(False)
-    add_loralib_(model, ["layer"], rank, scale)
+    add_loralib_(model, ["layer"], MethodOptions(rank=rank, adapter_scale=scale))
     return model
 
 
@@ -138,3 +138,14 @@ def test_a_rank_above_the_channels_is_refused():
     with pytest.raises(FiltersubError, match="rank 4 is more than any layer has: 3 at most, that of 0"):
         inject(model, "lora-loralib", "3", options=MethodOptions(rank=4))
     assert inject(model, "lora-loralib", "3", options=MethodOptions(rank=3)).model is model
+
+
+def test_depthwise_convolutions_may_have_a_rank_of_their_own():
+    """r k (c_in + c_out / g) k numbers a layer: 5 on the depthwise one, 2 on the others."""
+    model = nn.ModuleDict({"depth": nn.Conv2d(8, 8, 3, groups=8), "grouped": nn.Conv2d(8, 8, 3, groups=4)})
+    add_loralib_(model, ["depth", "grouped"], MethodOptions(rank=2, depthwise_rank=5))
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if "lora" in name}
+    assert {shape for name, shape in shapes.items() if name.startswith("depth")} == {(15, 24), (3, 15)}
+    assert {shape for name, shape in shapes.items() if name.startswith("grouped")} == {(6, 24), (6, 6)}
+    with pytest.raises(FiltersubError, match="rank of depthwise convolutions must be a positive integer, got 0"):
+        MethodOptions(depthwise_rank=0)

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from filtersub import plots, studies, tables
-from filtersub.ablation.notebook_contract import notebook_parameters
 from filtersub.ablation.planning import plan
 from filtersub.ablation.spec import load_spec, presets
 from filtersub.collect import tuning_table
@@ -19,25 +19,31 @@ from filtersub.experiment import TuneSettings
 from filtersub.intervals import difference
 from filtersub.models import load_model
 from filtersub.paper import (
+    READINGS,
+    architecture,
+    choose,
+    count_settings,
     differing_settings,
     figure4_claims,
+    find_run,
+    method_settings,
     printed_accuracy,
     printed_means,
     printed_method,
     same_task,
+    tune_settings,
 )
-from filtersub.recipes import load_recipe
 from filtersub.records import Record
 from filtersub.report import write_report
 
-VALIDATION = load_recipe("validation-experiment").settings_with()
+VALIDATION = tune_settings(choose("text", "figure4/setting-1"), {})
 ATOMS = {"method": "filter-subspace", "atoms": 9}
-TRAINED = {"linear": 0, "full": 900, "lora": 90}
+TRAINED = {"linear": 0, "full": 900, "lora-loralib": 90, "filter-subspace": 10}
 
 
 def record(settings, accuracy, trainable=None, **cost):
     """A finished run that reached this accuracy."""
-    trained = TRAINED.get(settings.method, 10) if trainable is None else trainable
+    trained = TRAINED[settings.method] if trainable is None else trainable
     return Record(
         kind="tuning",
         label=settings.label,
@@ -48,6 +54,16 @@ def record(settings, accuracy, trainable=None, **cost):
         cost={"wall_seconds": 1.0, **cost},
         environment={"date": "2026-01-31T12:00:00+00:00"},
     )
+
+
+def run(name, reading="text", **given):
+    """Settings of a run of the paper."""
+    return tune_settings(choose(reading, name), given)
+
+
+def counted(settings):
+    """What the settings train, head apart."""
+    return count_settings(architecture(settings.model, None), settings.parameters).trainable
 
 
 def named(*records):
@@ -83,8 +99,9 @@ def test_table_2_has_a_count_for_each_data_set():
 
 def test_claims_name_settings_that_exist():
     for claim in figure4_claims():
-        for pattern in filter(None, (claim.of, claim.less)):
-            replace(VALIDATION, **pattern)
+        for side, reading in product(filter(None, (claim.of, claim.less)), READINGS):
+            part, name = find_run(side.run)
+            assert method_settings(part, name, reading, **side.sizes)["method"] in TRAINED
         assert claim.measure in ("test_accuracy", "trained")
 
 
@@ -120,15 +137,16 @@ def test_whatever_changes_the_task_takes_the_printed_numbers_away(change, told):
 
 
 def test_what_is_compared_and_what_changes_no_result_leaves_the_task_as_it_is():
-    for change in ({"method": "full"}, {"atoms": 6, "expansion": 3}, {"block": 4, "solver": "pca"}, {"seed": 3}):
-        assert same_task(replace(VALIDATION, **change).parameters, "figure4")
-    assert same_task(replace(VALIDATION, workers=8, accumulation=4).parameters, "figure4")
+    for name, given in (("full", {}), ("setting-2", {"atoms": 6, "expansion": 3}), ("setting-3", {"seed": 3})):
+        for reading in READINGS:
+            assert same_task(run(f"figure4/{name}", reading, **given).parameters, "figure4")
+    assert same_task(replace(VALIDATION, workers=8, accumulation=4, solver="omp").parameters, "figure4")
 
 
 def test_rates_that_the_paper_does_not_print_are_free():
-    settings = load_recipe("cifar100").settings_with(method="full", learning_rate=5e-5)
+    settings = run("table2/full", data="cifar100", learning_rate=0.1)
     assert same_task(settings.parameters, "table2")
-    assert differing_settings(replace(settings, data="digits").parameters, "table2") == ["data digits"]
+    assert differing_settings(replace(settings, data="digits").parameters, "table2") == ["data digits (not in Table 2)"]
 
 
 def test_rows_of_the_tables_are_those_of_setting_3():
@@ -136,31 +154,17 @@ def test_rows_of_the_tables_are_those_of_setting_3():
     assert printed_method(block.parameters) == "filter-subspace"
     for other in ({"block": None}, {"expansion": 4}, {"train_coefficients": True}, {"method": "ssf"}):
         assert printed_method(replace(block, **other).parameters) is None
-    assert printed_method(replace(block, method="lora").parameters) == "lora"
+    assert printed_method(replace(block, method="lora-loralib").parameters) == "lora"
 
 
-@pytest.mark.parametrize(("preset", "where"), [(f"{name}-paper", name) for name in ("figure4", "table1", "table2")])
-def test_the_papers_presets_have_the_papers_task(preset, where, tmp_path):
-    runs = [run for run in plan(load_spec(preset), tmp_path) if run.notebook.stem == "02_tuning"]
-    defaults = {name: value for name, (_, value) in notebook_parameters(runs[0].notebook).items()}
-    del defaults["out_dir"]
-    for run in runs:
-        settings = TuneSettings(**{**defaults, **run.parameters})
-        assert differing_settings(settings.parameters, where) == []
-        if where != "figure4":
-            assert printed_method(settings.parameters) is not None
-    if where == "table1":
-        assert {run.parameters["data"] for run in runs} == set(printed_accuracy("table1")["data"])
-
-
-def test_the_attribution_preset_trains_as_the_paper_does_but_for_the_birds(tmp_path):
-    (run,) = plan(load_spec("attribution-paper"), tmp_path)
-    common = {name: run.parameters[name] for name in ("model", "data", "epochs", "batch_size", "image_size")}
-    trained = [TuneSettings(**common, **own) for own in run.parameters["methods"]]
-    wanted = [{"method": "lora", "rank": 16}, ATOMS, {**ATOMS, "expansion": 4}]
-    assert [settings.label for settings in trained] == [replace(VALIDATION, **own).label for own in wanted]
-    for settings in trained:
+@pytest.mark.parametrize("reading", READINGS)
+def test_the_attribution_preset_trains_as_the_paper_does_but_for_the_birds(reading, tmp_path):
+    (planned,) = plan(load_spec("attribution-paper", reading), tmp_path)
+    trained = [TuneSettings(**{"data": planned.parameters["data"], **own}) for own in planned.parameters["methods"]]
+    assert [settings.workers for settings in trained] == [8, 8, 8]
+    for settings, name in zip(trained, ("lora", "setting-1", "setting-2"), strict=True):
         assert differing_settings(settings.parameters, "figure4") == ["data folder:CUB_200_2011/images (cifar100)"]
+        assert replace(settings, data="cifar100", workers=0) == replace(run(f"figure4/{name}", reading), workers=0)
 
 
 def test_every_figure_table_and_question_has_a_small_and_a_large_preset():
@@ -169,23 +173,42 @@ def test_every_figure_table_and_question_has_a_small_and_a_large_preset():
     assert {*asked, *(f"{name}-paper" for name in asked)} <= set(presets())
 
 
-def test_the_grid_of_figure_4_is_whole(tmp_path):
-    for preset in ("figure4", "figure4-paper"):
-        runs = [run.parameters for run in plan(load_spec(preset), tmp_path) if "method" in run.parameters]
-        atoms = [run for run in runs if run["method"] == "filter-subspace"]
-        plain = {(run["atoms"], run.get("expansion")) for run in atoms if not run.get("block")}
+@pytest.mark.parametrize(
+    ("preset", "reading"), [("figure4", None), ("figure4-paper", "text"), ("figure4-paper", "authors")]
+)
+def test_the_grid_of_figure_4_is_whole(preset, reading, tmp_path):
+    runs = [one.parameters for one in plan(load_spec(preset, reading), tmp_path) if "method" in one.parameters]
+    assert {one["method"] for one in runs} == {"filter-subspace", "linear", "lora-loralib", "full"}
+    atoms = [one for one in runs if one["method"] == "filter-subspace"]
+    whole = {False: [one for one in atoms if one.get("limit_atoms", True)]}  # the text's
+    whole[True] = [one for one in atoms if not one.get("limit_atoms", True)]
+    for authors in {"text": (False,), "authors": (True,)}.get(reading, (False, True)):
+        plain = {(one["atoms"], one.get("expansion")) for one in whole[authors] if one.get("block") in (None, 1)}
         assert plain == {(m, m_1) for m in (6, 9, 12) for m_1 in (None, 3, 4, 5, 6)}
-        blocked = {(run["block"], run.get("expansion")) for run in atoms if run.get("block")}
+        blocked = {(one["block"], one.get("expansion")) for one in whole[authors] if one.get("block") not in (None, 1)}
         assert blocked == {(2, None), (4, None), (4, 4)}
-        assert {run["method"] for run in runs} == {"filter-subspace", "linear", "lora", "full"}
+        for one in whole[authors]:
+            if one.get("expansion"):
+                assert one.get("expansion_coefficients", "shared") == ("per-channel" if authors else "shared")
+
+
+def test_the_embedded_figure_4_has_every_claim_by_both_readings(tmp_path):
+    """Each run of the preset as a record of its own: no claim of either reading lacks a setting or fits several."""
+    found = []
+    for one in plan(load_spec("figure4"), tmp_path):
+        if "method" in one.parameters:
+            found.append(record(TuneSettings(**one.parameters), 0.5, 10))
+    table = tables.claims_table(named(*found))
+    assert set(table["reading"]) == set(READINGS)
+    assert set(table["missing"]) == {""}
 
 
 # --- Tables 1 and 2
 
 
 def vtab(data, method, accuracy, **changes):
-    settings = load_recipe("vtab1k").settings_with(data=data, method=method)
-    return record(replace(settings, **changes), accuracy)
+    settings = replace(run(f"table1/{method}", data=data), **changes)
+    return record(settings, accuracy, counted(settings))
 
 
 def test_printed_numbers_stand_beside_the_same_task_alone():
@@ -204,7 +227,7 @@ def test_cells_say_which_number_is_the_papers():
     shown = tables.beside_paper(tables.paper_rows(found, "table1")).loc["full tuning"]
     assert shown["Describable Textures"] == "50.0\N{NO-BREAK SPACE}% (paper 73.6\N{NO-BREAK SPACE}%)"
     assert shown["mean of 2"] == "50.0\N{NO-BREAK SPACE}% (paper 81.6\N{NO-BREAK SPACE}%)"
-    assert shown["trained"] == "1,000 (paper 87.67 M)"
+    assert shown["trained"] == "87,566,564 (paper 87.67 M)"
 
 
 def test_means_are_over_data_sets_that_every_method_has():
@@ -235,9 +258,12 @@ def test_no_runs_make_an_empty_table():
 
 
 def claims_of(settings):
+    """Settings 1 and 2 beside linear probing, the settings' own rules kept."""
     one, two = replace(settings, **ATOMS), replace(settings, **ATOMS, expansion=4)
-    linear = replace(settings, method="linear")
-    runs = [*seeded(one, [0.6, 0.62], trainable=1), *seeded(two, [0.7, 0.72]), *seeded(linear, [0.5, 0.54])]
+    linear = replace(settings, method="linear", layers=None)
+    runs = [*seeded(linear, [0.5, 0.54])]
+    for each, accuracies in ((one, [0.6, 0.62]), (two, [0.7, 0.72])):
+        runs += seeded(each, accuracies, trainable=counted(each))
     return tables.claims_table(named(*runs)).set_index("claim")
 
 
@@ -248,9 +274,9 @@ def test_claims_are_computed_and_the_papers_numbers_stand_beside_its_own_task():
     assert gain["computed"] == pytest.approx(0.09)
     assert (gain["low"], gain["high"]) == pytest.approx((expected.low, expected.high))
     assert (gain["value"], gain["printed"]) == (0.2, "almost 20 %")
-    assert claims.loc["setting 1 over linear probing, trained", "computed"] == pytest.approx(0.01)
+    assert claims.loc["setting 1 over linear probing, trained", "computed"] == pytest.approx(1_053 / 100)
     assert claims.loc["setting 2 reaches", "value"] == 0.788
-    assert "no setting of method lora" in claims.loc["setting 2 over LoRA", "missing"]
+    assert "no setting of method lora-loralib, rank 16" in claims.loc["setting 2 over LoRA", "missing"]
 
 
 def test_claims_of_another_task_are_computed_alone():
@@ -259,6 +285,24 @@ def test_claims_of_another_task_are_computed_alone():
     assert claims["value"].isna().all()
     assert (claims["printed"] == "").all()
     assert "numbers do not stand beside" in tables.claims_sentence(claims.reset_index())
+
+
+def test_claims_of_one_reading_are_never_made_of_the_other_s_settings():
+    """Shared and per-channel alpha_1, plain and blocked spatial kernels: rows of their own for each reading."""
+    accuracies = {("text", "setting-1"): 0.6, ("text", "setting-2"): 0.61, ("text", "setting-3"): 0.7}
+    accuracies |= {("authors", "setting-1"): 0.5, ("authors", "setting-2"): 0.65, ("authors", "setting-3"): 0.8}
+    runs = []
+    for (reading, name), accuracy in accuracies.items():
+        settings = run(f"figure4/{name}", reading)
+        runs.append(record(settings, accuracy, counted(settings)))
+    plain = replace(run("figure4/setting-3"), block_spatial=False)  # neither reading's
+    runs.append(record(plain, 0.9, counted(plain)))
+    table = tables.claims_table(named(*runs)).set_index(["reading", "claim"])
+    gain = table["computed"].xs("setting 2 over setting 1", level="claim")
+    assert gain.to_dict() == pytest.approx({"text": 0.01, "authors": 0.15})
+    assert table.loc[("authors", "setting 2 over setting 1"), "value"] == 0.125
+    assert "no setting of" in table.loc[("text", "setting 3, k_c = 4, over k_c = 2"), "missing"]
+    assert "by the reading 'authors' setting 2 over setting 1 +15.0" in tables.claims_sentence(table.reset_index())
 
 
 def test_a_claim_that_several_settings_fit_is_left_open():

@@ -115,7 +115,12 @@ def list_runs(
     """What run_ablation would do, with parameter counts and times (``options`` as dry_run has them); writes nothing."""
     workers, runs, root = checked_workers(workers), plan(spec, out), Path(out).resolve()
     finished = {run.run_id for run in runs if is_finished(run, _fingerprint(root) if run.reads_records else None)}
-    return dry_run(runs, finished, _times(root, max(1, cores() // workers)), workers, **options)
+    claims = ()
+    if spec.parts:
+        from ..paper import claims_of
+
+        claims = tuple(row.to_json() for row in claims_of(spec.parts, spec.reading))
+    return dry_run(runs, finished, _times(root, max(1, cores() // workers)), workers, claims, **options)
 
 
 def is_finished(run: Run, inputs: str | None = None) -> bool:

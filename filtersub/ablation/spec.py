@@ -53,13 +53,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class Spec:
-    """An ablation: what is asked, and the stages that answer it. ``source`` is the preset's name or the file's path."""
+    """An ablation: what is asked, and the stages that answer it. ``source`` is the preset's name or the file's path.
+
+    ``parts`` are the figures and tables of the paper that its stages run, ``reading`` the reading that they run by.
+    """
 
     name: str
     title: str
     question: str
     stages: tuple[Stage, ...]
     source: str = ""
+    parts: tuple[str, ...] = ()
+    reading: str = ""
 
     @property
     def n_runs(self) -> int:
@@ -67,8 +72,11 @@ class Spec:
         return sum(len(stage.runs) * len(stage.seeds or (None,)) for stage in self.stages)
 
 
-def load_spec(source: str | os.PathLike[str]) -> Spec:
+def load_spec(source: str | os.PathLike[str], reading: str | None = None) -> Spec:
     """Read an ablation: the name of a preset such as ``quickstart``, or the path of a YAML file.
+
+    ``reading``, "text" or "authors", is of the stages that run a part of the paper; None is "text". By the authors'
+    reading the ablation has a name of its own, so that the two do not share a folder.
 
     Raises FiltersubError when it cannot be read or has an unknown, missing, doubled or ill-typed key, with the line and
     a near key that is known.
@@ -77,7 +85,7 @@ def load_spec(source: str | os.PathLike[str]) -> Spec:
     if path.suffix not in (".yaml", ".yml") and not path.exists():
         path = _preset(str(source))
     content, place = read_yaml(path, str(source))
-    spec = _spec(content, place)
+    spec = _spec(content, place, reading)
     return replace(spec, stages=tuple(_with_own_notebook(stage, path.parent) for stage in spec.stages))
 
 
@@ -106,23 +114,53 @@ def _preset(name: str) -> Path:
     return _PACKAGE / "presets" / f"{name}.yaml"
 
 
-def _spec(content: Any, place: Place) -> Spec:
+def _spec(content: Any, place: Place, reading: str | None = None) -> Spec:
     _check_keys(content, {"name": str, "title": str, "question": str, "stages": list}, place, optional=())
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", content["name"]):
         raise place.at("name").error(f"name {content['name']!r} may hold letters, digits, '.', '_' and '-' only")
     if not content["stages"]:
         raise place.at("stages").error("stages is empty, so there is nothing to run")
-    stages = tuple(_stage(stage, place.at("stages", n)) for n, stage in enumerate(content["stages"]))
+    name, title = content["name"], content["title"].strip()
     question = " ".join(content["question"].split())
-    return Spec(content["name"], content["title"].strip(), question, stages, place.source)
+    parts = _parts(content["stages"])
+    if reading is not None:
+        _check_reading(reading, name, parts)
+    if reading == "authors":
+        name, title = f"{name}-authors", f"{title}, by the authors' code"
+    stages = tuple(_stage(stage, place.at("stages", n), reading or "text") for n, stage in enumerate(content["stages"]))
+    return Spec(name, title, question, stages, place.source, parts, (reading or "text") if parts else "")
 
 
-def _stage(content: Any, place: Place) -> Stage:
+def _parts(stages: list[Any]) -> tuple[str, ...]:
+    """The parts of the paper that stages name, whether they are known or not."""
+    named = [
+        stage["paper"].get("part")
+        for stage in stages
+        if isinstance(stage, dict) and isinstance(stage.get("paper"), dict)
+    ]
+    return tuple(dict.fromkeys(map(str, named)))
+
+
+def _check_reading(reading: str, name: str, parts: tuple[str, ...]) -> None:
+    from ..paper import check_reading
+
+    check_reading(reading)
+    if not parts:
+        raise FiltersubError(
+            f"the ablation {name!r} runs no part of the paper, so it has no readings; leave --reading out"
+        )
+
+
+def _stage(content: Any, place: Place, reading: str) -> Stage:
     kinds = {
-        **{"notebook": str, "parameters": dict, "runs": list, "grid": dict, "seeds": list},
+        **{"notebook": str, "paper": dict, "parameters": dict, "runs": list, "grid": dict, "seeds": list},
         **{"skip": list, "only": list, "reads_records": bool},
     }
     _check_keys(content, kinds, place, optional=[name for name in kinds if name != "notebook"])
+    if "paper" in content:
+        from .paper_runs import with_paper_runs  # torch, for those stages alone
+
+        content = with_paper_runs(content, reading, place)
     parameters, runs = content.get("parameters", {}), content.get("runs", [{}])
     for number, run in enumerate(runs):
         if not isinstance(run, dict):

@@ -16,6 +16,7 @@ from .data import data_app
 from .decompose import decompose
 from .generate import distance, generate, generate_tune
 from .notebook import check_notebook
+from .paper import paper
 from .report import report
 from .tune import tune
 
@@ -24,7 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for command in (decompose, count, suggest, tune, ablate, report, check_notebook, generate_tune, generate, distance):
+COMMANDS = (decompose, count, suggest, tune, ablate, report, paper, check_notebook, generate_tune, generate, distance)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..errors import FiltersubError
 from .console import Tenths, cell, print_json
-from .options import AsJson
+from .options import AsJson, Reading
 
 _MANY = 1_000  # runs
 
@@ -19,6 +19,7 @@ _MANY = 1_000  # runs
 def ablate(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="A YAML file, or a preset such as quickstart.")],
     out: Annotated[Path, typer.Option(help="Folder of the ablation.")],
+    reading: Reading = None,
     workers: Annotated[int | None, typer.Option(help="Notebooks at once; default one a GPU, else one a core.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT.")] = None,
     dry_run: Annotated[
@@ -33,7 +34,7 @@ def ablate(
     from ..ablation import load_spec, run_ablation
     from ..report import write_report
 
-    loaded = load_spec(spec)
+    loaded = load_spec(spec, reading)
     if loaded.n_runs > _MANY:  # whose check takes a while
         typer.echo(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
     if dry_run:
@@ -54,12 +55,22 @@ def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> N
         return print_json(found.to_json())
     table = Table(title=f"{spec.name}: {spec.title}")
     table.add_column("run", overflow="fold")
-    for name in ("there", "trained", "head", "seconds"):
+    shown = {"there": "finished", "trained": "trainable", "head": "head"}
+    if found.runs["printed"].notna().any():
+        shown |= {"paper": "printed", "this": "gives"}
+    shown["seconds"] = "seconds"
+    for name in shown:
         table.add_column(name, justify="right")
     for row in found.to_json()["runs"]:
-        shown = (row["run_id"], *(cell(row[name]) for name in ("finished", "trainable", "head", "seconds")))
-        table.add_row(*shown)
+        table.add_row(row["run_id"], *(cell(row[name]) for name in shown.values()))
     Console().print(table)
+    for claim in found.claims:
+        own = claim[spec.reading]
+        why = f" ({own['why']})" if own["why"] else ""
+        typer.echo(
+            f"{claim['where']}, {claim['claim']}: {claim['printed']} printed, {own['computed']} by the reading "
+            f"{spec.reading!r}: {own['verdict']}{why}"
+        )
     left = (~found.runs["finished"]).sum()
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"

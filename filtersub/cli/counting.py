@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import FiltersubError
+from ..settings import taken_from
 from .console import print_json, print_table
 from .options import (
     AsCsv,
@@ -22,14 +24,18 @@ from .options import (
     Layers,
     LimitAtoms,
     Override,
+    PaperRun,
+    Reading,
     Solver,
     WeightLayout,
     Weights,
+    stated,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..paper import Chosen
     from ..parameters import Cost, ParameterCount
 
 _MODEL = typer.Argument(
@@ -44,7 +50,10 @@ Classes = Annotated[int | None, typer.Option(help="Classes of a new head.")]
 
 
 def count(
+    context: typer.Context,
     model: ModelOrPreset = None,
+    paper: PaperRun = None,
+    reading: Reading = None,
     method: Annotated[str, typer.Option(help="What is trained: filter-subspace, lora, dora, ssf, full, ...")] = (
         "filter-subspace"
     ),
@@ -77,23 +86,24 @@ def count(
 
     if preset is not None:
         return _count_preset(model, preset, every_layer, as_json, as_csv)
+    values = {
+        **{"method": method, "atoms": atoms, "expansion": _sizes(expansion), "block": block, "rank": rank},
+        **{"expansion_coefficients": expansion_coefficients, "expansion_layers": expansion_layers},
+        **{"block_spatial": block_spatial, "block_coefficients": block_coefficients, "limit_atoms": limit_atoms},
+        **{"solver": solver, "layers": layers},
+    }
+    chosen = None
+    if paper is not None or reading is not None:
+        chosen, model, values = _by_reading(context, model, paper, reading, values)
+        classes = classes or _classes_of(chosen)
     if model is None:
-        raise FiltersubError("count needs a MODEL, or a figure of the paper by --preset")
-    recipe = DecompositionConfig(
-        atoms=atoms,
-        block=block,
-        block_spatial=block_spatial,
-        solver=solver,
-        expansion=_sizes(expansion),
-        expansion_coefficients=expansion_coefficients,
-        expansion_layers=expansion_layers,
-        block_coefficients=block_coefficients,
-        limit_atoms=limit_atoms,
-    )
+        raise FiltersubError("count needs a MODEL, a run of the paper by --paper, or a printed figure by --preset")
+    given = SimpleNamespace(**values)
+    recipe, method = taken_from(given, DecompositionConfig), given.method
     overrides = dict(read_override(text) for text in override or ())
     module = load_architecture(model, num_classes=classes, layout=weight_layout)
-    settings = {"recipe": recipe, "options": BaselineOptions(rank=rank), "layers": layers, "name": model}
-    settings["overrides"] = overrides
+    options = taken_from(given, BaselineOptions)
+    settings = {"recipe": recipe, "options": options, "layers": given.layers, "name": model, "overrides": overrides}
     if compare:
         counts = compare_methods(module, **settings)
         table = comparison_table(counts)
@@ -101,13 +111,15 @@ def count(
             table, [found.to_json() for found in counts], f"{model}, {counts[0].total:,} in all", as_json, as_csv
         )
     found = count_parameters(module, method, **settings)
-    value = found.to_json()
+    value = found.to_json() | ({} if chosen is None else {"paper": chosen.name, "reading": chosen.reading})
     spent = _cost_of(module, found, recipe, image_size, overrides) if cost else None
     if spent is not None:
         value["cost"] = spent.to_json()
     _show_count(found, value, every_layer, as_json, as_csv)
     if spent is not None and not (as_json or as_csv):
         _show_cost(spent)
+    if chosen is not None and not (as_json or as_csv):
+        typer.echo(f"{chosen.name} ({chosen.part.title}) by the reading {chosen.reading!r}")
 
 
 def suggest(
@@ -226,6 +238,27 @@ def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool
     _show_count(found.count, found.to_json(), every_layer, as_json, as_csv)
     if not (as_json or as_csv):
         typer.echo(found.sentence)
+
+
+def _by_reading(
+    context: typer.Context, model: str | None, paper: str | None, reading: str | None, values: dict[str, Any]
+) -> tuple[Chosen, str, dict[str, Any]]:
+    """(run and reading, its model, all settings): the user's sizes first, then the reading's rules."""
+    from ..paper import check_fits, check_free, choose, method_settings
+
+    given = {name: values[name] for name in stated(context) if name in values}
+    chosen = choose(reading, paper, model=model, given=given)
+    check_free(chosen, given)
+    model = model or chosen.part.model
+    check_fits(chosen, model, given)
+    return chosen, model, {**values, **method_settings(chosen.part, chosen.run, chosen.reading, **given)}
+
+
+def _classes_of(chosen: Chosen) -> int | None:
+    """Of the head that the paper's first data set of this part needs; None for a network without a head."""
+    from ..data import n_classes
+
+    return n_classes(chosen.part.data[0]) if chosen.part.name != "table3" else None
 
 
 def _cost_of(module: Any, found: ParameterCount, recipe: Any, image_size: int | None, overrides: Any) -> Cost:

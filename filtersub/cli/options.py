@@ -69,6 +69,16 @@ Tolerance = Annotated[
 Solver = Annotated[str, typer.Option(help=f"One of {', '.join(CODES)}.")]
 Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
 Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
+Reading = Annotated[
+    str | None,
+    typer.Option(help="text (the paper as printed) or authors (their public code): fills in what a run leaves open."),
+]
+PaperRun = Annotated[
+    str | None,
+    typer.Option(
+        "--paper", metavar="PART[/RUN]", help="A run of the paper, such as figure4/setting-2; see `filtersub paper`."
+    ),
+]
 Weights = Annotated[Path | None, typer.Option(help="Local file of weights for the architecture (safetensors or pth).")]
 WeightLayout = Annotated[
     str,

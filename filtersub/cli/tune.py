@@ -26,7 +26,9 @@ from .options import (
     Nonnegative,
     Nonzeros,
     Override,
+    PaperRun,
     Random,
+    Reading,
     Solver,
     Sparsity,
     Tolerance,
@@ -54,6 +56,8 @@ def tune(
         Path | None,
         typer.Option(help="What `decompose --out` or `suggest --out` wrote: its settings; options given here win."),
     ] = None,
+    paper: PaperRun = None,
+    reading: Reading = None,
     data: Annotated[str, typer.Option(help="Data set by name, see `filtersub data list`.")] = "digits",
     n_train: Annotated[int | None, typer.Option(help="Train on so many images, every class alike.")] = None,
     method: Annotated[str, typer.Option(help=f"What is trained: {_METHODS}.")] = "filter-subspace",
@@ -80,6 +84,9 @@ def tune(
     init: Init = "rows",
     learner: Learner = "alternating",
     rank: Annotated[int, typer.Option(help="Of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
+    depthwise_rank: Annotated[
+        int | None, typer.Option(help="Of lora-loralib on depthwise convolutions; default --rank.")
+    ] = None,
     adapter_scale: Annotated[float, typer.Option(help="Factor of low-rank updates (peft's alpha / r).")] = 1.0,
     update_dropout: Annotated[float, typer.Option(help="Dropout of the update's inputs, for lora and its kin.")] = 0.0,
     oft_block: Annotated[int, typer.Option(help="Block size of oft.")] = 32,
@@ -155,7 +162,9 @@ def tune(
         from ..recipe_file import read_for_tuning
 
         given = {**read_for_tuning(decomposition), **given}
-    if recipe is not None:
+    if paper is not None or reading is not None:
+        settings = _by_reading(paper, reading, recipe, given)
+    elif recipe is not None:
         settings = load_recipe(recipe).settings_with(**given)
     elif model is None:
         raise FiltersubError("name a MODEL, such as efficientnet_lite0, or a --recipe")
@@ -191,6 +200,15 @@ def _given(context: typer.Context, known: set[str]) -> dict[str, Any]:
         if name in known:
             given[name] = _READ[option](value) if option in _READ and value is not None else value
     return given
+
+
+def _by_reading(paper: str | None, reading: str | None, recipe: str | None, given: dict[str, Any]) -> Any:
+    """Settings of a run of the paper; `given` may name another model, data set or size."""
+    from ..paper import choose, tune_settings
+
+    named = {name: given.get(name) for name in ("model", "data")}
+    chosen = choose(reading, paper, recipe=recipe, given=given, **named)
+    return tune_settings(chosen, given, recipe)
 
 
 def _rate(text: str) -> float | str:

@@ -128,7 +128,7 @@ def _look(coder: Coder, atoms: np.ndarray, state: Statistics, allowed: float) ->
     Behind is by more than ``allowed``, relatively; then the coder does more in each round from now on.
     """
     refined = coder.refine(atoms)
-    if refined.objective > state.objective:
+    if refined.objective > state.objective or state.objective == 0:  # 0: atoms that rebuild every row exactly
         return state, False
     lag = 1 - refined.objective / state.objective
     if lag > allowed and not coder.exact:

@@ -65,6 +65,7 @@ class TuneSettings:
     init: str = "rows"
     learner: str = "alternating"
     rank: int = 16
+    depthwise_rank: int | None = None
     adapter_scale: float = 1.0
     update_dropout: float = 0.0
     oft_block: int = 32
@@ -195,7 +196,9 @@ class TuneSettings:
     def label(self) -> str:
         """What a reader calls the run, without its seed."""
         if self.method != "filter-subspace":
-            return METHODS[self.method].label.format(**self.parameters)
+            label = METHODS[self.method].label.format(**self.parameters)
+            own = self.method == "lora-loralib" and self.depthwise_rank is not None
+            return f"{label}, r={self.depthwise_rank} on depthwise convolutions" if own else label
         sizes = self.expansion if isinstance(self.expansion, tuple) else (self.expansion,)
         own = " per channel" if self.expansion_coefficients == "per-channel" else ""
         own += " on every layer" if self.expansion_layers == "all" else ""

@@ -37,10 +37,11 @@ PAPER_RATES = {"none": 1e-3, "filter-subspace": 1e-3, "lora": 1e-3, "full": 5e-6
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """A method with its size; the defaults are the paper's reading for Stable Diffusion, with linear codes.
+    """A method with its size; the defaults are the paper's reading for Stable Diffusion but for the codes.
 
-    Its 1.11 M (1,110,528) are those of sparse codes; linear ones need only as many atoms as a patch has entries, which
-    span the same updates with 1,044,992 and hold no coefficients.
+    Its 1.11 M (1,110,528) are those of sparse codes, such as the solver "lasso" finds. Linear codes ("pca", the
+    default, 1,044,992) hold no coefficients and are found at once, but span fewer updates: alpha = F V has at most d
+    independent columns, so a 4 x 4 blocked 1 x 1 kernel has 256 free dimensions where the 144 sparse atoms have 2,304.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ def add_(model: nn.Module, method: str, layers: Iterable[str], options: MethodOp
     if method == "conv-adapter":
         add_conv_adapters_(model, layers, options.reduction)
     elif method == "lora-loralib":
-        add_loralib_(model, layers, options.rank, options.adapter_scale)
+        add_loralib_(model, layers, options)
     elif method in TUCKER_METHODS:
         add_tucker_(model, layers, method, options.rank, options.adapter_scale)
     else:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import KernelLayout, layout_of
+from .options import MethodOptions
 from .parametrizations import parametrize_
 
 
@@ -45,10 +46,11 @@ def loralib_shape(layout: KernelLayout) -> tuple[int, int]:
     return outs // layout.groups, ins * layout.groups
 
 
-def add_loralib_(model: nn.Module, layers: Iterable[str], rank: int, scale: float) -> None:
+def add_loralib_(model: nn.Module, layers: Iterable[str], options: MethodOptions) -> None:
     """Put the update on the weight of each of these layers; the layers compute what they did, bit for bit."""
     for name in layers:
         layer = model.get_submodule(name)
-        groups = layout_of(name, layer, block=1).groups
-        update = LoralibUpdate(layer.weight.detach(), groups, rank, scale)
+        layout = layout_of(name, layer, block=1)
+        rank, scale = options.rank_of(layout), options.adapter_scale
+        update = LoralibUpdate(layer.weight.detach(), layout.groups, rank, scale)
         parametrize_(layer, "weight", update)

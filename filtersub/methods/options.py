@@ -158,6 +158,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
     "rank": (*_SCALED, "hra", "hira"),
     "adapter_scale": _SCALED,
     "update_dropout": ("lora", "dora", "adalora", "hira"),
+    "depthwise_rank": ("lora-loralib",),
     "oft_block": ("oft",),
     "boft_block": ("boft",),
     "reduction": ("conv-adapter",),

@@ -1,8 +1,10 @@
-"""The paper's printed accuracies, read from the files beside this one."""
+"""The paper's printed numbers, read from the files beside this one: cells of its tables, and all that it claims."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,35 +15,75 @@ import yaml
 from ..errors import FiltersubError
 
 _FOLDER = Path(__file__).parent
-TABLES = ("table1", "table2")
-_MILLIONS = "trained_millions"
+TABLES = ("table1", "table2", "table3")
+_MILLIONS, _MEAN = "trained_millions", "mean"
+#: measures of a claim that only a run gives
+RUN_MEASURES = ("test_accuracy", "fid", "active_share")
+
+
+@dataclass(frozen=True)
+class Of:
+    """A run of readings.yaml, ``PART/RUN``, with sizes other than its own where they are given."""
+
+    run: str
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def part(self) -> str:
+        return self.run.partition("/")[0]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A number or a comparison that the text states of Figure 4.
+    """A number or a comparison that the paper states.
 
     Attributes
     ----------
-    claim : in words; printed : as the text has it
-    of, less : parameters of the two settings that are compared; an empty ``less`` leaves the first by itself
-    measure : "test_accuracy", a difference of fractions, or "trained", the relative increase of all trained parameters
-    value : the printed number in that unit, None where only words are printed
+    where : section, figure or table; claim : in words; printed : as the text has it
+    measure : what is compared, see claims.yaml; a claim of "trained" is the relative increase of all trained parameters
+    of, less : the run, and the one that it is compared with; None where the claim has none
+    value : the printed number, None where only a word is printed; expect : "more" or "fewer" where that is the word
+    between : smallest and largest count that the printed words allow
+    figure : of "parameters", a name in parameters.readings.PRESETS
+    table, method, other, sets : of "mean" and "gap", the printed row, the one it is compared with, and its columns
+    preset : the ablation that runs it, where it is not its part's own
     """
 
+    where: str
     claim: str
-    of: dict[str, Any]
-    measure: str
     printed: str
-    less: dict[str, Any] = field(default_factory=dict)
+    measure: str
+    of: Of | None = None
+    less: Of | None = None
     value: float | None = None
+    expect: str = ""
+    between: tuple[int, int] | None = None
+    figure: str = ""
+    table: str = ""
+    method: str = ""
+    other: str = ""
+    sets: tuple[str, ...] = ()
+    preset: str = ""
+
+    @property
+    def needs_run(self) -> bool:
+        return self.measure in RUN_MEASURES
 
 
 @cache
+def claims() -> tuple[Claim, ...]:
+    """All that the paper claims, in its order."""
+    content = yaml.safe_load((_FOLDER / "claims.yaml").read_text(encoding="utf-8"))
+    return tuple(_claim(entry) for entry in content)
+
+
 def figure4_claims() -> tuple[Claim, ...]:
-    """All that section 5.2 states of Figure 4, in its order."""
-    content = yaml.safe_load((_FOLDER / "figure4.yaml").read_text(encoding="utf-8"))
-    return tuple(Claim(**entry) for entry in content)
+    """What section 5.2 states of the accuracy and the trained parameters in Figure 4, in its order."""
+    return tuple(
+        claim
+        for claim in claims()
+        if claim.of is not None and claim.of.part == "figure4" and claim.measure in ("test_accuracy", "trained")
+    )
 
 
 def printed_accuracy(table: str) -> pd.DataFrame:
@@ -50,24 +92,59 @@ def printed_accuracy(table: str) -> pd.DataFrame:
     The methods go by this project's names; "filter-subspace" is the paper's setting 3. Raises FiltersubError for
     another table than table1 and table2.
     """
-    wide = _read(table)
+    if table not in TABLES[:2]:
+        raise FiltersubError(f"unknown table {table!r}; known: {', '.join(TABLES[:2])}")
     rows = []
-    for row in wide.to_dict("records"):
-        for data in (name for name in wide if name not in ("method", "mean") and not name.startswith(_MILLIONS)):
-            millions = row.get(f"{_MILLIONS}:{data}", row.get(_MILLIONS))
-            cells = {"printed": row[data] / 100, "printed_millions": millions}
-            rows.append({"method": row["method"], "data": data, **cells})
+    for method, data, cell in _cells(table):
+        millions = printed_millions(table, method, data)
+        rows.append({"method": method, "data": data, "printed": float(cell) / 100, "printed_millions": float(millions)})
     return pd.DataFrame(rows)
 
 
-def printed_means() -> dict[str, float]:
-    """The mean over the 19 tasks that Table 1 prints, by method, as fractions."""
-    wide = _read("table1")
-    return dict(zip(wide["method"], wide["mean"] / 100, strict=True))
+def printed_fid() -> pd.DataFrame:
+    """Table 3, one row a data set and method: data, method, paper_fid."""
+    rows = [{"data": data, "method": method, "paper_fid": float(cell)} for method, data, cell in _cells("table3")]
+    return pd.DataFrame(rows)
+
+
+def printed_millions(table: str, method: str, data: str = "") -> str:
+    """Trained parameters in millions as the table prints them; empty where it prints none."""
+    row = _read(table).loc[method]
+    return str(row.get(f"{_MILLIONS}:{data}", row.get(_MILLIONS)))
+
+
+def printed_means(table: str = "table1") -> dict[str, float]:
+    """The last column of Table 1 (as fractions) or Table 3, by method."""
+    column = _read(table)[_MEAN].astype(float)
+    return (column / 100 if table == "table1" else column).to_dict()
+
+
+def row_mean(table: str, method: str, sets: tuple[str, ...] = ()) -> Decimal:
+    """The mean of a printed row over the data sets ``sets``, exactly; all of its data sets where none are named."""
+    cells = [cell for own, data, cell in _cells(table) if own == method and (not sets or data in sets)]
+    return sum(map(Decimal, cells), Decimal(0)) / len(cells)
+
+
+def _cells(table: str) -> list[tuple[str, str, str]]:
+    """(method, data set, cell as printed) of every cell that is no mean and no count."""
+    wide = _read(table)
+    columns = [name for name in wide if name != _MEAN and not name.startswith(_MILLIONS)]
+    return [(str(method), data, str(row[data])) for method, row in wide.iterrows() for data in columns]
 
 
 @cache
 def _read(table: str) -> pd.DataFrame:
-    if table not in TABLES:
-        raise FiltersubError(f"unknown table {table!r}; known: {', '.join(TABLES)}")
-    return pd.read_csv(_FOLDER / f"{table}.csv", comment="#")
+    """The table as text, a row a method."""
+    return pd.read_csv(_FOLDER / f"{table}.csv", comment="#", dtype=str, keep_default_na=False).set_index("method")
+
+
+def _claim(entry: Mapping[str, Any]) -> Claim:
+    values = dict(entry)
+    for side in ("of", "less"):
+        if side in values:
+            named = values[side] if isinstance(values[side], dict) else {"run": values[side]}
+            values[side] = Of(named["run"], {name: value for name, value in named.items() if name != "run"})
+    for name in ("between", "sets"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return Claim(**values)

@@ -38,9 +38,13 @@ from ..kernels import KernelLayout
 
 @dataclass(frozen=True)
 class BaselineOptions:
-    """rank of hra and the low-rank methods; block sizes of oft and boft, peft's defaults; reduction of conv-adapter"""
+    """rank of hra and the low-rank methods; block sizes of oft and boft, peft's defaults; reduction of conv-adapter.
+
+    ``depthwise_rank`` is the rank of lora-loralib on depthwise convolutions, None the same as elsewhere.
+    """
 
     rank: int = 16
+    depthwise_rank: int | None = None
     oft_block: int = 32
     boft_block: int = 4
     reduction: int = 4
@@ -48,6 +52,7 @@ class BaselineOptions:
     def __post_init__(self) -> None:
         named = {
             "rank": self.rank,
+            "rank of depthwise convolutions": self.rank if self.depthwise_rank is None else self.depthwise_rank,
             "block size of oft": self.oft_block,
             "block size of boft": self.boft_block,
             "reduction of conv-adapter": self.reduction,
@@ -55,6 +60,11 @@ class BaselineOptions:
         for what, value in named.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise FiltersubError(f"the {what} must be a positive integer, got {value}")
+
+    def rank_of(self, layout: KernelLayout) -> int:
+        """The rank of lora-loralib in a layer."""
+        depthwise = layout.groups > 1 and layout.channels[1] == 1
+        return self.depthwise_rank if depthwise and self.depthwise_rank is not None else self.rank
 
 
 _PLAIN = ("linear", "conv1d", "conv2d", "conv3d")
@@ -100,8 +110,8 @@ def _lora_loralib(layout: KernelLayout, layer: nn.Module | Tensor, options: Base
     k = layout.kernel_size[0] if layout.kernel_size else 1
     if prod(layout.kernel_size) != (k * k if layout.kind == "conv2d" else 1):
         return 0
-    outs, ins = layout.channels
-    return options.rank * k * ins * layout.groups * k + outs // layout.groups * k * options.rank * k
+    (outs, ins), rank = layout.channels, options.rank_of(layout)
+    return rank * k * ins * layout.groups * k + outs // layout.groups * k * rank * k
 
 
 def _dora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:

@@ -36,7 +36,7 @@ def paper_rows(records: Mapping[Path, Record], table: str) -> pd.DataFrame:
     for row in settings_table(runs).to_dict("records"):
         parameters = first[row["label"]]
         data, method = str(parameters["data"]), printed_method(parameters)
-        differs = differing_settings(parameters, table)
+        differs = differing_settings(parameters, table, int(row["trainable"]))
         known = catalogue().get(data)
         own = {"data": data, "model": parameters["model"], "method": method, "differs": ", ".join(differs)}
         own |= {"title": known.title.split(",")[0] if known else data, "group": known.group if known else ""}

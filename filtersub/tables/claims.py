@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,31 @@ import pandas as pd
 
 from ..ablation.conditions import matches
 from ..collect import settings_table, tuning_table
-from ..experiment.settings import settings_from
+from ..experiment.settings import TuneSettings, settings_from
 from ..intervals import difference
-from ..paper import Claim, differing_settings, figure4_claims
+from ..paper import READINGS, Claim, Of, differences, figure4_claims, find_run, method_settings
 from ..records import Record
 from ..report.sentences import percent, points
 
+_DEFAULTS = {field.name: field.default for field in fields(TuneSettings)}
+#: settings that tell the runs of Figure 4 apart; the last two where atoms are expanded
+_TOLD = ("method", "atoms", "expansion", "block", "block_spatial", "block_coefficients", "limit_atoms")
+_TOLD_EXPANDED = ("expansion_coefficients", "expansion_layers")
+
 
 def claims_table(records: Mapping[Path, Record]) -> pd.DataFrame:
-    """One row a claim of paper.figure4_claims.
+    """One row a claim of paper.figure4_claims and reading of the paper that the runs have settings of.
 
-    Columns: claim, measure, computed (NaN where a setting is missing, or several fit), low, high and p_value (of
-    Welch's t test; NaN where there is one seed, and for counts, which have no noise), printed and value
-    (empty and NaN unless both settings have the paper's task), missing (why nothing was computed).
+    Columns: reading, claim, measure, computed (NaN where a setting is missing, or several fit), low, high and p_value
+    (of Welch's t test; NaN where there is one seed, and for counts, which have no noise), printed and value (empty and
+    NaN unless both settings are the reading's own runs), missing (why nothing was computed). Settings of two readings
+    are never mixed: shared and per-channel alpha_1, blocked and plain spatial kernels are different settings.
     """
     found = _settings(records)
-    return pd.DataFrame([_row(claim, found) for claim in figure4_claims()])
+    tables = {reading: [_row(claim, found, reading) for claim in figure4_claims()] for reading in READINGS}
+    known = {name: rows for name, rows in tables.items() if any(not row["missing"] for row in rows)}
+    shown = known or {READINGS[0]: tables[READINGS[0]]}
+    return pd.DataFrame([{"reading": name, **row} for name, rows in shown.items() for row in rows])
 
 
 def claims_sentence(table: pd.DataFrame) -> str:
@@ -34,18 +44,30 @@ def claims_sentence(table: pd.DataFrame) -> str:
     gains = known[known["claim"].str.contains(" over ") & (known["measure"] == "test_accuracy")]
     if gains.empty:
         return "The settings that the paper compares are not there yet."
-    parts = "; ".join(f"{row.claim} {points(row.computed)}{_ends(row)}" for row in gains.itertuples())
+    parts = [
+        f"by the reading {reading!r} "
+        + "; ".join(f"{row.claim} {points(row.computed)}{_ends(row)}" for row in own.itertuples())
+        for reading, own in gains.groupby("reading", sort=False)
+    ]
     beside = known.dropna(subset=["value"])
     words = (
-        f"The task is the paper's, whose {len(beside)} numbers stand beside."
+        f"{len(beside)} of the paper's numbers stand beside, of runs that are its own."
         if len(beside)
-        else "The task is not the paper's, so its numbers do not stand beside."
+        else "No run is the paper's, so its numbers do not stand beside."
     )
-    return f"In points of test accuracy: {parts}. {words}"
+    return f"In points of test accuracy, {'. '.join(parts)}. {words}"
 
 
-def _settings(records: Mapping[Path, Record]) -> list[tuple[dict[str, Any], Any, bool]]:
-    """(parameters with all defaults, row of settings_table, whether the task is the paper's) of each setting."""
+@dataclass(frozen=True)
+class _Found:
+    """A setting that was run: parameters with all defaults, its row of settings_table, the readings that it is of."""
+
+    parameters: dict[str, Any]
+    row: dict[str, Any]
+    readings: tuple[str, ...]
+
+
+def _settings(records: Mapping[Path, Record]) -> list[_Found]:
     runs = tuning_table(records)
     if runs.empty:
         return []
@@ -54,27 +76,38 @@ def _settings(records: Mapping[Path, Record]) -> list[tuple[dict[str, Any], Any,
     for row in settings_table(runs).to_dict("records"):
         parameters = first[row["label"]]
         own = settings_from(dict(parameters), row["label"]).parameters
-        found.append((own, row, not differing_settings(parameters, "figure4")))
+        of = [name for name in READINGS if not differences(parameters, "figure4", name, int(row["trainable"]))]
+        found.append(_Found(own, row, tuple(of)))
     return found
 
 
-def _row(claim: Claim, found: list[tuple[dict[str, Any], Any, bool]]) -> dict[str, Any]:
+def _row(claim: Claim, found: list[_Found], reading: str) -> dict[str, Any]:
     row = {"claim": claim.claim, "measure": claim.measure, "computed": float("nan"), "low": float("nan")}
     row |= {"high": float("nan"), "p_value": float("nan"), "printed": "", "value": float("nan"), "missing": ""}
-    sides, tasks = [], []
-    for pattern in (claim.of, claim.less):
-        if not pattern:
+    sides = []
+    for side in (claim.of, claim.less):
+        if side is None:
             continue
-        fitting = [each for each in found if matches({**pattern, "train_coefficients": False}, each[0])]
+        pattern = _pattern(side, reading)
+        fitting = [each for each in found if matches(pattern, each.parameters)]
         if len(fitting) != 1:
-            words = ", ".join(f"{name} {value}" for name, value in pattern.items() if value is not None)
+            words = ", ".join(f"{name} {value}" for name, value in pattern.items() if value not in (None, False))
             return {**row, "missing": f"{'no setting' if not fitting else 'several settings'} of {words}"}
-        sides.append(fitting[0][1])
-        tasks.append(fitting[0][2])
-    row |= _compared(claim.measure, *sides)
-    if all(tasks):
+        sides.append(fitting[0])
+    row |= _compared(claim.measure, *(side.row for side in sides))
+    if all(reading in side.readings for side in sides):
         row |= {"printed": claim.printed, "value": float("nan") if claim.value is None else claim.value}
     return row
+
+
+def _pattern(side: Of, reading: str) -> dict[str, Any]:
+    """The settings that tell a run of the paper from its others, whatever the model and its layers' names."""
+    part, run = find_run(side.run)
+    values = method_settings(part, run, reading, **side.sizes)
+    if values["method"] != "filter-subspace":
+        return {name: values[name] for name in ("method", "rank") if name in values}
+    told = [*_TOLD, *(_TOLD_EXPANDED if values.get("expansion") else ())]
+    return {name: values.get(name, _DEFAULTS[name]) for name in told} | {"train_coefficients": False}
 
 
 def _compared(measure: str, ours: Any, theirs: Any | None = None) -> dict[str, float]:

@@ -1,0 +1,78 @@
+"""Trained parameters of a run by a reading, from layer shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..decomposition import DecompositionConfig
+from ..errors import FiltersubError
+from ..parameters import BaselineOptions, ParameterCount, count_parameters, load_architecture
+from ..settings import taken_from
+from .readings import Part, method_settings
+
+
+def count_settings(
+    module: nn.Module | Mapping[str, Tensor], values: Mapping[str, Any], name: str | None = None
+) -> ParameterCount:
+    """Count what tuning settings train in a model, by the names of their fields.
+
+    Parameters
+    ----------
+    values : method, layers, overrides, and fields of DecompositionConfig and BaselineOptions; others are ignored
+    name : what the model is called in the result
+
+    Raises FiltersubError as count_parameters.
+    """
+    given = SimpleNamespace(**values)
+    method = "coefficients" if values.get("train_coefficients") else str(values["method"])
+    return count_parameters(
+        module,
+        method,
+        recipe=taken_from(given, DecompositionConfig),
+        options=taken_from(given, BaselineOptions),
+        layers=values.get("layers"),
+        overrides=values.get("overrides"),
+        name=name,
+    )
+
+
+def count_run(
+    part: Part, run: str, reading: str, *, model: str | None = None, classes: int | None = None, **sizes: Any
+) -> ParameterCount:
+    """Count a run of the paper by a reading, on its own model or another one.
+
+    Parameters
+    ----------
+    classes : of a new head
+    sizes : m, m_1, k_c or a rank other than the run's own, by the names of TuneSettings
+
+    Raises FiltersubError where the reading names layers that the model does not have.
+    """
+    values, name = method_settings(part, run, reading, **sizes), model or part.model
+    module = architecture(name, classes)
+    if values["method"] == "none":
+        total = sum(p.numel() for p in module.parameters())
+        return ParameterCount(name, "none", 0, 0, total)
+    try:
+        return count_settings(module, values, name)
+    except FiltersubError as error:
+        if values.get("layers") is None or "layers" not in part.rule(run, reading):
+            raise
+        raise FiltersubError(
+            f"the reading {reading!r} of {part.name}/{run} is of {part.model}, and its layers "
+            f"{values['layers']!r} do not fit {name}: {error}"
+        ) from None
+
+
+@cache
+def architecture(model: str, classes: int | None) -> nn.Module:
+    """load_architecture, once a process; meta tensors take no memory and nothing changes them."""
+    found = load_architecture(model, num_classes=classes)
+    if not isinstance(found, nn.Module):
+        raise FiltersubError(f"{model} is a bare file of weights; a reading of the paper is of a model")
+    return found
