@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from ..folder_lock import locks
 from ..methods import METHODS, Injected, inject
 from ..models import add_head_dropout_, head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
+from ..progress import progress_bar
 from ..records import DUPLICATES_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
@@ -31,6 +35,9 @@ from .settings import CHOOSE, TuneSettings, settings_from
 from .step_cost import step_flops
 from .trial import try_image
 
+DECOMPOSITION_FOLDER = "decomposition.part"  # of layers that are decomposed, until the run is finished
+_QUIET_SECONDS = 10  # between two lines about layers where there is no terminal to draw a bar on
+
 
 @locks("out")
 def tune(
@@ -39,8 +46,8 @@ def tune(
     """Tune a model and write its record, curves, confusion counts and trained weights into the folder ``out``.
 
     A finished run of the same settings is read back at once; an interrupted one, killed at whatever moment, goes on
-    after its last whole epoch. Under ``accelerate launch`` each process takes its share of every batch, and the
-    first writes.
+    after its last whole epoch, or after the last layer that was decomposed. Under ``accelerate launch`` each process
+    takes its share of every batch, and the first writes.
     With ``learning_rate="choose"`` the candidates' runs lie in ``out``/choice.
     Raises FiltersubError on bad settings, or when ``out`` holds a run of other settings or cannot be written.
     """
@@ -57,7 +64,7 @@ def tune(
     used = settings if choice is None else settings.with_rate(choice.chosen)
     check_checkpoint(folder, used.training, used.parameters)
     set_seed(settings.seed)
-    prepared = _prepared(used)
+    prepared = _prepared(used, folder, quiet)
     mean, std = prepared.statistics
     split = load_data(
         used.data,
@@ -138,7 +145,7 @@ class _Prepared:
         return self.injected.model
 
 
-def _prepared(settings: TuneSettings) -> _Prepared:
+def _prepared(settings: TuneSettings, folder: Path, quiet: bool) -> _Prepared:
     model = load_model(
         settings.model,
         pretrained=settings.pretrained,
@@ -151,16 +158,19 @@ def _prepared(settings: TuneSettings) -> _Prepared:
         raise FiltersubError(f"{settings.model} has no classification head that could be trained")
     add_head_dropout_(model, head, settings.head_dropout)
     total, statistics = sum(p.numel() for p in model.parameters()), input_statistics(model)
-    injected = inject(
-        model,
-        settings.method,
-        head,
-        recipe=settings.recipe,
-        options=settings.options,
-        layers=settings.layers,
-        save_batch_norm=settings.batch_norm != "frozen",
-        **settings.of_atoms,
-    )
+    with progress_bar() as bar:
+        injected = inject(
+            model,
+            settings.method,
+            head,
+            recipe=settings.recipe,
+            options=settings.options,
+            layers=settings.layers,
+            save_batch_norm=settings.batch_norm != "frozen",
+            keep_in=folder / DECOMPOSITION_FOLDER,
+            on_layer=None if quiet else _layer_lines(bar),
+            **settings.of_atoms,
+        )
     return _Prepared(
         injected, head, count_trained(injected.model, head, settings.model, settings.method, total), statistics
     )
@@ -190,6 +200,7 @@ def _write(
     )
     for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
         (folder / leftover).unlink(missing_ok=True)
+    shutil.rmtree(folder / DECOMPOSITION_FOLDER, ignore_errors=True)
 
 
 def _record(
@@ -258,6 +269,20 @@ def _occurring(result: TrainingResult) -> pd.DataFrame:
     epochs = [torch.full((len(pairs), 1), epoch) for epoch, pairs in enumerate(result.confusions, start=1)]
     rows = torch.column_stack([torch.cat(epochs), torch.cat(result.confusions)])
     return pd.DataFrame(rows.numpy(), columns=["epoch", "true", "predicted", "count"])
+
+
+def _layer_lines(bar: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
+    """Moves the bar; without a terminal a line now and then says which layer is decomposed."""
+    said = time.perf_counter()
+
+    def on_layer(done: int, total: int, name: str) -> None:
+        nonlocal said
+        bar(done, total, f"decomposing {name}")
+        if not sys.stderr.isatty() and time.perf_counter() - said >= _QUIET_SECONDS:
+            said = time.perf_counter()
+            _say(False, f"decomposed {done} of {total} layers; now {name}")
+
+    return on_layer
 
 
 def _say(quiet: bool, line: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +19,7 @@ from ..kernels import layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
+from ..tuning.kept import KeptCodes, keeping
 from ..tuning.targets import as_pattern
 from .adapters import adapter_config
 from .added import add_, merge_added_
@@ -54,6 +57,8 @@ def inject(
     options: MethodOptions | None = None,
     layers: str | None = None,
     save_batch_norm: bool = True,
+    keep_in: str | os.PathLike[str] | None = None,
+    on_layer: Callable[[int, int, str], None] | None = None,
     **of_atoms: Any,
 ) -> Injected:
     """Freeze the model but for its head and what ``method`` trains; its output stays what it was.
@@ -65,6 +70,9 @@ def inject(
     options : of the others
     layers : regular expression of layer names; linear probing and full tuning have no use for it
     save_batch_norm : running statistics are saved with the atoms
+    keep_in : folder where each layer's decomposition is kept when it is done, for filter-subspace; a call with the same
+        recipe and weights reads what is there
+    on_layer : called with (layers done, layers in all, name) before each layer is decomposed
     of_atoms : further settings of FilterSubspaceConfig, for filter-subspace: overrides, train_coefficients, ...
 
     Raises FiltersubError for unknown methods, and where no layer can take the method, saying why.
@@ -77,7 +85,7 @@ def inject(
         return Injected(model)
     if method == "filter-subspace":
         of_atoms = {**of_atoms, "save_batch_norm": save_batch_norm}
-        return _with_atoms(model, head, recipe or DecompositionConfig(), layers, of_atoms)
+        return _with_atoms(model, head, recipe or DecompositionConfig(), layers, of_atoms, keep_in, on_layer)
     if METHODS[method].by_peft:
         return _with_adapter(model, method, head, options, layers)
     names = [] if method == "linear" else _counted(model, method, head, options, layers)
@@ -108,6 +116,8 @@ def _with_atoms(
     recipe: DecompositionConfig,
     layers: str | None,
     of_atoms: dict[str, Any],
+    keep_in: str | os.PathLike[str] | None,
+    on_layer: Callable[[int, int, str], None] | None,
 ) -> Injected:
     overrides = of_atoms.get("overrides")
     chosen = plan_layers(model, recipe, layers=layers, exclude=(head,), overrides=overrides, one_override=True)
@@ -123,9 +133,11 @@ def _with_atoms(
     tunable = [layer for name, layer in chosen.items() if name not in skipped]
     for own in dict.fromkeys(layer.recipe for layer in tunable):
         warm_up([layer.layout for layer in tunable if layer.recipe == own], own)
+    kept = None if keep_in is None else KeptCodes(keep_in, len(tunable), on_layer)
     began = time.perf_counter()
-    tuned = _injected(model, config, alike)
-    seconds = time.perf_counter() - began
+    with nullcontext() if kept is None else keeping(kept):
+        tuned = _injected(model, config, alike)
+    seconds = time.perf_counter() - began + (0.0 if kept is None else kept.seconds)
     rounds = sum(sum(m.rounds.values()) for m in tuned.modules() if isinstance(m, FilterSubspaceLayer))
     return Injected(tuned, skipped, {"decomposition_seconds": seconds, "decomposition_iterations": rounds})
 

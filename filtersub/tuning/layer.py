@@ -20,8 +20,9 @@ from torch.func import functional_call
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, coefficient_layout, layout_of
-from .codes import frozen_codes, mapped_fingerprint
+from .codes import mapped_fingerprint
 from .config import FilterSubspaceConfig, coding_part
+from .kept import kept_or_made
 from .offload import onloaded
 from .packed import Packed
 from .run import can_run, run_summed
@@ -133,7 +134,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             blocks = self.filtersub_block_coefficients._buffers.get(twin)
             self.rounds[adapter] = 0  # decomposed before
         else:
-            codes = frozen_codes(layout, self._base_weight(), self.base_layer, recipe, hold=hold)
+            codes = kept_or_made(layout, self._base_weight(), self.base_layer, recipe, hold=hold)
             kept = codes.coefficients if hold else codes.mapping, codes.fingerprint, codes.dictionary
             blocks, self.rounds[adapter] = codes.block_coefficients, codes.rounds
         self._keep(adapter, kept[0], config.save_coefficients, into=None if hold else self.filtersub_mapping)
