@@ -112,9 +112,6 @@ def test_the_help_names_every_method():
         (["resnet18", "--learning-rate", "choose", "--rates", "a,b"], "--rates takes numbers"),
         (["resnet18", "--expansion", "x"], "--expansion takes numbers"),
         (["resnet18", "--init-scale", "0"], "init_scale must be a finite number > 0, got 0.0"),
-        (["resnet18", "--random", "--nonzeros", "2"], "2 nonzeros a row are for pursuits"),
-        (["resnet18", "--random", "--override", "layer9:atoms=2"], "the override of 'layer9' matches no layer"),
-        (["resnet18", "--random", "--override", "layer:atoms=2", "--override", "1:atoms=3"], "atoms 2 and 3"),
         (["resnet18", "--override", "layer4"], "an override is PATTERN:setting=value"),
         (["resnet18", "--decomposition", "nowhere"], "cannot read nowhere"),
         (["resnet18", "--method", "lora", "--nonzeros", "2"], "--nonzeros is for filter-subspace"),
@@ -137,3 +134,18 @@ def test_bad_input_is_one_clear_error(arguments, message, tmp_path):
     with pytest.raises(FiltersubError, match=message.replace("(", r"\(")):
         run(*arguments, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nonzeros", "2"], "2 nonzeros a row are for pursuits"),
+        (["--override", "layer9:atoms=2"], "the override of 'layer9' matches no layer"),
+        (["--override", "layer:atoms=2", "--override", "1:atoms=3"], "give it atoms 2 and 3"),
+        (["--override", "layer:atoms=-1"], "the overrides of layer 'layer1.0.conv1': the number of atoms"),
+    ],
+)
+def test_recipes_that_do_not_fit_the_model_are_refused_before_training(arguments, message, tmp_path):
+    with pytest.raises(FiltersubError, match=message):
+        run("test_resnet", *TINY, *arguments, "--out", tmp_path)
+    assert not list(tmp_path.iterdir())
