@@ -23,7 +23,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -56,7 +56,6 @@ class Tally:
     orphans: int = 0
     leftovers: int = 0
     lost: int = 0
-    reasons: list[str] = field(default_factory=list)
 
 
 WORK = """
@@ -239,10 +238,10 @@ def torture(command: Command, kills: int, root: Path, tell: Callable[[str], None
             tally.orphans += orphans
             tally.leftovers += len(left)
             tally.lost += bool(error or different)
-            if error or different or left or orphans:
-                tally.reasons.append(f"{command.name}, {who}, {sent} at {after:.1f} s: {error} {different} {left}")
-                tell(tally.reasons[-1])
-            else:
+            bad = bool(error or different or left or orphans)
+            became = f"{error} {different} {left}, {orphans} orphans" if bad else "as before"
+            tell(f"{command.name}, {who}, {sent} at {after:.1f} s: {became}")
+            if not bad:
                 shutil.rmtree(trial.place)
     return tallies
 

@@ -7,15 +7,18 @@ so is its kernel, each to be killed alone. On Linux only: elsewhere the librarie
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
 import os
+import select
 import selectors
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,21 @@ def preload(names: tuple[str, ...] = _FOR_RUNS + _FOR_KERNELS) -> None:
     gc.freeze()
 
 
+@contextlib.contextmanager
+def _ends_with_input() -> Iterator[None]:
+    """Have the system end this process as soon as standard input ends: imports take long, and ask nobody meanwhile."""
+    descriptor = sys.stdin.fileno()
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_ASYNC)  # SIGIO, whose default is to end
+    if select.select([descriptor], [], [], 0)[0]:  # it ended before
+        os._exit(1)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+
+
 def serve(address: str) -> dict[str, Any] | None:
     """Fork a child for each connection's request. Returns the request in a child, None when standard input ends.
 
@@ -65,7 +83,8 @@ def serve(address: str) -> dict[str, Any] | None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)  # before the imports: callers connect meanwhile and wait
     listener.listen(64)
-    preload()
+    with _ends_with_input():
+        preload()
     if threading.active_count() > 1:
         print("a thread was started by an import; runs start cold", file=sys.stderr)
         sys.exit(REFUSED)
