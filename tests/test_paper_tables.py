@@ -171,6 +171,7 @@ def test_every_figure_table_and_question_has_a_small_and_a_large_preset():
     asked = ("figure4", "attribution", "table1", "table2")
     asked += ("costs", "lambda", "frozen-alpha", "shared-dictionary", "training-size")
     assert {*asked, *(f"{name}-paper" for name in asked)} <= set(presets())
+    assert {"generation", "table3-paper"} <= set(presets())
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,9 @@ def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict
         raise place.at("sizes").error(f"sizes must be all or one, got {asked['sizes']!r}")
     try:
         part = find_part(str(asked.get("part")))
+        if not part.readings[reading].recipe:  # a notebook that takes the reading itself
+            own = {name: value for name, value in content.items() if name != KEY}
+            return {**own, "parameters": {"reading": reading, **own.get("parameters", {})}}
         unknown = [name for name in asked.get("runs", []) if name not in part.runs]
         if unknown:
             raise FiltersubError(f"{part.name} has no run {unknown[0]!r}; known: {', '.join(part.runs)}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from ..metrics.features import INCEPTION
+from ..paper import count_run, find_part
 from ..records import Record
 from .methods import PAPER_RATES, MethodSettings
 
@@ -69,7 +71,8 @@ def differing_settings(record: Record) -> list[str]:
         wrong.append(f"a network of {record.counts['total']:,} parameters")
     if asked.get("image_size") != PAPER_SIZE:
         wrong.append(f"images of {asked.get('image_size')} pixels a side, not {PAPER_SIZE}")
-    return wrong + _differing_training(asked)
+    wrong += _differing_training(asked)
+    return wrong or _differing_count(record)
 
 
 def _differing_training(asked: dict[str, Any]) -> list[str]:
@@ -88,3 +91,15 @@ def _differing_training(asked: dict[str, Any]) -> list[str]:
     elif own.pattern != theirs.pattern and method != "full":
         wrong.append(f"{own.label} on other layers")
     return wrong
+
+
+def _differing_count(record: Record) -> list[str]:
+    """Trained parameters other than those of the reading "text" of Table 3."""
+    run = {"filter-subspace": "atoms"}.get(record.parameters["method"], record.parameters["method"])
+    wanted, trained = _wanted(run), record.counts["trainable"]
+    return [] if trained == wanted else [f"{trained:,} trained parameters, not {wanted:,}"]
+
+
+@cache
+def _wanted(run: str) -> int:
+    return count_run(find_part("table3"), run, "text").trainable

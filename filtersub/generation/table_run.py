@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.root import place
 from ..errors import FiltersubError
 from ..files import make_folder
+from ..paper import check_reading, find_part, method_settings
 from ..records import Record
 from .diffusion_run import DiffusionSettings, diffusion_run
 from .paper import PAPER_DATA
@@ -20,6 +22,7 @@ def table_runs(
     pipeline: str | None,
     data_dir: str | os.PathLike[str] | None,
     datasets: Sequence[str] | None = None,
+    reading: str = "text",
     methods: Sequence[str] = ("none", "full", "lora", "filter-subspace"),
     **settings: Any,
 ) -> dict[Path, Record]:
@@ -28,6 +31,8 @@ def table_runs(
     Parameters
     ----------
     data_dir : holds a folder a data set; datasets : their names, default those of Table 3 that are there
+    reading : of the paper, whose atoms are trained; a relative ``data_dir`` or ``pipeline`` that is not there is looked
+        for below the data root
     settings : other fields of DiffusionSettings
 
     Raises FiltersubError when a pipeline comes without data, or a named data set is not there.
@@ -36,7 +41,9 @@ def table_runs(
         return {}
     if data_dir is None:
         raise FiltersubError("a pipeline is tuned on data: name the folder that holds the data sets (data_dir)")
-    root = Path(data_dir)
+    root = place(str(data_dir))
+    pipeline = str(place(pipeline)) if place(pipeline).is_dir() else pipeline
+    atoms = _atoms_of(reading)
     names = [name for name in PAPER_DATA if (root / name).is_dir()] if datasets is None else list(datasets)
     missing = [name for name in names if not (root / name).is_dir()]
     if missing or not names:
@@ -45,6 +52,15 @@ def table_runs(
     for name in names:
         for method in methods:
             folder = make_folder(Path(out) / name / method)
-            asked = DiffusionSettings(pipeline=pipeline, data=str(root / name), method=method, **settings)
+            own = {**settings, **(atoms if method == "filter-subspace" else {})}
+            asked = DiffusionSettings(pipeline=pipeline, data=str(root / name), method=method, **own)
             made[folder] = diffusion_run(asked, folder)
     return made
+
+
+def _atoms_of(reading: str) -> dict[str, Any]:
+    """Settings of the atoms by a reading; FiltersubError for the authors', whose atoms beyond rows cannot be run."""
+    values = method_settings(find_part("table3"), "atoms", check_reading(reading))
+    if not values.pop("limit_atoms"):
+        raise FiltersubError(f"the reading {reading!r} of Table 3 can be counted, not run; use the reading 'text'")
+    return values
