@@ -88,9 +88,15 @@ def _differing_training(asked: dict[str, Any]) -> list[str]:
     own, theirs = MethodSettings(**known), MethodSettings(method=method)
     if own.label != theirs.label:
         wrong.append(f"{own.label}, not {theirs.label}")
-    elif own.pattern != theirs.pattern and method != "full":
+    elif own.pattern not in (theirs.pattern, _layers(method)) and method != "full":
         wrong.append(f"{own.label} on other layers")
     return wrong
+
+
+def _layers(method: str) -> str | None:
+    """The layers' pattern as the reading "text" has it."""
+    rule = find_part("table3").rule({"filter-subspace": "atoms"}.get(method, method), "text").get("layers")
+    return None if rule is None else rule.value
 
 
 def _differing_count(record: Record) -> list[str]:
