@@ -63,4 +63,4 @@ def _atoms_of(reading: str) -> dict[str, Any]:
     values = method_settings(find_part("table3"), "atoms", check_reading(reading))
     if not values.pop("limit_atoms"):
         raise FiltersubError(f"the reading {reading!r} of Table 3 can be counted, not run; use the reading 'text'")
-    return values
+    return {name: value for name, value in values.items() if name != "method"}
