@@ -61,7 +61,8 @@ def check_settings(settings: Mapping[str, Any], kind: type, source: str, **other
 
 def type_words(kind: Any) -> str:
     """``int or None`` for ``int | None``."""
-    return " or ".join((kind.__name__ if isinstance(kind, type) else str(kind)).split(" | "))
+    words = kind.__name__ if isinstance(kind, type) else str(kind)
+    return words.replace("typing.", "").replace(" | ", " or ")
 
 
 @functools.cache

@@ -156,11 +156,11 @@ BAD = {
     "no YAML": (("--config", "{missing}"), "cannot read"),
     "bad YAML": (("--config", "{broken}"), "is not valid YAML"),
     "unknown setting": (("--config", "{unknown}"), "unknown setting in"),
-    "sharing a number": (("--config", "{share}"), "share must be true, a pattern"),
-    "a list of overrides": (("--config", "{overrides}"), "overrides must map patterns"),
-    "no name of a start": (("--config", "{start}"), "unknown init 3"),
-    "no number": (("--config", "{nothing}"), "sparsity must be a finite number >= 0, got None"),
-    "neither true nor false": (("--config", "{maybe}"), "nonnegative must be true or false, got 'maybe'"),
+    "sharing a number": (("--config", "{share}"), "share must be bool or str or list[str] or None, got 5"),
+    "a list of overrides": (("--config", "{overrides}"), "must be dict[str, dict[str, Any]] or None, got ['a']"),
+    "no name of a start": (("--config", "{start}"), "init must be str, got 3"),
+    "no number": (("--config", "{nothing}"), "sparsity must be float, got None"),
+    "neither true nor false": (("--config", "{maybe}"), "nonnegative must be bool, got 'maybe'"),
     "a list": (("--config", "{list}"), "must map settings to values"),
 }
 
