@@ -107,3 +107,10 @@ def test_help_pages_need_no_torch(words):
 def test_the_version_of_the_command_line_is_the_packages():
     said = subprocess.run([sys.executable, "-m", "filtersub", "--version"], capture_output=True, text=True, check=True)
     assert said.stdout == f"filtersub {version('filtersub')}\n"
+
+
+def test_the_wheel_holds_every_description_of_a_data_set():
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    described = {f"data/{path.name}" for path in (ROOT / "data").glob("*.yaml")}
+    held = {name for name in wheel["force-include"] if name.startswith("data/")}
+    assert held == described
