@@ -38,10 +38,25 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FiltersubError(f"cannot make the folder {folder}: {error.strerror or error}") from None
+        raise FiltersubError(f"cannot make the folder {folder.absolute()}: {error.strerror or error}") from None
     if not os.access(folder, os.W_OK):
-        raise FiltersubError(f"cannot write into the folder {folder}: permission denied")
+        raise FiltersubError(f"cannot write into the folder {folder.absolute()}: permission denied")
     return folder
+
+
+def find_folder(path: str | os.PathLike[str]) -> Path:
+    """The absolute path of a folder that is there.
+
+    A relative one is looked for in the working directory, then in each folder above it: a notebook finds
+    ``reports/quickstart`` of its checkout whether its kernel starts in the checkout or in ``notebooks/``. Raises
+    FiltersubError where there is none.
+    """
+    here = Path.cwd()
+    for above in (here, *here.parents):
+        if (above / path).is_dir():
+            return (above / path).resolve()
+    where = "" if Path(path).is_absolute() else f" in {here}, nor in a folder above it"
+    raise FiltersubError(f"there is no folder {path}{where}; `filtersub ablate` makes one with records")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:

@@ -39,7 +39,8 @@ STATED = {  # annotation: (values that are taken, values that are refused)
 
 @pytest.mark.parametrize("annotation", STATED)
 def test_a_value_is_taken_where_it_is_of_the_stated_type(annotation, tmp_path):
-    known = notebook_parameters(write_notebook(tmp_path / "a.ipynb", f"x: {annotation} = None\nout_dir = '.'"))
+    imports = "import typing\nfrom typing import *\nfrom collections.abc import Sequence\n"
+    known = notebook_parameters(write_notebook(tmp_path / "a.ipynb", f"{imports}x: {annotation} = None\nout_dir = '.'"))
     taken, refused = STATED[annotation]
     for value in taken:
         check_parameters({"x": value}, known, "a")

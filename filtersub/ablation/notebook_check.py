@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import FiltersubError
-from .notebook_contract import OUT_DIR, RECORDS_DIR, notebook_parameters, read_notebook
+from .notebook_contract import OUT_DIR, RECORDS_DIR
+from .notebook_file import Cell, Notebook, read_notebook
+from .parameters_cell import read_parameters
 
 KERNEL = "python3"
+_FOLDERS = (OUT_DIR, RECORDS_DIR)
+#: Calls that hand a notebook all its variables at once.
+_TAKE_ALL = {"globals", "locals", "vars", "dir"}
+#: Calls that write nothing, whatever they are given.
+_WRITE_NOTHING = {"print", "display", "Markdown", "str", "repr", "len", "type"}
 
 
 def notebook_faults(path: str | os.PathLike[str]) -> list[str]:
@@ -21,44 +30,54 @@ def notebook_faults(path: str | os.PathLike[str]) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise FiltersubError(f"no notebook at {path}")
-    return list(_faults(path))
+    return list(_faults(read_notebook(path)))
 
 
-def _faults(path: Path) -> Iterator[str]:
-    notebook = read_notebook(path)
-    kernel = notebook.metadata.get("kernelspec", {}).get("name")
-    if kernel != KERNEL:
-        yield f"its kernel is {kernel!r}; choose {KERNEL!r}, which every environment has"
-    known = {}
-    try:
-        known = notebook_parameters(path)
-    except FiltersubError as error:
-        yield str(error)
+def _faults(notebook: Notebook) -> Iterator[str]:
+    if notebook.kernel != KERNEL:
+        yield f"its kernel is {notebook.kernel!r}; choose {KERNEL!r}, which every environment has"
+    known, faults = read_parameters(notebook)
+    yield from faults
     if known and OUT_DIR not in known:
         yield f"its parameters cell has no {OUT_DIR!r}, the folder that the runner tells it to write into"
     for number, cell in enumerate(notebook.cells, start=1):
-        if cell.cell_type == "code" and (cell.outputs or cell.execution_count is not None):
+        if cell.is_code and cell.ran:
             yield f"cell {number} holds outputs or an execution count; clear all outputs before it is committed"
-    yield from _unused(notebook, known)
+    yield from _use_faults(notebook, known)
 
 
-def _unused(notebook: object, known: dict[str, object]) -> Iterator[str]:
-    """Parameters that no later cell reads, and a record that nothing could write."""
-    read, given = set(), set()
+def _use_faults(notebook: Notebook, known: Iterable[str]) -> Iterator[str]:
+    """Cells that are no Python, parameters that no later cell reads, and a record that nothing could write."""
+    read: set[str] = set()
+    given: set[str] = set()
+    begun = not any(cell.has_parameters for cell in notebook.cells)
     for number, cell in enumerate(notebook.cells, start=1):
-        if cell.cell_type != "code" or "parameters" in cell.metadata.get("tags", []):
+        begun = begun or cell.has_parameters
+        if not cell.is_code or cell.has_parameters or "injected-parameters" in cell.tags:
             continue
         try:
-            tree = ast.parse(_without_magics(cell.source))
+            tree, in_magics = _parsed(cell)
         except SyntaxError as error:
             yield f"cell {number} is no Python: {error.msg} (line {error.lineno})"
             continue
-        read |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        if not begun:  # what stands before the parameters cell cannot use them
+            continue
+        read |= in_magics
+        for line in tree.body:
+            loaded = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and _is_read(node)}
+            for name in sorted(_stored(line) & set(known) - loaded - read):
+                effect = "the runner looks elsewhere" if name in _FOLDERS else "a run that sets it would not differ"
+                yield f"cell {number} gives its parameter {name!r} another value before anything uses it: {effect}"
+            read |= loaded
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-            arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
-            given |= {node.id for each in arguments for node in ast.walk(each) if isinstance(node, ast.Name)}
+            called = call.func.id if isinstance(call.func, ast.Name) else ""
+            if called in _TAKE_ALL and not call.args:
+                read |= set(known)
+            if called not in _WRITE_NOTHING:
+                given |= _names_in([*call.args, *(keyword.value for keyword in call.keywords)])
+        given |= in_magics
     for name in known:
-        if name not in read and name not in (OUT_DIR, RECORDS_DIR):
+        if name not in read and name not in _FOLDERS:
             yield f"no cell uses its parameter {name!r}: a run that sets it would not differ"
     if OUT_DIR in known and OUT_DIR not in given:
         what = (
@@ -67,6 +86,33 @@ def _unused(notebook: object, known: dict[str, object]) -> Iterator[str]:
         yield f"no call is given {OUT_DIR}, so that {what} cannot be written into it"
 
 
-def _without_magics(source: str) -> str:
-    """IPython's ``%`` and ``!`` lines made comments."""
-    return "\n".join("pass" if line.lstrip()[:1] in ("%", "!") else line for line in source.splitlines())
+def _parsed(cell: Cell) -> tuple[ast.Module, set[str]]:
+    """(the cell as a kernel compiles it, words in it where it has IPython's own syntax, which hands on names as text).
+
+    Raises SyntaxError.
+    """
+    flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        try:
+            return compile(cell.source, "<cell>", "exec", flags, dont_inherit=True), set()
+        except SyntaxError:
+            from IPython.core.inputtransformer2 import TransformerManager  # only for those cells: it takes a while
+
+            changed = TransformerManager().transform_cell(cell.source)
+            tree = compile(changed, "<cell>", "exec", flags, dont_inherit=True)
+    return tree, set(re.findall(r"[^\W\d]\w*", cell.source))
+
+
+def _stored(line: ast.stmt) -> set[str]:
+    """Names to which an assignment gives a new value."""
+    targets = line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _is_read(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Load)
+
+
+def _names_in(nodes: Iterable[ast.expr]) -> set[str]:
+    return {name.id for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name)}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import FiltersubError
-from .parameter_types import ANYTHING, in_words, is_of, stated_type
-
-if TYPE_CHECKING:
-    import nbformat
+from .notebook_file import read_notebook
+from .parameter_types import in_words, is_of
+from .parameters_cell import read_parameters
 
 #: Parameters that the runner sets itself: each notebook runs in its own folder and writes there.
 OUT_DIR, RECORDS_DIR = "out_dir", "records_dir"
@@ -43,41 +41,13 @@ def find_notebook(name: str) -> Path:
 def notebook_parameters(notebook: Path) -> dict[str, tuple[str, Any]]:
     """(type, default) of each name in the cell tagged ``parameters``; the cell is read, never run.
 
-    The type is what the cell states (``block: int | None = None``), else the default's own, and "any" for a bare None.
-    papermill's own inspect_notebook is not used: it loses lines with ``=`` in a comment or ``|`` in a type.
     Raises FiltersubError when there is no such cell, or it holds anything but literals given to names.
     """
-    tagged = [cell for cell in read_notebook(notebook).cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise FiltersubError(f"{notebook.name} has {len(tagged)} cells tagged 'parameters'; it must have one")
-    found = {}
-    try:
-        for line in ast.parse(tagged[0].source).body:
-            target, stated = _assignment(line)
-            default = ast.literal_eval(line.value)
-            own = ANYTHING if default is None else type(default).__name__
-            found[target] = (own if stated is None else _stated(target, stated, notebook), default)
-    except FiltersubError:
-        raise
-    except (ValueError, SyntaxError, AttributeError) as error:
-        raise FiltersubError(f"{notebook.name}: its parameters cell may hold literals only: {error}") from None
+    found, faults = read_parameters(read_notebook(notebook))
+    if faults:
+        more = f" ({len(faults) - 1} more: filtersub check-notebook names them)" if len(faults) > 1 else ""
+        raise FiltersubError(f"{notebook.name}: {faults[0]}{more}")
     return found
-
-
-def _stated(name: str, annotation: ast.expr, notebook: Path) -> str:
-    try:
-        return stated_type(annotation)
-    except (ValueError, SyntaxError) as error:
-        raise FiltersubError(f"{notebook.name}: its parameter {name!r}: {error}") from None
-
-
-def _assignment(line: ast.stmt) -> tuple[str, ast.expr | None]:
-    """(name, stated type) of ``name = literal`` or ``name: type = literal``; ValueError for anything else."""
-    if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-        return line.target.id, line.annotation
-    if isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name):
-        return line.targets[0].id, None
-    raise ValueError(f"line {line.lineno} is no plain assignment")
 
 
 def check_parameters(parameters: Mapping[str, Any], known: Mapping[str, tuple[str, Any]], where: str) -> None:
@@ -98,16 +68,6 @@ def check_parameters(parameters: Mapping[str, Any], known: Mapping[str, tuple[st
         is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value)
         hint = " (YAML wants 1.0e-3 for 1e-3)" if is_number else ""
         raise FiltersubError(f"{where}: {name} must be {accepted}, got {value!r}{hint}")
-
-
-def read_notebook(notebook: Path) -> nbformat.NotebookNode:
-    """As nbformat's version 4; FiltersubError where it is not readable as that."""
-    import nbformat  # seconds, and who reads records alone reads no notebook
-
-    try:
-        return nbformat.read(notebook, as_version=4)
-    except Exception as error:
-        raise FiltersubError(f"{notebook.name} is not a readable notebook: {error}") from None
 
 
 def near(word: str, known: Iterable[str]) -> str:

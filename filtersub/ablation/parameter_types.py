@@ -7,10 +7,12 @@ The text of an annotation is read, never run: ``int | None``, ``Optional[float]`
 from __future__ import annotations
 
 import ast
+import builtins
 import collections.abc
 import functools
 import operator
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from .. import schema
@@ -38,9 +40,38 @@ def is_of(value: Any, kind: str) -> bool:
     return kind == ANYTHING or schema.is_of(value, _type(kind))
 
 
+def evaluated(annotation: ast.expr, known: Mapping[str, Any]) -> None:
+    """Raises ValueError where Python could not evaluate an annotation that stated_type takes, as it does when a cell
+    runs: ``Optional`` that is not imported (``known`` holds what is, by name), a text in quotes beside ``|``."""
+    namespace = {"__builtins__": {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type)}}
+    code = compile(ast.Expression(annotation), "<annotation>", "eval")
+    try:
+        eval(code, {**known, **namespace})  # its names are those of types alone: stated_type has looked
+    except NameError as error:
+        text = ast.unparse(annotation)
+        raise ValueError(
+            f"the type {text!r} uses {error.name}, which is not imported; begin the cell with "
+            f"'from typing import {error.name}', or put the type in quotes"
+        ) from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"the type {ast.unparse(annotation)!r} cannot be evaluated: {error}") from None
+
+
 def in_words(kind: str) -> str:
-    """``int or None`` for ``int | None``; an annotation with brackets as it stands."""
-    return kind if "[" in kind else " or ".join(part.strip() for part in kind.split("|"))
+    """``int or None`` for ``int | None``, ``Optional[int]`` and ``Union[int, None]``; other brackets as they stand."""
+    return " or ".join(map(ast.unparse, _alternatives(ast.parse(kind, mode="eval").body)))
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp):
+        return [*_alternatives(node.left), *_alternatives(node.right)]
+    outer = ast.unparse(node.value).rpartition(".")[2] if isinstance(node, ast.Subscript) else ""
+    if outer == "Optional":
+        return [*_alternatives(node.slice), ast.Constant(None)]
+    if outer == "Union":
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return [each for part in parts for each in _alternatives(part)]
+    return [node]
 
 
 @functools.cache

@@ -21,7 +21,8 @@ from typing import Any
 
 from ..errors import FiltersubError
 from .conditions import mentioned
-from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters, read_notebook
+from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
+from .notebook_file import Notebook, read_notebook
 from .run_times import RUNS_FOLDER
 from .settings_check import SettingsCheck
 from .spec import Spec, Stage
@@ -114,10 +115,9 @@ def _check_settings(
         raise stage.place.first(("runs", origin), ("grid",), ("parameters",)).error(f"{notebook}: {error}") from None
 
 
-def _sources(notebook: Any) -> list[str]:
+def _sources(notebook: Notebook) -> list[str]:
     """The code cells but the one that holds the parameters."""
-    code = (cell for cell in notebook.cells if cell.cell_type == "code")
-    return [cell.source for cell in code if "parameters" not in cell.metadata.get("tags", [])]
+    return [cell.source for cell in notebook.cells if cell.is_code and not cell.has_parameters]
 
 
 def _check_conditions(stage: Stage, which: str, known: Mapping[str, Any], notebook: str) -> None:

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ..errors import FiltersubError
 from .console import Tenths, cell, print_json
@@ -48,6 +46,9 @@ def ablate(
 
 
 def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     from ..ablation import list_runs
 
     found = list_runs(spec, out, workers=workers, **({"on_run": Tenths()} if spec.n_runs > _MANY else {}))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..errors import FiltersubError
+
 
 def check_notebook(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Notebooks.")],
@@ -14,11 +16,16 @@ def check_notebook(
     """Check that notebooks keep the contract of an ablation: a line for each fault, exit code 2 if there is any."""
     from ..ablation.notebook_check import notebook_faults
 
-    faults = {file: notebook_faults(file) for file in files}
-    for file, found in faults.items():
+    faulty = False
+    for file in files:
+        try:
+            found = [f"{file}: {fault}" for fault in notebook_faults(file)]
+        except FiltersubError as error:  # the other files are still looked at
+            found = [str(error)]
         for fault in found:
-            typer.echo(f"{file}: {fault}", err=True)
+            typer.echo(fault, err=True)
         if not found:
             typer.echo(f"{file}: keeps the contract")
-    if any(faults.values()):
+        faulty |= bool(found)
+    if faulty:
         raise typer.Exit(2)

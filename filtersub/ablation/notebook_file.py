@@ -1,0 +1,65 @@
+"""A notebook as its file has it: kernel, cells, tags. Reading one imports neither nbformat nor anything else large."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FiltersubError
+
+_CURRENT = 4  # nbformat's major version since 2015; older files are converted
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell. ``ran`` says whether it holds outputs or an execution count."""
+
+    cell_type: str
+    source: str
+    tags: tuple[str, ...]
+    ran: bool
+
+    @property
+    def is_code(self) -> bool:
+        return self.cell_type == "code"
+
+    @property
+    def has_parameters(self) -> bool:
+        """Whether papermill puts a run's values after this cell."""
+        return "parameters" in self.tags
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook's cells, and the name of its kernel where it states one."""
+
+    name: str
+    kernel: str | None
+    cells: tuple[Cell, ...]
+
+
+def read_notebook(path: Path) -> Notebook:
+    """Raises FiltersubError where the file is no readable notebook."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["nbformat"] != _CURRENT:
+            import nbformat
+
+            content = nbformat.read(path, as_version=_CURRENT)
+        kernel = content.get("metadata", {}).get("kernelspec", {}).get("name")
+        return Notebook(path.name, kernel, tuple(map(_cell, content["cells"])))
+    except Exception as error:  # whatever is in the file
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise FiltersubError(f"{path.name} is not a readable notebook: {what}") from None
+
+
+def _cell(content: Any) -> Cell:
+    source = content["source"]
+    return Cell(
+        content["cell_type"],
+        source if isinstance(source, str) else "".join(source),
+        tuple(content.get("metadata", {}).get("tags", ())),
+        bool(content.get("outputs")) or content.get("execution_count") is not None,
+    )
