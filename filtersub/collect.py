@@ -23,6 +23,8 @@ _TASK = ("data", "model")  # settings that say what is learned and from what, no
 ATOM_FAMILIES = ("spatial atoms", "overcomplete atoms", "spatial and block atoms", "overcomplete and block atoms")
 #: The family of the control that trains the coefficients beside the atoms, as many numbers as the kernels' own or more.
 COEFFICIENTS = "atoms and coefficients"
+#: The family of runs that name no method: those of a notebook of one's own.
+OTHER = "other"
 _METHOD_NAMES = {
     "lora": "LoRA",
     "lora-loralib": "LoRA (loralib)",
@@ -162,7 +164,7 @@ def settings_table(runs: pd.DataFrame, interval: str = "t") -> pd.DataFrame:
     """One row a setting of tuning_table, in its order.
 
     ``test_accuracy`` is the mean over seeds (runs of one seed, made twice, are averaged first), ``lowest`` and
-    ``highest`` the range, ``low`` and ``high`` the ends of the interval of report_statistics.INTERVALS (NaN for one
+    ``highest`` the range, ``low`` and ``high`` the ends of the interval of intervals.INTERVALS (NaN for one
     seed), ``by_seed`` the values themselves; ``seeds``, counts, mean costs; ``on_front`` whether no setting of the same
     model and data trains as little or less and is as accurate or more.
     """
@@ -213,7 +215,7 @@ def curve_table(records: Mapping[Path, Record], odd: list[str] | None = None) ->
 
 def family(parameters: Mapping[str, Any]) -> str:
     """What kind of setting a tuning run has, for colours and for comparisons; a method unknown here is its own."""
-    method = str(parameters.get("method", "other"))
+    method = str(parameters.get("method", OTHER))
     if method == "filter-subspace":
         if parameters.get("train_coefficients"):
             return COEFFICIENTS
@@ -228,12 +230,13 @@ def varying_parameters(records: Iterable[Record]) -> list[str]:
 
     A tuning record of before a setting existed has its default.
     """
-    found = [_completed(record) for record in records]
+    found = [completed_parameters(record) for record in records]
     names = dict.fromkeys(name for parameters in found for name in parameters if name != "seed")
     return [name for name in names if len({repr(parameters.get(name)) for parameters in found}) > 1]
 
 
-def _completed(record: Record) -> dict[str, Any]:
+def completed_parameters(record: Record) -> dict[str, Any]:
+    """The record's parameters; a tuning record of before a setting existed has its default."""
     defaults = {f.name: f.default for f in fields(TuneSettings)} if record.kind == "tuning" else {}
     return {**record.parameters, **{name: value for name, value in defaults.items() if name not in record.parameters}}
 
@@ -250,7 +253,7 @@ def _telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> l
     for record in records:
         alike = (other for other in records if other.label == record.label)
         differing = [name for name in varying_parameters(alike) if name not in ignored]
-        words = ", ".join(f"{name} {_completed(record).get(name)}" for name in differing)
+        words = ", ".join(f"{name} {completed_parameters(record).get(name)}" for name in differing)
         labels.append(f"{record.label}, {words}" if words else record.label)
     return labels
 

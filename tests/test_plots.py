@@ -118,9 +118,10 @@ GRID = pd.DataFrame(
             "row": m,
             "column": k,
             "test_accuracy": m / 20 + k / 50,
-            "lowest": m / 20,
-            "highest": m / 10,
+            "low": m / 20,
+            "high": m / 10,
             "trained": 100 * m,
+            "seeds": 2,
         }
         for m in (6, 9)
         for k in (2, 4)
@@ -277,7 +278,7 @@ def test_axes_say_what_they_show(name):
         return  # pictures without axes
     for ax in FIGURES[name]().axes:
         shared = ax.get_shared_x_axes().joined(ax, ax.figure.axes[-1]) and ax is not ax.figure.axes[-1]
-        assert ax.get_xlabel() or shared
+        assert ax.get_xlabel() or shared or ax.get_label() == "<colorbar>"
 
 
 def test_each_chosen_m_is_marked_below_the_error_to_meet():
@@ -312,10 +313,62 @@ def test_supports_read_back_from_a_file_are_the_same():
     assert marked == [[1], []]
 
 
-def test_a_grid_writes_accuracy_and_parameters_into_each_cell():
-    words = [text.get_text() for text in plots.setting_grid(GRID, "m", "k_c").axes[0].texts]
-    assert words[:2] == ["34.0 ±15.0", "600"]
-    assert len(words) == 2 * len(GRID)
+def test_a_grid_writes_accuracy_interval_and_parameters_into_each_cell():
+    figure = plots.setting_grid(GRID, "m", "k_c")
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words[:3] == ["34.0", "30.0 to 60.0", "600"]
+    assert len(words) == 3 * len(GRID)
+    assert figure.axes[1].get_ylabel() == "test accuracy"  # the colour bar
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "half", "ends"),
+    [
+        ([0.90, 0.901, 0.902], 0.0, (0.876, 0.926)),  # a fifth of a point does not fill the scale of five
+        ([0.90, 0.901, 0.902], 0.04, (0.861, 0.941)),  # nor does what an interval of eight points covers
+        ([0.30, 0.50, 0.90], 0.01, (0.30, 0.90)),
+        ([0.99, 0.995, 1.0], 0.0, (0.95, 1.0)),  # no accuracy is above 1
+        ([0.7], 0.0, (0.675, 0.725)),
+    ],
+)
+def test_the_colours_of_a_grid_do_not_stretch_noise(accuracies, half, ends):
+    cells = [
+        {
+            "row": m,
+            "column": 1,
+            "test_accuracy": value,
+            "low": value - half,
+            "high": value + half,
+            "trained": 1,
+            "seeds": 2,
+        }
+        for m, value in enumerate(accuracies)
+    ]
+    scale = plots.setting_grid(pd.DataFrame(cells), "m", "k_c").axes[0].images[0].norm
+    assert (scale.vmin, scale.vmax) == pytest.approx(ends)
+
+
+def history_of(labels, family="spatial atoms"):
+    rows = [
+        {"label": label, "family": family, "seed": 0, "epoch": epoch, "test_accuracy": (number + epoch) / 100}
+        for number, label in enumerate(labels)
+        for epoch in (1, 2)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_no_two_learning_curves_look_alike():
+    one = history_of([f"atoms {n}" for n in range(10)])
+    drawn = plots.learning_curves(pd.concat([one, history_of(["full"], "full tuning")])).axes[0].lines
+    assert len({(line.get_color(), str(line.get_linestyle())) for line in drawn}) == 11
+    few = plots.learning_curves(history_of(["a", "b", "c"])).axes[0].lines
+    assert len({line.get_color() for line in few}) == 3
+
+
+def test_of_many_learning_curves_the_best_of_each_family_is_drawn():
+    many = pd.concat([history_of([f"atoms {n}" for n in range(40)]), history_of(["full"], "full tuning")])
+    drawn = {line.get_label() for line in plots.learning_curves(many).axes[0].lines}
+    assert drawn == {"full", *(f"atoms {n}" for n in range(29, 40))}
 
 
 def test_every_family_has_a_mark_of_its_own_and_its_words_can_be_read():

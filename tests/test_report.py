@@ -148,7 +148,7 @@ def test_the_page_needs_nothing_from_elsewhere(root):
     page = page_of(root)
     assert external_references(page) == []
     assert "default-src 'none'" in html.unescape(page)
-    assert page.count("<svg ") == 6  # three figures, for wide and for narrow pages
+    assert page.count("<svg ") == 8  # four figures, for wide and for narrow pages
     for tag in re.findall(r"<(?:svg|img)\b[^>]*>", page):
         assert re.search(r'(aria-label|alt)="[^"]{10,}"', tag) or "<image" in tag
 
@@ -213,7 +213,7 @@ def test_runs_judged_on_validation_images_are_not_compared(tmp_path):
 
 
 def test_an_empty_folder_reports_that_nothing_is_there(tmp_path):
-    assert "No run that tunes filter atoms is there yet" in page_of(tmp_path)
+    assert "No record is there yet, so the question stays open" in page_of(tmp_path)
 
 
 def test_a_missing_folder_and_a_damaged_plan_are_one_clear_line(tmp_path):

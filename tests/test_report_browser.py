@@ -155,7 +155,11 @@ def test_a_phone_shows_it_without_sideways_scrolling(opened):
 @pytest.mark.parametrize(("width", "columns"), [(360, 3), (1280, 8)])
 def test_names_leave_room_for_the_numbers_beside_them(opened, width, columns):
     """A long name folds before the accuracy of its setting leaves the screen."""
-    cells = opened(width=width, height=740).locator("table.settings >> nth=0").locator("tbody tr >> nth=3 >> th, td")
+    cells = (
+        opened(width=width, height=740)
+        .get_by_role("region", name="Table of settings")
+        .locator("tbody tr >> nth=3 >> th, td")
+    )
     box = cells.nth(columns - 1).bounding_box()
     assert box["x"] + box["width"] <= width
 

@@ -8,6 +8,7 @@ from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
 from .costs import accuracy_vs_costs, accuracy_vs_images, sharing_errors
 from .decomposition import atoms_grid, chosen_atoms, convergence, error_vs_atoms
+from .effects import effects
 from .equal import allotted_layers, equal_accuracies
 from .exploration import exploration
 from .grids import setting_grid
@@ -31,6 +32,7 @@ __all__ = [
     "coherence",
     "confusion",
     "convergence",
+    "effects",
     "energies",
     "equal_accuracies",
     "error_vs_atoms",

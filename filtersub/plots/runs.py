@@ -12,7 +12,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from ..intervals import interval as interval_of
 from ..intervals import on_pareto_front
-from .style import families_style, house_figure, percent, room_above_and_below, short_count, spread, text_colour
+from .style import (
+    families_style,
+    house_figure,
+    percent,
+    room_above_and_below,
+    settings_style,
+    short_count,
+    spread,
+    text_colour,
+)
 
 _MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families
 FRONT = "#9aa4ae"
@@ -27,7 +36,7 @@ def accuracy_vs_parameters(
     Parameters
     ----------
     runs : one row a run: label, family, seed, trained (atoms and head together), test_accuracy
-    interval : a name in report_statistics.INTERVALS
+    interval : a name in intervals.INTERVALS
     """
     style = families_style(runs["family"])
     means = runs.groupby(["label", "family"], sort=False)[["trained", "test_accuracy"]].mean().reset_index()
@@ -66,37 +75,48 @@ def accuracy_vs_parameters(
 def learning_curves(
     history: pd.DataFrame, *, measure: str = "test_accuracy", width: float = 7.4, height: float = 3.8
 ) -> Figure:
-    """A measure per epoch, the mean over seeds as a line and their range as a band, labelled at its end.
+    """A measure per epoch, a colour and dashes a setting: the mean over seeds as a line, their range as a band.
+
+    Of more than twelve settings, the best at the end of each family and the best of the rest are drawn.
 
     Parameters
     ----------
     history : one row an epoch and run: label, family, seed, epoch and the measure
     """
-    labels = list(dict.fromkeys(history["label"]))
-    style = families_style(history["family"])
+    drawn = told_settings(history.dropna(subset=[measure]), measure)
+    families = dict(zip(drawn["label"], drawn["family"], strict=True))
+    style = settings_style(families)
     with house_figure(width, height) as (figure, axes):
-        ax, ends = axes[0, 0], []
-        for label in labels:
-            rows = history[history["label"] == label].dropna(subset=[measure])
-            if rows.empty:
-                continue
-            family = rows["family"].iloc[0]
-            colour, marker = style[family]
+        ax, ends, lines = axes[0, 0], [], []
+        for label, rows in drawn.groupby("label", sort=False):
+            colour, marker, dashes = style[label]
             over = rows.groupby("epoch")[measure].agg(["mean", "min", "max"])
-            ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, lw=0)
-            position = [name for name in labels if (history["label"] == name).any()].index(label)
-            ax.plot(over.index, over["mean"], color=colour, marker=marker, ms=3.5, lw=1.5, ls=["-", "--"][position % 2])
-            ends.append({"label": label, "family": family, "x": over.index[-1], "y": over["mean"].iloc[-1]})
+            ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.13, lw=0)
+            lines += ax.plot(
+                over.index, over["mean"], color=colour, marker=marker, ms=3.5, lw=1.5, ls=dashes, label=label
+            )
+            ends.append({"label": label, "x": over.index[-1], "y": over["mean"].iloc[-1]})
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if measure.endswith("accuracy"):
             ax.yaxis.set_major_formatter(percent())
         ax.set_xlabel("epoch")
         ax.set_ylabel(measure.replace("_", " "))
-        if len(ends) > _MOST_NAMES or width < 6:
-            _legend(figure, history["family"], style, columns=3 if width > 6 else 1)
+        if width < 6:
+            figure.set_figheight(height + 0.17 * len(lines))
+            figure.legend(handles=lines, loc="outside upper left", fontsize=8, handlelength=3)
         else:
             _label_ends(ax, ends, style)
     return figure
+
+
+def told_settings(history: pd.DataFrame, measure: str, most: int = _MOST_NAMES) -> pd.DataFrame:
+    """The rows of at most ``most`` settings (or one a family, where there are more families): the best at the end of
+    each family, then the best of the rest; in the table's order."""
+    last = history.sort_values("epoch").groupby(["label", "seed"], sort=False).last().reset_index()
+    means = last.groupby(["label", "family"], sort=False)[measure].mean().sort_values(ascending=False).reset_index()
+    first = means.drop_duplicates("family")["label"].tolist()
+    kept = [*first, *(name for name in means["label"] if name not in first)][: max(most, len(first))]
+    return history[history["label"].isin(kept)]
 
 
 def confusion(table: pd.DataFrame, *, width: float = 5.2, height: float = 4.6) -> Figure:
@@ -167,14 +187,14 @@ def _legend(figure: Figure, families: pd.Series, style: dict[str, tuple[str, str
     figure.legend(handles=marks, loc="outside upper left", ncols=columns, fontsize=8.5)
 
 
-def _label_ends(ax: Axes, ends: list[dict], style: dict[str, tuple[str, str]]) -> None:
-    ends = pd.DataFrame(ends, columns=["label", "family", "x", "y"])
+def _label_ends(ax: Axes, ends: list[dict], style: dict[str, tuple[str, str, str]]) -> None:
+    ends = pd.DataFrame(ends, columns=["label", "x", "y"])
     for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
         ax.annotate(
             row.label,
             (row.x, y),
             xytext=(8, 0),
             textcoords="offset points",
-            color=text_colour(style[row.family][0]),
+            color=text_colour(style[row.label][0]),
             va="center",
         )

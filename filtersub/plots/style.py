@@ -6,7 +6,7 @@ Colours are those of Okabe and Ito, which colour-blind readers can tell apart, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import matplotlib
@@ -30,6 +30,8 @@ FAMILIES = {
     "full tuning": (INK, "^"),
 }
 OTHERS = [GREEN, PURPLE, "#8c564b", "#6a51a3", "#b8860b", "#17807e"]
+_LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#8c564b", "#6a51a3", "#17807e", "#b8860b", "#c2185b", "#5a7d2b")
+_DASHES = ("--", "-.", ":", (0, (8, 2)), (0, (1, 3)))
 _SPARE_MARKERS = "Pv<>XphH*d"
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -88,6 +90,26 @@ def families_style(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     colours, markers = len(OTHERS), len(_SPARE_MARKERS)
     spare = {name: (OTHERS[n % colours], _SPARE_MARKERS[n % markers]) for n, name in enumerate(others)}
     return {**FAMILIES, **spare}
+
+
+def settings_style(families: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
+    """(colour, marker, dashes) by setting's name, from each setting's family; no two are drawn alike.
+
+    The first setting of a family has the family's colour, where no other setting has it already.
+    """
+    known = families_style(list(families.values()))
+    first = {family: name for name, family in reversed(list(families.items()))}
+    spare = [colour for colour in _LINES if colour not in {known[family][0] for family in first}] or _LINES
+    style, number = {}, 0
+    for name, family in families.items():
+        colour, marker = known[family]
+        if first[family] == name:
+            style[name] = (colour, marker, "-")
+        else:
+            turn, place = divmod(number, len(spare))
+            style[name] = (spare[place], marker, _DASHES[turn % len(_DASHES)])
+            number += 1
+    return style
 
 
 def text_colour(colour: str, least: float = 4.6) -> str:

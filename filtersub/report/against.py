@@ -12,11 +12,10 @@ import pandas as pd
 
 from ..collect import Collection, collect, is_judged_on_test
 from ..errors import FiltersubError
-from ..intervals import TEST, difference, holm
+from ..intervals import SIGNIFICANT, TEST, difference, holm
 from ..records import Record
-from .sentences import NBSP
+from .numbers import NBSP
 
-SIGNIFICANT = 0.05
 _SETTLED = "no change beyond noise"
 
 

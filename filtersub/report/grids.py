@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..collect import ATOM_FAMILIES
+from ..intervals import interval as interval_of
 
 #: (down, across) with what a reader calls them; the paper's Figure 4 and the readers' questions.
 _PAIRS = (
@@ -34,13 +35,14 @@ class Grid:
     fixed: str
 
 
-def setting_grids(runs: pd.DataFrame, varying: list[str]) -> list[Grid]:
+def setting_grids(runs: pd.DataFrame, varying: list[str], interval: str = "t") -> list[Grid]:
     """The grids that the runs of atoms fill: at least two values each way, and all other settings alike.
 
     Parameters
     ----------
     runs : collect.tuning_table
     varying : names of the settings in which runs differ, as collect.varying_parameters gives them
+    interval : a name in intervals.INTERVALS, of the ``low`` and ``high`` of each cell
 
     Notes
     -----
@@ -57,7 +59,7 @@ def setting_grids(runs: pd.DataFrame, varying: list[str]) -> list[Grid]:
         others = [name for name in varying if name not in (down, across, "learning_rate") and name in atoms]
         marked = atoms.assign(_rest=[_described(row, others) for row in atoms.to_dict("records")])
         for rest, group in marked.groupby("_rest", sort=False):
-            cells = _crossed(_cells(group, down, across))
+            cells = _crossed(_cells(group, down, across, interval))
             if len(cells):
                 grids.append(Grid(_NAMES[down], _NAMES[across], cells, rest))
     return grids
@@ -78,13 +80,14 @@ def _value(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _cells(runs: pd.DataFrame, down: str, across: str) -> pd.DataFrame:
+def _cells(runs: pd.DataFrame, down: str, across: str, kind: str) -> pd.DataFrame:
     values = runs.assign(row=runs[down].map(_value), column=runs[across].map(_value))
     cells = []
     for (row, column), group in values.groupby(["row", "column"], sort=False):
         by_seed = group.groupby("seed")["test_accuracy"].mean()
         place = {"row": row, "column": column, "trained": int(group["trained"].iloc[0]), "seeds": len(by_seed)}
-        cells.append({**place, "test_accuracy": by_seed.mean(), "lowest": by_seed.min(), "highest": by_seed.max()})
+        low, high = interval_of(by_seed.tolist(), kind, bounds=(0.0, 1.0))
+        cells.append({**place, "test_accuracy": by_seed.mean(), "low": low, "high": high})
     cells.sort(key=lambda cell: (_rank(cell["row"]), _rank(cell["column"])))
     return pd.DataFrame(cells)
 

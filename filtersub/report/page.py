@@ -28,10 +28,13 @@ from ..collect import (
 from ..errors import FiltersubError
 from ..files import make_folder, write_text, written_whole
 from ..folder_lock import sweep
-from ..intervals import INTERVALS, TEST
+from ..intervals import INTERVALS, PAIRED_TEST, TEST
 from ..records import Record
 from .against import Comparison, compare
+from .effect_words import contrast_rows, effect_sentences, effect_table, headline, records_sentence
+from .effects import Effects, all_effects
 from .grids import setting_grids
+from .numbers import amount, span
 from .provenance import command, environments, failures, last_date, notebooks
 from .sentences import (
     accuracy_description,
@@ -41,9 +44,6 @@ from .sentences import (
     error_description,
     grid_description,
     learning_description,
-    percent,
-    points,
-    span,
 )
 from .studies import Section, attempt, study_sections
 from .table import SHOWN, data_uri, filters, parquet, portable, shared_settings, table_columns, table_rows
@@ -66,7 +66,7 @@ def write_report(
     root : folder of runs, as run_ablation or ``filtersub tune --out`` make them, or copies of such
     spec : where title and question come from; default the folder's own ``ablation.json``, else general words
     against : folder of an earlier report; the page then says what changed beyond noise
-    interval : how the uncertainty of a mean over seeds is computed, a name in report_statistics.INTERVALS
+    interval : how the uncertainty of a mean over seeds is computed, a name in intervals.INTERVALS
 
     Raises FiltersubError when a folder does not exist or cannot be written, when its plan is damaged, for an unknown
     interval, and where ``against`` holds no record. Damaged records are named in the report.
@@ -89,7 +89,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     shown = {"percent": SHOWN["percent"], "count": SHOWN["count"], "short": plots.short_count}
-    environment.filters.update({**shown, "span": lambda pair: span(*pair), "amount": _amount})
+    environment.filters.update({**shown, "span": lambda pair: span(*pair), "amount": amount})
     return environment
 
 
@@ -110,6 +110,7 @@ def report_content(
     columns = table_columns(tuning, runs) if tuning else []
     rows = table_rows(found, runs, columns)
     settings = settings_table(runs, interval)
+    effects = attempt("what the parameters do", odd, all_effects, found) or []
     heading = found.plan if spec is None else {"name": spec.name, "title": spec.title, "question": spec.question}
     taken = portable(runs, found.root)
     return {
@@ -119,13 +120,15 @@ def report_content(
         "name": heading.get("name", found.root.resolve().name),
         "title": heading.get("title", f"Runs in {found.root.resolve().name}"),
         "question": heading.get("question", ""),
-        "answer": answer(settings, interval) if len(settings) or not sections else sections[0].text,
+        "answer": _answer(found, settings, sections, effects, interval),
         "compared": compared(settings, interval),
         "interval": INTERVALS[interval],
         "test": TEST,
         "figures": _figures(runs, history_table(found.records, odd), curve, interval),
+        "effects": [_effects(one, several=len(effects) > 1) for one in effects],
+        "paired": PAIRED_TEST,
         "decomposed": decomposition_sentence(curve),
-        "grids": _grids(runs, varying_parameters(tuning)),
+        "grids": _grids(runs, varying_parameters(tuning), interval),
         "tasks": _tasks(settings),
         "sections": [drawn for section in sections if (drawn := attempt(section.title, odd, _section, section))],
         "settings": settings.to_dict("records"),
@@ -147,6 +150,35 @@ def report_content(
         "parquet": data_uri(parquet(taken), "application/vnd.apache.parquet"),
         "date": last_date(found),
         "total_runs": sum(found.counts.values()),
+    }
+
+
+def _answer(
+    found: Collection, settings: pd.DataFrame, sections: list[Section], effects: list[Effects], interval: str
+) -> str:
+    """The finding, then what each varied parameter does, whatever kind of record there is."""
+    if len(settings):
+        text = answer(settings, interval)
+    elif sections:
+        return sections[0].text
+    elif found.records and not effects:
+        text = records_sentence(list(found.records.values()))
+    else:
+        text = "" if effects else answer(settings, interval)
+    return f"{text} {headline(effects)}".strip()
+
+
+def _effects(found: Effects, several: bool) -> dict[str, Any]:
+    """A part of the section on what the parameters do: sentences, figure and table."""
+    rows, texts = contrast_rows(found), effect_sentences(found)
+    measure = found.measure.replace("_", " ")
+    table = effect_table(found)
+    return {
+        "title": f"{found.title}: {measure}"[0].upper() + f"{found.title}: {measure}"[1:] if several else "",
+        "measure": measure,
+        "texts": texts,
+        "rows": rows,
+        "figure": _both(plots.effects, table, " ".join(texts), measure=found.measure) if len(table) else None,
     }
 
 
@@ -179,10 +211,10 @@ def _over_tasks(runs: pd.DataFrame, interval: str) -> dict[str, str]:
 _MEANS = ["test_accuracy", "trained", "trainable", "head", "total"]
 
 
-def _grids(runs: pd.DataFrame, varying: list[str]) -> list[dict[str, Any]]:
+def _grids(runs: pd.DataFrame, varying: list[str], interval: str) -> list[dict[str, Any]]:
     """Heat maps of the grids of settings among the runs."""
     drawn = []
-    for grid in setting_grids(runs, varying):
+    for grid in setting_grids(runs, varying, interval):
         words = grid_description(grid.cells, grid.rows, grid.columns)
         figure = _both(plots.setting_grid, grid.cells, words, rows=grid.rows, columns=grid.columns)
         drawn.append({**figure, "title": f"{grid.rows} and {grid.columns}", "fixed": grid.fixed, "words": words})
@@ -222,21 +254,10 @@ def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
 def _changed_rows(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for row in comparison.changes.to_dict("records"):
-        values = {name: _amount(row[name], row["measure"]) for name in ("old", "new")}
-        gaps = {name: _amount(row[name], row["measure"], signed=True) for name in ("difference", "low", "high")}
+        values = {name: amount(row[name], row["measure"]) for name in ("old", "new")}
+        gaps = {name: amount(row[name], row["measure"], signed=True) for name in ("difference", "low", "high")}
         rows.append({**row, **values, **gaps, "p": "–" if pd.isna(row["p_value"]) else f"{row['p_value']:.2g}"})
     return rows
-
-
-def _amount(value: float, measure: str, signed: bool = False) -> str:
-    """A value of a measure in its unit; differences of fractions are percentage points."""
-    if pd.isna(value):
-        return "–"
-    if measure.endswith(" parameters"):
-        return f"{value:+,.0f}" if signed else f"{value:,.0f}"
-    if measure.endswith(("accuracy", "error", "agreement", "density")):
-        return points(value) if signed else percent(value)
-    return f"{value:+.3g}" if signed else f"{value:.4g}"
 
 
 def _telling_curve(found: Collection) -> dict[Path, Record]:

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from .. import plots
-from ..collect import ATOM_FAMILIES, COEFFICIENTS, settings_table
-from ..intervals import INTERVALS, TEST, difference
+from ..collect import ATOM_FAMILIES, COEFFICIENTS, OTHER, settings_table
+from ..intervals import INTERVALS, PAIRED_TEST, SIGNIFICANT, TEST, Difference, difference, holm, paired_difference
+from ..intervals import interval as interval_of
+from .numbers import NBSP, percent, points, span
 
-NBSP = "\N{NO-BREAK SPACE}"
+NOTHING = "No record is there yet, so the question stays open."
 _CONTROLS = ("head only", COEFFICIENTS, "full tuning")
 
 
@@ -22,17 +24,13 @@ def answer(settings: pd.DataFrame, interval: str = "t") -> str:
     settings : collect.settings_table, made with the same kind of ``interval``
     """
     if settings.empty:
-        return "No run that tunes filter atoms is there yet, so the question stays open."
+        return NOTHING
     if settings["task"].nunique() > 1:
         return _answer_over_tasks(settings)
     parts = compared(settings, interval)
     atoms = parts.get("atoms")
     if atoms is None:
-        best = settings.loc[settings["test_accuracy"].idxmax()]
-        return (
-            "No run that tunes filter atoms is there yet, so the question stays open. Of what is there, "
-            f"{best['label']} is the most accurate, {percent(best['test_accuracy'])} ({spread_text(best, interval)})."
-        )
+        return _answer_without_atoms(settings, interval)
     share = atoms["trainable"] / atoms["total"]
     tried = int(settings["family"].isin(ATOM_FAMILIES).sum())
     best = f"The most accurate of the {tried} atom settings tried" if tried > 1 else "The one atom setting tried"
@@ -53,7 +51,40 @@ def answer(settings: pd.DataFrame, interval: str = "t") -> str:
             closed = (atoms["test_accuracy"] - parts["head"]["test_accuracy"]) / gap
             way = f"{100 * closed:.0f}{NBSP}% of the way from the one to the other"
             text += f" That is {way if closed >= 0 else 'less than the head alone reaches, on average'}."
-    return text + _against_full(parts) + _against_coefficients(parts) + _against_others(parts)
+    alike = _told_apart_text(settings[settings["family"].isin(ATOM_FAMILIES)], "atom settings")
+    return text + alike + _against_full(parts) + _against_coefficients(parts) + _against_others(parts)
+
+
+def _answer_without_atoms(settings: pd.DataFrame, interval: str) -> str:
+    best = settings.loc[settings["test_accuracy"].idxmax()]
+    most = f"The most accurate of the {len(settings)} settings tried" if len(settings) > 1 else "The one setting tried"
+    text = f"{most}, {best['label']}, reaches {percent(best['test_accuracy'])} ({spread_text(best, interval)})."
+    of_package = set(settings["family"]) - {OTHER}
+    return text + _told_apart_text(settings, "settings") + (" No run tunes filter atoms." if of_package else "")
+
+
+def _told_apart_text(settings: pd.DataFrame, what: str) -> str:
+    """How many of the settings are told apart from the most accurate one, and which of the rest trains least."""
+    if len(settings) < 2:
+        return ""
+    best = settings.loc[settings["test_accuracy"].idxmax()]
+    others = settings.drop(best.name)
+    p_values = holm([_tested(best, row)[0].p_value for _, row in others.iterrows()])
+    tested = others.assign(p_value=p_values).dropna(subset=["p_value"])
+    if tested.empty:
+        return f" Whether it differs from the other {what} by more than noise is not known: too few seeds."
+    same = tested[tested["p_value"] >= SIGNIFICANT]
+    if same.empty:
+        return f" It is told apart from all other {what} that were run with several seeds (Holm-corrected, 5{NBSP}%)."
+    least = same.loc[same["trained"].idxmin()]
+    fewer = least["trained"] < best["trained"]
+    corrected = f"(Holm-corrected, 5{NBSP}%)"
+    if len(same) == 1:
+        which = ", which trains fewer parameters" if fewer else ""
+        return f" It is not told apart from {least['label']}{which} {corrected}."
+    count = f"{len(same)} of the {len(tested)} other {what}" if len(same) < len(tested) else f"any of the other {what}"
+    few = f"; of these {least['label']} trains the fewest parameters" if fewer else ""
+    return f" It is not told apart from {count} {corrected}{few}."
 
 
 def compared(settings: pd.DataFrame, interval: str = "t") -> dict[str, dict[str, Any]]:
@@ -80,21 +111,6 @@ def spread_text(setting: Any, interval: str = "t") -> str:
         return "one seed, so its spread is not known"
     seen = f"mean of {count} seeds, {span(setting['lowest'], setting['highest'])}"
     return f"{seen}; {INTERVALS[interval]} {span(setting['low'], setting['high'])}"
-
-
-def span(low: float, high: float) -> str:
-    """``89.5 to 90.5 %``."""
-    return f"{100 * low:.1f} to {percent(high)}"
-
-
-def percent(value: float) -> str:
-    """Two significant digits below one percent, one decimal above."""
-    return f"{100 * value:.1f}{NBSP}%" if abs(value) >= 0.01 or value == 0 else f"{100 * value:.2g}{NBSP}%"
-
-
-def points(value: float) -> str:
-    """A difference of fractions in percentage points, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _against_full(parts: dict[str, dict[str, Any]]) -> str:
@@ -131,13 +147,24 @@ def _outcome(setting: dict[str, Any]) -> str:
 
 
 def _difference_text(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    found = difference(ours["by_seed"], theirs["by_seed"])
+    found, test = _tested(ours, theirs)
     said = f"{points(found.difference)} points"
     if not found.tested:
-        return f"{said} (one seed, so whether that is noise is not known)"
-    beyond = "beyond noise" if found.p_value < 0.05 else "not beyond the noise of these seeds"
-    ends = f"95{NBSP}% interval {points(found.low)} to {points(found.high)}, {TEST}, p = {found.p_value:.2g}"
+        why = "every seed differs by the same" if min(len(ours["seeds"]), len(theirs["seeds"])) > 1 else "one seed"
+        return f"{said} ({why}, so whether that is noise is not known)"
+    beyond = "beyond noise" if found.p_value < SIGNIFICANT else "not beyond the noise of these seeds"
+    ends = f"95{NBSP}% interval {points(found.low)} to {points(found.high)}, {test}, p = {found.p_value:.2g}"
     return f"{said} ({ends}: {beyond})"
+
+
+def _tested(ours: Any, theirs: Any) -> tuple[Difference, str]:
+    """The difference of two settings and its test: paired over the seeds that both were run with where there are two,
+    else Welch's."""
+    other = dict(zip(theirs["seeds"], theirs["by_seed"], strict=True))
+    gaps = [value - other[seed] for seed, value in zip(ours["seeds"], ours["by_seed"], strict=True) if seed in other]
+    if len(gaps) > 1:
+        return paired_difference(gaps), f"{PAIRED_TEST} over {len(gaps)} seeds"
+    return difference(ours["by_seed"], theirs["by_seed"]), TEST
 
 
 def _answer_over_tasks(settings: pd.DataFrame) -> str:
@@ -169,8 +196,6 @@ def _answer_over_tasks(settings: pd.DataFrame) -> str:
 
 
 def _over_tasks(gap: pd.Series) -> str:
-    from ..intervals import interval as interval_of
-
     low, high = interval_of(gap.tolist())
     return f" ({INTERVALS['t']} over tasks {points(low)} to {points(high)})"
 
@@ -209,7 +234,7 @@ def learning_description(history: pd.DataFrame, measure: str = "test_accuracy") 
     """In words what plots.learning_curves shows."""
     last = history.dropna(subset=[measure]).sort_values("epoch").groupby(["label", "seed"], sort=False)[measure].last()
     ends = "; ".join(f"{name}: {percent(value)}" for name, value in last.groupby("label", sort=False).mean().items())
-    return f"{measure.replace('_', ' ').capitalize()} after each epoch, a line a setting. At the end: {ends}."
+    return f"{measure.replace('_', ' ').capitalize()} after each epoch, a colour a setting. At the end: {ends}."
 
 
 def error_description(curve: pd.DataFrame) -> str:

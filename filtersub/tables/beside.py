@@ -11,7 +11,7 @@ from ..collect import settings_table, tuning_table
 from ..data.catalogue import catalogue
 from ..paper import differing_settings, printed_accuracy, printed_means, printed_method
 from ..records import Record
-from ..report.sentences import percent, points
+from ..report.numbers import percent, points
 
 _COLUMNS = ["label", "family", "method_label", "method", "data", "model", "title", "group", "seeds", "test_accuracy"]
 _COLUMNS += ["lowest", "highest", "low", "high", "trained", "printed", "printed_millions", "differs"]

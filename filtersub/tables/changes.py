@@ -12,7 +12,7 @@ from ..collect import settings_table, tuning_table, varying_parameters
 from ..experiment.settings import settings_from
 from ..intervals import difference, holm
 from ..records import Record
-from ..report.sentences import percent, points
+from ..report.numbers import percent, points
 
 _RATIOS = ("trained", "seconds_per_step", "added_memory_bytes", "saved_bytes", "wall_seconds")
 

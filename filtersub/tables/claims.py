@@ -15,7 +15,7 @@ from ..experiment.settings import TuneSettings, settings_from
 from ..intervals import difference
 from ..paper import READINGS, Claim, Of, differences, figure4_claims, find_run, method_settings
 from ..records import Record
-from ..report.sentences import percent, points
+from ..report.numbers import percent, points
 
 _DEFAULTS = {field.name: field.default for field in fields(TuneSettings)}
 #: settings that tell the runs of Figure 4 apart; the last two where atoms are expanded

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..collect import ATOM_FAMILIES, settings_table
 from ..intervals import on_pareto_front
-from ..report.sentences import percent
+from ..report.numbers import percent
 
 #: column -> what a reader calls it; less is better in each
 COSTS = {

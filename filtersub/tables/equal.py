@@ -12,7 +12,7 @@ from ..collect import settings_table, tuning_table
 from ..errors import FiltersubError
 from ..intervals import difference, holm
 from ..records import Record
-from ..report.sentences import percent, points
+from ..report.numbers import percent, points
 
 _KEPT = ["task", "method_label", "family", "trainable", "test_accuracy", "lowest", "highest", "seeds", "by_seed"]
 

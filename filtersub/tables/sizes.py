@@ -11,7 +11,7 @@ from ..collect import tuning_table
 from ..data.catalogue import catalogue
 from ..intervals import interval
 from ..records import Record
-from ..report.sentences import percent
+from ..report.numbers import percent
 
 
 def size_table(records: Mapping[Path, Record]) -> pd.DataFrame:
