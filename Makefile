@@ -23,10 +23,12 @@ install: $(READY)
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "filtersub needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
-	@echo "Installing filtersub and what it needs into $(VENV) (minutes, mostly torch) ..."
+	@echo "1 of 2: a Python environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[attribution,datasets,dev,diffusion,lab,spams,tensor,tensorboard]'
+	@echo "2 of 2: filtersub and what it needs, from the package index (minutes, mostly torch; each package is named as it comes)"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[attribution,datasets,dev,diffusion,lab,spams,tensor,tensorboard]'
 	@touch $(READY)
+	@echo "Installed. Say '. $(BIN)/activate' to use the command filtersub in this shell, then: filtersub --help"
 
 format: $(READY)  ## rewrite the code in the project's style
 	$(BIN)/ruff format .

@@ -1,24 +1,77 @@
-"""A bar that shows how far a loop is."""
+"""A bar that shows how far a loop is, and a line for what comes before it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+FROM = 0.1  # share of the work that must be done before the time left is told: the pace is not known earlier
+
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(first: str = "") -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error, and what moves it: (done, in all, name). Nothing where that is not a terminal.
+
+    ``first`` is said until it is moved for the first time. The time left is shown once a tenth is done.
 
     >>> with progress_bar() as on_layer:
     ...     for done, name in enumerate(("stem", "head")):
     ...         on_layer(done, 2, name)
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    class Times(ProgressColumn):
+        """``0:12``, then ``0:12, about 1:40 left``."""
+
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            passed = task.elapsed or 0.0
+            left = seconds_left(passed, task.completed, task.total)
+            told = "" if left is None else f", about {clock(left)} left"
+            return Text(clock(passed) + told, style="progress.elapsed")
+
+    columns = (BarColumn(), MofNCompleteColumn(), Times(), TextColumn("{task.description}"))
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task(first, total=None)
         yield lambda done, total, name: progress.update(task, completed=done, total=total, description=name)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[Callable[[], None]]:
+    """``what``, with a sign of life, on standard error until the block ends or the function that it is given is called.
+
+    Nothing where that is not a terminal.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with console.status(f"{what} ...") as status:
+        yield status.stop
+
+
+def seconds_left(passed: float, done: float, total: float | None) -> float | None:
+    """Seconds that the rest takes at the pace so far; None until a tenth of all is done, and where there is no total.
+
+    >>> seconds_left(10.0, 1, 10), seconds_left(10.0, 1, 11)
+    (90.0, None)
+    """
+    if not total or done < FROM * total:
+        return None
+    return passed * (total - done) / done
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds.
+
+    >>> clock(125.4)
+    '2:05'
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,10 +1,13 @@
 """Specs: conditions, the line in each error, dry runs, times of earlier runs, shares of cores."""
 
+import io
 import json
+import time
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from rich.console import Console
 from test_ablation import PARAMETERS, WORK, spec_of, write_notebook
 from typer.testing import CliRunner
 
@@ -13,10 +16,11 @@ from filtersub.ablation.conditions import matches
 from filtersub.ablation.dry_run import makespan
 from filtersub.ablation.folder import ABLATION_FILE, set_aside_damaged, take_folder
 from filtersub.ablation.notebook_check import notebook_faults
+from filtersub.ablation.progress import RunProgress
 from filtersub.ablation.run_slot import _one_gpu, visible_gpus
 from filtersub.ablation.run_times import RunTimes
 from filtersub.ablation.slots import checked_workers, share_cores
-from filtersub.ablation.spec import load_spec
+from filtersub.ablation.spec import load_spec, parse_spec
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
 from filtersub.files import write_json
@@ -208,3 +212,63 @@ def test_the_contract_names_each_fault(work, tmp_path):
     assert shown.exit_code == 2
     assert shown.stderr.count("\n") == len(notebook_faults(bad))
     assert CliRunner().invoke(app, ["check-notebook", str(work)]).exit_code == 0
+
+
+def begin(run, seconds_ago, epoch=None):
+    """What a running notebook leaves in its folder."""
+    run.folder.mkdir(parents=True)
+    write_json(run.folder / "run.json", {"status": "running", "started": time.time() - seconds_ago})
+    if epoch is not None:
+        write_json(run.folder / "progress.json", {"epoch": epoch[0], "epochs": epoch[1]})
+
+
+def end(run, seconds):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "run.json", {"status": "done", "seconds": seconds})
+
+
+def test_the_time_left_is_told_once_a_tenth_of_a_batch_is_done(work, tmp_path):
+    """No earlier run is known: the batch's own runs say how long one takes. Two workers, 20 runs of 10 s."""
+    stage = {"notebook": str(work), "grid": {"rate": [float(n) for n in range(20)]}}
+    runs = plan(parse_spec({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}), tmp_path / "out")
+    text = io.StringIO()
+    with RunProgress(len(runs), line_every=0.0, console=Console(file=text, width=200)) as progress:
+        progress.expects(RunTimes(tmp_path / "out", {}), workers=2)
+
+        def said(left):
+            text.truncate(text.seek(0))
+            progress.update(left)
+            return text.getvalue()
+
+        assert "left" not in said(runs)
+        end(runs[0], 10.0)
+        progress.ended(runs[0], "done")
+        assert "left" not in said(runs[1:])  # a twentieth
+        end(runs[1], 10.0)
+        progress.ended(runs[1], "done")
+        assert ", about 1:30 left" in said(runs[2:])  # 18 runs over two workers
+        begin(runs[2], 3.5)
+        begin(runs[3], 3.5)
+        assert ", about 1:26 left" in said(runs[2:])
+
+
+def test_the_time_left_is_told_within_the_first_run_of_a_small_batch_that_trains(work, tmp_path):
+    stage = {"notebook": str(work), "grid": {"rate": [0.0, 1.0, 2.0]}}
+    runs = plan(parse_spec({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}), tmp_path / "out")
+    text = io.StringIO()
+    with RunProgress(len(runs), line_every=0.0, console=Console(file=text, width=200)) as progress:
+        begin(runs[0], 30.0, epoch=(1, 4))  # a twelfth of the batch
+        progress.update(runs)
+        assert "left" not in text.getvalue()
+        (runs[0].folder / "progress.json").unlink()
+        write_json(runs[0].folder / "progress.json", {"epoch": 2, "epochs": 4})
+        progress.update(runs)
+        assert ", about 2:30 left" in text.getvalue()  # 30 s of this one, and two of 60 s
+
+
+def test_a_bar_is_there_before_the_first_run_begins(tmp_path):
+    text = io.StringIO()
+    with RunProgress(3, console=Console(file=text, force_terminal=True, width=100)):
+        first = text.getvalue()
+    assert "0 of 3 done" in first
+    assert "━" in first

@@ -78,6 +78,23 @@ def test_the_smallest_m_for_an_error(run, weights, tmp_path):
     assert len(pd.read_csv(tmp_path / "o" / "curve.csv")) == len(value["curve"])
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_answer_to_an_error_is_the_last_line(run, weights, tmp_path, kept):
+    """The curve, which may have hundreds of rows, comes before it or goes into the folder."""
+    code, out, _ = run(weights, "--max-error", 0.5, "--solver", "pca", *(("--out", tmp_path / "o") if kept else ()))
+    assert code == 0
+    chosen = json.loads(run(weights, "--max-error", 0.5, "--solver", "pca", "--json")[1])["chosen_atoms"].values()
+    last = out.splitlines()[-1]
+    found = f"m from {min(chosen)} to {max(chosen)}, layer by layer" if len({*chosen}) > 1 else f"m = {min(chosen)}"
+    assert f"the error is met by {found}" in last
+    assert last.startswith(f"{weights}: relative error ")
+    assert ("relative error by m" in out) is not kept
+    if kept:
+        assert str(tmp_path / "o" / "curve.csv") in last
+    else:
+        assert out.index("relative error by m") < out.index("layer by layer")
+
+
 def test_blocks_of_two_sides_have_the_input_side_first(run, weights):
     code, out, _ = run(weights, "--block", "2,4", "--block-spatial", "--atoms", 1, "--solver", "pca", "--json")
     assert code == 0

@@ -91,14 +91,31 @@ def test_reading_records_takes_no_training_library():
     assert said == "[]\n"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], ["tune", "--help"], ["decompose", "-h"]])
-def test_help_pages_need_no_torch(words):
+QUICK = (
+    *(["--help"], ["-h"], ["--version"], ["tune", "--help"], ["decompose", "-h"], ["data", "list"]),
+    *(["data", "list", "--json"], ["check-notebook", str(ROOT / "notebooks" / "02_tuning.ipynb")]),
+)
+
+
+@pytest.mark.parametrize("words", QUICK, ids=lambda words: " ".join(words[:2]))
+def test_quick_commands_need_no_torch(words):
     """They are asked for most often, and torch takes seconds."""
     code = (
         "import sys\n"
         "from filtersub.cli import app\n"
         f"app({words!r}, standalone_mode=False)\n"
-        "print([m for m in ('torch', 'numpy', 'pandas', 'numba') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'pandas', 'numba', 'nbformat', 'IPython') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.endswith("[]\n")
+
+
+def test_a_dry_run_needs_no_training_library(tmp_path):
+    code = (
+        "import sys\n"
+        "from filtersub.cli import app\n"
+        f"app(['ablate', 'quickstart', '--out', {str(tmp_path / 'out')!r}, '--dry-run'], standalone_mode=False)\n"
+        "print([m for m in ('peft', 'accelerate', 'transformers', 'matplotlib', 'numba') if m in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.endswith("[]\n")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..progress import FROM, clock
 from .dry_run import makespan
 from .notebook_run import read_state
 from .planning import Run
@@ -40,11 +44,14 @@ class RunProgress:
         self._times: RunTimes | None = None
         self._workers = 1
         self._left = ""
+        self._begun = 0.0
+        self._took: dict[str, list[float]] = defaultdict(list)
         self._live = Live(console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> RunProgress:
         if self.console.is_terminal:
             self._live.start()
+            self._live.update(self._panel([("starting", "")]), refresh=True)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -72,6 +79,8 @@ class RunProgress:
         """A run ended as "done" or "failed"."""
         if self._times is not None:
             self._times.add(run.folder)
+        if "seconds" in (state := read_state(run.folder)):
+            self._took[run.notebook.stem].append(state["seconds"])
         self.done += outcome == "done"
         self.failed += outcome == "failed"
         position = f"[{self.kept + self.done + self.failed}/{self.total}]"
@@ -84,8 +93,9 @@ class RunProgress:
         said.
         """
         folders = [run.folder for run in runs]
+        self._begun = sum(epoch / epochs for epoch, epochs in map(_epochs, folders) if epochs)
         seconds = self._seconds_left(runs)
-        self._left = "" if seconds is None else f", about {_clock(seconds)} left"
+        self._left = "" if seconds is None else f", about {clock(seconds)} left"
         if self.console.is_terminal:
             running = _running(folders)
             self._live.update(self._panel(running or [(self._idle(no_worker), "")]))
@@ -107,34 +117,54 @@ class RunProgress:
     def _counts(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         done = f"{self.kept + self.done} of {self.total} done"
-        return f"{_clock(time.monotonic() - self.started)}  {done}{failed}{self._left}"
+        return f"{clock(time.monotonic() - self.started)}  {done}{failed}{self._left}"
 
     def _seconds_left(self, runs: list[Run]) -> float | None:
-        """None as soon as one run's time is not known: a guess would be taken for more than it is."""
-        left = []
+        """By each run's own epochs, else by earlier runs like it, else by the runs of this batch once a tenth is done.
+
+        None before: a guess from less would be taken for more than it is.
+        """
+        left: list[float] = []
+        unknown: list[tuple[Run, float]] = []
+        whole: dict[str, list[float]] = defaultdict(list, {name: [*took] for name, took in self._took.items()})
         for run in runs:
             state = read_state(run.folder)
             elapsed = time.time() - state["started"] if state.get("status") == "running" else 0.0
             expected = self._times.of(run.notebook.stem, run.parameters) if self._times is not None else None
             by_epochs = _seconds_by_epochs(run.folder, elapsed)
-            if by_epochs is None and expected is None:
-                return None
-            left.append(by_epochs if by_epochs is not None else max(0.0, expected.seconds - elapsed))
+            if by_epochs is not None:
+                left.append(by_epochs)
+                whole[run.notebook.stem].append(elapsed + by_epochs)
+            elif expected is not None:
+                left.append(max(0.0, expected.seconds - elapsed))
+            else:
+                unknown.append((run, elapsed))
+        if unknown and (self._finished() < FROM * self.total or not whole):
+            return None
+        every = [seconds for took in whole.values() for seconds in took]
+        for run, elapsed in unknown:
+            typical = statistics.fmean(whole.get(run.notebook.stem) or every)
+            left.append(max(0.0, typical - elapsed))
         return makespan(left, self._workers)
+
+    def _finished(self) -> float:
+        """Runs that are there or have failed, with the share of those that train."""
+        return self.kept + self.done + self.failed + self._begun
 
     def _closing(self) -> str:
         if self.kept == self.total:
             return f"{self.total} of {self.total} runs are there already; nothing to run"
         again = f", {self.kept} there already" if self.kept else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        made, took = f"{self.done} run{'s' * (self.done != 1)} made", _clock(time.monotonic() - self.started)
+        made, took = f"{self.done} run{'s' * (self.done != 1)} made", clock(time.monotonic() - self.started)
         return f"{made}{again}{failed}, in {took}"
 
     def _panel(self, running: list[tuple[str, str]]) -> Group:
         table = Table.grid(padding=(0, 2))
         for name, how in running:
             table.add_row(Text("  " + name), Text(how, style="dim"))
-        return Group(Text(self._counts(), style="bold"), table)
+        bar = ProgressBar(total=self.total, completed=self._finished(), width=40)
+        return Group(Text(self._counts(), style="bold"), bar, table)
 
 
 def _running(folders: list[Path]) -> list[tuple[str, str]]:
@@ -143,7 +173,7 @@ def _running(folders: list[Path]) -> list[tuple[str, str]]:
     for folder in folders:
         state = read_state(folder)
         if state.get("status") == "running":
-            elapsed = _clock(time.time() - state.get("started", time.time()))
+            elapsed = clock(time.time() - state.get("started", time.time()))
             found.append((folder.name, f"{_epoch(folder)}{elapsed}"))
     return found
 
@@ -167,8 +197,3 @@ def _epochs(folder: Path) -> tuple[int, int]:
         return int(progress["epoch"]), int(progress["epochs"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0, 0
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02d}"

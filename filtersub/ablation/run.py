@@ -58,6 +58,7 @@ def run_ablation(
     rerun: bool = False,
     force: bool = False,
     warm: bool = True,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> AblationSummary:
     """Run what is missing of an ablation and write all of it below ``out``.
 
@@ -70,6 +71,7 @@ def run_ablation(
     rerun : run again what is there already
     force : take ``out`` even where it holds another ablation, whose runs stay but are no longer planned
     warm : fork runs from a process that has made their imports, where there is more than one and the system is Linux
+    on_begin : called once all runs are checked, before the first line of progress
 
     Raises FiltersubError, before anything runs, for a bad spec, a parameter that a notebook does not have, an output
     folder of another ablation, one that another process writes into, or one that cannot be written. KeyboardInterrupt
@@ -86,9 +88,10 @@ def run_ablation(
         root = take_folder(out, spec, force=force)
         write_plan(spec, runs, root)
         progress = RunProgress(len(runs))
+        on_begin()
+        stack.enter_context(progress)  # from here on there is a bar: opening the slots takes a second or two
         progress.told(set_aside_damaged(runs))
         client = client or stack.enter_context(open_slots(workers, scheduler))
-        stack.enter_context(progress)
         threads = dict.fromkeys(client.scheduler_info()["workers"], max(1, cores() // workers))
         if scheduler is not None:
             threads = threads_of_workers(client)

@@ -15,6 +15,7 @@ from .counting import count, suggest
 from .data import data_app
 from .decompose import decompose
 from .generate import distance, generate, generate_tune
+from .help_pages import Command
 from .notebook import check_notebook
 from .paper import paper
 from .report import report
@@ -27,7 +28,7 @@ app = typer.Typer(
 )
 COMMANDS = (decompose, count, suggest, tune, ablate, report, paper, check_notebook, generate_tune, generate, distance)
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(data_app, name="data")
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import FiltersubError
 from .console import Tenths, cell, print_json
 from .options import AsJson, Reading
+
+if TYPE_CHECKING:
+    from ..ablation import Spec
+    from ..ablation.dry_run import DryRun
 
 _MANY = 1_000  # runs
 
@@ -29,31 +33,39 @@ def ablate(
     as_json: AsJson = False,
 ) -> None:
     """Run an ablation's notebooks with papermill; finished runs are used again. Then write its report."""
-    from ..ablation import load_spec, run_ablation
-    from ..report import write_report
+    from ..progress import waiting
 
-    loaded = load_spec(spec, reading)
-    if loaded.n_runs > _MANY:  # whose check takes a while
-        typer.echo(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
-    if dry_run:
-        return _show_plan(loaded, out, workers, as_json)
-    if as_json:
-        raise FiltersubError("--json goes with --dry-run; the results of an ablation are in its report's tables")
-    summary = run_ablation(loaded, out, workers=workers, scheduler=scheduler, rerun=rerun, force=force, warm=not cold)
+    with waiting("checking the runs") as stop:
+        from ..ablation import load_spec, run_ablation
+
+        loaded = load_spec(spec, reading)
+        if loaded.n_runs > _MANY:  # whose check takes a while
+            typer.echo(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
+        if dry_run:
+            found = _planned(loaded, out, workers)
+            stop()
+            return print_json(found.to_json()) if as_json else _show_plan(loaded, found)
+        if as_json:
+            raise FiltersubError("--json goes with --dry-run; the results of an ablation are in its report's tables")
+        from ..report import write_report  # a dry run needs neither this nor the training libraries that it brings
+
+        options = {"workers": workers, "scheduler": scheduler, "rerun": rerun, "force": force, "warm": not cold}
+        summary = run_ablation(loaded, out, on_begin=stop, **options)
     typer.echo(f"report: {write_report(out, loaded)}")
     if summary.failed:
         raise typer.Exit(1)
 
 
-def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> None:
+def _planned(spec: Spec, out: Path, workers: int | None) -> DryRun:
+    from ..ablation import list_runs
+
+    return list_runs(spec, out, workers=workers, **({"on_run": Tenths()} if spec.n_runs > _MANY else {}))
+
+
+def _show_plan(spec: Spec, found: DryRun) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..ablation import list_runs
-
-    found = list_runs(spec, out, workers=workers, **({"on_run": Tenths()} if spec.n_runs > _MANY else {}))
-    if as_json:
-        return print_json(found.to_json())
     table = Table(title=f"{spec.name}: {spec.title}")
     table.add_column("run", overflow="fold")
     shown = {"there": "finished", "trained": "trainable", "head": "head"}
@@ -76,4 +88,3 @@ def _show_plan(spec: object, out: Path, workers: int | None, as_json: bool) -> N
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
     typer.echo(f"{len(found.runs)} run{'s' * (len(found.runs) != 1)}, {left} to be made: {time}")
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,30 +17,37 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
-def print_table(table: pd.DataFrame, title: str) -> None:
-    """A table on standard output: text to the left, numbers to the right and in groups of three.
+def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -> None:
+    """A table, or columns by name, on standard output: text to the left, numbers to the right and in groups of three.
 
     A number is never cut: headings and texts are folded where columns do not fit. A table that is still too wide, or
     goes into a pipe or file, is as wide as it needs to be.
     """
-    from pandas.api.types import is_numeric_dtype
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
 
     shown = Table(title=title)
-    for name in table.columns:
-        numeric = is_numeric_dtype(table[name])
-        cells = [cell(value) for value in table[name]]
-        narrowest = max(map(len, cells), default=0) if numeric else None
+    cells = {name: [cell(value) for value in values] for name, values in table.items()}
+    for name, texts in cells.items():
+        numeric = _is_numeric(table[name])
+        narrowest = max(map(len, texts), default=0) if numeric else None
         heading = name.replace("_", " ") if len(name) > 3 else name  # k_c and m_1 are symbols
         shown.add_column(heading, justify="right" if numeric else "left", min_width=narrowest, overflow="fold")
-    for row in table.itertuples(index=False):
-        shown.add_row(*(cell(value) for value in row))
+    for row in zip(*cells.values(), strict=True):
+        shown.add_row(*row)
     console = Console()
     needed = Measurement.get(console, console.options.update(max_width=10_000), shown)
     wanted = console.width if console.is_terminal else max(console.width, needed.maximum)
     Console(width=max(wanted, needed.minimum)).print(shown)
+
+
+def _is_numeric(values: Any) -> bool:
+    if hasattr(values, "dtype"):
+        from pandas.api.types import is_numeric_dtype
+
+        return is_numeric_dtype(values)
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 class Tenths:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import print_json, print_table
+from .help_pages import Command
 from .options import AsJson
 
 if TYPE_CHECKING:
@@ -15,14 +16,12 @@ if TYPE_CHECKING:
 data_app = typer.Typer(help="Data sets: what there is, and whether it is complete.", no_args_is_help=True)
 
 
-@data_app.command("list")
+@data_app.command("list", cls=Command)
 def data_list(
     as_json: AsJson = False,
     obtain: Annotated[bool, typer.Option("--obtain", help="Say how to obtain each set that is not here.")] = False,
 ) -> None:
     """The data sets known by name. Nothing is ever downloaded."""
-    import pandas as pd
-
     from ..data import catalogue, data_root, is_there
     from ..data.names import PATH_KINDS
 
@@ -30,9 +29,9 @@ def data_list(
     if as_json:
         sets = [{**vars(entry), "there": is_there(entry)} for entry in known]
         return print_json({"root": str(data_root()), "sets": sets, "paths": PATH_KINDS})
-    columns = ("name", "title", "group", "classes", "train", "test")
-    table = pd.DataFrame([[getattr(entry, name) for name in columns] for entry in known], columns=columns)
-    table["there"] = ["yes" if is_there(entry) else "no" for entry in known]
+    shown = ("name", "title", "group", "classes", "train", "test")
+    table = {name: [getattr(entry, name) for entry in known] for name in shown}
+    table["there"] = [is_there(entry) for entry in known]
     print_table(table, f"data sets, looked for in {data_root()} (FILTERSUB_DATA says where)")
     for kind, what in PATH_KINDS.items():
         typer.echo(f"{kind}:PATH  {what}")
@@ -44,7 +43,7 @@ def data_list(
         typer.echo(f"\n{', '.join(names)}:\n  {how}")
 
 
-@data_app.command("check")
+@data_app.command("check", cls=Command)
 def data_check(
     name: Annotated[str, typer.Argument(help="Data set by name, or folder:PATH, csv:PATH, hf:PATH.")],
     as_json: AsJson = False,

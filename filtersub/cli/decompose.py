@@ -98,17 +98,20 @@ def decompose(
     as_csv: AsCsv = False,
 ) -> None:
     """Decompose a model's kernels (or a bare file of weights) into filter atoms and coefficients."""
-    from ..decomposition import (
-        DecompositionConfig,
-        DecompositionInterrupted,
-        choose_atoms,
-        decompose_model,
-        sharing_table,
-    )
-    from ..diagnostics import layer_table
-    from ..files import make_folder
-    from ..progress import progress_bar
-    from ..recipe_file import RECIPE_FILE, read_override, read_recipe, read_sizes, write_recipe
+    from ..progress import waiting
+
+    with waiting("loading"):
+        from ..decomposition import (
+            DecompositionConfig,
+            DecompositionInterrupted,
+            choose_atoms,
+            decompose_model,
+            sharing_table,
+        )
+        from ..diagnostics import layer_table
+        from ..files import make_folder
+        from ..progress import progress_bar
+        from ..recipe_file import RECIPE_FILE, read_override, read_recipe, read_sizes, write_recipe
 
     settings = {} if config is None else read_recipe(config)
     sources = {name: context.get_parameter_source(name) for name in context.params}
@@ -130,7 +133,8 @@ def decompose(
     if limit is not None and (shared or "atoms" in given):
         what = "shares dictionaries" if shared else "has --atoms"
         raise FiltersubError(f"--max-error chooses m for a layer's own dictionary, but this {what}; leave one away")
-    source, exclude = weights_of(model, weights, random, weight_layout)
+    with waiting(f"loading {model}"):
+        source, exclude = weights_of(model, weights, random, weight_layout)
     folder = None if out is None else make_folder(out)
     chosen_by = {"layers": settings.get("layers"), "exclude": exclude}
     choice = own = None
@@ -169,7 +173,7 @@ def decompose(
             _write_csv(folder / "curve.csv", choice.curve)
         if cost is not None:
             _write_csv(folder / "sharing.csv", cost)
-    _print(model, found, table, choice, own, cost, as_json, as_csv)
+    _print(model, found, table, choice, folder, own, cost, as_json, as_csv)
 
 
 def weights_of(model: str, weights: Path | None, random: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
@@ -213,6 +217,7 @@ def _print(
     found: ModelDecomposition,
     table: pd.DataFrame,
     choice: AtomChoice | None,
+    folder: Path | None,
     own: ModelDecomposition | None,
     cost: pd.DataFrame | None,
     as_json: bool,
@@ -235,14 +240,25 @@ def _print(
     notes = [layer.note for layer in found.layers.values()]
     if any(notes):
         shown["note"] = notes
-    print_table(shown, f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s")
-    if choice is not None:
+    if choice is not None and folder is None:  # some hundred rows: before the answer, or in the folder
         print_table(choice.curve, "relative error by m")
+    print_table(shown, f"{model}, layer by layer")
     if own is not None and cost is not None:
         print_table(
             cost,
             f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}",
         )
+    typer.echo(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, folder)}")
+
+
+def _chosen(choice: AtomChoice | None, folder: Path | None) -> str:
+    """What --max-error chose, and where the errors of other m are, for the end of the last line."""
+    if choice is None:
+        return ""
+    sizes = sorted({*choice.atoms.values()})
+    found = f"m = {sizes[0]}" if len(sizes) == 1 else f"m from {sizes[0]} to {sizes[-1]}, layer by layer"
+    where = "above" if folder is None else f"in {folder / 'curve.csv'}"
+    return f"; the error is met by {found} (errors of smaller m: {where})"
 
 
 def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, Any]]:

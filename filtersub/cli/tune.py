@@ -150,12 +150,15 @@ def tune(
 
     On several devices: accelerate launch -m filtersub tune ...
     """
-    from ..experiment import TuneSettings
-    from ..experiment import tune as run
-    from ..methods.options import check_meant
-    from ..recipes import load_recipe
-    from ..records import DUPLICATES_NOTE
-    from ..training.accelerator import processes
+    from ..progress import waiting
+
+    with waiting("loading"):
+        from ..experiment import TuneSettings
+        from ..experiment import tune as run
+        from ..methods.options import check_meant
+        from ..recipes import load_recipe
+        from ..records import DUPLICATES_NOTE
+        from ..training.accelerator import processes
 
     given = _given(context, {field.name for field in fields(TuneSettings)})
     if decomposition is not None:

@@ -5,34 +5,29 @@ format opens a set: ``vtab``, ``cifar``, ``folders``, ``csv_lists``, ``hub``. ``
 at all of it.
 """
 
-from .catalogue import Description, catalogue, is_there
-from .check import Report, check_data
-from .digits import digits_order
-from .load import ImageSplit, first_images, load_data, n_classes
-from .names import require_data
-from .problems import DataMissing, Problem
-from .root import data_root
+from typing import Any
 
-__all__ = [
-    "DATASETS",
-    "DataMissing",
-    "Description",
-    "ImageSplit",
-    "Problem",
-    "Report",
-    "catalogue",
-    "check_data",
-    "data_root",
-    "digits_order",
-    "first_images",
-    "is_there",
-    "load_data",
-    "n_classes",
-    "require_data",
-]
+from ..lazy import loads
+from .catalogue import Description, catalogue, is_there  # at once: the function has its file's name
+
+_HOME = {
+    "DataMissing": "problems",
+    "ImageSplit": "load",
+    "Problem": "problems",
+    "Report": "check",
+    "check_data": "check",
+    "data_root": "root",
+    "digits_order": "digits",
+    "first_images": "load",
+    "load_data": "load",
+    "n_classes": "load",
+    "require_data": "names",
+}
+__all__ = ["DATASETS", "Description", "catalogue", "is_there", *_HOME]
+_load, __dir__ = loads(__name__, _HOME)
 
 
-def __getattr__(name: str) -> dict[str, str]:
+def __getattr__(name: str) -> Any:
     if name == "DATASETS":  # read where asked for: importing reads no file
         return {key: described.title for key, described in catalogue().items()}
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _load(name)

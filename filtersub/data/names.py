@@ -6,13 +6,16 @@ import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from ..errors import FiltersubError
 from .catalogue import Description, catalogue, folder_of
-from .images import Source
 from .problems import DataMissing
 from .root import VARIABLE, place
+
+if TYPE_CHECKING:
+    from .images import Source
 
 #: Prefix -> what stands behind it.
 PATH_KINDS = {

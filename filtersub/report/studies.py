@@ -173,7 +173,7 @@ def _penalty_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section
 
 
 def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
-    table, gaps = tables["solvers"].fillna({"note": ""}), tables["gaps"]
+    table, gaps = tables["solvers"].astype({"note": object}).fillna({"note": ""}), tables["gaps"]
     first = gaps[gaps["seed"] == record.seed]
     asked = record.parameters
     caption = (

@@ -1,0 +1,114 @@
+"""The layout of help pages: the options asked for most often first, the rest in titled groups, examples last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+#: By command, the options that stand first, in this order; a command with few options needs no entry.
+FIRST = {
+    "decompose": ("atoms", "block", "solver", "sparsity", "max_error", "layers", "weights", "out", "as_json", "seed"),
+    "count": ("method", "atoms", "expansion", "block", "layers", "classes", "compare", "cost", "preset", "as_json"),
+    "suggest": ("budget", "data", "weights", "pretrained", "layers", "top", "by_layer", "out", "as_json"),
+    "tune": ("out", "data", "method", "atoms", "expansion", "block", "epochs", "learning_rate", "recipe", "seed"),
+    "generate-tune": ("data", "out", "method", "atoms", "block", "rank", "steps", "learning_rate", "images", "seed"),
+}
+
+#: Title: options, in the order of the page. A name means the same in every command.
+GROUPS = {
+    "Atoms and coefficients": (
+        *("solver", "sparsity", "nonzeros", "nonnegative", "expansion", "expansion_coefficients", "expansion_layers"),
+        *("expansion_init", "init_scale", "block_spatial", "block_coefficients", "limit_atoms", "override"),
+        *("train_coefficients", "layers", "decomposition", "config"),
+    ),
+    "Learning of the dictionary": ("init", "learner", "max_rounds", "tol"),
+    "Errors and shared dictionaries": ("max_error_per", "share", "share_layers", "compare_own"),
+    "Baselines": (
+        *("rank", "depthwise_rank", "adapter_scale", "update_dropout", "oft_block", "boft_block", "reduction"),
+    ),
+    "Model and weights": ("weights", "weight_layout", "random"),
+    "Images": (
+        *("n_train", "images", "image_size", "template", "augmentation", "judge_crop", "validation", "flip", "workers"),
+    ),
+    "Training": (
+        *("batch_size", "accumulation", "optimizer", "rates", "head_learning_rate", "weight_decay", "schedule"),
+        *("min_rate", "warmup_epochs", "warmup_steps", "warmup_rate", "clip_norm", "patience", "ema_decay"),
+        *("ema_warmup", "batch_norm", "mixed_precision", "compile", "gradient_checkpointing", "checkpoint_every"),
+    ),
+    "Regularisation": ("label_smoothing", "mixup", "cutmix", "drop_path", "head_dropout", "condition_dropout"),
+    "Samples and their distance": (
+        *("preview_every", "reference_images", "sampling_steps", "guidance", "sampling_batch", "features"),
+        "feature_weights",
+    ),
+    "Runs of the paper": ("paper", "reading"),
+    "Output": ("atoms_only", "resume", "every_layer", "check", "tensorboard", "as_json", "as_csv"),
+}
+
+EXAMPLES = {
+    "decompose": (
+        "filtersub decompose efficientnet_lite0 --atoms 9",
+        "filtersub decompose efficientnet_lite0 --max-error 0.1 --out runs/atoms",
+        "filtersub decompose efficientnet_lite0 --block 4 --solver pca --json",
+    ),
+    "count": (
+        "filtersub count resnet50 --atoms 9 --block 4",
+        "filtersub count resnet50 --block 4 --compare",
+        "filtersub count --preset all",
+    ),
+    "suggest": (
+        "filtersub suggest efficientnet_lite0 --budget 15k",
+        "filtersub suggest efficientnet_lite0 --budget 0.5% --by-layer --out chosen.yaml",
+    ),
+    "tune": (
+        "filtersub tune efficientnet_lite0 --out runs/atoms",
+        "filtersub tune efficientnet_lite0 --method lora --rank 8 --out runs/lora",
+        "filtersub tune efficientnet_lite0 --atoms 9 --expansion 4 --learning-rate choose --out runs/chosen",
+        "filtersub tune --paper figure4/setting-2 --weights resnet50.pth --out runs/paper",
+    ),
+    "ablate": (
+        "filtersub ablate quickstart --out reports/quickstart",
+        "filtersub ablate my.yaml --out reports/my --dry-run",
+        "filtersub ablate my.yaml --out reports/my --workers 4",
+    ),
+    "report": (
+        "filtersub report reports/quickstart",
+        "filtersub report here there --out both",
+        "filtersub report reports/now --against reports/before",
+    ),
+    "paper": ("filtersub paper", "filtersub paper --part figure4 --reading authors"),
+    "check-notebook": ("filtersub check-notebook mine.ipynb", "filtersub check-notebook notebooks/02_tuning.ipynb"),
+    "generate-tune": (
+        "filtersub generate-tune stable-diffusion --data flowers --out runs/flowers",
+        "filtersub generate-tune stable-diffusion --data flowers --method lora --rank 16 --out runs/lora",
+    ),
+    "generate": ("filtersub generate stable-diffusion --prompts prompts.txt --adapter runs/flowers --out images",),
+    "distance": ("filtersub distance flowers images", "filtersub distance flowers images --features clip --json"),
+    "list": ("filtersub data list", "filtersub data list --obtain"),
+    "check": ("filtersub data check digits", "filtersub data check folder:birds"),
+}
+
+
+class Command(TyperCommand):
+    """A command whose options are sorted into FIRST and GROUPS, with its examples at the end of its page."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        first = FIRST.get(self.name or "", ())
+        places = {name: (title, place) for title, names in GROUPS.items() for place, name in enumerate(names)}
+        titles = list(GROUPS)
+
+        def place(parameter: Any) -> tuple[int, int]:
+            if parameter.param_type_name == "argument" or not first:
+                return -2, 0
+            if parameter.name in first:
+                return -1, first.index(parameter.name)
+            if parameter.name not in places:
+                return -1, len(first)
+            title, number = places[parameter.name]
+            parameter.rich_help_panel = title
+            return titles.index(title), number
+
+        self.params.sort(key=place)
+        if examples := EXAMPLES.get(self.name or ""):
+            self.epilog = "\n\n".join(["Examples:", *examples])
