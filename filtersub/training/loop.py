@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from ..errors import FiltersubError, LossNotFinite
 from ..memory import PeakMemory
 from .accelerator import new_accelerator
-from .batch_norm import recompute_batch_norm_, set_training_mode_
+from .batch_norm import SameStatistics, recompute_batch_norm_, set_training_mode_, statistics_stand_still
 from .checkpoint import Checkpoint, state_names, told_apart, weights_of
 from .config import OPTIMIZERS, TrainingConfig
 from .ema import MovingAverage
@@ -136,6 +136,8 @@ class _Run:
         set_seed(config.seed + self.accelerator.process_index)
         order = torch.Generator().manual_seed(config.seed)
         self._load(train, judged, order)
+        same = statistics_stand_still(model, head) and not hasattr(train, "begin_epoch")
+        self.same_statistics = SameStatistics(model) if same else None
         optimizer = OPTIMIZERS[config.optimizer](groups, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [factor_at(config, group["lr"], len(self.batches)) for group in groups]
@@ -314,9 +316,16 @@ class _Run:
     def _judge(self, is_last: bool) -> tuple[float, Tensor]:
         with nullcontext() if self.average is None else self.average.in_place():
             if self.config.batch_norm == "recomputed":
-                whole = is_last or self.config.patience is not None
-                recompute_batch_norm_(self.model, self._all_images() if whole else self._sampled_images())
+                self._recompute_batch_norm(whole=is_last or self.config.patience is not None)
             return evaluate(self.forward, self.judged_batches, self.n_classes, self.accelerator)
+
+    def _recompute_batch_norm(self, whole: bool) -> None:
+        if whole:
+            recompute_batch_norm_(self.model, self._all_images())
+        elif self.same_statistics is not None:
+            self.same_statistics.restore_or(lambda: recompute_batch_norm_(self.model, self._sampled_images()))
+        else:
+            recompute_batch_norm_(self.model, self._sampled_images())
 
     def _remember(self, row: Row, confusion: Tensor) -> None:
         self.history.append(row)
