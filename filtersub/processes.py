@@ -10,6 +10,9 @@ import sys
 
 import psutil
 
+#: Names, in the environment of every run of an ablation, the folder of decomposed layers that its runs share.
+DECOMPOSITIONS = "FILTERSUB_DECOMPOSITIONS"
+
 
 def end_tree(pid: int) -> None:
     """Kill a process and all that it started; nothing happens where it is gone already."""

@@ -43,7 +43,9 @@ class Record:
         in the saved files, frozen ones that loading needs among them), integers
     cost : by name with unit: ``wall_seconds``, ``seconds_per_step``, ``peak_memory_bytes``, ``added_memory_bytes``
         (above what was in use before the first step), ``step_flops`` (in records of schema 1
-        ``step_flops_overcounted``), ``saved_bytes``, ``decomposition_seconds``, ``decomposition_iterations``
+        ``step_flops_overcounted``), ``saved_bytes``, ``decomposition_seconds``, ``decomposition_iterations``;
+        of these seconds ``decomposition_reused_seconds`` were another run's, or an interrupted one's, which decomposed
+        ``decomposition_reused_layers`` of the layers: they are no part of ``wall_seconds``
     environment : versions, hardware, commit, dirty, date; see describe_environment
     tables : file by name of each table beside the record
     choices : what was chosen on validation images, with the accuracy of every candidate

@@ -16,7 +16,7 @@ from distributed import Client
 from test_ablation import WORK, write_notebook
 
 from filtersub.ablation import is_finished, plan, run_ablation
-from filtersub.ablation.run_slot import cores
+from filtersub.ablation.run_slot import DECOMPOSITIONS_FOLDER, cores
 from filtersub.ablation.spec import parse_spec
 from filtersub.ablation.warm_start import AVAILABLE
 
@@ -31,6 +31,7 @@ here = Path(out_dir)
 again = (here / "kernel.txt").exists()
 (here / "kernel.txt").write_text(str(os.getpid()))
 (here / "threads.txt").write_text(f"{torch.get_num_threads()} {os.environ['NUMBA_NUM_THREADS']}")
+Path(os.environ["FILTERSUB_DECOMPOSITIONS"]).mkdir(exist_ok=True)
 """
 ENDS = """
 if case == "kernel dies": os.kill(os.getpid(), signal.SIGKILL)
@@ -73,6 +74,7 @@ def test_what_dies_is_marked_with_its_partial_notebook_and_only_that_is_run_agai
     for run in runs.values():  # no two runs fight over threads
         assert (run.folder / "threads.txt").read_text() == f"{max(1, cores() // 2)} {max(1, cores() // 2)}"
     assert not list(out.rglob("*.part*"))
+    assert (out / DECOMPOSITIONS_FOLDER).is_dir(), "what runs share stays for those that are made again"
     made = (runs["good"].folder / "record.json").stat().st_mtime_ns
     assert set(run_ablation(spec, out, warm=False).failed) == set(summary.failed)
     assert (runs["good"].folder / "record.json").stat().st_mtime_ns == made
@@ -89,12 +91,14 @@ pd.DataFrame({"a": [1]})
 """
     figure = "fig, ax = plt.subplots(figsize=(1, 1)); ax.plot([1, 2]); plt.show(); plt.plot([2, 1]);"
     numbers = 'print("a draw", np.random.rand(), torch.rand(1).item())'
-    note = write_notebook(tmp_path / "n.ipynb", PARAMETERS, shown, figure, numbers, WORK)
+    shared = "from pathlib import Path; Path(os.environ['FILTERSUB_DECOMPOSITIONS']).mkdir(exist_ok=True)"
+    note = write_notebook(tmp_path / "n.ipynb", PARAMETERS, shown, figure, numbers, shared, WORK)
     spec = spec_of(note, [{"rate": 0.1}, {"rate": 0.2}])
     outputs = {}
     for warm in (True, False):
         out = tmp_path / str(warm)
         assert run_ablation(spec, out, workers=2, warm=warm).failed == ()
+        assert not (out / DECOMPOSITIONS_FOLDER).exists()
         for run in plan(spec, out):
             cells = nbformat.read(run.folder / "notebook.ipynb", 4).cells
             outputs[warm, run.parameters["rate"]] = [[plain(o) for o in c.get("outputs", [])] for c in cells]

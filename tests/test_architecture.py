@@ -25,6 +25,7 @@ ROOMS = (
         "random_states",
         "settings",
         "solver_names",
+        "version",
         "yaml_file",
     ),
     ("folder_lock",),

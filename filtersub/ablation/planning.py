@@ -15,11 +15,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
+from ..version import package_version
 from .conditions import mentioned
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
 from .notebook_file import Notebook, read_notebook
@@ -51,7 +51,7 @@ def plan(spec: Spec, out: str | os.PathLike[str]) -> list[Run]:
     the file, for a name that is not there, a value of another type, a run that is there twice, and conditions that
     leave no run.
     """
-    root, installed = Path(out).resolve(), _package_version()
+    root, installed = Path(out).resolve(), package_version()
     unique: dict[str, tuple[Run, Place]] = {}
     for stage in spec.stages:
         kept = list(_stage_runs(stage, root, installed))
@@ -159,13 +159,6 @@ def _code(source: str) -> str:
         return ast.dump(ast.parse(source))
     except SyntaxError:
         return source
-
-
-def _package_version() -> str:
-    try:
-        return version("filtersub")
-    except PackageNotFoundError:  # imported from a checkout that was never installed
-        return "unknown"
 
 
 def _readable(notebook: Path, own: Mapping[str, Any]) -> str:

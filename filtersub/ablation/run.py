@@ -28,7 +28,7 @@ from .notebook_contract import OUT_DIR, RECORDS_DIR
 from .notebook_run import ERROR_FILE, HTML_FILE, RUN_FILE, keep_executed, read_state, update_state
 from .planning import Run, plan
 from .progress import RunProgress
-from .run_slot import LOG_FILE, Terms, cores, end_children, run_child, visible_gpus
+from .run_slot import DECOMPOSITIONS_FOLDER, LOG_FILE, Terms, cores, end_children, run_child, visible_gpus
 from .run_times import RunTimes, machine
 from .slots import checked_workers, open_slots, threads_of_workers
 from .spec import Spec, load_spec
@@ -109,6 +109,8 @@ def run_ablation(
             client.run(end_children)
     chosen = {state: tuple(name for name, got in outcome.items() if got == state) for state in ("done", "reused")}
     failed = tuple(name for name, got in outcome.items() if got == "failed")
+    if not failed:
+        shutil.rmtree(root / DECOMPOSITIONS_FOLDER, ignore_errors=True)
     return AblationSummary(root, chosen["done"], chosen["reused"], failed)
 
 

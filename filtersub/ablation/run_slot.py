@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..processes import end_tree
+from ..processes import DECOMPOSITIONS, end_tree
 from .notebook_run import update_state
 from .run_times import machine
 from .warm_start import AVAILABLE, WarmStart
 
 LOG_FILE = "log.txt"
+DECOMPOSITIONS_FOLDER = ".decompositions"  # of layers that the runs of an ablation share, until all runs are there
 _CAPS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _children: set[subprocess.Popen[bytes]] = set()  # cold ones of this process, to be ended with it
 _warm: dict[str, WarmStart] = {}
@@ -74,6 +75,7 @@ def run_child(notebook: str, folder: str, terms: Terms) -> int:
         # A kernel of the same name in the user's home must not come before this environment's own.
         own = {"JUPYTER_PREFER_ENV_PATH": "1"} | dict.fromkeys(_CAPS, str(threads))
         own |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        own[DECOMPOSITIONS] = str(Path(folder).parents[1] / DECOMPOSITIONS_FOLDER)
         update_state(Path(folder), machine=machine(threads, gpu is not None))
         code = None
         if terms.warm and AVAILABLE:

@@ -42,7 +42,7 @@ _FOR_KERNELS = (
         "pandas",
         "seaborn",
     ),
-    *("torch", "torchvision", "timm", "peft", "accelerate"),
+    *("torch", "torchvision", "timm", "peft", "accelerate", "sklearn.datasets"),
     *_OWN,
 )
 REFUSED = 3  # exit code: this process must not fork

@@ -129,8 +129,14 @@ def error_curve(
     layers: str | None = None,
     exclude: tuple[str, ...] = (),
     on_layer: Callable[[int, int, str], None] | None = None,
+    known: ModelDecomposition | None = None,
+    on_decomposed: Callable[[Decomposition, DecompositionConfig], None] | None = None,
 ) -> pd.DataFrame:
-    """layer_table of the same layers for each m, with a column ``m``; ``atoms`` is what a layer could make of it."""
+    """layer_table of the same layers for each m, with a column ``m``; ``atoms`` is what a layer could make of it.
+
+    ``known`` is a decomposition of the same weights; its layers are not decomposed again where an m is its own.
+    ``on_decomposed`` is called with each layer that is, and its recipe.
+    """
     settings = [replace(config, atoms=m) for m in atoms]
     layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
@@ -138,7 +144,12 @@ def error_curve(
         for position, (name, layout) in enumerate(layouts.items()):
             if on_layer is not None:
                 on_layer(index * len(layouts) + position, len(settings) * len(layouts), f"{name}, m = {setting.atoms}")
-            rows.append({"m": setting.atoms, **_row(name, decompose_weight(layout, modules[name], setting))})
+            layer = known.layers.get(name) if known is not None and known.recipe_of(name) == setting else None
+            if layer is None:
+                layer = decompose_weight(layout, modules[name], setting)
+                if on_decomposed is not None:
+                    on_decomposed(layer, setting)
+            rows.append({"m": setting.atoms, **_row(name, layer)})
     return pd.DataFrame(rows)
 
 

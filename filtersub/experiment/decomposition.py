@@ -9,10 +9,12 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from ..decomposition import DecompositionConfig, decompose_model
+from ..decomposition import Decomposition, DecompositionConfig, decompose_model
+from ..decomposition.cache import shared_cache
 from ..diagnostics import convergence_table, error_curve, layer_table
 from ..files import make_folder
 from ..folder_lock import locks
+from ..kernels import named_layers
 from ..memory import PeakMemory
 from ..models import head_name, load_model
 from ..records import Record, describe_environment
@@ -39,11 +41,30 @@ def decompose_run(
     loaded = load_model(model, weights=weights)
     head = head_name(loaded)
     exclude = () if head is None else (head,)
+    cache = shared_cache()
+
+    def share(layer: Decomposition, recipe: DecompositionConfig) -> None:
+        # For tuning runs of the ablation. Nothing is read: this run's seconds and memory are of decomposing.
+        if cache is not None:
+            cache.keep(layer.layout, modules[layer.layout.name], recipe, layer)
+
+    modules = dict(named_layers(loaded))
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:
         decomposed = decompose_model(loaded, config, layers=layers, exclude=exclude, on_layer=on_layer)
-        curve = error_curve(loaded, config, atoms_grid, layers=layers, exclude=exclude, on_layer=on_layer)
+        curve = error_curve(
+            loaded,
+            config,
+            atoms_grid,
+            layers=layers,
+            exclude=exclude,
+            on_layer=on_layer,
+            known=decomposed,
+            on_decomposed=share,
+        )
     wall_seconds = time.perf_counter() - began
+    for layer in decomposed.layers.values():
+        share(layer, config)
     decomposed.save(folder / "atoms.safetensors")
     table = layer_table(decomposed)
     record = Record(

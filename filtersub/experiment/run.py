@@ -17,6 +17,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ..data import ImageSplit, load_data, n_classes, require_data
+from ..decomposition.cache import cache_for, using
 from ..errors import FiltersubError
 from ..files import make_folder, write_text
 from ..folder_lock import locks
@@ -128,7 +129,8 @@ def _chosen(settings: TuneSettings, folder: Path, quiet: bool) -> RateChoice | N
         _say(quiet, f"learning rate {rate:g}, judged on validation images")
         return tune(replace(settings.with_rate(rate), validation=True), out, quiet=quiet)
 
-    return choose_rate(settings.candidate_rates, folder, run)
+    with using(cache_for(folder / DECOMPOSITION_FOLDER)):  # the candidates and the run itself decompose once
+        return choose_rate(settings.candidate_rates, folder, run)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,14 +12,15 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from ..decomposition import DecompositionConfig, plan_layers
+from ..decomposition.cache import cache_for, using
 from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..kernels import layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
-from ..tuning.kept import KeptCodes, keeping
 from ..tuning.targets import as_pattern
+from ..tuning.telling import telling
 from .adapters import adapter_config
 from .added import add_, merge_added_
 from .features import train_biases_, train_whole_
@@ -39,8 +39,10 @@ class Injected:
     ----------
     model : the model given, changed, or peft's wrapper of it
     skipped : why, by the name of each layer that the method cannot take
-    cost : decomposition_seconds and decomposition_iterations (rounds of dictionary learning, summed over layers),
-        where there was a decomposition
+    cost : where there was a decomposition, decomposition_seconds and decomposition_iterations (rounds of dictionary
+        learning, summed over layers). Where layers were read that an earlier call or another run had decomposed, both
+        hold what those had taken, decomposition_reused_layers counts them and decomposition_reused_seconds is their
+        part of decomposition_seconds
     """
 
     model: nn.Module
@@ -71,7 +73,8 @@ def inject(
     layers : regular expression of layer names; linear probing and full tuning have no use for it
     save_batch_norm : running statistics are saved with the atoms
     keep_in : folder where each layer's decomposition is kept when it is done, for filter-subspace; a call with the same
-        recipe and weights reads what is there
+        recipe and weights reads what is there. The folder of a cache in use, or
+        that of the ablation, is taken instead
     on_layer : called with (layers done, layers in all, name) before each layer is decomposed
     of_atoms : further settings of FilterSubspaceConfig, for filter-subspace: overrides, train_coefficients, ...
 
@@ -133,13 +136,17 @@ def _with_atoms(
     tunable = [layer for name, layer in chosen.items() if name not in skipped]
     for own in dict.fromkeys(layer.recipe for layer in tunable):
         warm_up([layer.layout for layer in tunable if layer.recipe == own], own)
-    kept = None if keep_in is None else KeptCodes(keep_in, len(tunable), on_layer)
+    cache = cache_for(keep_in)
     began = time.perf_counter()
-    with nullcontext() if kept is None else keeping(kept):
+    with using(cache), telling(on_layer, len(tunable)):
         tuned = _injected(model, config, alike)
-    seconds = time.perf_counter() - began + (0.0 if kept is None else kept.seconds)
+    seconds = time.perf_counter() - began
     rounds = sum(sum(m.rounds.values()) for m in tuned.modules() if isinstance(m, FilterSubspaceLayer))
-    return Injected(tuned, skipped, {"decomposition_seconds": seconds, "decomposition_iterations": rounds})
+    cost = {"decomposition_seconds": seconds, "decomposition_iterations": rounds}
+    if cache is not None and cache.reused:
+        cost["decomposition_seconds"] += cache.reused_seconds
+        cost |= {"decomposition_reused_seconds": cache.reused_seconds, "decomposition_reused_layers": cache.reused}
+    return Injected(tuned, skipped, cost)
 
 
 def _like_head(model: nn.Module, head: str) -> list[str]:

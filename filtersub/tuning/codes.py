@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..decomposition import DecompositionConfig, decompose_weight
+from ..decomposition import DecompositionConfig
+from ..decomposition.cache import cached_weight
 from ..decomposition.layer import repeated, with_energy
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
@@ -50,7 +51,7 @@ def frozen_codes(
         alpha, mapping = (made["alpha"], None) if hold else (None, made["V"])
         return FrozenCodes(alpha, mapping, dictionary, printed, block_coefficients=blocks)
     if hold:
-        found = decompose_weight(layout, weight, recipe)
+        found = cached_weight(layout, weight, recipe)
         alpha = pack(layout, found.coefficients) or by_input(found.coefficients, layout).contiguous()
         printed, rounds, blocks = fingerprint(found.coefficients), found.iterations, None
         if found.blocks is not None:

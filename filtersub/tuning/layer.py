@@ -20,13 +20,13 @@ from torch.func import functional_call
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, coefficient_layout, layout_of
-from .codes import mapped_fingerprint
+from .codes import frozen_codes, mapped_fingerprint
 from .config import FilterSubspaceConfig, coding_part
-from .kept import kept_or_made
 from .offload import onloaded
 from .packed import Packed
 from .run import can_run, run_summed
 from .start import start_of_expansion
+from .telling import tell
 from .update import Kernels, Term, blocked_atoms, by_row, collapse, exactly, summed
 
 PREFIX = "filtersub_"
@@ -134,7 +134,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             blocks = self.filtersub_block_coefficients._buffers.get(twin)
             self.rounds[adapter] = 0  # decomposed before
         else:
-            codes = kept_or_made(layout, self._base_weight(), self.base_layer, recipe, hold=hold)
+            tell(self.name)
+            codes = frozen_codes(layout, self._base_weight(), self.base_layer, recipe, hold=hold)
             kept = codes.coefficients if hold else codes.mapping, codes.fingerprint, codes.dictionary
             blocks, self.rounds[adapter] = codes.block_coefficients, codes.rounds
         self._keep(adapter, kept[0], config.save_coefficients, into=None if hold else self.filtersub_mapping)
