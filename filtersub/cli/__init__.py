@@ -16,6 +16,7 @@ from .data import data_app
 from .decompose import decompose
 from .generate import distance, generate, generate_tune
 from .help_pages import Command
+from .new import new
 from .notebook import check_notebook
 from .paper import paper
 from .report import report
@@ -26,7 +27,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-COMMANDS = (decompose, count, suggest, tune, ablate, report, paper, check_notebook, generate_tune, generate, distance)
+COMMANDS = (
+    *(decompose, count, suggest, tune, ablate, report, new, check_notebook),
+    *(paper, generate_tune, generate, distance),
+)
 for command in COMMANDS:
     app.command(cls=Command)(command)
 app.add_typer(data_app, name="data")

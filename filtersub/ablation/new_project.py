@@ -1,0 +1,61 @@
+"""A folder to begin an ablation of one's own with: a notebook that keeps the contract, its YAML, how to run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..errors import FiltersubError
+from ..files import make_folder
+
+#: File of the template: its name in the new folder.
+_FILES = {"notebook.ipynb": "{name}.ipynb", "ablation.yaml": "ablation.yaml", "README.md": "README.md"}
+
+
+def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dict[str, Path]:
+    """Write the folder, whole or not at all; the files by the name of their template.
+
+    Raises FiltersubError for a name that an ablation cannot have, a folder that is there already, and one that cannot
+    be made.
+    """
+    folder = Path(folder)
+    name = folder.name
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise FiltersubError(f"the name {name!r} may hold letters, digits, '.', '_' and '-' only; choose another")
+    if folder.exists():
+        raise FiltersubError(f"{folder.absolute()} is there already; choose another name, or remove it first")
+    words = {"PROJECT": name, "MODEL": json.dumps(model), "DATA": json.dumps(data)}
+    templates = resources.files("filtersub") / "templates" / "new"
+    make_folder(folder.absolute().parent)
+    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{name}-") as aside:
+        for template, target in _FILES.items():
+            text = (templates / template).read_text(encoding="utf-8")
+            path = Path(aside) / "folder" / target.format(name=name)
+            make_folder(path.parent)
+            path.write_text(_notebook(text, words) if path.suffix == ".ipynb" else _filled(text, words), "utf-8")
+        (Path(aside) / "folder").rename(folder)
+    return {template: folder / target.format(name=name) for template, target in _FILES.items()}
+
+
+def _notebook(text: str, words: dict[str, str]) -> str:
+    """A notebook's text with the words in its cells, so that quotes stay quotes of the cell and not of the file."""
+
+    def filled(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: filled(each) for key, each in part.items()}
+        return [filled(each) for each in part] if isinstance(part, list) else _in_text(part, words)
+
+    return json.dumps(filled(json.loads(text)), indent=1, ensure_ascii=False) + "\n"
+
+
+def _in_text(part: Any, words: dict[str, str]) -> Any:
+    return _filled(part, words) if isinstance(part, str) else part
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    return re.sub(r"\b(PROJECT|MODEL|DATA)\b", lambda found: words[found[0]], text)
