@@ -33,7 +33,7 @@ from filtersub.paper import (
     same_task,
     tune_settings,
 )
-from filtersub.records import Record
+from filtersub.records import Record, read_record
 from filtersub.report import write_report
 
 VALIDATION = tune_settings(choose("text", "figure4/setting-1"), {})
@@ -165,6 +165,13 @@ def test_the_attribution_preset_trains_as_the_paper_does_but_for_the_birds(readi
     for settings, name in zip(trained, ("lora", "setting-1", "setting-2"), strict=True):
         assert differing_settings(settings.parameters, "figure4") == ["data folder:CUB_200_2011/images (cifar100)"]
         assert replace(settings, data="cifar100", workers=0) == replace(run(f"figure4/{name}", reading), workers=0)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_the_preset_of_shared_dictionaries_tunes_as_the_paper_does(reading, tmp_path):
+    (planned,) = plan(load_spec("shared-dictionary-paper", reading), tmp_path)
+    (own,) = planned.parameters["settings"]
+    assert replace(TuneSettings(**own), atoms=9) == run("figure4/setting-1", reading)
 
 
 def test_every_figure_table_and_question_has_a_small_and_a_large_preset():
@@ -435,3 +442,21 @@ def test_the_report_shows_a_study_of_sharing(sharing, tmp_path):
     assert "One dictionary for many layers" in page
     for error in totals["relative_error"]:
         assert f"{error:.1%}" in page
+
+
+def test_shared_codes_are_tuned_by_every_setting_and_go_on_where_they_stopped(tmp_path):
+    tuning = TuneSettings(
+        **{"atoms": 3, "epochs": 1, "image_size": 32, "n_train": 40, "solver": "pca", "layers": r"blocks\.1"},
+        **{"augmentation": "crop-flip", "head_dropout": 0.5},
+    )
+    studies.sharing_study(tmp_path, tuning, atoms_grid=[3], seeds=[0])
+    runs = {kind: read_record(tmp_path / "tuned" / f"{kind}-seed0") for kind in ("own", "shared")}
+    assert all(run.parameters["head_dropout"] == 0.5 for run in runs.values())
+    assert (tmp_path / "tuned" / "own-seed0" / "adapter").is_dir()
+    assert not (tmp_path / "tuned" / "shared-seed0" / "adapter").exists()  # it would load onto other codes
+    found = studies.study_tables(tmp_path)["accuracy"].set_index("sharing")["test_accuracy"]
+    assert {kind: run.metrics["test_accuracy"] for kind, run in runs.items()} == found.to_dict()
+    dates = {kind: run.environment["date"] for kind, run in runs.items()}
+    studies.sharing_study(tmp_path, tuning, atoms_grid=[3], seeds=[0])
+    again = {kind: read_record(tmp_path / "tuned" / f"{kind}-seed0").environment["date"] for kind in runs}
+    assert again == dates

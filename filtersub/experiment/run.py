@@ -42,7 +42,12 @@ _QUIET_SECONDS = 10  # between two lines about layers where there is no terminal
 
 @locks("out")
 def tune(
-    settings: TuneSettings, out: str | os.PathLike[str], *, quiet: bool = False, tensorboard: bool = False
+    settings: TuneSettings,
+    out: str | os.PathLike[str],
+    *,
+    quiet: bool = False,
+    tensorboard: bool = False,
+    change: Callable[[nn.Module], None] | None = None,
 ) -> Record:
     """Tune a model and write its record, curves, confusion counts and trained weights into the folder ``out``.
 
@@ -50,6 +55,8 @@ def tune(
     after its last whole epoch, or after the last layer that was decomposed. Under ``accelerate launch`` each process
     takes its share of every batch, and the first writes.
     With ``learning_rate="choose"`` the candidates' runs lie in ``out``/choice.
+    ``change`` alters the model in place between the injection of the method and the training; the record and what is
+    saved know nothing of it.
     Raises FiltersubError on bad settings, or when ``out`` holds a run of other settings or cannot be written.
     """
     folder, state = make_folder(out), processes()
@@ -61,11 +68,13 @@ def tune(
         return finished
     require_data(settings.data)  # before minutes of decomposition
     began = time.perf_counter()
-    choice = _chosen(settings, folder, quiet)
+    choice = _chosen(settings, folder, quiet, change)
     used = settings if choice is None else settings.with_rate(choice.chosen)
     check_checkpoint(folder, used.training, used.parameters)
     set_seed(settings.seed)
     prepared = _prepared(used, folder, quiet)
+    if change is not None:
+        change(prepared.model)
     mean, std = prepared.statistics
     split = load_data(
         used.data,
@@ -119,7 +128,9 @@ def _finished(folder: Path, settings: TuneSettings) -> Record | None:
     return record
 
 
-def _chosen(settings: TuneSettings, folder: Path, quiet: bool) -> RateChoice | None:
+def _chosen(
+    settings: TuneSettings, folder: Path, quiet: bool, change: Callable[[nn.Module], None] | None
+) -> RateChoice | None:
     if settings.learning_rate != CHOOSE:
         return None
     # a broken test image would come up after all candidates
@@ -127,7 +138,7 @@ def _chosen(settings: TuneSettings, folder: Path, quiet: bool) -> RateChoice | N
 
     def run(rate: float, out: Path) -> Record:
         _say(quiet, f"learning rate {rate:g}, judged on validation images")
-        return tune(replace(settings.with_rate(rate), validation=True), out, quiet=quiet)
+        return tune(replace(settings.with_rate(rate), validation=True), out, quiet=quiet, change=change)
 
     with using(cache_for(folder / DECOMPOSITION_FOLDER)):  # the candidates and the run itself decompose once
         return choose_rate(settings.candidate_rates, folder, run)

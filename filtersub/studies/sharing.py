@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
-from accelerate.utils import set_seed
 from torch import nn
 
-from ..data import load_data, n_classes
 from ..decomposition import DecompositionConfig, ModelDecomposition, decompose_model, sharing_table
 from ..errors import FiltersubError
-from ..experiment import TuneSettings
+from ..experiment import TuneSettings, tune
+from ..experiment.saved_weights import ADAPTER_FOLDER
 from ..files import make_folder
 from ..folder_lock import locks
-from ..methods import inject
-from ..models import head_name, input_statistics, load_model
+from ..models import head_name, load_model
 from ..records import Record, describe_environment
-from ..training import fit
 from ..tuning import FilterSubspaceLayer
 from ..tuning.update import by_input
 
@@ -39,6 +39,8 @@ def sharing_study(
 ) -> Record:
     """Decompose a model with a dictionary a layer and with shared ones, tune on both codes, write the record.
 
+    Tuning runs lie in ``out/tuned/``; finished ones are read back. Those on shared codes keep no adapter.
+
     Parameters
     ----------
     tuning : model, data and recipe; its ``atoms`` is the m of the tuning runs, whose updates of the atoms stay each
@@ -56,6 +58,8 @@ def sharing_study(
         raise FiltersubError(
             "dictionaries are those of filter atoms: set method to filter-subspace, and a learning rate"
         )
+    if tuning.validation:
+        raise FiltersubError("validation is true; accuracies are those of test images here, so set it to false")
     if not seeds or not atoms_grid:
         raise FiltersubError(f"{'seeds' if not seeds else 'atoms_grid'} is empty; name at least one")
     folder, began = make_folder(out), time.perf_counter()
@@ -65,13 +69,14 @@ def sharing_study(
         if on_run is not None:
             on_run(number, len(runs), f"m = {atoms}, seed {seed}")
         settings = replace(tuning, atoms=atoms, seed=seed)
-        own, shared = (_decomposed(settings, sharing) for sharing in (False, True))
-        layers.append(sharing_table(shared, own).assign(m=atoms, seed=seed))
+        each, shared = (_decomposed(settings, sharing) for sharing in (False, True))
+        layers.append(sharing_table(shared, each).assign(m=atoms, seed=seed))
         named = {"m": atoms, "seed": seed}
-        totals += [{**named, **_total(found, kind)} for found, kind in ((own, "own"), (shared, "shared"))]
+        totals += [{**named, **_total(found, kind)} for found, kind in ((each, "own"), (shared, "shared"))]
         if tuned and atoms == tuning.atoms:
             for kind, found in (("own", None), ("shared", shared)):
-                accuracy.append({"sharing": kind, "seed": seed, **_tuned(settings, found)})
+                own = folder / "tuned" / f"{kind}-seed{seed}"
+                accuracy.append({"sharing": kind, "seed": seed, **_tuned(settings, found, own)})
     tables = {"layers": pd.concat(layers, ignore_index=True), "totals": pd.DataFrame(totals)}
     tables["accuracy"] = pd.DataFrame(accuracy, columns=["sharing", "seed", "test_accuracy", "trainable"])
     metrics = {
@@ -124,24 +129,13 @@ def _total(found: ModelDecomposition, kind: str) -> dict[str, object]:
     return {"sharing": kind, **numbers, "relative_error": found.relative_error}
 
 
-def _tuned(settings: TuneSettings, shared: ModelDecomposition | None) -> dict[str, float]:
+def _tuned(settings: TuneSettings, shared: ModelDecomposition | None, folder: Path) -> dict[str, float]:
     """Accuracy after tuning on each layer's own codes, or on those of the shared dictionaries."""
-    set_seed(settings.seed)
-    classes = n_classes(settings.data)
-    model = load_model(settings.model, pretrained=settings.pretrained, weights=settings.weights, num_classes=classes)
-    head = head_name(model)
-    if head is None:
-        raise FiltersubError(f"{settings.model} has no classification head that could be trained")
-    mean, std = input_statistics(model)
-    injected = inject(model, settings.method, head, recipe=settings.recipe, layers=settings.layers)
-    if shared is not None:
-        _use_codes_(injected.model, shared)
-    split = load_data(
-        settings.data, size=settings.image_size, mean=mean, std=std, n_train=settings.n_train, validation=False
-    )
-    result = fit(injected.model, split.train, split.judged, split.n_classes, settings.training, head=head)
-    trained = sum(p.numel() for module in _layers(injected.model).values() for p in _own(module))
-    return {"test_accuracy": result.history[-1]["test_accuracy"], "trainable": trained}
+    change = None if shared is None else partial(_use_codes_, found=shared)
+    record = tune(settings, folder, quiet=True, change=change)
+    if shared is not None:  # an adapter is saved without codes, and would be loaded onto each layer's own
+        shutil.rmtree(folder / ADAPTER_FOLDER, ignore_errors=True)
+    return {"test_accuracy": record.metrics["test_accuracy"], "trainable": record.counts["trainable"]}
 
 
 def _use_codes_(model: nn.Module, found: ModelDecomposition) -> None:
