@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 _MOST_CHARACTERS = 80  # of a bad value that an error shows
 #: pydantic's words where they say less than a reader needs
-_SAID = {"missing": "is missing", "extra_forbidden": "is not known here"}
+UNKNOWN = "is not known here"
+_SAID = {"missing": "is missing", "extra_forbidden": UNKNOWN, "too_short": "is empty"}
+#: and what it says in words of Python, in those of YAML and JSON
+_KINDS = {
+    **{"dict_type": "a mapping", "model_type": "a mapping", "list_type": "a list", "string_type": "text"},
+    **{"int_type": "a whole number", "bool_type": "true or false"},
+}
 
 
 def check(kind: Any, content: Any, source: str) -> Any:
@@ -23,7 +29,7 @@ def check(kind: Any, content: Any, source: str) -> Any:
 
     Raises FiltersubError for the first field that does not fit: ``SOURCE: FIELD should be ..., got VALUE``.
     """
-    return check_with(kind, content, lambda field, said: FiltersubError(f"{source}: {_joined(field)}{said}"))
+    return check_with(kind, content, lambda field, said: FiltersubError(f"{source}: {joined(field)}{said}"))
 
 
 def check_with(kind: Any, content: Any, error: Callable[[tuple[Any, ...], str], Exception]) -> Any:
@@ -87,12 +93,15 @@ def _first(found: ValidationError) -> tuple[tuple[Any, ...], str]:
     first = found.errors(include_url=False)[0]
     if first["type"] in _SAID:
         return first["loc"], _SAID[first["type"]]
+    if first["type"] in _KINDS:
+        return first["loc"], f"should be {_KINDS[first['type']]}, got {shown(first['input'])}"
     words = first["msg"].removeprefix("Value error, ")
     words = words[0].lower() + words[1:]
     said = words.removeprefix("input ")
     return first["loc"], said if first["type"] == "value_error" else f"{said}, got {shown(first['input'])}"
 
 
-def _joined(field: tuple[Any, ...]) -> str:
+def joined(field: tuple[Any, ...]) -> str:
+    """``runs[1].rate `` for ("runs", 1, "rate"); nothing for the whole."""
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in field).lstrip(".")
     return f"{name} " if name else ""

@@ -118,9 +118,9 @@ def test_a_grid_is_spread_over_the_runs(work, tmp_path):
         ({"parameters": {"rate": float("nan")}}, "finite"),
         ({"parameters": {"out_dir": "x"}}, "'out_dir' is set by the runner"),
         ({"seeds": [0], "parameters": {"seed": 1}}, "not both"),
-        ({"seeds": ["a"]}, "seeds must be a list of integers"),
-        ({"runs": [3]}, "run 1 must be a mapping"),
-        ({"grid": {"rate": 0.1}}, "grid 'rate' must be a list"),
+        ({"seeds": ["a"]}, "seeds[0] should be a whole number, got 'a'"),
+        ({"runs": [3]}, "runs[0] should be a mapping, got 3"),
+        ({"grid": {"rate": 0.1}}, "grid.rate should be a list, got 0.1"),
         ({"sedes": [0]}, "unknown key 'sedes'; did you mean 'seeds'?"),
         ({"reads_records": True}, "no parameter 'records_dir'"),
     ],
@@ -143,7 +143,7 @@ def test_unreadable_specs_and_unknown_names_are_one_clear_line(tmp_path):
     with pytest.raises(FiltersubError, match="not valid YAML"):
         load_spec(broken)
     broken.write_text("- a list")
-    with pytest.raises(FiltersubError, match="must be a mapping"):
+    with pytest.raises(FiltersubError, match="should be a mapping, got"):
         load_spec(broken)
     with pytest.raises(FiltersubError, match="cannot read"):
         load_spec(tmp_path / "absent.yaml")

@@ -76,11 +76,11 @@ def test_conditions_drop_runs_by_parameters_and_defaults(work, tmp_path):
     [
         ("    sedes: [0]\n", 6, "unknown key 'sedes'; did you mean 'seeds'?"),
         ("    seeds: [0]\n    seeds: [1]\n", 7, "'seeds' is there twice, first on line 6"),
-        ("    seeds: [0, 1, 0]\n", 6, "seeds has 0 twice"),
+        ("    seeds: [0, 1, 0]\n", 6, "seeds has the value 0 twice"),
         ("    parameters:\n      rate: 1.0\n      size: big\n", 8, "size must be int or None, got 'big'"),
         ("    runs:\n      - {rate: 1.0}\n      - {rat: 1.0}\n", 8, "no parameter 'rat'; did you mean 'rate'?"),
         ("    runs:\n      - {rate: 1.0}\n      - {rate: 1.0}\n", 8, "is there twice, the first on line 7"),
-        ("    grid:\n      rate: [0.1, 0.1]\n", 7, "grid 'rate' has the value 0.1 twice"),
+        ("    grid:\n      rate: [0.1, 0.1]\n", 7, "grid.rate has the value 0.1 twice"),
         ("    grid: {rate: [0.1]}\n    runs: [{rate: 0.2}]\n", 7, "'rate' is in a run and in the grid"),
         ("    grid: {rate: [0.1]}\n    skip:\n      - {rate: 0.1}\n", 5, "its conditions drop all 1 runs"),
         ("    skip:\n      - {rates: 0.1}\n", 7, "no parameter 'rates'; did you mean 'rate'?"),
@@ -88,7 +88,7 @@ def test_conditions_drop_runs_by_parameters_and_defaults(work, tmp_path):
         ("    skip:\n      - {rate: {over: 1.0}}\n", 7, "unknown comparison 'over'"),
         ("    only:\n      - {rate: {above: {parameter: sise}}}\n", 7, "no parameter 'sise'; did you mean 'size'?"),
         ("    only: []\n", 6, "only is empty"),
-        ("    runs: {rate: 1}\n", 6, "runs must be a list"),
+        ("    runs: {rate: 1}\n", 6, "runs should be a list"),
         ("    parameters: {rate: [}\n", 6, "is not valid YAML"),
     ],
 )

@@ -190,9 +190,9 @@ def test_bad_input_is_one_line(case, tmp_path, monkeypatch):
     [
         ({"part": "figure7"}, "unknown part of the paper 'figure7'"),
         ({"part": "figure4", "runs": ["setting-5"]}, "figure4 has no run 'setting-5'"),
-        ({"part": "figure4", "sizes": "some"}, "sizes must be all or one"),
-        ({"part": "figure4", "reading": "text"}, "paper takes part, runs"),
-        ({}, "unknown part of the paper 'None'"),
+        ({"part": "figure4", "sizes": "some"}, "sizes should be 'all' or 'one', got 'some'"),
+        ({"part": "figure4", "reading": "text"}, "known: part, runs, sizes, as"),
+        ({}, "paper.part is missing"),
     ],
 )
 def test_bad_stages_of_the_paper_are_named(paper, message):

@@ -56,7 +56,7 @@ REFUSED = {
     "text": ({"metrics": {"accuracy": "0.5"}}, "metrics.accuracy should be a valid number, got '0.5'"),
     "percent": ({"metrics": {"test_accuracy": 50.0}}, "test_accuracy is 50, and accuracies are .*write 0.5 for 50 %"),
     "negative": ({"metrics": {"class_accuracy": -0.1}}, "class_accuracy is -0.1"),
-    "half a parameter": ({"counts": {"head": 1.5}}, "counts.head should be a valid integer, got 1.5"),
+    "half a parameter": ({"counts": {"head": 1.5}}, "counts.head should be a whole number, got 1.5"),
     "no total": ({"kind": "tuning", "metrics": {"test_accuracy": 0.5}}, "counts.trainable is missing"),
     "a table elsewhere": ({"tables": {"own": "../other/history.csv"}}, "tables.own is '../other/history.csv'"),
     "a table of the machine": ({"tables": {"own": "/etc/passwd"}}, "tables.own is '/etc/passwd'"),

@@ -31,7 +31,7 @@ def root(tmp_path):
 
 
 SET_ASIDE = {
-    "a type": ({"seed": "zero"}, "seed should be a valid integer, got 'zero'"),
+    "a type": ({"seed": "zero"}, "seed should be a whole number, got 'zero'"),
     "a missing count": ({"counts": {"head": 5, "total": 9}}, "counts.trainable is missing"),
     "percent": ({"metrics": {"test_accuracy": 50.0}}, "metrics.test_accuracy is 50"),
     "a list for a mapping": ({"environment": []}, "environment"),
@@ -87,7 +87,7 @@ def test_the_page_names_what_is_missing_and_shows_the_rest(root):
     ODD_PARTS["a study of another version"](root / "odd")
     words = html.unescape(words_of(page_of(root)))
     assert "2 runs are missing from what follows" in words
-    assert "a/record.json is not a readable record: seed should be a valid integer, got '<zero>'" in words
+    assert "a/record.json is not a readable record: seed should be a whole number, got '<zero>'" in words
     assert "odd is left out: it has no 'accuracy'" in words
     assert "85.0 %" in words
     assert "94.5 %" not in words

@@ -10,26 +10,20 @@ from ..paper import Part, choose, find_part, settings_of
 from .spec_yaml import Place
 
 KEY = "paper"
-_KINDS = {"part": str, "runs": list, "sizes": str, "as": str}
 
 
 def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict[str, Any]:
     """A stage's mapping in which ``paper`` has become plain parameters and runs.
 
-    ``paper`` holds ``part``, such as figure4; ``runs``, names of that part's runs (default all); ``sizes``, "all" of
-    the figure or "one", those that the text speaks of; and ``as``, the notebook's parameter that takes the runs as one
-    list. The stage's own ``parameters``, ``grid`` and ``runs`` win over the reading's settings.
+    ``paper``, of schemas.PaperSchema, holds ``part``, such as figure4; ``runs``, names of that part's runs (default
+    all); ``sizes``, "all" of the figure or "one", those that the text speaks of; and ``as``, the notebook's parameter
+    that takes the runs as one list. The stage's own ``parameters``, ``grid`` and ``runs`` win over the reading's.
 
-    Raises FiltersubError, with the line, for unknown keys, parts and runs.
+    Raises FiltersubError, with the line, for unknown parts and runs.
     """
     asked, place = content[KEY], place.at(KEY)
-    for name, value in asked.items():
-        if name not in _KINDS or not isinstance(value, _KINDS[name]):
-            raise place.at(name).error(f"{name} {value!r}: {KEY} takes part, runs (a list), sizes (all or one) and as")
-    if asked.get("sizes", "all") not in ("all", "one"):
-        raise place.at("sizes").error(f"sizes must be all or one, got {asked['sizes']!r}")
     try:
-        part = find_part(str(asked.get("part")))
+        part = find_part(asked["part"])
         if not part.readings[reading].recipe:  # a notebook that takes the reading itself
             own = {name: value for name, value in content.items() if name != KEY}
             return {**own, "parameters": {"reading": reading, **own.get("parameters", {})}}

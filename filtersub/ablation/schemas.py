@@ -1,12 +1,60 @@
-"""What the files of an ablation must hold: its plan (``ablation.json``) and the state of a run (``run.json``)."""
+"""What the files of an ablation must hold: the YAML file, its plan (``ablation.json``), a run's ``run.json``."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
 
 from ..record_schema import inside
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    for value in values:
+        if sum(value == other and type(value) is type(other) for other in values) > 1:
+            raise ValueError(f"has the value {value!r} twice")
+    return values
+
+
+def _title(text: str) -> str:
+    return " ".join(text.split())
+
+
+Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
+Patterns = Annotated[list[Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=1)]
+
+
+class PaperSchema(BaseModel):
+    """Which runs of the paper a stage takes; see paper_runs."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    part: str
+    runs: list[str] = []
+    sizes: Literal["all", "one"] = "all"
+    given_as: Annotated[str, Field(alias="as")] = ""
+
+
+class StageSchema(BaseModel):
+    """A stage as the file has it, before its grid is spread; what the keys mean: spec.Stage."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    notebook: str
+    paper: PaperSchema = None  # type: ignore[assignment]
+    parameters: dict[str, Any] = {}
+    runs: Annotated[list[dict[str, Any]], Field(min_length=1)] = [{}]
+    grid: dict[str, Values] = {}
+    seeds: Annotated[list[int], Field(min_length=1), AfterValidator(_distinct)] = None  # type: ignore[assignment]
+    reads_records: bool = False
+    skip: Patterns = []
+    only: Patterns = []
+
+
+class SpecSchema(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    title: Annotated[str, AfterValidator(_title)]
+    question: Annotated[str, AfterValidator(_title)]
+    stages: Annotated[list[StageSchema], Field(min_length=1)]
 
 
 class PlannedRunSchema(BaseModel):

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
+from ..schema import UNKNOWN, check_with, joined
 from .conditions import matches
 from .notebook_contract import OUT_DIR, RECORDS_DIR, near
+from .schemas import PaperSchema, SpecSchema, StageSchema
 from .spec_yaml import Place, read_yaml
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NOWHERE = Place("the ablation")
-_WORDS = {str: "text", list: "a list", dict: "a mapping", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -115,30 +116,25 @@ def _preset(name: str) -> Path:
 
 
 def _spec(content: Any, place: Place, reading: str | None = None) -> Spec:
-    _check_keys(content, {"name": str, "title": str, "question": str, "stages": list}, place, optional=())
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", content["name"]):
-        raise place.at("name").error(f"name {content['name']!r} may hold letters, digits, '.', '_' and '-' only")
-    if not content["stages"]:
-        raise place.at("stages").error("stages is empty, so there is nothing to run")
-    name, title = content["name"], content["title"].strip()
-    question = " ".join(content["question"].split())
-    parts = _parts(content["stages"])
+    found: SpecSchema = check_with(SpecSchema, content, partial(_misfit, place))
+    parts = tuple(dict.fromkeys(stage.paper.part for stage in found.stages if stage.paper is not None))
+    name, title = found.name, found.title
     if reading is not None:
         _check_reading(reading, name, parts)
     if reading == "authors":
         name, title = f"{name}-authors", f"{title}, by the authors' code"
-    stages = tuple(_stage(stage, place.at("stages", n), reading or "text") for n, stage in enumerate(content["stages"]))
-    return Spec(name, title, question, stages, place.source, parts, (reading or "text") if parts else "")
+    stages = tuple(_stage(stage, place.at("stages", n), reading or "text") for n, stage in enumerate(found.stages))
+    return Spec(name, title, found.question, stages, place.source, parts, (reading or "text") if parts else "")
 
 
-def _parts(stages: list[Any]) -> tuple[str, ...]:
-    """The parts of the paper that stages name, whether they are known or not."""
-    named = [
-        stage["paper"].get("part")
-        for stage in stages
-        if isinstance(stage, dict) and isinstance(stage.get("paper"), dict)
-    ]
-    return tuple(dict.fromkeys(map(str, named)))
+def _misfit(place: Place, where: tuple[Any, ...], said: str) -> FiltersubError:
+    """What the schema found, with its line; for a key that is not known, a near one."""
+    kind = PaperSchema if "paper" in where[:-1] else StageSchema if "stages" in where[:-1] else SpecSchema
+    if said == UNKNOWN:
+        known = [field.alias or name for name, field in kind.model_fields.items()]
+        return place.at(*where).error(f"unknown key {str(where[-1])!r}{near(str(where[-1]), known)}")
+    shown = where[2:] if len(where) > 2 else where  # the place names the stage
+    return place.at(*where).error(f"{joined(shown) or 'it '}{said}")
 
 
 def _check_reading(reading: str, name: str, parts: tuple[str, ...]) -> None:
@@ -151,88 +147,33 @@ def _check_reading(reading: str, name: str, parts: tuple[str, ...]) -> None:
         )
 
 
-def _stage(content: Any, place: Place, reading: str) -> Stage:
-    kinds = {
-        **{"notebook": str, "paper": dict, "parameters": dict, "runs": list, "grid": dict, "seeds": list},
-        **{"skip": list, "only": list, "reads_records": bool},
-    }
-    _check_keys(content, kinds, place, optional=[name for name in kinds if name != "notebook"])
+def _stage(found: StageSchema, place: Place, reading: str) -> Stage:
+    content = found.model_dump(exclude_unset=True, by_alias=True)
     if "paper" in content:
         from .paper_runs import with_paper_runs  # torch, for those stages alone
 
         content = with_paper_runs(content, reading, place)
-    parameters, runs = content.get("parameters", {}), content.get("runs", [{}])
-    for number, run in enumerate(runs):
-        if not isinstance(run, dict):
-            raise place.at("runs", number).error(f"run {number + 1} must be a mapping of parameters, got {run!r}")
-    if not runs:
-        raise place.at("runs").error("runs is empty; leave it out for a single run")
-    points = _points(content.get("grid", {}), place.at("grid"))
+    parameters, runs, grid = content.get("parameters", {}), content.get("runs", [{}]), content.get("grid", {})
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     spread = [({**run, **point}, origin) for origin, run in enumerate(runs) for point in points]
     for origin, run in enumerate(runs):
-        if twice := set(run) & set(content.get("grid", {})):
+        if twice := set(run) & set(grid):
             raise place.at("runs", origin).error(f"{min(twice)!r} is in a run and in the grid; give it once")
-    seeds = _seeds(content.get("seeds"), place)
+    seeds = content.get("seeds")
     for name in (*parameters, *(name for run, _ in spread for name in run)):
         own = place.first(("parameters", name), ("grid", name), *((("runs", n, name)) for n in range(len(runs))))
-        if not isinstance(name, str):
-            raise own.error(f"the parameter {name!r} must be a name")
         if seeds is not None and name == "seed":
             raise own.error("give either seeds or the parameter 'seed', not both")
         if name in (OUT_DIR, RECORDS_DIR):
             raise own.error(f"{name!r} is set by the runner and cannot be given")
     return Stage(
-        content["notebook"],
+        found.notebook,
         parameters,
         tuple(run for run, _ in spread),
-        seeds,
-        content.get("reads_records", False),
-        *(_patterns(content.get(which), place.at(which), which) for which in ("skip", "only")),
+        None if seeds is None else tuple(seeds),
+        found.reads_records,
+        tuple(found.skip),
+        tuple(found.only),
         origins=tuple(origin for _, origin in spread),
         place=place,
     )
-
-
-def _points(grid: Mapping[str, Any], place: Place) -> list[dict[str, Any]]:
-    for name, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise place.at(name).error(f"grid {name!r} must be a list of values, got {values!r}")
-        for value in values:
-            if sum(value == other and type(value) is type(other) for other in values) > 1:
-                raise place.at(name).error(f"grid {name!r} has the value {value!r} twice")
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
-def _seeds(seeds: list[Any] | None, place: Place) -> tuple[int, ...] | None:
-    if seeds is None:
-        return None
-    if not seeds or not all(type(seed) is int for seed in seeds):
-        raise place.at("seeds").error(f"seeds must be a list of integers, got {seeds!r}")
-    if len(set(seeds)) < len(seeds):
-        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
-        raise place.at("seeds").error(f"seeds has {twice} twice")
-    return tuple(seeds)
-
-
-def _patterns(content: list[Any] | None, place: Place, which: str) -> tuple[dict[str, Any], ...]:
-    if content is None:
-        return ()
-    for number, pattern in enumerate(content):
-        if not isinstance(pattern, dict) or not pattern:
-            raise place.at(number).error(f"{which} holds mappings of parameters, got {pattern!r}")
-    if not content:
-        raise place.error(f"{which} is empty; leave it out")
-    return tuple(content)
-
-
-def _check_keys(content: Any, kinds: Mapping[str, type], place: Place, optional: Iterable[str]) -> None:
-    if not isinstance(content, dict):
-        raise place.error(f"this must be a mapping with the keys {', '.join(kinds)}")
-    for key, value in content.items():
-        if key not in kinds:
-            raise place.at(str(key)).error(f"unknown key {key!r}{near(str(key), kinds)}")
-        if not isinstance(value, kinds[key]):
-            raise place.at(key).error(f"{key} must be {_WORDS[kinds[key]]}, got {value!r}")
-    for key in kinds:
-        if key not in content and key not in optional:
-            raise place.error(f"there is no {key!r}")
