@@ -60,8 +60,13 @@ def controls(explorer: Explorer, begin: Look) -> Any:
             figure.value = look_html(found)
 
     def look_at_all(_button: widgets.Button) -> None:
+        before = figure.value
         figure.value = _WAITING
-        look(every_kernel=True)
+        try:
+            look(every_kernel=True)
+        finally:
+            if figure.value == _WAITING:  # an interrupted kernel, or an error that is shown below the cell
+                figure.value = before
 
     for control in (layer, solver, atoms, sparsity):
         control.observe(lambda _change: look(), names="value")

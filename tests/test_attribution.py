@@ -146,7 +146,7 @@ def test_a_difference_that_seeds_do_not_share_is_said():
         studies.share_table(table), studies.difference_table(table).round(9), "digits", 0.5
     )
     assert "but seeds differ, from -5.0% to +10.0%" in words
-    assert "Between atoms and more the images show no difference" in words
+    assert "The images do not tell atoms and more apart" in words
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Looks at a layer: quick, but about that layer; from where the last one ended; the same without widgets."""
 
+import contextlib
 import sys
 
 import pytest
@@ -98,6 +99,24 @@ def test_widgets_follow_the_sliders(explorer):
     assert "Solver pca" in figure.value
     button.click()
     assert "all 32 kernels" in figure.value
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_leaves_the_figure_that_was_there(explorer, monkeypatch, stop):
+    pytest.importorskip("ipywidgets", reason="needs ipywidgets (pip install filtersub[lab])")
+    box = controls(explorer, explorer.look("a", 4))
+    figure, every = box.children[1], box.children[0].children[-1]
+    before, seen = figure.value, []
+
+    def stopped(*_args, **_options):
+        seen.append(figure.value)
+        raise stop
+
+    monkeypatch.setattr(explorer, "look", stopped)
+    with contextlib.suppress(stop):  # ipywidgets shows exceptions in its own way, and passes an interrupt on
+        every.click()
+    assert "is being decomposed" in seen[0]
+    assert figure.value == before
 
 
 def test_without_widgets_the_figure_stands_still(explorer, monkeypatch):

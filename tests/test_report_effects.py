@@ -2,11 +2,13 @@
 
 import math
 
+import pandas as pd
 import pytest
 from test_report import ENVIRONMENT, NBSP, page_of, words_of
 
 from filtersub.collect import collect
 from filtersub.records import Record
+from filtersub.report import convergence_sentence
 from filtersub.report.effect_words import effect_sentences, headline
 from filtersub.report.effects import all_effects, enough, level_text, parameter_effects
 
@@ -216,3 +218,15 @@ def test_tasks_are_no_parameters(tmp_path):
 )
 def test_values_are_written_as_readers_do(value, text):
     assert level_text(value) == text
+
+
+def test_the_words_on_convergence_are_those_of_its_figure_and_table():
+    """The figure's lines end where the kept start stopped; the table's rounds are those of all starts together."""
+    rounds = pd.DataFrame(
+        [{"name": name, "round": n} for name, last in zip("abc", (3, 7, 20), strict=True) for n in range(last + 1)]
+    )
+    layers = pd.DataFrame({"converged": [True, False, True], "iterations": [3, 9, 30]})
+    words = convergence_sentence(rounds, layers)
+    assert "2 of 3 layers met the tolerance" in words
+    assert "slowest layer coded all its kernels 20 times after the first, that of the median layer 7 times" in words
+    assert "all starts and parts together took 3 to 30 rounds a layer, median 9" in words

@@ -48,7 +48,7 @@ def active_shares(summary: pd.DataFrame, *, width: float = 7.4, height: float | 
     labels = list(dict.fromkeys(summary["label"]))[::-1]
     thresholds = sorted(summary["threshold"].unique())
     kinds = list(dict.fromkeys(summary["images"]))
-    height = 1.2 + 0.42 * len(labels) if height is None else height
+    height = 1.2 + 0.42 * len(labels) + 0.25 * (len(kinds) > 1) if height is None else height
     with house_figure(width, height, ncols=len(thresholds), sharey=True) as (figure, axes):
         for ax, threshold in zip(axes[0], thresholds, strict=True):
             for number, kind in enumerate(kinds):
@@ -65,7 +65,8 @@ def active_shares(summary: pd.DataFrame, *, width: float = 7.4, height: float | 
         axes[0, 0].set_yticks(range(len(labels)), labels)
         axes[0, 0].set_ylim(-0.6, len(labels) - 0.4)
         if len(kinds) > 1:
-            axes[0, -1].legend(loc="best", fontsize=8)
+            handles, names = axes[0, 0].get_legend_handles_labels()
+            figure.legend(handles, names, loc="outside upper right", ncols=len(kinds), fontsize=8)
     return figure
 
 

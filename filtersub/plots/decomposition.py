@@ -75,7 +75,9 @@ def chosen_atoms(choice: pd.DataFrame, max_error: float, *, width: float = 7.4, 
 
 
 def convergence(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.4) -> Figure:
-    """The objective over its first value, per round of dictionary learning: a thin line a layer, and their median.
+    """The objective over its first value against codings of all kernels: a thin line a layer, and their median.
+
+    Only the start that was kept is drawn; rounds on parts of the kernels and of other starts are not.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def convergence(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.4)
         # Layers stop at different rounds; a stopped one keeps its last value, or the median would jump.
         wide = table.pivot(index="round", columns="name", values="relative_to_start").ffill()
         ax.plot(wide.index, wide.median(axis=1), color=INK, lw=2, label=f"median of {wide.shape[1]} layers")
-        ax.set_xlabel("round of dictionary learning (a dot where a layer stopped)")
+        ax.set_xlabel("codings of all kernels from the kept start (a dot where a layer stopped)")
         ax.set_ylabel("objective / first objective")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(loc="upper right")

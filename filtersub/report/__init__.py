@@ -9,6 +9,7 @@ from ..lazy import loads
 _HOME = {
     "accuracy_description": "sentences",
     "answer": "sentences",
+    "convergence_sentence": "sentences",
     "decomposition_sentence": "sentences",
     "error_description": "sentences",
     "learning_description": "sentences",

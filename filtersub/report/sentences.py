@@ -216,6 +216,22 @@ def decomposition_sentence(curve: pd.DataFrame) -> str:
     return f"{found} falls from {percent(median[few])} at m = {few} to {percent(median[many])} at m = {many}."
 
 
+def convergence_sentence(rounds: pd.DataFrame, layers: pd.DataFrame) -> str:
+    """How many layers met the tolerance, how far the curves of plots.convergence go, and what all starts took together.
+
+    Parameters
+    ----------
+    rounds : convergence.csv of a decomposition: name, round; layers : its layers.csv: converged, iterations
+    """
+    last = rounds.groupby("name")["round"].max()
+    return (
+        f"{layers['converged'].sum()} of {len(layers)} layers met the tolerance. The kept start of the slowest layer "
+        f"coded all its kernels {last.max():,} times after the first, that of the median layer {last.median():,.0f} "
+        f"times; all starts and parts together took {layers['iterations'].min():,} to {layers['iterations'].max():,} "
+        f"rounds a layer, median {layers['iterations'].median():,.0f}."
+    )
+
+
 def accuracy_description(runs: pd.DataFrame) -> str:
     """In words what plots.accuracy_vs_parameters shows."""
     settings = settings_table(runs)

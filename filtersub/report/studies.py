@@ -110,7 +110,7 @@ def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> lis
         "Model",
         "Layers",
         "Kernels",
-        "Rounds",
+        "Rounds of all starts",
         "Seconds",
         "Error",
         "Output error",
@@ -118,8 +118,9 @@ def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> lis
     ]
     rows = [_model_row(*pair) for pair in models]
     note = (
-        "Rounds and seconds are of learning all atoms at the m named; the error is relative, over all kernels. Output "
-        "error is the median over layers, on real images. Same class: images that the rebuilt network judges as before."
+        "Rounds and seconds are of learning all atoms at the m named, all starts together; the error is relative, over "
+        "all kernels. Output error is the median over layers, on real images. Same class: images that the rebuilt "
+        "network judges as before."
     )
     sections = [Section("What decomposing a whole model takes, and what is kept", text, figures, headings, rows, note)]
     if "storage" in tables:

@@ -149,7 +149,7 @@ def attribution_sentence(summary: pd.DataFrame, differences: pd.DataFrame, image
 def _compared(row: Any) -> str:
     ends = f"({row.low:+.1%} to {row.high:+.1%})"
     if row.low <= 0 <= row.high:
-        return f"Between {row.less} and {row.label} the images show no difference: {row.difference:+.1%} {ends}."
+        return f"The images do not tell {row.less} and {row.label} apart: {row.difference:+.1%} {ends}."
     word = "larger" if row.difference > 0 else "smaller"
     agree = row.lowest_seed * row.highest_seed > 0
     ranged = f"but seeds differ, from {row.lowest_seed:+.1%} to {row.highest_seed:+.1%}"
