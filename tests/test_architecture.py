@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "filtersub"
 ROOMS = (
     (
         "bare_weights",
+        "compile_notice",
         "errors",
         "files",
         "fingerprint",

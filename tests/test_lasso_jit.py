@@ -1,17 +1,14 @@
 """Compiled kernels on disk belong to the sources they were made of; what takes long says so."""
 
-import logging
 import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from filtersub.sparse_coding import _lasso_jit, _lasso_run, _lasso_wide
+from filtersub.sparse_coding import _lasso_jit, _lasso_wide
 
 FOLDER = Path(_lasso_jit.__file__).parent
 PACKAGE = FOLDER.parent
@@ -90,18 +87,6 @@ def test_without_a_place_for_the_cache_kernels_are_compiled_in_memory(tmp_path):
         "assert compiled(lambda x: x + 1)(1) == 2\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-
-
-def test_slow_compilation_is_announced_once(monkeypatch, caplog):
-    monkeypatch.setattr(_lasso_run, "_ready", set())
-    monkeypatch.setattr(_lasso_run, "_NOTICE_SECONDS", 0.0)
-    slow = _lasso_run._run
-    monkeypatch.setattr(_lasso_run, "_run", lambda *args: (time.sleep(0.2), slow(*args))[1])
-    with caplog.at_level(logging.WARNING):
-        _lasso_run.make_ready(9, False, np.float64)
-        _lasso_run.make_ready(9, False, np.float64)
-    assert [record.name for record in caplog.records] == [_lasso_run.__name__]
-    assert "compiling" in caplog.text
 
 
 @pytest.mark.parametrize("n_atoms", [9, 20])

@@ -6,15 +6,14 @@ may run twice at once, touch no other library's threads, and leave no pool behin
 
 from __future__ import annotations
 
-import logging
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..compile_notice import compile_notice
 from . import _lasso_pivot, _lasso_setup, _lasso_table, _lasso_wide
 from ._crew import work_together
 from .result import check_finite
@@ -23,9 +22,7 @@ _SWEEPS = 6  # of the float32 guess: more leave fewer rows to exchange, fewer co
 _MANY_SWEEPS = 14  # where atoms outnumber the dimensions
 _WIDE_SWEEPS = 5
 _LOT, _WIDE_LOT = 65536, 4096  # rows between two turns of the interpreter, a tenth of a second at most
-_NOTICE_SECONDS = 1.0  # loading from the cache takes less
 _ready: set[tuple] = set()
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,18 +90,13 @@ def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
     key = (wide, None if wide else len(_lasso_table.lanes_for(n_atoms)), np.dtype(dtype))
     if key in _ready:
         return
-    notice = threading.Timer(_NOTICE_SECONDS, _log.warning, ["compiling the LASSO's kernels, once on this machine ..."])
-    notice.daemon = True
-    notice.start()
-    try:
-        problem = Problem(np.eye(n_atoms, 2), 1.0, 1.0, 1e-9, 1)
-        nothing = np.zeros((0, 2), dtype), np.zeros((0, n_atoms), dtype), n_atoms, 1
+    problem = Problem(np.eye(n_atoms, 2), 1.0, 1.0, 1e-9, 1)
+    nothing = np.zeros((0, 2), dtype), np.zeros((0, n_atoms), dtype), n_atoms, 1
+    with compile_notice():
         if wide:
             _run(_wide_plan(problem), *nothing)
         else:
             solve_with_table(problem, *nothing[:2], 1)
-    finally:
-        notice.cancel()
     _ready.add(key)
 
 

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
 
+from ..compile_notice import compile_notice
 from ._crew import work_together
 
-_NOTICE_SECONDS = 1.0  # loading from the cache takes less
 _ready: set[Hashable] = set()
-_log = logging.getLogger(__name__)
 
 
 def make_ready(key: Hashable, call: Callable[[], object]) -> None:
     """Have ``call`` compile a kernel, or fetch it from disk, unless done for that key; say so where it takes long."""
     if key in _ready:
         return
-    notice = threading.Timer(_NOTICE_SECONDS, _log.warning, ["compiling a solver's kernel, once on this machine ..."])
-    notice.daemon = True
-    notice.start()
-    try:
+    with compile_notice():
         call()
-    finally:
-        notice.cancel()
     _ready.add(key)
 
 
