@@ -24,7 +24,8 @@ from .processor import processor
 from .schema import check
 
 RECORD_FILE = "record.json"
-DUPLICATES_NOTE = "duplicate images"  # the key of the one note that is not about a layer
+DUPLICATES_NOTE = "duplicate images"  # the keys of the notes that are not about a layer
+OPTIMIZER_NOTE = "steps of the optimizer"
 _VERSIONED = ("filtersub", "torch", "timm", "peft", "accelerate", "numba", "numpy", "scikit-learn", "papermill")
 
 
@@ -49,7 +50,8 @@ class Record:
     environment : versions, hardware, commit, dirty, date; see describe_environment
     tables : file by name of each table beside the record
     choices : what was chosen on validation images, with the accuracy of every candidate
-    notes : by layer, why the method passes it over; under DUPLICATES_NOTE, judged images that are training images too
+    notes : by layer, why the method passes it over; under DUPLICATES_NOTE, judged images that are training images too;
+        under OPTIMIZER_NOTE, where the optimiser had to take other steps than its own
     """
 
     kind: str
@@ -69,7 +71,7 @@ class Record:
     @property
     def layers_passed_over(self) -> dict[str, str]:
         """The notes of a tuning run that are about layers: by name, why the method leaves them as they are."""
-        return {name: note for name, note in self.notes.items() if name != DUPLICATES_NOTE}
+        return {name: note for name, note in self.notes.items() if name not in (DUPLICATES_NOTE, OPTIMIZER_NOTE)}
 
     def write(self, folder: str | os.PathLike[str], **tables: pd.DataFrame) -> Record:
         """Write each table as NAME.csv, then the record, which thereby stands for all of it; returns it as written.

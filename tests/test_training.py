@@ -58,7 +58,7 @@ def test_it_learns():
     assert result.peak_memory_bytes > 1_000_000
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "soap"])
 def test_the_same_seed_gives_the_same_bits(optimizer):
     runs = []
     for seed in (1, 1, 2):
@@ -278,7 +278,7 @@ def test_nothing_to_train_and_bad_settings():
         fit(model.requires_grad_(False), train, test, 3, CONFIG)
     for bad, message in (
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: adamw, adam"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; known: adamw, adam, soap"),
         ({"learning_rate": 0.0}, "learning_rate must be"),
         ({"batch_norm": "odd"}, "unknown batch_norm 'odd'"),
     ):

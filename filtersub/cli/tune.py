@@ -98,7 +98,7 @@ def tune(
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 8,
     batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.")] = 50,
     accumulation: Annotated[int, typer.Option(help="Parts a batch is computed in, to save memory.")] = 1,
-    optimizer: Annotated[str, typer.Option(help="adamw or adam.")] = "adamw",
+    optimizer: Annotated[str, typer.Option(help="adamw, adam or soap.")] = "adamw",
     learning_rate: Annotated[
         str | None, typer.Option(help="Peak learning rate, or 'choose' by validation images; default by method.")
     ] = None,
@@ -157,7 +157,7 @@ def tune(
         from ..experiment import tune as run
         from ..methods.options import check_meant
         from ..recipes import load_recipe
-        from ..records import DUPLICATES_NOTE
+        from ..records import DUPLICATES_NOTE, OPTIMIZER_NOTE
         from ..training.accelerator import processes
 
     given = _given(context, {field.name for field in fields(TuneSettings)})
@@ -187,8 +187,9 @@ def tune(
     if record.layers_passed_over:
         name, reason = next(iter(record.layers_passed_over.items()))
         typer.echo(f"{len(record.layers_passed_over)} layers could not take part, {name} for one: {reason}")
-    if DUPLICATES_NOTE in record.notes:
-        typer.echo(record.notes[DUPLICATES_NOTE])
+    for note in (OPTIMIZER_NOTE, DUPLICATES_NOTE):
+        if note in record.notes:
+            typer.echo(record.notes[note])
     typer.echo(
         f"{record.label}: accuracy {accuracy:.1%}, {record.counts['trainable']:,} trained parameters "
         f"+ {record.counts['head']:,} in the head; record in {out}"

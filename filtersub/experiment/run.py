@@ -25,7 +25,7 @@ from ..methods import METHODS, Injected, inject
 from ..models import add_head_dropout_, head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
 from ..progress import progress_bar
-from ..records import DUPLICATES_NOTE, RECORD_FILE, Record, describe_environment, read_record
+from ..records import DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .log import PROGRESS_FILE, TrainingLog
@@ -259,6 +259,7 @@ def _record(
             **prepared.injected.skipped,
             **dict.fromkeys(result.untouched, "no gradient ever reached it"),
             **({DUPLICATES_NOTE: split.duplicates_note} if split.duplicates else {}),
+            **({OPTIMIZER_NOTE: result.optimizer_note} if result.optimizer_note else {}),
         },
     )
 

@@ -195,6 +195,10 @@ class TuneSettings:
     @property
     def label(self) -> str:
         """What a reader calls the run, without its seed."""
+        return f"{self._method_label}, {self.optimizer.upper()}" if self.optimizer == "soap" else self._method_label
+
+    @property
+    def _method_label(self) -> str:
         if self.method != "filter-subspace":
             label = METHODS[self.method].label.format(**self.parameters)
             own = self.method == "lora-loralib" and self.depthwise_rank is not None

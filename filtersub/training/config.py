@@ -9,7 +9,7 @@ import torch
 
 from ..errors import FiltersubError
 
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+OPTIMIZERS = ("adamw", "adam", "soap")
 BATCH_NORM = ("adapted", "frozen", "updated", "recomputed")
 SCHEDULES = ("cosine", "constant")
 COMPILERS = ("no", "inductor", "aot_eager", "eager")
@@ -25,7 +25,9 @@ class TrainingConfig:
         batch of an epoch is dropped where more than one batch remains
     accumulation : parts that a batch is computed in, one after the other, before the step: less memory, the same
         gradient (up to batch norm's statistics, which are those of a part)
-    optimizer : "adamw" or "adam" (the paper's validation experiment)
+    optimizer : "adamw"; "adam" (the paper's validation experiment); or "soap", which steps as AdamW in the eigenbasis
+        of each parameter's curvature (see soap.py) where no side of the parameter is longer than 512, and as AdamW for
+        the head and the rest
     learning_rate : float, the peak
     head_learning_rate : float, optional, the peak for the new head; default learning_rate
     weight_decay : float
@@ -115,7 +117,7 @@ class TrainingConfig:
                 raise FiltersubError(f"{name} mixes the images of a batch, and a batch_size of 1 has a single one")
         if self.workers < 0:
             raise FiltersubError(f"workers must not be negative, got {self.workers}")
-        _one_of("optimizer", self.optimizer, tuple(OPTIMIZERS))
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("batch_norm", self.batch_norm, BATCH_NORM)
         _one_of("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))

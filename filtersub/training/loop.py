@@ -21,13 +21,14 @@ from ..memory import PeakMemory
 from .accelerator import new_accelerator
 from .batch_norm import SameStatistics, recompute_batch_norm_, set_training_mode_, statistics_stand_still
 from .checkpoint import Checkpoint, state_names, told_apart, weights_of
-from .config import OPTIMIZERS, TrainingConfig
+from .config import TrainingConfig
 from .ema import MovingAverage
 from .evaluation import class_accuracies, evaluate
 from .failures import explained, scores
 from .mixing import Mixing
+from .optimizers import Chosen
 from .rank_allocation import allocation_of
-from .schedule import factor_at, parameter_groups
+from .schedule import factor_at
 
 Row = dict[str, float]
 #: training images that running statistics are averaged over after an epoch whose weights are not kept
@@ -53,6 +54,7 @@ class TrainingResult:
     untouched : names of trained parameters that no gradient ever reached: the model does not use them where they are
     ema_decay_reached : decay of the average of the weights in the last step, below ``ema_decay`` while its warm-up
         lasts; None where there is no average
+    optimizer_note : where and how often the optimiser had to take other steps than its own; empty for most
     """
 
     history: list[Row]
@@ -69,6 +71,7 @@ class TrainingResult:
     kept_epoch: int
     untouched: tuple[str, ...] = ()
     ema_decay_reached: float | None = None
+    optimizer_note: str = ""
 
 
 def fit(
@@ -130,7 +133,8 @@ class _Run:
         self.accelerator = new_accelerator(
             config.precision, dataloader_config=DataLoaderConfiguration(split_batches=True)
         )
-        groups = parameter_groups(model, config, head)
+        self.chosen = Chosen(model, config, head)
+        groups, optimizer = self.chosen.groups, self.chosen.optimizer
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
         set_seed(config.seed + self.accelerator.process_index)
@@ -138,7 +142,6 @@ class _Run:
         self._load(train, judged, order)
         same = statistics_stand_still(model, head) and not hasattr(train, "begin_epoch")
         self.same_statistics = SameStatistics(model) if same else None
-        optimizer = OPTIMIZERS[config.optimizer](groups, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [factor_at(config, group["lr"], len(self.batches)) for group in groups]
         )
@@ -216,6 +219,7 @@ class _Run:
             self.kept_epoch,
             self._untouched(),
             None if self.average is None else self.average.effective_decay,
+            self.chosen.note,
         )
 
     def _untouched(self) -> tuple[str, ...]:

@@ -1,0 +1,52 @@
+"""The optimiser of a run: which parameters it moves how, and what it had to do otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .config import TrainingConfig
+from .schedule import parameter_groups
+from .soap import BETAS, LARGEST_SIDE, SOAP
+
+_CLASSES = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "soap": SOAP}
+
+
+class Chosen:
+    """``optimizer`` and its ``groups``, the first of which is the one whose rate the history shows."""
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, head: str | None) -> None:
+        self.groups = parameter_groups(model, config, head)
+        self._too_large: list[str] = []
+        if config.optimizer == "soap":
+            self.groups = [part for group in self.groups for part in self._parts(group, model, head)]
+        self.optimizer = _CLASSES[config.optimizer](self.groups, weight_decay=config.weight_decay)
+
+    def _parts(self, group: dict[str, Any], model: nn.Module, head: str | None) -> list[dict[str, Any]]:
+        """What SOAP preconditions: parameters of two sides or more, none too long, that are not of the head."""
+        names = {p: name for name, p in model.named_parameters()}
+        shaped = [p for p in group["params"] if p.ndim > 1 and (head is None or f".{head}." not in f".{names[p]}")]
+        chosen = {p for p in shaped if max(p.shape) <= LARGEST_SIDE}
+        self._too_large += [names[p] for p in shaped if p not in chosen]
+        others = [p for p in group["params"] if p not in chosen]
+        parts = [
+            {**group, "params": [p for p in group["params"] if p in chosen], "preconditioned": True, "betas": BETAS},
+            {**group, "params": others, "preconditioned": False},
+        ]
+        return [part for part in parts if part["params"]]
+
+    @property
+    def note(self) -> str:
+        """Where and how often SOAP took AdamW's steps instead of its own; empty where it did not have to."""
+        notes = []
+        if self._too_large:
+            notes.append(
+                f"AdamW's steps for {len(self._too_large)} parameters with a side longer than {LARGEST_SIDE}: "
+                + ", ".join(self._too_large)
+            )
+        resets = self.optimizer.resets if isinstance(self.optimizer, SOAP) else 0
+        if resets:
+            notes.append(f"a curvature was not finite {resets} times, and its parameter went back to AdamW's steps")
+        return "; ".join(notes)
