@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,20 @@ def read_override(text: str) -> tuple[str, dict[str, Any]]:
             raise FiltersubError(f"cannot read the value {value!r} in the override {text!r}") from None
     check_settings(settings, DecompositionConfig, f"the override {text!r}")
     return pattern, settings
+
+
+def read_overrides(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Overrides of the command line by pattern; FiltersubError where a pattern is given twice.
+
+    >>> read_overrides(["stage4:atoms=12", "stem:block=2"])
+    {'stage4': {'atoms': 12}, 'stem': {'block': 2}}
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for pattern, settings in map(read_override, texts):
+        if pattern in found:
+            raise FiltersubError(f"the override of {pattern!r} is given twice; give its settings once, with commas")
+        found[pattern] = settings
+    return found
 
 
 def read_sizes(text: str | None) -> tuple[int, ...] | None:

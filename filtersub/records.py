@@ -150,10 +150,14 @@ def read_records(root: str | os.PathLike[str]) -> tuple[dict[Path, Record], dict
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """A table beside a record. Only empty cells are missing: texts such as ``NA``, ``None`` and ``null`` are texts.
 
+    A column in which a number would lose a leading zero (``01``) is one of texts, too.
+
     Raises FiltersubError where the file is missing or no table.
     """
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        texts = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
+        padded = [name for name in texts if texts[name].str.match(r"[+-]?0\d").any()]
+        return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(padded, str))
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise FiltersubError(f"{path} is not a readable table: {error}") from None
 

@@ -149,6 +149,10 @@ BAD = {
     "error of shared dictionaries": (("--max-error", 0.5, "--share"), "but this shares dictionaries; leave one away"),
     "error and atoms": (("--max-error", 0.5, "--atoms", 4), "but this has --atoms; leave one away"),
     "error of what": (("--max-error", 0.1, "--max-error-per", "row"), "got 'row'"),
+    "a pattern twice": (
+        ("--override", "stem:atoms=3", "--override", "stem:block=2"),
+        "override of 'stem' is given twice",
+    ),
     "negative seed": (("--seed", -1), "seed must be an integer >= 0, got -1"),
     "support of nothing": (("--solver", "omp", "--nonzeros", 0), "must be a positive integer, got 0"),
     "support without a pursuit": (("--nonzeros", 2), "for pursuits (mp, omp, ormp, spams-omp); solver 'lasso'"),

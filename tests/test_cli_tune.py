@@ -112,6 +112,7 @@ def test_the_help_names_every_method():
         (["resnet18", "--learning-rate", "choose", "--rates", "a,b"], "--rates takes numbers"),
         (["resnet18", "--expansion", "x"], "--expansion takes numbers"),
         (["resnet18", "--init-scale", "0"], "init_scale must be a finite number > 0, got 0.0"),
+        (["resnet18", *["--override", "layer4:atoms=2"] * 2], "the override of 'layer4' is given twice"),
         (["resnet18", "--override", "layer4"], "an override is PATTERN:setting=value"),
         (["resnet18", "--decomposition", "nowhere"], "cannot read nowhere"),
         (["resnet18", "--method", "lora", "--nonzeros", "2"], "--nonzeros is for filter-subspace"),

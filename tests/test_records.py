@@ -117,9 +117,15 @@ def test_a_table_that_is_a_link_out_of_its_folder_is_refused(tmp_path):
 
 def test_texts_of_a_table_come_back_as_they_were(tmp_path):
     words = ["NA", "None", "null", "nan", "n/a", "NULL", "-", "a,b"]
-    table = pd.DataFrame({"word": words, "value": [1.5, None, *range(6)], "count": range(8)})
+    codes = ["01", "1", "007", "-08", "0", "10", "0.5", "00"]  # of classes, say
+    numbers = {
+        "value": [1.5, None, *range(6)],
+        "count": range(8),
+        "share": [0.5, -0.25, 1e-7, 0.0, 1.0, 2.0, 3.0, 4e10],
+    }
+    table = pd.DataFrame({"word": words, "code": codes, "none": [None] * 8, **numbers})
     record().write(tmp_path, words=table)
-    pd.testing.assert_frame_equal(read_table(tmp_path / "words.csv"), table)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "words.csv"), table.astype({"none": float}))
 
 
 @pytest.mark.parametrize("text", ["", "a\n1,2,3\n4\n", b"\xff\xfe\x00"])

@@ -82,7 +82,7 @@ def count(
     """Count what a method would train, from the architecture alone (no weights are loaded)."""
     from ..decomposition import DecompositionConfig
     from ..parameters import BaselineOptions, compare_methods, comparison_table, count_parameters, load_architecture
-    from ..recipe_file import read_override
+    from ..recipe_file import read_overrides
 
     if preset is not None:
         return _count_preset(model, preset, every_layer, as_json, as_csv)
@@ -100,7 +100,7 @@ def count(
         raise FiltersubError("count needs a MODEL, a run of the paper by --paper, or a printed figure by --preset")
     given = SimpleNamespace(**values)
     recipe, method = taken_from(given, DecompositionConfig), given.method
-    overrides = dict(read_override(text) for text in override or ())
+    overrides = read_overrides(override or ())
     module = load_architecture(model, num_classes=classes, layout=weight_layout)
     options = taken_from(given, BaselineOptions)
     settings = {"recipe": recipe, "options": options, "layers": given.layers, "name": model, "overrides": overrides}

@@ -111,7 +111,7 @@ def decompose(
         from ..diagnostics import layer_table
         from ..files import make_folder
         from ..progress import progress_bar
-        from ..recipe_file import RECIPE_FILE, read_override, read_recipe, read_sizes, write_recipe
+        from ..recipe_file import RECIPE_FILE, read_overrides, read_recipe, read_sizes, write_recipe
 
     settings = {} if config is None else read_recipe(config)
     sources = {name: context.get_parameter_source(name) for name in context.params}
@@ -123,7 +123,7 @@ def decompose(
     for name in (*of_recipe, "share", "layers", "max_error", "max_error_per"):
         if name in given or (name not in settings and options[name] is not None):
             settings[name] = options[name]
-    overrides = {**(settings.get("overrides") or {}), **dict(read_override(text) for text in override or ())}
+    overrides = {**(settings.get("overrides") or {}), **read_overrides(override or ())}
     recipe = DecompositionConfig(**{name: settings[name] for name in of_recipe if name in settings})
     shared, limit = settings.get("share", False), settings.get("max_error")
     if out is None and (atoms_only or not resume):

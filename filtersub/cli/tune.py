@@ -237,9 +237,9 @@ def _expansion(text: str) -> int | tuple[int, ...] | None:
 
 
 def _overrides(texts: list[str]) -> dict[str, dict[str, Any]]:
-    from ..recipe_file import read_override
+    from ..recipe_file import read_overrides
 
-    return dict(read_override(text) for text in texts)
+    return read_overrides(texts)
 
 
 _READ: dict[str, Any] = {
