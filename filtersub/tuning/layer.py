@@ -30,6 +30,8 @@ from .telling import tell
 from .update import Kernels, Term, blocked_atoms, by_row, collapse, exactly, summed
 
 PREFIX = "filtersub_"
+#: what code for peft's layers asks of every one of them, by the names that layers have for it
+_PEFT_NAMES = {"in_features": ("in_channels", "nx"), "out_features": ("out_channels", "nf")}
 _SIZES = ("in_channels", "out_channels", "kernel_size", "in_features", "out_features", "nf", "nx")
 _SETTINGS = (*_SIZES, "stride", "padding", "output_padding", "dilation", "groups", "padding_mode", "transposed")
 
@@ -178,7 +180,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def __getattr__(self, name: str) -> Any:
         """Sizes and settings of the base layer, for code that looks at layers."""
         if name in _SETTINGS:
-            return getattr(self.base_layer, name)
+            own = next((own for own in _PEFT_NAMES.get(name, ()) if hasattr(self.base_layer, own)), name)
+            return getattr(self.base_layer, own)
         return super().__getattr__(name)
 
     def coefficients(self, adapter: str) -> Tensor:
