@@ -12,6 +12,8 @@ import psutil
 
 #: Names, in the environment of every run of an ablation, the folder of decomposed layers that its runs share.
 DECOMPOSITIONS = "FILTERSUB_DECOMPOSITIONS"
+#: Names, in the environment of a training run, the experiment trackers that it logs to, separated by commas.
+LOG_WITH = "FILTERSUB_LOG_WITH"
 
 
 def end_tree(pid: int) -> None:

@@ -149,15 +149,6 @@ def test_linear_probing_takes_fewer_operations_than_full_tuning():
     assert step_flops(model, (3, 32, 32), 4, "recomputed") < 0.4 * full
 
 
-def test_curves_for_tensorboard(tmp_path):
-    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    record = tune(SMALL, tmp_path, quiet=True, tensorboard=True)
-    found = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert {"loss/train", "loss/test", "accuracy/test", "learning_rate"} <= set(found.Tags()["scalars"])
-    (point,) = found.Scalars("accuracy/test")
-    assert (point.step, point.value) == (1, pytest.approx(record.metrics["test_accuracy"]))
-
-
 def test_classes_have_their_accuracy_in_every_epoch(tmp_path):
     record = tune(replace(SMALL, epochs=2), tmp_path, quiet=True)
     classes = pd.read_csv(tmp_path / record.tables["classes"])

@@ -61,17 +61,19 @@ def test_the_first_two_commands_answer(birds, monkeypatch):
 
 @pytest.mark.notebook
 def test_the_third_command_runs_it(birds, monkeypatch):
-    """One small run of the 38."""
+    """One small run of the 38, which a tracker follows."""
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
     monkeypatch.chdir(birds)
     content = yaml.safe_load((birds / "ablation.yaml").read_text())
     _, grid, _ = content["stages"]
     grid["parameters"] |= {"epochs": 1, "image_size": 32, "batch_size": 250}
     grid |= {"seeds": [0], "grid": {"atoms": [3], "expansion": [2], "block": [None]}}
     (birds / "ablation.yaml").write_text(yaml.safe_dump({**content, "stages": [grid]}))
-    done = run(*commands_of(birds)[2])
+    done = run(*commands_of(birds)[2], "--log-with", "tensorboard")
     assert done.exit_code == 0, [path.read_text() for path in birds.rglob("error.txt")]
     assert (birds / "report" / "index.html").is_file()
-    (record,) = collect(birds / "report").records.values()
+    ((folder, record),) = collect(birds / "report").records.items()
+    assert len([*folder.glob("tensorboard/events*")]) == 1
     assert (record.parameters["atoms"], record.parameters["expansion"]) == (3, 2)
 
 

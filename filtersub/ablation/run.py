@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import FiltersubError
 from ..files import make_folder, write_json, write_text
 from ..folder_lock import locked
-from ..processes import exit_text
+from ..processes import LOG_WITH, exit_text
 from ..records import RECORD_FILE, read_records
 from .dry_run import DryRun, dry_run
 from .folder import set_aside_damaged, take_folder, write_plan
@@ -58,6 +58,7 @@ def run_ablation(
     rerun: bool = False,
     force: bool = False,
     warm: bool = True,
+    log_with: str | None = None,
     on_begin: Callable[[], None] = lambda: None,
 ) -> AblationSummary:
     """Run what is missing of an ablation and write all of it below ``out``.
@@ -71,6 +72,7 @@ def run_ablation(
     rerun : run again what is there already
     force : take ``out`` even where it holds another ablation, whose runs stay but are no longer planned
     warm : fork runs from a process that has made their imports, where there is more than one and the system is Linux
+    log_with : trackers of the runs that train, such as "wandb,mlflow"; None leaves FILTERSUB_LOG_WITH as it is
     on_begin : called once all runs are checked, before the first line of progress
 
     Raises FiltersubError, before anything runs, for a bad spec, a parameter that a notebook does not have, an output
@@ -78,6 +80,7 @@ def run_ablation(
     ends the children and keeps every finished run.
     """
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
+    variables = {} if log_with is None else _tracked(log_with, spec.name, Path(out).resolve())
     workers = checked_workers(workers) if scheduler is None else 1
     runs = plan(spec, out)
     outcome: dict[str, str] = {}
@@ -103,7 +106,7 @@ def run_ablation(
             progress.reused(len(group) - len(missing))
             outcome.update({run.run_id: "reused" for run in group if run not in missing})
             ready = [run for run in missing if _prepared(run, inputs, rerun, outcome, progress)]
-            terms = Terms(uuid.uuid4().hex, threads, warm and len(ready) > 1)
+            terms = Terms(uuid.uuid4().hex, threads, warm and len(ready) > 1, variables)
             outcome.update(_run_group(ready, terms, client, progress))
         with contextlib.suppress(Exception):  # the runs are there; what is left is idle
             client.run(end_children)
@@ -112,6 +115,15 @@ def run_ablation(
     if not failed:
         shutil.rmtree(root / DECOMPOSITIONS_FOLDER, ignore_errors=True)
     return AblationSummary(root, chosen["done"], chosen["reused"], failed)
+
+
+def _tracked(log_with: str, name: str, root: Path) -> dict[str, str]:
+    """The environment of runs that log to these trackers: one place and one group for all, unless named otherwise."""
+    from ..experiment.trackers import chosen_trackers
+
+    shared = {"WANDB_RUN_GROUP": name, "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}"}
+    named = {variable: os.environ.get(variable, value) for variable, value in shared.items()}
+    return {**named, LOG_WITH: ",".join(chosen_trackers(log_with))}
 
 
 def list_runs(

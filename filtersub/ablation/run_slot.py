@@ -39,11 +39,13 @@ class Terms:
     ablation : names this call, whose warm process no other one uses (the package may have changed since)
     threads : by the address of a Dask worker, of its numerical libraries in each run
     warm : fork runs from a warm process where this machine can
+    environment : variables of every run
     """
 
     ablation: str
     threads: dict[str, int] = field(default_factory=dict)
     warm: bool = True
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def cores() -> int:
@@ -75,6 +77,7 @@ def run_child(notebook: str, folder: str, terms: Terms) -> int:
         # A kernel of the same name in the user's home must not come before this environment's own.
         own = {"JUPYTER_PREFER_ENV_PATH": "1"} | dict.fromkeys(_CAPS, str(threads))
         own |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+        own |= terms.environment
         own[DECOMPOSITIONS] = str(Path(folder).parents[1] / DECOMPOSITIONS_FOLDER)
         update_state(Path(folder), machine=machine(threads, gpu is not None))
         code = None

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import FiltersubError
 from .console import Tenths, cell, print_json
-from .options import AsJson, Reading
+from .options import AsJson, LogWith, Reading
 
 if TYPE_CHECKING:
     from ..ablation import Spec
@@ -30,6 +30,7 @@ def ablate(
     rerun: Annotated[bool, typer.Option("--rerun", help="Run again what is there already.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Use a folder that holds another ablation.")] = False,
     cold: Annotated[bool, typer.Option("--cold", help="Start each run as a new process, not forked.")] = False,
+    log_with: LogWith = None,
     as_json: AsJson = False,
 ) -> None:
     """Run an ablation's notebooks with papermill; finished runs are used again. Then write its report."""
@@ -50,6 +51,7 @@ def ablate(
         from ..report import write_report  # a dry run needs neither this nor the training libraries that it brings
 
         options = {"workers": workers, "scheduler": scheduler, "rerun": rerun, "force": force, "warm": not cold}
+        options["log_with"] = log_with
         summary = run_ablation(loaded, out, on_begin=stop, **options)
     typer.echo(f"report: {write_report(out, loaded)}")
     if summary.failed:

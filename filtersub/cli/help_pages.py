@@ -42,7 +42,7 @@ GROUPS = {
         "feature_weights",
     ),
     "Runs of the paper": ("paper", "reading"),
-    "Output": ("atoms_only", "resume", "every_layer", "check", "tensorboard", "as_json", "as_csv"),
+    "Output": ("atoms_only", "resume", "every_layer", "check", "log_with", "tensorboard", "as_json", "as_csv"),
 }
 
 EXAMPLES = {

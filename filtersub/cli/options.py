@@ -69,6 +69,10 @@ Tolerance = Annotated[
 Solver = Annotated[str, typer.Option(help=f"One of {', '.join(CODES)}.")]
 Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
 Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
+LogWith = Annotated[
+    str | None,
+    typer.Option(metavar="NAME[,NAME...]", help="Trackers of each training: tensorboard, wandb, mlflow, aim, ..."),
+]
 Reading = Annotated[
     str | None,
     typer.Option(help="text (the paper as printed) or authors (their public code): fills in what a run leaves open."),

@@ -22,6 +22,7 @@ from .options import (
     Layers,
     Learner,
     LimitAtoms,
+    LogWith,
     MaxRounds,
     Nonnegative,
     Nonzeros,
@@ -141,9 +142,8 @@ def tune(
     ] = None,
     validation: Annotated[bool, typer.Option("--validation", help="Train on 800, judge on the other 200.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the head, the order of images and the initial atoms.")] = 0,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Curves for TensorBoard in OUT/tensorboard.")
-    ] = False,
+    log_with: LogWith = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="The same as --log-with tensorboard.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tune a model on a data set and write the run's record. A rerun resumes, or returns what is done.
@@ -174,7 +174,9 @@ def tune(
     else:
         settings = TuneSettings(**given)
     check_meant(settings.method, given)
-    record = run(settings, out, quiet=as_json, tensorboard=tensorboard)
+    if tensorboard:
+        log_with = ",".join(filter(None, (log_with, "tensorboard")))
+    record = run(settings, out, quiet=as_json, log_with=log_with)
     if not processes().is_main_process:
         return
     if as_json:

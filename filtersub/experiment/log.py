@@ -1,35 +1,34 @@
-"""A training run as it is watched: a bar on a terminal, lines elsewhere, progress.json, and TensorBoard where asked."""
+"""A training run as it is watched: a bar on a terminal, lines elsewhere, progress.json, and trackers where asked."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..errors import FiltersubError
 from ..files import write_json
 
 PROGRESS_FILE = "progress.json"
-TENSORBOARD_FOLDER = "tensorboard"
 
 
 class TrainingLog:
     """Context manager; ``on_step`` and ``on_epoch`` are what ``fit`` calls.
 
-    tensorboard : write losses, accuracies, the learning rate and seconds of each epoch into ``folder``/tensorboard.
-    Raises FiltersubError where that package is missing.
+    trackers : of accelerate, started; they get losses, accuracies, the learning rate and seconds of each epoch, and are
+        finished with the run
     """
 
     def __init__(
-        self, folder: Path, label: str, epochs: int, judged_on: str, *, quiet: bool, tensorboard: bool = False
+        self, folder: Path, label: str, epochs: int, judged_on: str, *, quiet: bool, trackers: Sequence[Any] = ()
     ) -> None:
         self.folder, self.label, self.epochs, self.judged_on = folder, label, epochs, judged_on
         self.on_terminal = sys.stderr.isatty() and not quiet
         self.quiet = quiet
-        self.writer = _writer(folder / TENSORBOARD_FOLDER) if tensorboard else None
+        self.trackers = trackers
 
     def __enter__(self) -> TrainingLog:
         self.bar = tqdm(desc=self.label, unit="step", disable=not self.on_terminal)
@@ -39,8 +38,8 @@ class TrainingLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.close()
-        if self.writer is not None:
-            self.writer.close()
+        for tracker in self.trackers:
+            tracker.finish()
 
     def on_step(self, done: int, total: int) -> None:
         self.bar.total = total
@@ -48,11 +47,8 @@ class TrainingLog:
 
     def on_epoch(self, row: dict[str, float]) -> None:
         write_json(self.folder / PROGRESS_FILE, {"epoch": row["epoch"], "epochs": self.epochs})
-        if self.writer is not None:
-            for name, value in row.items():
-                if name != "epoch":
-                    self.writer.add_scalar(_tag(name), value, row["epoch"])
-            self.writer.flush()
+        for tracker in self.trackers:
+            tracker.log({_tag(name): value for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
         accuracy = row[f"{self.judged_on}_accuracy"]
         if self.on_terminal:
             self.bar.set_postfix({f"{self.judged_on} accuracy": f"{accuracy:.1%}"})
@@ -68,11 +64,3 @@ def _tag(name: str) -> str:
     """``test_mean_class_accuracy`` -> ``mean_class_accuracy/test``: one chart for training and judging."""
     part, _, measure = name.partition("_")
     return f"{measure}/{part}" if part in ("train", "test", "validation") else name
-
-
-def _writer(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise FiltersubError("curves for TensorBoard need that package: pip install tensorboard") from None
-    return SummaryWriter(str(folder))

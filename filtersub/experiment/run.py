@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from .rate_choice import RateChoice, choose_rate
 from .saved_weights import ADAPTER_FOLDER, STATISTICS_FILE, save_trained, saved_size
 from .settings import CHOOSE, TuneSettings, settings_from
 from .step_cost import step_flops
+from .trackers import chosen_trackers, open_trackers
 from .trial import try_image
 
 DECOMPOSITION_FOLDER = "decomposition.part"  # of layers that are decomposed, until the run is finished
@@ -46,7 +47,7 @@ def tune(
     out: str | os.PathLike[str],
     *,
     quiet: bool = False,
-    tensorboard: bool = False,
+    log_with: str | Iterable[str] | None = None,
     change: Callable[[nn.Module], None] | None = None,
 ) -> Record:
     """Tune a model and write its record, curves, confusion counts and trained weights into the folder ``out``.
@@ -55,6 +56,7 @@ def tune(
     after its last whole epoch, or after the last layer that was decomposed. Under ``accelerate launch`` each process
     takes its share of every batch, and the first writes.
     With ``learning_rate="choose"`` the candidates' runs lie in ``out``/choice.
+    ``log_with`` names trackers such as tensorboard, wandb and mlflow; None takes those of FILTERSUB_LOG_WITH.
     ``change`` alters the model in place between the injection of the method and the training; the record and what is
     saved know nothing of it.
     Raises FiltersubError on bad settings, or when ``out`` holds a run of other settings or cannot be written.
@@ -67,6 +69,7 @@ def tune(
         _say(quiet, f"{folder} holds this run already; nothing to train")
         return finished
     require_data(settings.data)  # before minutes of decomposition
+    trackers = chosen_trackers(log_with)
     began = time.perf_counter()
     choice = _chosen(settings, folder, quiet, change)
     used = settings if choice is None else settings.with_rate(choice.chosen)
@@ -90,13 +93,14 @@ def tune(
     first, _ = split.train[0]
     try_image(prepared.model, first, split.n_classes, used.model)
     flops = step_flops(prepared.model, tuple(first.shape), used.batch_size, used.batch_norm)
+    logged = {**used.parameters, "trained_parameters": prepared.count.trainable}
     log = TrainingLog(
         folder,
         settings.label,
         settings.epochs,
         split.judged_on,
         quiet=quiet,
-        tensorboard=tensorboard and state.is_main_process,
+        trackers=open_trackers(trackers, folder, settings.label, logged) if state.is_main_process else (),
     )
     with log:
         result = fit(
