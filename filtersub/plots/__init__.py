@@ -6,7 +6,7 @@ inline SVG with a description for those who cannot see it, and ``show`` displays
 
 from .attribution import activation_maps, active_shares
 from .codes import atom_usage, spectrum, support_histogram, supports
-from .costs import accuracy_vs_costs, accuracy_vs_images, sharing_errors
+from .costs import accuracy_vs_costs, accuracy_vs_images, accuracy_vs_steps, sharing_errors
 from .decomposition import atoms_grid, chosen_atoms, convergence, error_vs_atoms
 from .effects import effects
 from .equal import allotted_layers, equal_accuracies
@@ -23,6 +23,7 @@ __all__ = [
     "accuracy_vs_costs",
     "accuracy_vs_images",
     "accuracy_vs_parameters",
+    "accuracy_vs_steps",
     "activation_maps",
     "active_shares",
     "allotted_layers",

@@ -1,7 +1,8 @@
-"""Figures of what a choice costs: several costs side by side, the number of training images, shared dictionaries."""
+"""Figures of what a choice costs: several costs side by side, training images, steps, shared dictionaries."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -74,6 +75,33 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
             _label_ends(ax, ends, style)
         else:
             _legend(figure, sizes["family"], style, columns=1)
+    return figure
+
+
+def accuracy_vs_steps(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.9) -> Figure:
+    """Test accuracy against steps and against seconds of training: a colour a setting, a dash an optimiser; bars are
+    95 % intervals.
+
+    Parameters
+    ----------
+    table : one row a setting, optimiser and number of epochs: setting, label, family, optimizer, steps, seconds,
+        test_accuracy, low, high
+    """
+    colours = families_style(table["family"])
+    dashes = dict(zip(dict.fromkeys(table["optimizer"]), itertools.cycle(["-", "--", ":"]), strict=False))
+    with house_figure(width, height, ncols=2, sharey=True) as (figure, axes):
+        lines = []
+        for ax, name, words in zip(axes[0], ("steps", "seconds"), ("steps", "seconds of training"), strict=True):
+            for label, rows in table.groupby("label", sort=False):
+                colour, marker = colours[rows["family"].iloc[0]]
+                style = {"color": colour, "marker": marker, "ls": dashes[rows["optimizer"].iloc[0]]}
+                lines += ax.plot(rows[name], rows["test_accuracy"], label=label, ms=4.5, lw=1.5, **style)
+                ax.vlines(rows[name], rows["low"], rows["high"], color=colour, lw=4, alpha=0.18)
+            ax.yaxis.set_major_formatter(percent())
+            ax.set_xlabel(words)
+        axes[0, 0].set_ylabel("test accuracy")
+        handles = lines[: len(lines) // 2]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, handlelength=3)
     return figure
 
 

@@ -5,6 +5,7 @@ from .changes import change_sentence, changes
 from .claims import claim_text, claims_sentence, claims_table
 from .costs import COSTS, cost_sentence, cost_table, measured_costs
 from .equal import equal_counts, equal_pairs, equal_sentence
+from .optimisers import optimiser_sentence, optimiser_table, steps_to_accuracy
 from .sizes import size_sentence, size_table
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "equal_pairs",
     "equal_sentence",
     "measured_costs",
+    "optimiser_sentence",
+    "optimiser_table",
     "paper_rows",
     "paper_sentence",
     "size_sentence",
     "size_table",
+    "steps_to_accuracy",
 ]

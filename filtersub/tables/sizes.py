@@ -24,7 +24,7 @@ def size_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     runs = tuning_table(records)
     if runs.empty:
         return pd.DataFrame()
-    runs = runs.assign(label=[records[folder].label for folder in runs["folder"]], images=_images(runs))
+    runs = runs.assign(label=[records[folder].label for folder in runs["folder"]], images=training_images(runs))
     rows = []
     grouped = runs.dropna(subset=["images"]).groupby(["label", "family", "data", "model", "images"], sort=False)
     for (label, family, data, model, images), group in grouped:
@@ -54,7 +54,8 @@ def size_sentence(table: pd.DataFrame) -> str:
     return f"{text} Over {seeds} seeds or more no cell spreads more than {percent(widest)}."
 
 
-def _images(runs: pd.DataFrame) -> list[float]:
+def training_images(runs: pd.DataFrame) -> list[float]:
+    """How many images each run of tuning_table trains on; NaN where that is not recorded."""
     known = {name: float(described.train) for name, described in catalogue().items()}
     asked = runs["n_train"] if "n_train" in runs else pd.Series(float("nan"), index=runs.index)
     return [
