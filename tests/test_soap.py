@@ -27,7 +27,7 @@ def gradients(shape, count, seed=0):
     return [torch.randn(shape, generator=generator, dtype=torch.float64) * mixed + mixed for _ in range(count)]
 
 
-def moved(shape, given, preconditioned=True, betas=(0.95, 0.95)):
+def moved(shape, given, preconditioned=True, betas=soap.BETAS):
     """A parameter after each of these gradients."""
     p = nn.Parameter(torch.linspace(-1, 1, torch.Size(shape).numel(), dtype=torch.float64).reshape(shape))
     group = {"params": [p], "preconditioned": preconditioned, "betas": betas}
@@ -48,15 +48,15 @@ def written_out(shape, given):
     curvatures, places = None, []
     for t, gradient in enumerate(given, 1):
         turned = basis.T @ gradient.flatten()
-        m, v = 0.95 * m + 0.05 * turned, 0.95 * v + 0.05 * turned**2
-        step = (m / (1 - 0.95**t)) / ((v / (1 - 0.95**t)).sqrt() + EPS)
+        m, v = 0.9 * m + 0.1 * turned, 0.99 * v + 0.01 * turned**2
+        step = (m / (1 - 0.9**t)) / ((v / (1 - 0.99**t)).sqrt() + EPS)
         p = p * (1 - RATE * DECAY) - RATE * basis @ step
         letters = "abcd"[: len(shape)]
         seen = [
             torch.einsum(f"{letters},{letters.replace(side, 'z')}->{side}z", gradient, gradient) for side in letters
         ]
         before = seen if curvatures is None else curvatures
-        curvatures = [0.95 * c + 0.05 * s for c, s in zip(before, seen, strict=True)]
+        curvatures = [0.99 * c + 0.01 * s for c, s in zip(before, seen, strict=True)]
         if t % EVERY == 0:
             new = torch.ones(1, 1, dtype=torch.float64)
             for curvature in curvatures:
@@ -98,7 +98,7 @@ def test_turned_problems_are_solved_alike():
     for name in ("soap", "adamw"):
         for turn in (torch.eye(4, dtype=torch.float64), left):
             p = nn.Parameter(turn @ torch.ones(4, 3, dtype=torch.float64))
-            kind = SOAP([{"params": [p], "preconditioned": name == "soap", "betas": (0.95, 0.95)}], lr=0.01)
+            kind = SOAP([{"params": [p], "preconditioned": name == "soap", "betas": soap.BETAS}], lr=0.01)
             for _ in range(120):
                 loss = 0.5 * (scales[:, None] * (turn.T @ p)).square().sum()
                 kind.zero_grad()

@@ -16,7 +16,9 @@ from torch import Tensor
 LARGEST_SIDE = 512  # of a parameter that is preconditioned: larger eigenbases cost more than the steps they save
 
 _EVERY = 10  # steps between two eigenbases; the first ten are AdamW's
-BETAS = (0.95, 0.95)  # of the moments in the eigenbasis, and of the curvature, as Vyas et al. have them
+# Decay of the two moments in the eigenbasis, the second the curvature's too. Chosen on the digits' validation images
+# (one seed, 4 epochs): 90.5 %, and 82.0 % with the (0.95, 0.95) of Vyas et al.
+BETAS = (0.9, 0.99)
 
 
 class SOAP(torch.optim.AdamW):
