@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OUT := reports/quickstart
 
-.PHONY: report test install format check notebooks bench fuzz torture clean
+.PHONY: report test install format check notebooks bench fuzz torture zoo clean
 .DEFAULT_GOAL := report
 
 report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
@@ -46,6 +46,9 @@ fuzz: $(READY)  ## 2,000 random inputs for settings, files, records and options;
 
 torture: $(READY)  ## kill every command at 50 random moments, run it again, compare; hours
 	$(BIN)/python tests/torture.py --kills 50
+
+zoo: $(READY)  ## a hundred architectures through every operation, and crossings with other tools; writes docs/zoo.md; hours
+	OMP_NUM_THREADS=1 $(BIN)/python tests/zoo.py
 
 bench: $(READY)  ## every benchmark, both sides in one process, ratios printed
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -9,18 +9,15 @@ alone (Chen, Miao and Qiu, arXiv:2403.00269).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from .bare_weights import kernels_by_name
+from .computed_weights import current_weight, weight_in_evaluation
 from .errors import FiltersubError
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -197,14 +194,16 @@ def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
         if not 2 <= layer.ndim <= 5 or not layer.is_floating_point():
             return None
         return ("linear" if layer.ndim == 2 else f"conv{layer.ndim - 2}d"), layer, 1
-    if isinstance(getattr(layer, "weight", None), nn.UninitializedParameter):
+    if isinstance(layer._parameters.get("weight"), nn.UninitializedParameter):
         return None  # a lazy layer, which has no shape before it first runs
     if isinstance(layer, _CONVOLUTIONS):
-        return f"conv{layer.weight.ndim - 2}d", layer.weight, layer.groups
+        weight = weight_in_evaluation(layer)
+        return f"conv{weight.ndim - 2}d", weight, layer.groups
     if isinstance(layer, _TRANSPOSED):
-        return f"conv_transpose{layer.weight.ndim - 2}d", layer.weight, layer.groups
+        weight = weight_in_evaluation(layer)
+        return f"conv_transpose{weight.ndim - 2}d", weight, layer.groups
     if isinstance(layer, nn.Linear):
-        return "linear", layer.weight, 1
+        return "linear", weight_in_evaluation(layer), 1
     if type(layer).__name__ == "Conv1D" and getattr(layer, "weight", None) is not None and layer.weight.ndim == 2:
         return "conv1d_transformers", layer.weight, 1  # transformers' linear layer with a transposed weight
     return None
@@ -295,76 +294,6 @@ def _not_covered(candidates: Iterable[nn.Module | Tensor]) -> str:
     """Names the layer types that hold matrices which the rule does not reach."""
     kinds = {type(layer).__name__ for layer in candidates if isinstance(layer, (nn.Bilinear, nn.MultiheadAttention))}
     return f"; {' and '.join(sorted(kinds))} weights are not covered" if kinds else ""
-
-
-def current_weight(layer: nn.Module) -> Tensor:
-    """The weight that a layer would run with now.
-
-    Weight norm, spectral norm and pruning in torch's older form (hooks) compute it before each forward pass only; what
-    lies in ``layer.weight`` meanwhile may be that of other parameters.
-    """
-    for hook, (refreshed, _) in _weight_hooks(layer):
-        return refreshed(hook, layer)
-    return layer.weight
-
-
-def set_weight(layer: nn.Module, weight: Tensor) -> None:
-    """Make a layer run with exactly this weight (stored shape), in place.
-
-    A weight that is computed from other parameters (weight norm, spectral norm, pruning, any parametrisation) becomes a
-    plain parameter first. Raises FiltersubError where it is computed in a way that cannot be taken off.
-    """
-    if parametrize.is_parametrized(layer, "weight"):
-        _take_off_parametrisation(layer)
-    for _, (_, remove) in _weight_hooks(layer):
-        remove(layer)
-    check_weight_can_be_set(layer)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-
-
-def _take_off_parametrisation(layer: nn.Module) -> None:
-    """torch's remove_parametrizations changes the layer's class, which deep copies share, and the parameters that the
-    weight is computed from, which other layers may share; this changes the layer alone."""
-    weight, kind = layer.weight.detach().clone(), type(layer)
-    own = {name: value for name, value in vars(kind).items() if name not in ("weight", "__dict__", "__weakref__")}
-    layer.__class__ = type(kind.__name__, kind.__bases__, own)
-    del layer.parametrizations["weight"]
-    if not parametrize.is_parametrized(layer):
-        del layer.parametrizations
-        layer.__class__ = kind.__bases__[0]
-    layer.weight = nn.Parameter(weight)
-
-
-def check_weight_can_be_set(layer: nn.Module, name: str = "") -> None:
-    """FiltersubError where set_weight could not give this layer another weight."""
-    if "weight" in layer._parameters or parametrize.is_parametrized(layer, "weight") or _weight_hooks(layer):
-        return
-    raise FiltersubError(
-        f"layer {name!r} ({type(layer).__name__}) computes its weight from other tensors, so a new weight would have "
-        "no effect; make the weight a plain parameter first"
-    )
-
-
-def _weight_hooks(layer: nn.Module) -> list[tuple[Any, tuple[Callable[..., Tensor], Callable[..., object]]]]:
-    """Hooks of torch's older kind that compute the weight: each with what computes it now, and what takes it off."""
-    known = {
-        WeightNorm: (lambda hook, layer: hook.compute_weight(layer), nn.utils.remove_weight_norm),
-        SpectralNorm: (
-            lambda hook, layer: hook.compute_weight(layer, do_power_iteration=False),
-            nn.utils.remove_spectral_norm,
-        ),
-        prune.BasePruningMethod: (
-            lambda hook, layer: hook.apply_mask(layer),
-            lambda layer: prune.remove(layer, "weight"),
-        ),
-    }
-    return [
-        (hook, ways)
-        for hook in layer._forward_pre_hooks.values()
-        for kind, ways in known.items()
-        if isinstance(hook, kind) and getattr(hook, "name", getattr(hook, "_tensor_name", None)) == "weight"
-    ]
 
 
 def kernel_matrix(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:

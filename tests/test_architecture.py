@@ -29,7 +29,7 @@ ROOMS = (
         "version",
         "yaml_file",
     ),
-    ("folder_lock",),
+    ("computed_weights", "folder_lock"),
     ("kernels",),
     ("sparse_coding",),
     ("dictionary",),

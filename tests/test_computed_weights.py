@@ -113,3 +113,14 @@ def test_parametrisations_of_ones_own_are_taken_off():
     found = decompose_model(net, RECIPE).rebuild_(net)
     assert isinstance(found[0].weight, nn.Parameter)
     assert not parametrize.is_parametrized(found[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+@pytest.mark.parametrize("kind", KINDS)
+def test_looking_at_a_network_in_training_changes_nothing(kind):
+    net = network(kind).train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = decompose_model(net, RECIPE)
+    again = decompose_model(net, RECIPE)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(layer.atoms, again.layers[name].atoms) for name, layer in found.layers.items())

@@ -8,6 +8,7 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from filtersub.errors import FiltersubError
+from filtersub.methods import MethodOptions, inject, merged
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
 CONFIG = {"atoms": 3, "block": 2, "solver": "pca", "expansion": 2, "modules_to_save": ["head"]}
@@ -122,3 +123,38 @@ def test_adapters_know_no_compilation(net, trained_on, loads_on, tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(again(X), tuned(X), rtol=1e-5, atol=1e-6)
         assert not torch.allclose(again(X), base.eval()(X), atol=1e-2)
+
+
+class FirstCalledLikeATunersLayer(nn.Module):
+    """As timm's DLA names its first layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.base_layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh())
+        self.level = nn.Module()
+        self.level.base_layer = nn.Conv2d(8, 8, 3)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.level.base_layer(self.base_layer(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("ending", ["merge_and_unload", "unload"])
+@pytest.mark.parametrize("method", ["filter-subspace", "lora", "loha", "ssf"])
+def test_a_model_may_call_its_own_layers_as_tuners_do(method, ending):
+    torch.manual_seed(0)
+    base = FirstCalledLikeATunersLayer().eval()
+    state, before = base.state_dict(), base(X)
+    tuned = inject(base, method, "head", options=MethodOptions(rank=2)).model.eval()
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+        wanted = tuned(X)
+    if ending == "unload" and method == "filter-subspace":
+        assert list(tuned.unload().state_dict()) == list(state)
+        return
+    plain = merged(tuned, method)
+    assert not torch.allclose(wanted, before, atol=1e-3)
+    torch.testing.assert_close(plain(X), wanted, atol=1e-5, rtol=1e-4)
+    assert [name for name, _ in plain.named_children()] == ["base_layer", "level", "head"]

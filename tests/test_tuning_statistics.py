@@ -172,3 +172,43 @@ def test_state_dicts_of_before_still_load(base):
     model.load_state_dict(old)
     for name, value in old.items():
         assert torch.equal(model.state_dict()[name], value)
+
+
+MOVED_BY_TRAINING = {
+    "batch norm": lambda: [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)],
+    "instance norm": lambda: [nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8, track_running_stats=True)],
+    "spectral norm": lambda: [nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 8, 3))],
+    "spectral norm, older": lambda: [nn.utils.spectral_norm(nn.Conv2d(3, 8, 3))],
+    "spectral norm of a linear layer": lambda: [
+        nn.Conv2d(3, 8, 3),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(2),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(16, 16)),
+        nn.Unflatten(2, (4, 4)),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", MOVED_BY_TRAINING)
+def test_what_training_moves_beside_the_atoms_is_saved_with_them(kind, tmp_path):
+    def build():
+        torch.manual_seed(0)
+        tail = [nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*MOVED_BY_TRAINING[kind](), *tail, nn.Linear(8, 4))
+
+    images, labels = task(0, 1.0)
+    before, base = build().eval()(images), build()
+    head = str(len(base) - 1)
+    model = get_peft_model(base, FilterSubspaceConfig(**{**CONFIG, "modules_to_save": [head]})).train()
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
+    for _ in range(3):
+        cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    with torch.no_grad():
+        wanted = model.eval()(images)
+        model.save_pretrained(tmp_path)
+        again = PeftModel.from_pretrained(build(), tmp_path).eval()
+        assert torch.equal(again(images), wanted)
+        with again.disable_adapter():
+            assert torch.equal(again(images), before)
+        assert torch.equal(again(images), wanted)

@@ -134,7 +134,7 @@ def test_forward_mode_derivatives_are_those_of_the_plain_network(tuned):
         close(torch.autograd.forward_ad.unpack_dual(out).tangent, expected)
 
 
-@pytest.mark.parametrize("name", ["repvgg_a0", "mobileone_s0"])
+@pytest.mark.parametrize("name", ["repvgg_a0", "mobileone_s0", "repvit_m0_9"])
 def test_timm_fuses_the_tuned_network(name):
     timm = pytest.importorskip("timm")
     from timm.utils import reparameterize_model

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..computed_weights import check_weight_can_be_set, set_weight
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, check_weight_can_be_set, layout_of, named_layers, set_weight
+from ..kernels import KernelLayout, layout_of, named_layers
 from ..markup import atoms_html, boards, facts_html, table_html
 from .expansion import Level, chained_atoms, combine
 from .recipe import DecompositionConfig, recipe_of

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..computed_weights import current_weight, set_weight
 from ..decomposition import ModelDecomposition
 from ..errors import FiltersubError
-from ..kernels import current_weight, set_weight
 from ._pairs import copied
 
 

@@ -9,9 +9,10 @@ from math import prod
 import pandas as pd
 from torch import Tensor, nn
 
+from ..computed_weights import current_weight
 from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
-from ..kernels import current_weight, named_layers, select_layers
+from ..kernels import named_layers, select_layers
 
 
 def penalty_path(

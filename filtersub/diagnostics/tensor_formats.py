@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
+from ..computed_weights import current_weight
 from ..decomposition import Decomposition, ModelDecomposition
 from ..errors import FiltersubError
-from ..kernels import current_weight, named_layers
+from ..kernels import named_layers
 
 #: What of the coefficients counts as stored: every one, or those that are not zero (their places are not counted).
 COUNTINGS = ("dense", "nonzero")

@@ -19,6 +19,7 @@ from ..kernels import layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
+from ..tuning.names import tuners_word_renamed
 from ..tuning.targets import as_pattern
 from ..tuning.telling import telling
 from .adapters import adapter_config
@@ -107,7 +108,8 @@ def merged(model: nn.Module, method: str) -> nn.Module:
     merge_added_(model)
     if isinstance(model, PeftModel):
         try:
-            return model.merge_and_unload(safe_merge=True)
+            with tuners_word_renamed(model.get_base_model()):
+                return model.merge_and_unload(safe_merge=True)
         except (ValueError, NotImplementedError, RuntimeError):
             return model
     return model

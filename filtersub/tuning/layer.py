@@ -20,6 +20,7 @@ from torch.func import functional_call
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, coefficient_layout, layout_of
+from .changed import check_unchanged
 from .codes import frozen_codes, mapped_fingerprint
 from .config import FilterSubspaceConfig, coding_part
 from .offload import onloaded
@@ -184,6 +185,15 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             return getattr(self.base_layer, own)
         return super().__getattr__(name)
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """FiltersubError for what pruning makes of ``weight``, which is a sum here."""
+        if name.startswith("weight"):
+            raise FiltersubError(
+                f"layer {self.name!r}: its weight is a sum, F + alpha x dD, and cannot be pruned or parametrised; do "
+                "that after merge_and_unload"
+            )
+        super().register_parameter(name, param)
+
     def coefficients(self, adapter: str) -> Tensor:
         """The frozen alpha (n_rows, m) of an adapter; computed where it is not held."""
         if adapter in self.filtersub_coefficients:
@@ -262,6 +272,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 f"layer {self.name!r} is symbolically traced (torch.fx, feature extractors) while its adapter is not "
                 "merged; call merge_and_unload first, or name FilterSubspaceLayer as a leaf module"
             )
+        if not torch.compiler.is_compiling():
+            check_unchanged(self)
         with onloaded(self):
             return self._run(x, *args, **kwargs)
 
@@ -298,6 +310,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         wanted = [a for a in check_adapters_to_merge(self, adapter_names) if a in self.filtersub_atoms]
         if not wanted:
             return
+        check_unchanged(self)
         base = self.get_base_layer()
         if not base.weight.is_meta:
             self._check_filled()

@@ -15,11 +15,12 @@ from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
 from .combination import combined_config, fill
 from .config import FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
-from .names import check_adapter_name, named_plainly
+from .names import check_adapter_name, named_plainly, tuners_word_renamed
 from .statistics import RunningStatistics, statistics_of
 from .targets import as_pattern, participants
 
 _MOST_KEPT = 1 << 29  # bytes of summed weights that training keeps unless it is told
+_FOLDING = ("fuse", "reparameterize", "switch_to_deploy")
 _INSIDE = "base_model.model."  # where PeftModel keeps the base model
 
 
@@ -35,6 +36,13 @@ class FilterSubspaceModel(BaseTuner):
         if "_orig_mod" not in str(config.target_modules):  # files of before name layers as torch.compile calls them
             model = named_plainly(model)
         super().__init__(model, peft_config, adapter_name, *arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        """Of the base model, but for methods that stand for a module: tools that fold layers (timm's
+        reparameterize_model) would put the base model's result in the place of this wrapper."""
+        if name in _FOLDING:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}; call that of get_base_model()")
+        return super().__getattr__(name)
 
     def _prepare_adapter_config(self, peft_config: FilterSubspaceConfig, model_config: dict) -> FilterSubspaceConfig:
         """Resolve target_modules, a preset for one, to the layers that take part."""
@@ -86,6 +94,10 @@ class FilterSubspaceModel(BaseTuner):
         self.unmerge_adapter()
         self.statistics.show(())
         return super().unload()
+
+    def _unload_and_optionally_merge(self, *arguments: Any, **options: Any) -> nn.Module:
+        with tuners_word_renamed(self.model):
+            return super()._unload_and_optionally_merge(*arguments, **options)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         """In every place that holds the module; containers among modules_to_save have no weight for peft to copy."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from torch._dynamo import OptimizedModule
@@ -60,6 +62,32 @@ def named_plainly(model: nn.Module) -> nn.Module:
             if isinstance(child, OptimizedModule):
                 module._modules[name] = _plain(child)
     return _plain(model) if isinstance(model, OptimizedModule) else model
+
+
+_TUNERS_WORD = "base_layer"
+
+
+@contextmanager
+def tuners_word_renamed(model: nn.Module) -> Iterator[None]:
+    """Within it no module of the base model has a submodule called ``base_layer``.
+
+    peft takes each module with that attribute for an adapter and merges it. timm's DLA calls its first layers so.
+    """
+    wrappers = [m for m in model.modules() if isinstance(m, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
+    inside = {id(part) for wrapper in wrappers for part in wrapper.modules()}
+    others = [m for m in model.modules() if _TUNERS_WORD in m._modules and id(m) not in inside]
+    for module in others:
+        _rename(module, _TUNERS_WORD, f"{_TUNERS_WORD} of the model")
+    try:
+        yield
+    finally:
+        for module in others:
+            _rename(module, f"{_TUNERS_WORD} of the model", _TUNERS_WORD)
+
+
+def _rename(module: nn.Module, old: str, new: str) -> None:
+    """In its place among the submodules, whose order is that of the state dictionary."""
+    module._modules = {new if name == old else name: child for name, child in module._modules.items()}
 
 
 def _plain(compiled: OptimizedModule) -> nn.Module:

@@ -40,7 +40,7 @@ def quick(layout: KernelLayout, *tensors: Tensor, mapped: bool = False) -> bool:
 @torch.library.custom_op("filtersub::packed_sum", mutates_args=())
 def packed_sum(total: Tensor, values: Tensor, indices: Tensor, small: Tensor, p: int, q: int) -> Tensor:
     """``total + alpha x small``: total (outs, ins[, 1, ...]), codes (n_rows, s), small (m, p q)."""
-    out, small = torch.empty_like(total), small.contiguous().numpy()
+    out, small = torch.empty_like(total), _array(small.contiguous())
     arrays = [_lines(each, len(total) // p) for each in (total, values, indices, out)]
     sides, count = ((0,) * p, (0,) * q), values.shape[1]
 
@@ -68,7 +68,7 @@ def packed_gradient(gradient: Tensor, values: Tensor, indices: Tensor, n_atoms: 
 @torch.library.custom_op("filtersub::mapped_sum", mutates_args=())
 def mapped_sum(total: Tensor, source: Tensor, small: Tensor, p: int, q: int) -> Tensor:
     """``total + F small`` for the kernels F = source in blocks; small (p q, p q)."""
-    out, small = torch.empty_like(total), small.contiguous().numpy()
+    out, small = torch.empty_like(total), _array(small.contiguous())
     arrays = [_lines(each, len(total) // p) for each in (total, source, out)]
     sides = ((0,) * p, (0,) * q)
 
@@ -95,7 +95,12 @@ def mapped_gradient(gradient: Tensor, source: Tensor, p: int, q: int) -> Tensor:
 
 
 def _lines(tensor: Tensor, n_lines: int) -> np.ndarray:
-    return tensor.detach().flatten(1).contiguous().view(n_lines, -1).numpy()
+    return _array(tensor.detach().flatten(1).contiguous().view(n_lines, -1))
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The same memory. ``Tensor.numpy`` would forbid to resize it for ever, which FSDP does to gathered weights."""
+    return np.from_dlpack(tensor.detach())
 
 
 def _share(n_lines: int, n_rows: int) -> int:

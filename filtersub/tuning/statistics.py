@@ -1,7 +1,8 @@
 """Running statistics of normalisation layers, a set for each adapter; the base model's come back when none is active.
 
-Batch norm judges with averages that training moved. Where several adapters share a base, each needs the averages that
-it was tuned with, or swapping it in gives another model than the one that was judged.
+Batch norm judges with averages that training moved, spectral norm with vectors of a power iteration that each training
+step takes on. Where several adapters share a base, each needs those that it was tuned with, or swapping it in gives
+another model than the one that was judged.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 _NAMES = ("running_mean", "running_var", "num_batches_tracked")
+_VECTORS = ("_u", "_v", "weight_u", "weight_v")  # of spectral norm, as a parametrisation and in torch's older form
 
 
 def statistics_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The running statistics among the tensors of a state dict."""
-    return {name: value for name, value in state.items() if name.rpartition(".")[2] in _NAMES}
+    return {name: value for name, value in state.items() if name.rpartition(".")[2] in (*_NAMES, *_VECTORS)}
 
 
 class RunningStatistics(nn.Module):

@@ -1,0 +1,107 @@
+"""Weights that layers compute from other tensors: weight and spectral norm, pruning, any parametrisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from .errors import FiltersubError
+
+
+def current_weight(layer: nn.Module) -> Tensor:
+    """The weight that a layer would run with now.
+
+    Weight norm, spectral norm and pruning in torch's older form (hooks) compute it before each forward pass only; what
+    lies in ``layer.weight`` meanwhile may be that of other parameters.
+    """
+    for hook, (refreshed, _) in _weight_hooks(layer):
+        return refreshed(hook, layer)
+    return weight_in_evaluation(layer)
+
+
+def weight_in_evaluation(layer: nn.Module) -> Tensor:
+    """``layer.weight``, which changes nothing: in training mode each look at it is a step of spectral norm's power
+    iteration."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return layer.weight
+    modules = list(layer.parametrizations["weight"].modules())
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        return layer.weight
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def set_weight(layer: nn.Module, weight: Tensor) -> None:
+    """Make a layer run with exactly this weight (stored shape), in place.
+
+    A weight that is computed from other parameters (weight norm, spectral norm, pruning, any parametrisation) becomes a
+    plain parameter first. Raises FiltersubError where it is computed in a way that cannot be taken off.
+    """
+    if parametrize.is_parametrized(layer, "weight"):
+        _take_off_parametrisation(layer)
+    for _, (_, remove) in _weight_hooks(layer):
+        remove(layer)
+    check_weight_can_be_set(layer)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+
+
+def _take_off_parametrisation(layer: nn.Module) -> None:
+    """torch's remove_parametrizations changes the layer's class, which deep copies share, and the parameters that the
+    weight is computed from, which other layers may share; this changes the layer alone."""
+    weight, kind = layer.weight.detach().clone(), type(layer)
+    own = {name: value for name, value in vars(kind).items() if name not in ("weight", "__dict__", "__weakref__")}
+    layer.__class__ = type(kind.__name__, kind.__bases__, own)
+    del layer.parametrizations["weight"]
+    if not parametrize.is_parametrized(layer):
+        del layer.parametrizations
+        layer.__class__ = kind.__bases__[0]
+    layer.weight = nn.Parameter(weight)
+
+
+def check_weight_can_be_set(layer: nn.Module, name: str = "") -> None:
+    """FiltersubError where set_weight could not give this layer another weight."""
+    if "weight" in layer._parameters or parametrize.is_parametrized(layer, "weight") or _weight_hooks(layer):
+        return
+    raise FiltersubError(
+        f"layer {name!r} ({type(layer).__name__}) computes its weight from other tensors, so a new weight would have "
+        "no effect; make the weight a plain parameter first"
+    )
+
+
+def computes_weight(layer: nn.Module) -> bool:
+    """Whether ``layer.weight`` is made from other tensors (norms, pruning, parametrisations) or is no tensor at all, as
+    in torch's quantised layers."""
+    own = getattr(layer, "weight", None)
+    return bool(_weight_hooks(layer)) or parametrize.is_parametrized(layer, "weight") or not isinstance(own, Tensor)
+
+
+def _weight_hooks(layer: nn.Module) -> list[tuple[Any, tuple[Callable[..., Tensor], Callable[..., object]]]]:
+    """Hooks of torch's older kind that compute the weight: each with what computes it now, and what takes it off."""
+    known = {
+        WeightNorm: (lambda hook, layer: hook.compute_weight(layer), nn.utils.remove_weight_norm),
+        SpectralNorm: (
+            lambda hook, layer: hook.compute_weight(layer, do_power_iteration=False),
+            nn.utils.remove_spectral_norm,
+        ),
+        prune.BasePruningMethod: (
+            lambda hook, layer: hook.apply_mask(layer),
+            lambda layer: prune.remove(layer, "weight"),
+        ),
+    }
+    return [
+        (hook, ways)
+        for hook in layer._forward_pre_hooks.values()
+        for kind, ways in known.items()
+        if isinstance(hook, kind) and getattr(hook, "name", getattr(hook, "_tensor_name", None)) == "weight"
+    ]

@@ -1,0 +1,58 @@
+"""A slice of the zoo (tests/zoo.py, `make zoo`), and its page."""
+
+import pytest
+from zoo import page
+from zoo_models import ZOO
+from zoo_steps import OPERATIONS, SETTINGS, loads_again, run, verdict
+
+from filtersub.errors import FiltersubError
+
+SLICE = {
+    "timm:test_resnet": (),
+    "timm:test_nfnet": (),
+    "torch:circular padding": (),
+    "torch:transposed": (),
+    "torch:volumes": (),
+    "torch:spectral norm": (),
+    "torch:tied and reused": (),
+    "transformers:MambaForCausalLM": (),
+    "transformers:SpeechT5HifiGan": (),
+    "transformers:EncodecModel": SETTINGS,  # every convolution is weight-normalised
+}
+QUICK = tuple(name for name in OPERATIONS if name not in ("export", "ONNX"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SLICE)
+def test_an_architecture_goes_through_every_operation(name, tmp_path):
+    entry = next(each for each in ZOO if each.name == name)
+    pytest.importorskip(name.partition(":")[0])
+    found = run(entry, tmp_path, QUICK)
+    refused = {key for key, what in found.items() if what.startswith("refused: ")}
+    assert refused == set(SLICE[name])
+    assert {key: what for key, what in found.items() if key not in {*refused, "layers"} and what != "right"} == {}
+    loads_again(entry, tmp_path)
+
+
+def test_verdicts_and_their_cells():
+    def refuse(text):
+        raise FiltersubError(text)
+
+    def fail():
+        assert 1 == 2, "numbers differ"
+
+    verdicts = [verdict(call) for call in (lambda: None, lambda: refuse("no"), lambda: refuse("a\nb"), fail)]
+    assert verdicts[:2] == ["right", "refused: no"]
+    assert [what.startswith("WRONG") for what in verdicts] == [False, False, True, True]
+    names = [entry.name for entry in ZOO[:2]]
+    text = page(
+        {
+            names[0]: {"merge": "right", "load": "refused: no", "layers": "3"},
+            names[1]: {"load": "refused: no", "layers": "1"},
+        },
+        {"a tool: as it is": "library: cannot"},
+    )
+    assert "1 of 3 operations on 2 architectures" in text.replace("*", "")
+    assert text.count("refused 1 |") == 2
+    assert "| a tool: as it is | library 2 |" in text
+    assert text.endswith("1. no\n2. cannot\n")
