@@ -73,19 +73,23 @@ def loss_of(model: Callable[[Tensor], Tensor], x: Tensor = X, y: Tensor = Y) -> 
     return nn.functional.cross_entropy(model(x), y)
 
 
-def dispatched(device_map: str) -> None:
-    """accelerate keeps the tensors of some layers on the processor's side or on disk."""
+def dispatched(place: str, train: bool) -> None:
+    """accelerate brings the tensors of tuned layers for each call, from the processor's side or from disk."""
     from accelerate import dispatch_model
 
     model, wanted = tuned(), tuned()(X)
     with tempfile.TemporaryDirectory() as folder:
-        places = {"0": device_map, "1": "cpu", "3": device_map, "6": device_map, "8": "cpu"}
-        places = {f"base_model.model.{name}": place for name, place in places.items()}
-        places["base_model.statistics"] = "cpu"
-        moved = dispatch_model(model, places, main_device="cpu", offload_dir=folder, force_hooks=True)
-        close(moved(X), wanted)
-        loss_of(moved).backward()
-    again = tuned()
+        places = {"0": place, "1": "cpu", "3": place, "6": place, "8": "cpu"}
+        places = {f"base_model.model.{name}": each for name, each in places.items()}
+        moved = dispatch_model(
+            model, {**places, "base_model.statistics": "cpu"}, main_device="cpu", offload_dir=folder, force_hooks=True
+        )
+        with torch.no_grad():
+            close(moved(X), wanted)
+        if not train:
+            return
+        loss_of(moved.train()).backward()
+    again = tuned().train()
     loss_of(again).backward()
     for one, other in zip(trained(moved), trained(again), strict=True):
         close(one.grad, other.grad)
@@ -384,8 +388,9 @@ def checked(call: Callable[[], None], is_refused: bool) -> None:
 
 #: (tool, situation, what is done, whether filtersub refuses it)
 CROSSINGS: list[tuple[str, str, Callable[[], None], bool]] = [
-    ("accelerate", "dispatch_model, layers on the CPU", lambda: dispatched("cpu"), False),
-    ("accelerate", "dispatch_model, layers on disk", lambda: dispatched("disk"), False),
+    ("accelerate", "dispatch_model, tuned layers on the CPU, trained", lambda: dispatched("cpu", True), False),
+    ("accelerate", "dispatch_model, tuned layers on disk", lambda: dispatched("disk", False), False),
+    ("accelerate", "dispatch_model, tuned layers on disk, trained", lambda: dispatched("disk", True), True),
     ("FSDP2", "two processes (gloo), settings 1, 3 and 4, whole or by layer", fsdp2, False),
     ("FSDP2", "the base sharded before the adapter is made", sharded_before, True),
     ("torchao", "int8 base, its linear layers tuned", torchao_before, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ..computed_weights import computes_weight
@@ -27,6 +28,11 @@ def check_unchanged(layer: nn.Module) -> None:
             f"layer {layer.name!r}: its base weight was quantised ({type(base.weight).__name__}) after the adapter was "
             "made; quantise after merge_and_unload"
         )
+    if layer.training and torch.is_grad_enabled() and _atoms_elsewhere(layer):
+        raise FiltersubError(
+            f"layer {layer.name!r}: accelerate keeps its atoms elsewhere and brings copies for each call, which would "
+            "leave them without a gradient; offload the base model before the adapter is made, or run it in eval mode"
+        )
     for name in _TRAINED:
         for held in getattr(layer, name).modules():
             if held._forward_pre_hooks:
@@ -39,6 +45,13 @@ def check_unchanged(layer: nn.Module) -> None:
                     f"layer {layer.name!r}: opacus and torch's call_for_per_sample_grads cannot compute gradients of "
                     "its atoms for single images; torch.func does: vmap(grad(loss)) over functional_call"
                 )
+
+
+def _atoms_elsewhere(layer: nn.Module) -> bool:
+    hooks = (module.__dict__.get("_hf_hook") for module in layer.modules())
+    return any(getattr(hook, "offload", False) for hook in hooks) and any(
+        p.is_meta and p.requires_grad for p in layer.parameters()
+    )
 
 
 def _expanded(held: nn.Module) -> bool:
