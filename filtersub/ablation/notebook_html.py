@@ -53,8 +53,10 @@ def write_html(
     error : why the run failed, where no cell shows it (a kernel that was killed)
     pictures : the folder that the notebook lies in; pictures that its text shows from there become part of the page
     """
+    folder = Path(path).resolve().parent
+    report = "../../index.html" if folder.parent.name == "runs" else None  # where a batch writes its report
     options = {"name": name, "environment": environment, "run": run, "error": error, "pictures": pictures}
-    return write_text(path, to_html(notebook, **options))
+    return write_text(path, to_html(notebook, report=report, **options))
 
 
 def to_html(
@@ -65,8 +67,9 @@ def to_html(
     run: dict[str, Any] | None = None,
     error: str | None = None,
     pictures: str | os.PathLike[str] | None = None,
+    report: str | None = None,
 ) -> str:
-    """The page that write_html writes."""
+    """The page that write_html writes; ``report`` is the address of the report that it links back to."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -84,6 +87,7 @@ def to_html(
         "policy": POLICY,
         "facts": facts(name, environment or {}, run or {}),
         "error": _error(notebook) or error,
+        "report": report,
     }
     exporter = HTMLExporter(template_name="notebook", extra_template_basedirs=[str(TEMPLATES)])
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
@@ -169,7 +173,9 @@ def _formula(source: str, displayed: bool = False) -> str:
 
 def external_references(page: str) -> list[str]:
     """What a page would fetch from elsewhere when it is opened; links that a reader may follow do not count."""
-    return [next(filter(None, found)) for found in _FETCHING.findall(page)]
+    # code is not markup, and the page's policy holds what it may fetch
+    markup = re.sub(r"(<script\b[^>]*>).*?(?=</script>)", r"\1", page, flags=re.S)
+    return [next(filter(None, found)) for found in _FETCHING.findall(markup)]
 
 
 def _joined_streams(outputs: list[Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from .page import figure_html, show
 from .runs import accuracy_vs_parameters, confusion, learning_curves
 from .span import span_layers, span_shares
 from .studies import network_vs_atoms, penalty_path, solver_gaps
-from .style import families_style, kernel_name, short_count, text_colour
+from .style import families_style, kernel_name, lighter_colour, settings_style, short_count, text_colour
 
 __all__ = [
     "accuracy_vs_costs",
@@ -46,9 +46,11 @@ __all__ = [
     "layer_errors",
     "learning_curves",
     "level_errors",
+    "lighter_colour",
     "network_vs_atoms",
     "penalty_path",
     "setting_grid",
+    "settings_style",
     "sharing_errors",
     "short_count",
     "show",

@@ -126,6 +126,23 @@ def text_colour(colour: str, least: float = 4.6) -> str:
     return "#000000"
 
 
+def lighter_colour(colour: str, least: float = 4.6) -> str:
+    """The colour, mixed with white until it stands out from a black page (#14181d) by this contrast; ink becomes
+    near white.
+
+    >>> lighter_colour("#e69f00"), lighter_colour("#1f2328")
+    ('#e69f00', '#e6e9ec')
+    """
+    if colour == INK:
+        return "#e6e9ec"
+    parts = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
+    for step in range(101):
+        shade = "#" + "".join(f"{round(part + (255 - part) * step / 100):02x}" for part in parts)
+        if (_luminance(shade) + 0.05) / (_luminance("#14181d") + 0.05) >= least:
+            return shade
+    return "#ffffff"
+
+
 def _luminance(colour: str) -> float:
     """Relative luminance of an sRGB colour (WCAG 2.2)."""
     parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]

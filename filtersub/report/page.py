@@ -34,6 +34,7 @@ from .against import Comparison, compare
 from .effect_words import contrast_rows, effect_sentences, effect_table, headline, records_sentence
 from .effects import Effects, all_effects
 from .grids import setting_grids
+from .interactive import exploration
 from .numbers import amount, span
 from .provenance import command, environments, failures, last_date, notebooks
 from .sentences import (
@@ -111,12 +112,16 @@ def report_content(
     rows = table_rows(found, runs, columns)
     settings = settings_table(runs, interval)
     effects = attempt("what the parameters do", odd, all_effects, found) or []
+    history = _in_order(history_table(found.records, odd), settings)
+    explored = attempt("the charts to explore", odd, exploration, settings, runs, history, columns, rows)
     heading = found.plan if spec is None else {"name": spec.name, "title": spec.title, "question": spec.question}
     taken = portable(runs, found.root)
     return {
         "css": page_css("report.css"),
         "policy": POLICY,
-        "script": (TEMPLATES / "table.js").read_text(encoding="utf-8"),
+        "scripts": [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("table.js", "copy.js")],
+        "explore": explored,
+        "explore_script": (TEMPLATES / "explore.js").read_text(encoding="utf-8"),
         "name": heading.get("name", found.root.resolve().name),
         "title": heading.get("title", f"Runs in {found.root.resolve().name}"),
         "question": heading.get("question", ""),
@@ -124,7 +129,7 @@ def report_content(
         "compared": compared(settings, interval),
         "interval": INTERVALS[interval],
         "test": TEST,
-        "figures": _figures(runs, history_table(found.records, odd), curve, interval),
+        "figures": _figures(runs, history, curve, interval),
         "effects": [_effects(one, several=len(effects) > 1) for one in effects],
         "paired": PAIRED_TEST,
         "decomposed": decomposition_sentence(curve),
@@ -166,6 +171,14 @@ def _answer(
     else:
         text = "" if effects else answer(settings, interval)
     return f"{text} {headline(effects)}".strip()
+
+
+def _in_order(history: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
+    """The epochs in the order of the settings, so that every chart gives a setting the same colour."""
+    if history.empty or settings.empty:
+        return history
+    places = {label: n for n, label in enumerate(settings["label"])}
+    return history.iloc[history["label"].map(places).fillna(len(places)).argsort(kind="stable")]
 
 
 def _effects(found: Effects, several: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,20 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
             for column, value in zip(columns, values, strict=True)
         ]
         page = page_of(run["folder"], found.root)
-        rows.append({"family": run["family"], "label": run["label"], "run": run["run"], "cells": cells, "page": page})
+        named = {"family": run["family"], "label": run["label"], "run": run["run"]}
+        rows.append({**named, "cells": cells, "page": page, "command": _repeat(found, run)})
     return rows
+
+
+def _repeat(found: Collection, run: dict[str, Any]) -> str | None:
+    """The command that makes this planned run again by papermill; None where no plan says what made it."""
+    planned = next((one for one in found.plan.get("runs", []) if one["run_id"] == run["run"]), None)
+    if planned is None or planned["reads_records"]:
+        return None
+    name = planned["notebook"]
+    notebook = name if name.endswith(".ipynb") else f"notebooks/{name}.ipynb"
+    given = shlex.quote(json.dumps({**planned["parameters"], "out_dir": f"repeated/{run['run']}"}))
+    return f"papermill {shlex.quote(notebook)} {shlex.quote(run['run'] + '.ipynb')} -y {given}"
 
 
 def _sortable(value: Any) -> str:

@@ -1,0 +1,250 @@
+"""The part of a page that can be explored: Vega-Lite charts of the tuning runs, and Vega itself as one script.
+
+The charts only repeat what the page's tables and still figures say, so nothing is lost where scripts do not run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from .. import plots
+from .numbers import percent
+from .table import Column
+
+_MOST_MEASURES = 4
+_MOST_EPOCHS = 200  # of a curve; of more, evenly many are drawn
+_PICK = {"name": "pick", "value": []}
+_IS_PICKED = "length(pick) == 0 || indexof(pick, datum.setting) >= 0"
+_FADED = {"condition": {"test": _IS_PICKED, "value": 0.95}, "value": 0.07}
+
+
+@cache
+def vega_script() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that fetches nothing, about 0.9 MB."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+
+
+def exploration(
+    settings: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFrame, columns: Sequence[Column], rows: list[dict]
+) -> dict[str, Any] | None:
+    """``legend`` (settings with their colours on white and on black), ``titles`` and ``data`` (JSON) of the charts, and
+    Vega's ``script``; None without runs.
+
+    Parameters
+    ----------
+    settings, runs, history : collect.settings_table, tuning_table and history_table
+    columns, rows : table.table_columns and table_rows of the same runs
+    """
+    if settings.empty:
+        return None
+    style = plots.settings_style(dict(zip(settings["label"], settings["family"], strict=True)))
+    legend = [
+        {"label": name, "tone": colour, "dark": plots.lighter_colour(colour)} for name, (colour, *_) in style.items()
+    ]
+    charts = [_scatter(settings), *_curves(history), _parallel(columns, rows, runs)]
+    data = json.dumps({"legend": legend, "charts": charts}, separators=(",", ":"), allow_nan=False)
+    titles = [(chart["title"], chart is charts[-1]) for chart in charts]  # parallel axes need room
+    return {"legend": legend, "titles": titles, "data": data.replace("<", "\\u003c"), "script": vega_script()}
+
+
+def _scatter(settings: pd.DataFrame) -> dict[str, Any]:
+    values = []
+    for row in settings.to_dict("records"):
+        known = len(row["seeds"]) > 1
+        values.append(
+            {
+                "setting": row["label"],
+                "trained": row["trained"],
+                "accuracy": round(row["test_accuracy"], 6),
+                "low": round(row["low"], 6) if known else None,
+                "high": round(row["high"], 6) if known else None,
+                "interval": f"{percent(row['low'])} to {percent(row['high'])}" if known else "one seed",
+                "seeds": len(row["seeds"]),
+            }
+        )
+    words = [("setting", "setting"), ("interval", "95 % interval"), ("seeds", "seeds")]
+    tooltip = [
+        *({"field": name, "title": title} for name, title in words),
+        {"field": "accuracy", "title": "test accuracy", "format": ".2%"},
+        {"field": "trained", "title": "trained parameters", "format": ","},
+    ]
+    lowest, highest = float(settings["test_accuracy"].min()), float(settings["test_accuracy"].max())
+    room = 0.25 * (highest - lowest) or 0.05
+    scale = {"domain": [max(0.0, lowest - room), min(1.0, highest + room)], "nice": True}
+    x = {"field": "trained", "type": "quantitative", "scale": {"type": "log"}, "title": "trained parameters"}
+    x["axis"] = {"format": "~s", "tickCount": 5}
+    y = {
+        "field": "accuracy",
+        "type": "quantitative",
+        "scale": scale,
+        "title": "test accuracy",
+        "axis": {"format": ".0%"},
+    }
+    layers = [
+        {
+            "transform": [{"filter": "isValid(datum.low)"}],
+            "mark": {"type": "rule", "strokeWidth": 5, "clip": True},
+            "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}, "opacity": _faded(0.25)},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 110},
+            "encoding": {"y": y, "tooltip": tooltip, "opacity": _FADED},
+        },
+    ]
+    return _chart("Accuracy against trained parameters", values, layers, {"x": x, "color": _colour()})
+
+
+def _curves(history: pd.DataFrame) -> list[dict[str, Any]]:
+    """One chart with a line a run, whose measure can be switched; none where no run has a history."""
+    names = [str(name) for name in history if str(name).endswith(("_accuracy", "_loss", "_error"))]
+    measures = [name for name in names if pd.api.types.is_numeric_dtype(history[name]) and history[name].notna().any()]
+    measures = measures[:_MOST_MEASURES]
+    if not measures:
+        return []
+    values = []
+    for (_, label, seed), rows in history.groupby(["folder", "label", "seed"], sort=False):
+        step = -(-len(rows) // _MOST_EPOCHS)
+        kept = rows.iloc[::-1].iloc[::step].iloc[::-1]  # the last epoch stays
+        curve = {
+            name: [None if pd.isna(value) else round(float(value), 5) for value in kept[name]] for name in measures
+        }
+        epochs = [float(epoch) for epoch in kept["epoch"]]
+        values.append({"_run": len(values), "setting": label, "seed": int(seed), "epoch": epochs, **curve})
+    first = "test_accuracy" if "test_accuracy" in measures else measures[0]
+    options = {"input": "select", "options": measures, "name": "Measure "}
+    y = {"field": "_value", "type": "quantitative", "title": None, "scale": {"zero": False}}
+    encoding = {
+        "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1}},
+        "y": y,
+        "color": _colour(),
+        "detail": {"field": "_run"},
+    }
+    return [
+        _chart(
+            "Learning curves",
+            values,
+            [{"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": {"opacity": _FADED}}, _nearest()],
+            encoding,
+            params=[{"name": "measure", "value": first, "bind": options}],
+            transform=[
+                {"flatten": ["epoch", *measures]},
+                {"calculate": "datum[measure]", "as": "_value"},
+                {"filter": "isValid(datum._value)"},
+            ],
+        )
+    ]
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 5) if math.isfinite(value) else None
+
+
+def _parallel(columns: Sequence[Column], rows: list[dict], runs: pd.DataFrame) -> dict[str, Any]:
+    """A line a run over an axis for each varied setting and result, each from its lowest value to its highest."""
+    shown = [column for column in columns if column.is_setting and column.name != "overrides"]
+    taken = [(n, column.heading) for n, column in enumerate(columns) if column in shown]
+    results = [(n, column.heading) for n, column in enumerate(columns) if column.name in _MEASURED]
+    values, labels = [], []
+    for number, heading in [*taken, *results]:
+        cells = [row["cells"][number] for row in rows]
+        places, ticks = _places([cell["value"] for cell in cells], [cell["text"] for cell in cells])
+        labels += [{"axis": heading, "_place": place, "text": text} for text, place in ticks]
+        values += [
+            {"_run": n, "setting": row["label"], "seed": seed, "axis": heading, "_place": place, "value": cell["text"]}
+            for n, (row, seed, place, cell) in enumerate(zip(rows, runs["seed"].tolist(), places, cells, strict=True))
+        ]
+    order = [heading for _, heading in [*taken, *results]]
+    x = {"field": "axis", "type": "nominal", "sort": order, "title": None}
+    x["axis"] = {"labelAngle": -30, "domain": False, "ticks": False, "labelPadding": 14}
+    y = {"field": "_place", "type": "quantitative", "axis": None, "scale": {"domain": [-0.03, 1.03]}}
+    nearest, own = _nearest(), {"y": y, "color": _colour()}
+    layers = [
+        {"mark": {"type": "rule", "strokeWidth": 1}, "encoding": {"y": {"value": 0}, "y2": {"value": "height"}}},
+        {
+            "mark": {"type": "line", "strokeWidth": 1.6},
+            "encoding": {
+                "y": y,
+                "color": _colour(),
+                "detail": {"field": "_run"},
+                "opacity": _FADED,
+                "order": {"field": "_at"},
+            },
+        },
+        {**nearest, "encoding": {**nearest["encoding"], **own}},
+        {
+            "data": {"values": labels},
+            "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 10.5},
+            "encoding": {"y": y, "text": {"field": "text"}},
+        },
+    ]
+    at = {"calculate": f"indexof({json.dumps(order)}, datum.axis)", "as": "_at"}
+    layers[1]["transform"] = [at]
+    return _chart("Parameters and results of every run", values, layers, {"x": x})
+
+
+_MEASURED = ("test_accuracy", "trainable", "wall_seconds", "seconds_per_step", "peak_memory_bytes")
+_MOST_TICKS = 6
+
+
+def _places(values: list[str], texts: list[str]) -> tuple[list[float], list[tuple[str, float]]]:
+    """Where each value lies on its axis, from 0 to 1, and what is written beside the axis.
+
+    Numbers lie in proportion, what is missing below them; words lie evenly. Few different values are all written.
+    """
+    seen = dict(zip(values, texts, strict=True))
+    try:
+        numbers = {value: float(value) for value in seen if value != ""}
+    except ValueError:
+        numbers = {}
+    spread = max(numbers.values()) - min(numbers.values()) if numbers else 0.0
+    if len(numbers) > _MOST_TICKS and spread > 0:
+        lowest = min(numbers, key=numbers.__getitem__)
+        highest = max(numbers, key=numbers.__getitem__)
+        base = 0.12 if "" in seen else 0.0
+        at = {value: base + (1 - base) * (number - numbers[lowest]) / spread for value, number in numbers.items()}
+        at |= {"": 0.0} if base else {}
+        told = [*([""] if base else []), lowest, highest]
+    else:
+        ordered = sorted(seen, key=lambda value: (value != "", numbers.get(value, 0.0), value))
+        at = {value: n / max(1, len(ordered) - 1) if len(ordered) > 1 else 0.5 for n, value in enumerate(ordered)}
+        told = ordered if len(ordered) <= 2 * _MOST_TICKS else [ordered[0], ordered[-1]]
+    return [round(at[value], 4) for value in values], [(seen[value], round(at[value], 4)) for value in told]
+
+
+def _chart(title: str, values: list, layers: list, encoding: dict, **more: Any) -> dict[str, Any]:
+    params = [_PICK, *more.pop("params", [])]
+    size = {"width": "container", "height": 300, "autosize": {"type": "fit", "contains": "padding", "resize": True}}
+    spec = {"data": {"values": values}, "params": params, "layer": layers, "encoding": encoding, **size, **more}
+    return {"title": title, "spec": spec}
+
+
+def _nearest() -> dict[str, Any]:
+    """Points that show, and say all their values, where the pointer is nearest.
+
+    Values whose name begins with ``_`` are left out by the page's script. The tooltip is the whole datum, since
+    Vega-Lite (6.4) shows no texts in tooltips of nearest points that name their fields.
+    """
+    near = {"type": "point", "on": "pointerover", "nearest": True, "clear": "pointerout", "fields": ["_run"]}
+    seen = {"condition": [{"param": "near", "empty": False, "value": 1}], "value": 0}
+    return {
+        "params": [{"name": "near", "select": near}],
+        "mark": {"type": "point", "filled": True, "size": 45, "tooltip": {"content": "data"}},
+        "encoding": {"opacity": seen},
+    }
+
+
+def _colour() -> dict[str, Any]:
+    """The page's script puts the colours of its scheme in."""
+    return {"field": "setting", "type": "nominal", "legend": None, "scale": {"domain": [], "range": []}}
+
+
+def _faded(value: float) -> dict[str, Any]:
+    return {"condition": {"test": _IS_PICKED, "value": value}, "value": 0.03}

@@ -1,0 +1,229 @@
+"""The part of the report that can be explored, as a browser runs it: offline, without eval, with every number exact."""
+
+import json
+import re
+import shlex
+import shutil
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from browser import chromium
+from nbformat.v4 import new_notebook
+from test_report import history_of, record_of
+from test_report_browser import CONTRAST, SAMPLE
+
+from filtersub.ablation.notebook_html import write_html
+from filtersub.report import write_report
+from filtersub.report.interactive import _places
+
+CAPTURE = "window.copied = []; navigator.clipboard.writeText = async (text) => { window.copied.push(text); };"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("explore") / "sample"
+    shutil.copytree(SAMPLE, root)
+    write_html(new_notebook(), next((root / "runs").glob("tuning-full-seed0*")) / "notebook.html", name="02_tuning")
+    write_report(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def opened(browser, root):
+    """A function that opens the report with the network off; ends by asking that nothing went wrong."""
+    contexts, wrong = [], []
+
+    def open_page(address="", script=True, **options):
+        size = {"width": options.pop("width", 1280), "height": 900}
+        context = browser.new_context(viewport=size, offline=True, java_script_enabled=script, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.add_init_script(CAPTURE)
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((root / "index.html").as_uri() + address)
+        if script:
+            page.locator("#explore[data-ready]").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def tooltip_of(page, chart, across=0.5, down=0.5):
+    """What the tooltip says where the pointer is, by name."""
+    canvas = page.locator("#explore .chart").nth(chart).locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + across * box["width"] - 5, box["y"] + down * box["height"])
+    page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
+    page.locator("#vg-tooltip-element.visible").wait_for()
+    names, values = (page.locator(f"#vg-tooltip-element td.{kind}").all_inner_texts() for kind in ("key", "value"))
+    return dict(zip(names, values, strict=True))
+
+
+def histories(root):
+    tables = []
+    for path in root.glob("runs/tuning-*/history.csv"):
+        record = json.loads((path.parent / "record.json").read_text())
+        tables.append(pd.read_csv(path).assign(label=record["label"], seed=record["seed"]))
+    return pd.concat(tables)
+
+
+def test_picked_settings_stand_out_everywhere_and_stay_in_the_address(opened):
+    page = opened()
+    button = page.locator(".picks button", has_text="full tuning")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator("tr.picked").count() == 3  # one of the table of settings, two seeds of that of runs
+    assert page.url.endswith("#settings=full%20tuning")
+    page.reload()
+    page.locator("#explore[data-ready]").wait_for()
+    assert page.locator("tr.picked").count() == 3
+    page.locator(".picks button.all").click()
+    assert page.locator("tr.picked").count() == 0
+    assert "#" not in page.url
+
+
+def test_an_address_with_an_unknown_setting_picks_nothing(opened):
+    page = opened("#settings=no%20such%20setting%7Cfull%20tuning")
+    assert page.locator(".picks [aria-pressed=true]").all_inner_texts() == ["full tuning"]
+
+
+@pytest.mark.parametrize("measure", ["test_accuracy", "train_loss"])
+def test_tooltips_of_learning_curves_are_exact_in_each_measure(opened, root, measure):
+    page, known = opened(), histories(root)
+    page.locator("#explore select").select_option(measure)
+    seen = tooltip_of(page, 1)
+    rows = known[(known["label"] == seen["setting"]) & (known["seed"] == int(seen["seed"]))]
+    [value] = rows.loc[rows["epoch"] == int(seen["epoch"]), measure]
+    assert float(seen[measure.replace("_", " ")]) == pytest.approx(value, abs=6e-6)
+
+
+def test_tooltips_of_parallel_axes_say_the_cells_of_the_table(opened):
+    page = opened()
+    seen = tooltip_of(page, 2)
+    cells = page.locator(
+        f'#runs tr[data-setting="{seen["setting"]}"] td[data-label="{seen["axis"]}"]'
+    ).all_inner_texts()
+    assert seen["value"].replace("\xa0", " ") in [cell.replace("\xa0", " ") for cell in cells]
+
+
+def test_a_click_on_a_line_picks_its_setting(opened):
+    page = opened()
+    name = tooltip_of(page, 1)["setting"]
+    page.mouse.down()
+    page.mouse.up()
+    page.locator("tr.picked").first.wait_for()
+    assert page.locator(".picks [aria-pressed=true]").all_inner_texts() == [name]
+
+
+def test_tables_are_copied_as_markdown_and_latex(opened):
+    page = opened()
+    page.get_by_label("Method").select_option("head only")
+    for words in ("Markdown", "LaTeX"):
+        page.locator('button[data-table="runs"]', has_text=words).click()
+    markdown, latex = page.evaluate("copied")
+    lines = markdown.split("\n")
+    assert len(lines) == 4  # heading, rule, the two runs that the filter shows
+    assert lines[2].startswith("| linear probing |")
+    assert "| 77.2 % |" in lines[2]
+    assert len({line.count("|") for line in lines}) == 1
+    assert latex.startswith("\\begin{tabular}{lr")
+    assert "77.2 \\%" in latex
+    assert latex.count("linear probing") == 2
+
+
+def test_the_command_that_repeats_a_run_holds_its_parameters(opened, root):
+    page = opened()
+    page.locator("#runs td.repeat button").first.click()
+    words = shlex.split(page.evaluate("copied")[0])
+    plan = json.loads((root / "ablation.json").read_text())["runs"]
+    assert words[:2] == ["papermill", "notebooks/02_tuning.ipynb"]
+    [run] = [run for run in plan if f"{run['run_id']}.ipynb" == words[2]]
+    assert words[3] == "-y"
+    given = json.loads(words[4])
+    assert given.pop("out_dir") == f"repeated/{run['run_id']}"
+    assert given == run["parameters"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_dark_page_can_be_read(opened, width):
+    page = opened(color_scheme="dark", width=width)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 29)"
+    found = page.evaluate(CONTRAST)
+    assert found["seen"] > 150
+    assert found["low"] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_scripts_the_page_is_whole(opened):
+    page = opened(script=False)
+    assert not page.locator("#explore").is_visible()
+    assert page.locator("button.copy:visible").count() == 0
+    assert page.locator("figure.plot svg:visible").count() >= 4
+    assert page.locator("#runs tbody tr").count() == 12
+
+
+def test_print_leaves_out_what_only_a_screen_can_do(opened):
+    page = opened()
+    page.emulate_media(media="print", color_scheme="dark")
+    for part in ("#explore", ".copies >> nth=0", "td.repeat >> nth=0"):
+        assert not page.locator(part).is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") in (
+        "rgb(255, 255, 255)",
+        "rgba(0, 0, 0, 0)",
+    )
+
+
+def test_the_page_of_a_run_leads_back_to_the_report(opened):
+    page = opened()
+    page.locator("#runs a").first.click()
+    page.get_by_role("link", name="The report").click()
+    page.locator("#explore[data-ready]").wait_for()
+    assert page.url.endswith("/index.html")
+
+
+def test_five_hundred_runs_stay_below_ten_megabytes(tmp_path):
+    for n in range(25):
+        for seed in range(20):
+            record = replace(record_of("atoms m=9", seed, 0.5 + n / 100 + seed / 1000), label=f"atoms, rate {n}")
+            record.parameters["learning_rate"] = n / 1000
+            record.write(tmp_path / "runs" / f"{n}-{seed}", history=pd.concat([history_of(0.9)] * 10))
+    page = write_report(tmp_path)
+    assert page.stat().st_size < 10e6
+    data = json.loads(re.search(r'id="explore-data">(.*?)</script>', page.read_text(encoding="utf-8"))[1])
+    assert [len(chart["spec"]["data"]["values"]) for chart in data["charts"][:2]] == [25, 500]
+
+
+def test_a_label_cannot_leave_the_script_that_holds_it(tmp_path):
+    label = '</script><img src="https://x.org/a.png">'
+    replace(record_of("full tuning"), label=label).write(tmp_path / "run", history=history_of(0.9))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert label not in page
+    assert json.loads(re.search(r'id="explore-data">(.*?)</script>', page)[1])["legend"][0]["label"] == label
+
+
+@pytest.mark.parametrize(
+    ("values", "places", "told"),
+    [
+        (["6", "9", "12"], [0.0, 0.5, 1.0], ["6", "9", "12"]),  # few values lie evenly, by size and not by letters
+        (["", "4"], [0.0, 1.0], ["", "4"]),
+        (["b", "a", "b"], [1.0, 0.0, 1.0], ["a", "b"]),
+        (["5"], [0.5], ["5"]),
+        (["0", "1", "2", "3", "4", "5", "10"], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0], ["0", "10"]),  # many, in proportion
+    ],
+)
+def test_values_lie_on_their_axis_in_order(values, places, told):
+    found, ticks = _places(values, values)
+    assert found == pytest.approx(places)
+    assert [text for text, _ in ticks] == told
