@@ -1,7 +1,7 @@
 """A slice of the zoo (tests/zoo.py, `make zoo`), and its page."""
 
 import pytest
-from zoo import page
+from zoo import PAGE, page
 from zoo_models import ZOO
 from zoo_steps import OPERATIONS, SETTINGS, loads_again, run, verdict
 
@@ -32,6 +32,13 @@ def test_an_architecture_goes_through_every_operation(name, tmp_path):
     assert refused == set(SLICE[name])
     assert {key: what for key, what in found.items() if key not in {*refused, "layers"} and what != "right"} == {}
     loads_again(entry, tmp_path)
+
+
+def test_nothing_is_wrong_on_the_page_of_at_least_sixty_architectures():
+    text = PAGE.read_text()
+    assert len({entry.name for entry in ZOO}) == len(ZOO)
+    assert sum(f"| {entry.name} |" in text for entry in ZOO) >= 60
+    assert "WRONG" not in text
 
 
 def test_verdicts_and_their_cells():

@@ -52,7 +52,7 @@ line (or, of what a library folds, are right after merging alone), {library} fai
 | trace, export, ONNX | `torch.jit.trace` saved and loaded, `torch.export`, onnxruntime: the tuned network's outputs |
 | load | the saved adapters, in a new process, on the network made anew |
 
-A setting is right where the adapter starts unchanged bit for bit, five steps lower the loss and move every atom that
+A setting is right where the adapter starts unchanged (within 1e-5), five steps lower the loss and move every atom that
 runs and nothing frozen, and the outputs are those of `F + alpha x dD` written out in plain layers, with coefficients
 decomposed anew. An empty cell was not run: nothing to fuse, no layer to tune, or `make zoo` had too few minutes.
 """
