@@ -45,6 +45,15 @@ def test_differences_are_welchs():
     assert (swapped.low, swapped.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
 
 
+def test_a_side_that_repeats_exactly_is_no_warning(recwarn):
+    same, other = [0.974, 0.974], [0.99, 0.98]  # accuracies over few images
+    found = difference(same, other)
+    half = 12.706204736 * 0.005  # t of one degree of freedom times the standard error of the other side's mean
+    assert found.difference == pytest.approx(-0.011)
+    assert (found.low, found.high) == pytest.approx((-0.011 - half, -0.011 + half))
+    assert not recwarn.list
+
+
 def test_differences_without_noise_and_without_seeds():
     assert difference([0.5, 0.5], [0.5, 0.5]).p_value == 1
     assert difference([0.6, 0.6], [0.5, 0.5]).p_value == 0

@@ -201,6 +201,18 @@ def test_what_is_drawn_is_what_the_table_says():
     assert ax.get_xscale() == "log"
 
 
+def test_long_names_leave_room_for_the_points():
+    long = RUNS.assign(
+        label=RUNS["label"] + ", blocks of spatial kernels too, codes by orthogonal matching pursuit, seed 0"
+    )
+    for width in (7.4, 4.0):
+        for names in (RUNS, long):
+            (ax,) = plots.accuracy_vs_parameters(names, width=width).axes
+            ax.figure.draw_without_rendering()
+            assert ax.get_position().width > 0.6
+    assert all(note.get_text().endswith("…") for note in ax.texts)
+
+
 def test_labels_stand_a_line_apart():
     figure = plots.accuracy_vs_parameters(RUNS)
     figure.draw_without_rendering()

@@ -24,6 +24,7 @@ from .style import (
 )
 
 _MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families
+_WIDEST_NAME = 34, 22  # characters of a name beside its point, in a wide figure and in a narrow one
 FRONT = "#9aa4ae"
 
 
@@ -166,7 +167,7 @@ def _names(ax: Axes, rows: pd.DataFrame, style: dict[str, tuple[str, str]], of_f
     for row, y in zip(rows.itertuples(), spread(ax, rows["test_accuracy"]), strict=True):
         arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
         note = ax.annotate(
-            row.label,
+            _cut(ax, row.label),
             (row.trained, row.test_accuracy),
             (column if of_few else row.trained / 1.25, y),
             color=text_colour(style[row.family][0]),
@@ -177,6 +178,12 @@ def _names(ax: Axes, rows: pd.DataFrame, style: dict[str, tuple[str, str]], of_f
         )
         found.append(note)
     return found
+
+
+def _cut(ax: Axes, name: str) -> str:
+    """A name that leaves room for the points: cut, and told so, where it is long; tables have it whole."""
+    widest = _WIDEST_NAME[int(ax.figure.get_figwidth() < 6)]
+    return name if len(name) <= widest else f"{name[: widest - 1].rstrip(' ,')}…"
 
 
 def _legend(figure: Figure, families: pd.Series, style: dict[str, tuple[str, str]], columns: int) -> None:
@@ -191,7 +198,7 @@ def _label_ends(ax: Axes, ends: list[dict], style: dict[str, tuple[str, str, str
     ends = pd.DataFrame(ends, columns=["label", "x", "y"])
     for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
         ax.annotate(
-            row.label,
+            _cut(ax, row.label),
             (row.x, y),
             xytext=(8, 0),
             textcoords="offset points",

@@ -1,0 +1,26 @@
+"""docs/results.md quotes the committed reports; what it quotes stands there."""
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+PARTS = re.split(r"^## ", PAGE.read_text(), flags=re.M)[1:]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=[part.splitlines()[0] for part in PARTS])
+def test_what_is_quoted_stands_in_the_report(part):
+    (report,) = re.findall(r"\[report\]\(([^)]+)\)", part)
+    page = (PAGE.parent / report).read_text()
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    quoted = [" ".join(text.split()) for text in re.findall(r'"([^"]+)"', part)]
+    assert quoted
+    for text in quoted:
+        assert text in words
+
+
+def test_links_lead_to_files():
+    for link in re.findall(r"\]\(([^)#]+)\)", PAGE.read_text()):
+        assert (PAGE.parent / link).is_file(), link
