@@ -15,7 +15,6 @@ import resource
 import time
 from collections.abc import Callable
 from statistics import median
-from unittest.mock import patch
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -26,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from filtersub.kernels import select_layers
 from filtersub.memory import keep_freed_memory
 from filtersub.models import head_name, load_model
-from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer, winograd
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
 QUICK = {"max_rounds": 0, "atoms": 9}
 SETTINGS = {
@@ -37,8 +36,7 @@ SETTINGS = {
     "setting 3, linear codes": {"solver": "pca", "block": 4},
     "setting 4": {**QUICK, "block": 4, "expansion": 4},
 }
-WITHOUT_WINOGRAD = "setting 1, no Winograd"
-METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS, WITHOUT_WINOGRAD)
+METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS)
 
 
 class TwoConvolutions(FilterSubspaceLayer):
@@ -82,11 +80,7 @@ def stepper(
         optimizer.zero_grad(set_to_none=True)
         return clock() - began
 
-    def plain_step() -> float:
-        with patch.object(winograd, "pays", lambda *_: False):
-            return step()
-
-    return plain_step if method == WITHOUT_WINOGRAD else step
+    return step
 
 
 def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: Callable[[], float]) -> None:

@@ -9,7 +9,7 @@ pytest.importorskip("diffusers")
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UniPCMultistepScheduler
 
 from filtersub.errors import FiltersubError
-from filtersub.generation.denoising import DenoisingConfig
+from filtersub.generation import DenoisingConfig
 from filtersub.generation.diffusion_run import DiffusionSettings
 from filtersub.generation.digits import noise_schedule, sample_digits
 from filtersub.generation.digits_run import DigitsSettings

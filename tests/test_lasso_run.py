@@ -8,17 +8,17 @@ import time
 import numpy as np
 import pytest
 
-from filtersub.sparse_coding import _lasso_run
+from filtersub.engine.lasso import run as lasso_run
 
 ROWS, N_ATOMS = np.ones((100, 3)), 2
 
 
 def plan(kernel):
-    return _lasso_run._Plan(kernel, (), chunk=10, lot=4, n_totals=1, flat=False)
+    return lasso_run._Plan(kernel, (), chunk=10, lot=4, n_totals=1, flat=False)
 
 
 def run(kernel, threads=3):
-    return _lasso_run._run(plan(kernel), ROWS, np.empty((0, N_ATOMS)), N_ATOMS, threads)
+    return lasso_run._run(plan(kernel), ROWS, np.empty((0, N_ATOMS)), N_ATOMS, threads)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

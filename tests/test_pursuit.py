@@ -8,8 +8,8 @@ from scipy.optimize import nnls
 
 from filtersub.errors import ConvergenceWarning
 from filtersub.sparse_coding import encode, matching_pursuit, orthogonal_matching_pursuit, spams_pursuit
-from filtersub.sparse_coding._pursuit_torch import pursue
 from filtersub.sparse_coding.pursuit import _on_cpu
+from filtersub.sparse_coding.pursuit_batched import pursue
 
 ROWS, ATOMS, _ = planted(200, 9, 9, 3)
 

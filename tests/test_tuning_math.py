@@ -6,10 +6,10 @@ from peft import get_peft_model
 from torch import nn
 from torch.nn.functional import conv2d
 
+from filtersub.engine.conv.repack import to_rows, to_weight
 from filtersub.errors import FiltersubError
 from filtersub.kernels import layout_of
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
-from filtersub.tuning.repack import to_rows, to_weight
 
 
 class Conv1D(nn.Module):

@@ -7,11 +7,11 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
 
+from filtersub.engine.conv.packed import pack
+from filtersub.engine.conv.patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum
 from filtersub.kernels import layout_of
 from filtersub.sparse_coding.linear import ridge_codes
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
-from filtersub.tuning.packed import pack
-from filtersub.tuning.patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum
 
 
 def sparse_codes(n_rows, n_atoms, n_used, dtype=torch.float64):

@@ -5,7 +5,8 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer, depthwise, products, winograd
+from filtersub.engine.conv import depthwise, products
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from filtersub.tuning import layer as layer_module
 from filtersub.tuning import model as model_module
 
@@ -21,7 +22,6 @@ LAYERS = {
 }
 # in channels-last memory, where gradients have ways of their own
 LATE = {
-    "early": (nn.Conv2d(16, 32, 3, padding=1), (12, 16, 8, 8)),
     "late": (nn.Conv2d(32, 64, 3, padding=1), (2, 32, 4, 4)),
     "depthwise": (nn.Conv2d(16, 16, 5, padding=2, groups=16), (5, 16, 7, 7)),
     "pointwise": (nn.Conv2d(16, 8, 1), (2, 16, 4, 4)),
@@ -88,13 +88,13 @@ def test_the_gradients_by_products_and_kernels_are_those_of_autograd(kind, mode,
     model = wrapped(layer, **MODES[mode]).to(memory_format=torch.channels_last)
     x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
     layer.bias.requires_grad_()
-    monkeypatch.setattr(products, "processor", lambda: "Intel")  # where products begin earliest
+    monkeypatch.setattr(products, "_least", lambda _: 0)
     own = []
-    for module, way in ((winograd, "gradients"), (products, "gradients"), (depthwise, "weight_gradient")):
+    for module, way in ((products, "gradients"), (depthwise, "weight_gradient")):
         kept = getattr(module, way)
         monkeypatch.setattr(module, way, lambda *a, kept=kept, module=module: own.append(module) or kept(*a))
     out, found = gradients(model, x)
-    assert own == [{"early": winograd, "depthwise": depthwise}.get(kind, products)]
+    assert own == [depthwise if kind == "depthwise" else products]
     monkeypatch.setattr(layer_module, "can_run", lambda *a: False)
     expected_out, expected = gradients(model, x)
     assert len(own) == 1

@@ -6,11 +6,12 @@ and D the filter atoms (n_atoms, d) of the kernel matrix that filtersub.kernels 
 
 from .automatic import AtomChoice, choose_atoms
 from .expansion import Level, chained_atoms, combine, expand
+from .file import ModelDecomposition
 from .layer import decompose_weight
 from .model import DecompositionInterrupted, decompose_model
 from .plan import plan_layers
 from .recipe import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS, DecompositionConfig
-from .result import Decomposition, ModelDecomposition
+from .result import Decomposition
 from .shared import sharing_table
 
 __all__ = [

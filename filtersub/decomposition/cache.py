@@ -23,10 +23,10 @@ from ..files import make_folder
 from ..kernels import KernelLayout, kernel_matrix
 from ..processes import DECOMPOSITIONS
 from ..version import package_version
-from .file import load, save
+from .file import ModelDecomposition, load, save
 from .layer import decompose_weight
 from .recipe import DecompositionConfig
-from .result import Decomposition, ModelDecomposition
+from .result import Decomposition
 from .start import is_file_of_atoms
 
 _current: ContextVar[DecompositionCache | None] = ContextVar("cache of decompositions", default=None)

@@ -1,4 +1,4 @@
-"""A decomposition as one safetensors file: whole, or atoms only.
+"""The decomposition of a model, its layers by name, and the safetensors file of one: whole, or atoms only.
 
 Tensors: ``NAME.atoms`` (a shared dictionary is stored once, as ``dictionary:TITLE.atoms``), ``NAME.coefficients``, per
 level l ``NAME:alpha_l`` and ``NAME:D_l``, and for coefficients in blocks ``NAME:alpha_c`` and ``NAME:D_c``. The header
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,110 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..computed_weights import check_weight_can_be_set, set_weight
 from ..errors import FiltersubError
 from ..files import written_whole
 from ..fingerprint import fingerprint, fingerprint_gap
-from ..kernels import KernelLayout, named_layers
+from ..kernels import KernelLayout, layout_of, named_layers
+from ..markup import facts_html, table_html
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated
-from .recipe import DecompositionConfig
-from .result import Decomposition, ModelDecomposition
+from .recipe import DecompositionConfig, recipe_of
+from .result import Decomposition
 
 _TENSORS = ("layout", "atoms", "coefficients", "levels", "blocks")  # fields that are not plain values of the header
 _SAME_WEIGHTS, _SAME_CODES = 1e-6, 1e-3  # fingerprints: the very weights; coefficients up to rounding between machines
+
+
+@dataclass(frozen=True)
+class ModelDecomposition:
+    """The decompositions of a model's layers by name, and the recipe that made them.
+
+    ``overrides`` are settings by pattern of layer names, ``shared`` which layers share dictionaries; see
+    decompose_model.
+    """
+
+    layers: dict[str, Decomposition]
+    config: DecompositionConfig
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shared: bool | tuple[str, ...] = False
+
+    @property
+    def relative_error(self) -> float:
+        """||F - alpha x D||_F / ||F||_F over all decomposed kernels together."""
+        error = sum(layer.squared_error for layer in self.layers.values())
+        norm = sum(layer.squared_norm for layer in self.layers.values())
+        return (error / norm) ** 0.5 if norm > 0 else 0.0
+
+    def _repr_html_(self) -> str:
+        """A table of the layers, for notebooks."""
+        counted = f"{len(self.layers)} layers, relative error {self.relative_error:.2%}, {self.seconds:.1f} s"
+        rows = [
+            (name, layer.layout.n_rows, layer.atoms.shape[0], f"{layer.relative_error:.2%}", f"{layer.density:.1%}")
+            for name, layer in self.layers.items()
+        ]
+        table = table_html(("layer", "kernels", "atoms", "relative error", "nonzero"), rows)
+        return facts_html("ModelDecomposition", [("in all", counted), ("recipe", self.config)], table)
+
+    @property
+    def seconds(self) -> float:
+        return sum(layer.seconds for layer in self.layers.values())
+
+    def recipe_of(self, name: str) -> DecompositionConfig:
+        """The recipe of one layer, its overrides applied."""
+        return recipe_of(name, self.config, self.overrides)
+
+    def check_fits(self, model: nn.Module | Mapping[str, Tensor]) -> None:
+        """FiltersubError unless the model has every layer, with weights of the same kind and shape."""
+        modules = dict(named_layers(model))
+        for name, layer in self.layers.items():
+            if name not in modules:
+                raise FiltersubError(f"the decomposition does not fit this model: it has no layer {name!r}")
+            found = layout_of(name, modules[name], layer.layout.block[::-1], block_spatial=True)
+            if found != layer.layout:
+                has = "no weight of the kind" if found is None else f"{found.kind} of shape {found.shape}"
+                raise FiltersubError(
+                    f"the decomposition does not fit this model: layer {name!r} is {has}, "
+                    f"not {layer.layout.kind} of shape {layer.layout.shape}"
+                )
+
+    def rebuild_(self, model: nn.Module, level: int = 0) -> nn.Module:
+        """Replace each decomposed kernel of the model, in place, by its reconstruction ``alpha x D``.
+
+        ``level`` puts the chain of atoms down to D_level in, see Decomposition.weight; layers with fewer levels have
+        theirs put in down to the last. A weight that the layer computes
+        from other parameters (weight norm, spectral norm, pruning) becomes a plain parameter. Raises FiltersubError,
+        before anything is replaced, where the model is another one, where a layer's weight cannot be replaced, or where
+        layers that share one weight would get two.
+        """
+        self.check_fits(model)
+        deepest = max((len(layer.levels) for layer in self.layers.values()), default=0)
+        if not 0 <= level <= deepest:
+            raise FiltersubError(f"the decomposition has levels 0 to {deepest}, got {level!r}")
+        modules = dict(model.named_modules())
+        shared: dict[int, str] = {}
+        for name, layer in self.layers.items():
+            check_weight_can_be_set(modules[name], name)
+            first = shared.setdefault(id(modules[name]._parameters.get("weight", layer)), name)
+            if first != name and not torch.equal(layer.deepest_weight(level), self.layers[first].deepest_weight(level)):
+                raise FiltersubError(
+                    f"layers {first!r} and {name!r} share one weight but have two reconstructions of it; "
+                    "leave one of them out"
+                )
+        for name, layer in self.layers.items():
+            set_weight(modules[name], layer.deepest_weight(level))
+        return model
+
+    def save(self, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:
+        """Write one safetensors file, recipe and diagnostics in its header; see save."""
+        return save(self, path, coefficients=coefficients)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] | None = None
+    ) -> ModelDecomposition:
+        """Read what save wrote; see load."""
+        return load(path, model)
 
 
 def save(model: ModelDecomposition, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..files import make_folder, write_json
 from ..kernels import named_layers
-from .file import check_same_weights, holds_atoms_only, load, metadata_of, save
+from .file import ModelDecomposition, check_same_weights, holds_atoms_only, load, metadata_of, save
 from .join import join
 from .layer import decomposable_rows
 from .plan import PlannedLayer
 from .recipe import first_difference
-from .result import Decomposition, ModelDecomposition
+from .result import Decomposition
 from .start import is_file_of_atoms
 
 RESULT_FILE = "atoms.safetensors"

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ..dictionary import DictionaryResult
 from ..folder_lock import locks
 from ..kernels import named_layers
+from .file import ModelDecomposition
 from .folder import DecompositionFolder
 from .layer import code_weight, decompose_weight
 from .plan import PlannedLayer, check_weights, plan_layers
 from .recipe import DecompositionConfig, check_overrides
-from .result import Decomposition, ModelDecomposition
+from .result import Decomposition
 from .shared import learn_shared
 
 

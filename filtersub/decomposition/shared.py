@@ -13,9 +13,9 @@ from ..dictionary import DictionaryResult
 from ..errors import FiltersubError
 from ..kernels import named_layers
 from ..sparse_coding.linear import second_moment
+from .file import ModelDecomposition
 from .layer import decomposable_rows, learn
 from .plan import PlannedLayer
-from .result import ModelDecomposition
 
 _MOST_ROWS = 1 << 20  # stacked rows that are learned on: all of them, or so many drawn at random
 

@@ -29,7 +29,7 @@ def update_atoms(rows: Tensor, atoms: Tensor, codes: Tensor) -> Tensor:
 
 def moved_atoms(statistics: Statistics, atoms: np.ndarray) -> np.ndarray:
     """The living atoms at their best places; dead ones stay."""
-    from ._kernels import sweep_atoms
+    from ..engine.dictionary import sweep_atoms
 
     moved = np.array(atoms, dtype=np.float64, order="C")
     sweep_atoms(statistics.gram, statistics.target, moved, _SWEEPS)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .threads import chunks, in_threads
+from ..engine.threads import chunks, for_each
 
 
 def canonical_(atoms: Tensor, codes: Tensor, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
@@ -24,10 +24,10 @@ def canonical_(atoms: Tensor, codes: Tensor, *, nonnegative: bool = False) -> tu
     if codes.is_cuda or not codes.is_contiguous():
         return atoms, codes[:, order] * signs
     if bool((signs < 0).any()) or not torch.equal(order, torch.arange(len(order))):
-        from ._kernels import rearrange
+        from ..engine.dictionary import rearrange
 
         there, wanted, turned = codes.numpy(), order.numpy(), signs.numpy()
-        in_threads(lambda begin, end, _: rearrange(there, begin, end, wanted, turned), chunks(len(codes)))
+        for_each(lambda begin, end, _: rearrange(there, begin, end, wanted, turned), chunks(len(codes)))
     return atoms, codes
 
 
@@ -35,9 +35,9 @@ def _energy(codes: Tensor) -> Tensor:
     """Squares of the codes of each atom, summed in float64 over fixed chunks."""
     if codes.is_cuda or not codes.is_contiguous():
         return torch.stack([part.double().square().sum(0) for part in codes.split(1 << 16)]).sum(0)
-    from ._kernels import add_energy
+    from ..engine.dictionary import add_energy
 
     parts = chunks(len(codes))
     totals, there = np.zeros((len(parts), codes.shape[1])), codes.numpy()
-    in_threads(lambda begin, end, number: add_energy(there, begin, end, totals[number]), parts)
+    for_each(lambda begin, end, number: add_energy(there, begin, end, totals[number]), parts)
     return torch.from_numpy(totals.sum(0))

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.threads import chunks, for_each
 from ..sparse_coding import CodingResult
 from .statistics import Statistics
-from .threads import chunks, in_threads
 
 _EFFORTS = (4, 16, 64)  # sweeps of a round: few, as long as that keeps the codes near; beyond, codes are exact
 _COLD_SWEEPS = 30  # the first round from zero, where exact codes are dear
@@ -43,7 +43,7 @@ class Descent:
         self.coding: CodingResult | None = None
         self.effort = effort
         self.rounding = float(torch.finfo(rows.dtype).eps)
-        self._l1, self._below = l1_penalty, 0.0 if nonnegative else 1.0
+        self._l1, self._down = l1_penalty, np.inf if nonnegative else l1_penalty
         self._exactly = exactly
         self._begun = False
 
@@ -87,7 +87,7 @@ class Descent:
         return Statistics(gram, target, float(energy + fit + self._l1 * size), float(energy))
 
     def _sweep(self, atoms: np.ndarray, sweeps: int) -> np.ndarray:
-        from ._kernels import sweep_rows
+        from ..engine.dictionary import sweep_rows
 
         rows, codes = self.rows.numpy(), self.codes.numpy()
         dtype = rows.dtype
@@ -100,12 +100,12 @@ class Descent:
             gram.astype(dtype).reshape(-1),
             inverse.astype(dtype),
             dtype.type(self._l1),
-            dtype.type(self._below),
+            dtype.type(self._down),
             sweeps,
         )
         parts = chunks(len(rows))
         totals = np.zeros((len(parts), atoms.shape[0] * (atoms.shape[0] + atoms.shape[1]) + 2))
-        in_threads(lambda begin, end, k: sweep_rows(rows, codes, begin, end, *problem, totals[k]), parts)
+        for_each(lambda begin, end, k: sweep_rows(rows, codes, begin, end, *problem, totals[k]), parts)
         return totals.sum(0)
 
 

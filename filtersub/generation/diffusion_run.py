@@ -30,7 +30,8 @@ from ..settings import check_number, check_whole, taken_from
 from ..training.accelerator import processes
 from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
-from .denoising import DenoisingConfig, DenoisingResult, fit_denoiser
+from .denoising import DenoisingResult, fit_denoiser
+from .denoising_config import DenoisingConfig
 from .latents import encode_images
 from .methods import PAPER_RATES, MethodSettings, inject_method
 from .pipeline import load_pipeline, training_scheduler

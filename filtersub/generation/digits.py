@@ -19,7 +19,8 @@ from ..files import written_whole
 from ..metrics import FeatureExtractor, ImageSet, image_tensor, module_features
 from ..training import TrainingConfig, evaluate, fit
 from ..weight_file import load_weight_file
-from .denoising import DenoisingConfig, DenoisingSet, fit_denoiser
+from .denoising import fit_denoiser
+from .denoising_config import DenoisingConfig, DenoisingSet
 from .timesteps import spaced_ddim
 
 ASSETS = Path(__file__).resolve().parent / "assets"

@@ -19,7 +19,8 @@ from ..metrics.statistics import FEWEST
 from ..records import Record
 from ..settings import check_whole, taken_from
 from .adapters import save_adapter
-from .denoising import DenoisingConfig, DenoisingSet, fit_denoiser
+from .denoising import fit_denoiser
+from .denoising_config import DenoisingConfig, DenoisingSet
 from .digits import LAST, as_images, base_unet, digits, digits_features, noise_schedule, sample_digits
 from .methods import MethodSettings, inject_method
 from .record import ADAPTER_FOLDER, finished, write_run

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,9 +15,7 @@ from torch import nn
 
 from ..errors import FiltersubError
 from ..files import written_whole
-
-if TYPE_CHECKING:
-    from .denoising import DenoisingConfig, DenoisingSet
+from .denoising_config import DenoisingConfig, DenoisingSet
 
 CHECKPOINT_FILE = "checkpoint.pt"
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.threads import over_rows
 from ..errors import ConvergenceWarning
-from ._threads import make_ready, over_rows
 from .lasso import lasso
 from .pursuit import orthogonal_matching_pursuit
 from .result import CodingResult, check_max_error, check_problem
@@ -65,6 +65,8 @@ def constrained_lasso(
     """
     check_problem(rows, atoms, codes_init)
     bounds = check_max_error(max_error, rows).cpu()
+    from ..engine.compile import make_ready  # brings numba, whose import takes long
+
     make_ready(("path", atoms.shape[0]), lambda: _try_out(atoms.shape[0]))
     started = time.perf_counter()
     codes = torch.empty(rows.shape[0], atoms.shape[0], dtype=rows.dtype, device=rows.device)
@@ -110,7 +112,7 @@ class _Search:
     def __init__(
         self, rows: Tensor, atoms: Tensor, bounds: Tensor, nonnegative: bool, codes_init: Tensor | None
     ) -> None:
-        from ._omp_simd import LANES
+        from ..engine.pursuit_vectors import LANES
 
         self.rows, self.atoms, self.nonnegative = rows, atoms, nonnegative
         norms, n_atoms = rows.norm(dim=1), atoms.shape[0]
@@ -150,7 +152,7 @@ class _Search:
 
     def step(self) -> None:
         """Solve the live rows at their penalties, finish those whose piece of the path meets the bound."""
-        from ._path_kernel import DONE, PENALTY, RESIDUAL, VIOLATION
+        from ..engine.lasso.constrained import DONE, PENALTY, RESIDUAL, VIOLATION
 
         live, penalty = self.live, self.penalty[self.live]
         scale = penalty[:, None]  # rows over their penalties all have the penalty one
@@ -173,7 +175,7 @@ class _Search:
         self.live = live[~(done | near)]
 
     def _close(self, live: Tensor, codes: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
-        from ._path_kernel import close_rows
+        from ..engine.lasso.constrained import close_rows
 
         rows, bounds = self.rows[live].contiguous(), self.bounds[live]
         report, closed = np.empty((len(live), 4)), np.zeros(codes.shape)

@@ -1,8 +1,8 @@
 """LASSO, exactly: hundreds of thousands of small problems that share one dictionary.
 
-Few atoms (up to 13): every support has its row in a table of principal pivots, see ``_lasso_table`` and
-``_lasso_pivot``. More atoms: the solution path or an active set per row, see ``_lasso_wide``. All work in float64 and
-check the optimality conditions of each row. numba compiles the kernels on the first call, never on import.
+Few atoms (up to 13): every support has its row in a table of principal pivots. More atoms: the solution path or an
+active set per row. All work in float64 and check the optimality conditions of each row; the kernels are those of
+``filtersub.engine.lasso``. numba compiles them on the first call, never on import.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def lasso(
     [[2.0, 0.0]]
     """
     exact = l1_penalty > 0 or nonnegative
-    # whether the rows are finite shows in the objective; the table looks at its atoms itself
-    by_table = exact and rows.device.type != "cuda" and atoms.ndim == 2 and len(atoms) <= _TABLE_ATOMS
-    check_problem(rows, atoms, codes_init, look_at=() if by_table else ("atoms",))
+    check_problem(rows, atoms, codes_init, look_at=("atoms",))  # whether the rows are finite shows in the objective
     check_penalty(l1_penalty)
     if exact:
         _make_ready(atoms.shape[0], rows.dtype)
@@ -102,9 +100,9 @@ def lasso(
 
 
 def _make_ready(n_atoms: int, dtype: torch.dtype) -> None:
-    from . import _lasso_run  # brings numba, whose import takes long
+    from ..engine.lasso import run  # brings numba, whose import takes long
 
-    _lasso_run.make_ready(n_atoms, n_atoms > _TABLE_ATOMS, np.float32 if dtype == torch.float32 else np.float64)
+    run.make_ready(n_atoms, n_atoms > _TABLE_ATOMS, np.float32 if dtype == torch.float32 else np.float64)
 
 
 def warm_up() -> None:
@@ -117,12 +115,12 @@ def warm_up() -> None:
 def _solve(
     rows: Tensor, atoms: Tensor, l1: float, down: float, tol: float, max_iter: int, codes_init: Tensor | None
 ) -> tuple[Tensor, float, float, float, int, float]:
-    from . import _lasso_run
+    from ..engine.lasso.run import Problem, solve_wide, solve_with_table
 
-    solve = _lasso_run.solve_with_table if len(atoms) <= _TABLE_ATOMS else _lasso_run.solve_wide
+    solve = solve_with_table if len(atoms) <= _TABLE_ATOMS else solve_wide
     data = _array(rows)
     start = np.empty((0, len(atoms)), data.dtype) if codes_init is None else _array(codes_init, data.dtype)
-    problem = _lasso_run.Problem(_array(atoms, np.float64), l1, down, tol, max_iter)
+    problem = Problem(_array(atoms, np.float64), l1, down, tol, max_iter)
     found = solve(problem, data, start, torch.get_num_threads())
     codes = torch.from_numpy(found.codes)
     return codes, found.objective, found.optimality, found.rounding, found.steps, found.descents
@@ -137,11 +135,11 @@ def _solve_where_rows_are(
     rows: Tensor, atoms: Tensor, l1: float, down: float, tol: float, max_iter: int, codes_init: Tensor | None
 ) -> tuple[Tensor, float, float, float, int, float]:
     """Batched in torch on the device of the rows; rows that this does not solve go to the kernels on the CPU."""
-    from . import _lasso_torch
+    from . import lasso_batched
 
     start = None if codes_init is None else codes_init.detach().to(rows.device)
     few = atoms.shape[0] <= _TABLE_ATOMS
-    codes, solved, violation, slack = _lasso_torch.solve(rows, atoms, l1, down, tol, max_iter, start, few)
+    codes, solved, violation, slack = lasso_batched.solve(rows, atoms, l1, down, tol, max_iter, start, few)
     steps, optimality = 1, float(violation[solved].max()) if bool(solved.any()) else 0.0
     rest = torch.nonzero(~solved)[:, 0]
     if rest.numel():

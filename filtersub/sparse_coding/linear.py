@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.threads import over_rows
 from ..errors import FiltersubError
-from ._threads import make_ready, over_rows
 from .result import CodingResult, check_finite, check_penalty, check_problem
 
 _SHORT = 64  # atoms or dimensions up to which judging codes in a compiled pass beats torch
@@ -106,7 +106,7 @@ def _pseudo_inverse(atoms: Tensor) -> Tensor:
 
 def _projected(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
     """``rows coder``, and a sum over the codes, which is finite only where all of them are."""
-    from ._linear_kernel import project_rows
+    from ..engine.linear import project_rows
 
     n_atoms = coder.shape[1]
     n_lanes = _lanes(n_atoms)
@@ -141,12 +141,14 @@ def _make_ready(rows: Tensor, atoms: Tensor) -> None:
         _projected(two, torch.ones(2, len(atoms), dtype=rows.dtype))
 
     if rows.device.type == "cpu":
+        from ..engine.compile import make_ready
+
         make_ready(("linear", rows.dtype, _lanes(len(atoms))), compile_it)
 
 
 def _judged(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
     """Squared residuals, squared codes, largest gradient."""
-    from ._linear_kernel import judge_rows
+    from ..engine.linear import judge_rows
 
     data, problem = rows.detach().contiguous().numpy(), (_padded(atoms), _padded(atoms.T), l2_penalty)
     totals = np.zeros((-(-len(data) // _SHARE), 3))
@@ -161,7 +163,7 @@ def _judged(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tu
 
 def _padded(matrix: Tensor) -> np.ndarray:
     """In float64, with columns of zeros up to whole vectors."""
-    from ._linear_kernel import LANES
+    from ..engine.linear import LANES
 
     wide = np.zeros((matrix.shape[0], -(-matrix.shape[1] // LANES) * LANES))
     wide[:, : matrix.shape[1]] = matrix.detach().cpu().numpy()

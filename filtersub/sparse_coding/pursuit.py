@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.threads import over_rows
 from ..errors import ConvergenceWarning, FiltersubError
-from ._pursuit_torch import pursue
-from ._threads import make_ready, over_rows
+from .pursuit_batched import pursue
 from .result import CodingResult, check_max_error, check_nonzeros, check_problem
 
 _SHARE = 4096  # rows that a thread takes at a time
@@ -67,6 +67,8 @@ def orthogonal_matching_pursuit(
     limit = min(atoms.shape[0] if n_nonzero is None else n_nonzero, *atoms.shape)
     on_cpu = rows.device.type == "cpu"
     if on_cpu:
+        from ..engine.compile import make_ready  # brings numba, whose import takes long
+
         make_ready("omp", lambda: _on_cpu(torch.zeros(1, 2), torch.ones(1, 2), None, 1, False, False))
     solve = _on_cpu if on_cpu else pursue
     started = time.perf_counter()
@@ -91,7 +93,7 @@ def _on_cpu(
     rows: Tensor, atoms: Tensor, bounds: Tensor | None, limit: int, by_error: bool, nonnegative: bool
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     """Codes; of each row the squared residual, largest gradient and whether it misses its bound; gain of each step."""
-    from ._omp_kernel import LANES, solve_rows
+    from ..engine.pursuit import LANES, solve_rows
 
     (n_rows, d), n_atoms = rows.shape, atoms.shape[0]
     width = -(-n_atoms // LANES) * LANES

@@ -13,12 +13,11 @@ from torch import Tensor
 from ..errors import FiltersubError
 from ..solver_names import SOLVERS
 from .constrained import constrained_lasso
-from .fista import fista
-from .ista import ista
 from .lasso import lasso
 from .lasso import warm_up as warm_up_lasso
 from .linear import least_squares_codes, ridge_codes
 from .matching import matching_pursuit
+from .proximal import fista, ista
 from .pursuit import orthogonal_matching_pursuit
 from .reference import sklearn_lasso, spams_coordinate_descent, spams_lasso, spams_pursuit
 from .result import CodingResult

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ..decomposition import DecompositionConfig
 from ..decomposition.cache import cached_weight
 from ..decomposition.layer import repeated, with_energy
+from ..engine.conv.packed import Packed, pack
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import encode, principal_atoms
 from ..sparse_coding.linear import second_moment
-from .packed import Packed, pack
 from .update import by_input
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..decomposition.recipe import first_difference
 from ..errors import FiltersubError
 from .config import FilterSubspaceConfig, coding_part
 from .layer import FilterSubspaceLayer
 from .targets import as_pattern
-
-if TYPE_CHECKING:
-    from .model import FilterSubspaceModel
 
 
 def combined_config(
@@ -75,7 +72,7 @@ def _alike(config: FilterSubspaceConfig) -> dict[str, Any]:
     }
 
 
-def fill(model: FilterSubspaceModel, name: str, adapters: Sequence[str], weights: Sequence[float]) -> None:
+def fill(model: nn.Module, name: str, adapters: Sequence[str], weights: Sequence[float]) -> None:
     """Write the combination into the adapter ``name`` of every layer.
 
     Plain atoms add up. Expanded ones lie side by side, d-alpha_1 of each times its weight, which is the same sum.

@@ -18,13 +18,12 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from ..decomposition import DecompositionConfig
+from ..engine.conv.packed import Packed
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, coefficient_layout, layout_of
-from .changed import check_unchanged
 from .codes import frozen_codes, mapped_fingerprint
 from .config import FilterSubspaceConfig, coding_part
-from .offload import onloaded
-from .packed import Packed
+from .other_tools import check_unchanged, onloaded
 from .run import can_run, run_summed
 from .start import start_of_expansion
 from .telling import tell

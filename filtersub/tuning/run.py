@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from . import depthwise, products, winograd
-from .packed import Packed
-from .recording import only_torch, only_torch_runs
+from ..engine.conv import depthwise, products
+from ..engine.conv.packed import Packed
+from ..engine.conv.tracing import only_torch, only_torch_runs
 from .update import Kernels, Term, exactly, small_gradient, summed
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -128,9 +128,8 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
     if x.ndim != weight.ndim:  # one image without a batch
         to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
         return None if to_x is None else to_x[0], *rest
-    for way in () if only_torch_runs() else (winograd, products):
-        if way.pays(layer, gradient, x, weight):
-            return way.gradients(layer, gradient, x, weight, needs)
+    if not only_torch_runs() and products.pays(layer, gradient, x, weight):
+        return products.gradients(layer, gradient, x, weight, needs)
     if needs[1] and not only_torch_runs() and depthwise.takes(layer, gradient, x):
         to_x, _, to_bias = _by_torch(layer, gradient, x, weight, [needs[0], False, needs[2]])
         return to_x, depthwise.weight_gradient(layer, gradient, x), to_bias

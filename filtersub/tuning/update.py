@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..engine.conv.packed import Packed
+from ..engine.conv.patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum, quick
+from ..engine.conv.repack import to_rows, to_weight
 from ..kernels import KernelLayout
-from .packed import Packed
-from .patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum, quick
-from .repack import to_rows, to_weight
 
 _NARROW = 8  # input channels below which batched products are slower than one tall one
 

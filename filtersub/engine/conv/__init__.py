@@ -1,0 +1,1 @@
+"""What runs and differentiates layers with a summed weight on the CPU."""

@@ -1,0 +1,110 @@
+"""The compiled loops of dictionary learning: sweeps over codes with their statistics, and over atoms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .compile import compiled
+from .coordinate_descent import BLOCK, descend
+from .dictionary_vectors import LANES, accumulate, correlate, fold, unfold
+
+_FLUSH = 16  # blocks whose products are summed in the dtype of the rows before they go to float64
+
+
+@compiled
+def sweep_rows(rows, codes, begin, end, atoms, gram, inverse, l1, down, sweeps, totals):
+    """Improve the codes (n, m) of the rows begin to end by sweeps of coordinate descent, in place.
+
+    Adds the codes' statistics to ``totals``, float64: for each atom its products with the codes of the atoms up to
+    it (m places) and with the rows (d places); then the sums of the absolute codes and of the squared rows.
+    ``atoms`` (m, d) and ``gram`` (m, m; zero diagonal) are flat, of the rows' dtype; ``down`` penalises negative codes.
+    """
+    m, d = codes.shape[1], rows.shape[1]
+    stride = m + d
+    x, z, corr = np.empty(d * BLOCK, rows.dtype), np.empty(m * BLOCK, rows.dtype), np.empty(m * BLOCK, rows.dtype)
+    sums, size, energy = (
+        np.zeros(m * stride * LANES, rows.dtype),
+        np.zeros(BLOCK, rows.dtype),
+        np.zeros(BLOCK, rows.dtype),
+    )
+    waiting = 0
+    for first in range(begin, end, BLOCK):
+        count = min(BLOCK, end - first)
+        if count < BLOCK:  # zeros where there are no rows
+            x[:] = z[:] = 0
+        fold(rows, first, count, d, x)
+        fold(codes, first, count, m, z)
+        for j in range(m):
+            correlate(atoms, j * d, d, x, corr, j * BLOCK)
+        for _ in range(sweeps):
+            for j in range(m):
+                descend(gram, m, j, inverse[j], corr, z, l1, down)
+        for j in range(m):
+            for r in range(BLOCK):
+                size[r] += abs(z[j * BLOCK + r])
+            accumulate(z, j * BLOCK, z, j + 1, sums, j * stride * LANES)
+            accumulate(z, j * BLOCK, x, d, sums, (j * stride + m) * LANES)
+        for k in range(d):
+            for r in range(BLOCK):
+                energy[r] += x[k * BLOCK + r] * x[k * BLOCK + r]
+        unfold(codes, first, count, m, z)
+        waiting += 1
+        if waiting == _FLUSH or first + BLOCK >= end:
+            _flush(sums, size, energy, totals)
+            waiting = 0
+
+
+@compiled
+def _flush(sums, size, energy, totals):
+    for p in range(totals.size - 2):
+        total = 0.0
+        for r in range(LANES):
+            total += np.float64(sums[p * LANES + r])
+            sums[p * LANES + r] = 0
+        totals[p] += total
+    for r in range(BLOCK):
+        totals[-2] += np.float64(size[r])
+        totals[-1] += np.float64(energy[r])
+        size[r] = energy[r] = 0
+
+
+@compiled
+def sweep_atoms(gram, target, atoms, sweeps):
+    """Each atom in turn to its best place on the unit sphere, in place: the direction of target - gram @ the others."""
+    m, d = atoms.shape
+    direction = np.empty(d)
+    for _ in range(sweeps):
+        for j in range(m):
+            if gram[j, j] <= 0:
+                continue
+            for k in range(d):
+                direction[k] = target[j, k] + gram[j, j] * atoms[j, k]
+            for i in range(m):
+                for k in range(d):
+                    direction[k] -= gram[j, i] * atoms[i, k]
+            square = 0.0
+            for k in range(d):
+                square += direction[k] * direction[k]
+            if square > 0:
+                scale = 1.0 / np.sqrt(square)
+                for k in range(d):
+                    atoms[j, k] = scale * direction[k]
+
+
+@compiled
+def add_energy(codes, begin, end, energy):
+    """Add the squares of the codes (n, m) of the rows begin to end to ``energy`` (m,), float64."""
+    for r in range(begin, end):
+        for j in range(energy.size):
+            energy[j] += np.float64(codes[r, j]) * np.float64(codes[r, j])
+
+
+@compiled
+def rearrange(codes, begin, end, order, signs):
+    """Column ``order[j]`` of the codes, times ``signs[j]``, becomes column j, in place, of the rows begin to end."""
+    kept = np.empty(codes.shape[1], codes.dtype)
+    for r in range(begin, end):
+        for j in range(kept.size):
+            kept[j] = signs[j] * codes[r, order[j]]
+        for j in range(kept.size):
+            codes[r, j] = kept[j]

@@ -1,0 +1,156 @@
+"""The active atoms of one row: their codes, signs, and the inverse of their Gram matrix, kept as atoms come and go.
+
+All of it lies in one array ``space``, since numba counts references to every array that a function unpacks: vectors of
+``room`` elements by place among the active atoms (signs, codes, how fast the codes move, two for scratch), of ``width``
+elements by atom (what correlations are left, their slope), then the inverse. ``members`` are the active atoms, and
+after ``room`` elements 0, 1, 2, ... ``shape`` is (room, width).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compile import compiled_wide
+from .active_set_vectors import LANES, add_multiple, combine, first_to_vanish, furthest_out
+
+_DOUBTFUL = 1e-8  # squared sine of the angle to the span; anything closer is left to the slow and sure method
+_TRIES = 3  # Newton steps on one active set: one to solve, the others to refine
+# The vectors in ``space``, by how many of ``room`` elements are before them; two of ``width`` elements follow
+SIGN, CODES, SPEED, _WEIGHTS, _ROW, LEFT = range(6)
+
+
+@compiled_wide
+def padded(count):
+    return (count + LANES - 1) // LANES * LANES
+
+
+@compiled_wide
+def new_active(n_atoms, most):
+    """(space, members, shape) for at most so many active atoms."""
+    width, room = padded(n_atoms), padded(most)
+    members = np.zeros(2 * room, np.int64)
+    for e in range(room):
+        members[room + e] = e
+    return np.zeros(LEFT * room + 2 * width + room * room), members, (room, width)
+
+
+@compiled_wide
+def clear(space, shape):
+    for e in range(_WEIGHTS * shape[0]):
+        space[e] = 0.0
+
+
+@compiled_wide
+def times_inverse(space, members, shape, source, target, count):
+    """``target = inverse @ source``, both numbers of vectors by place."""
+    room = shape[0]
+    inverse = LEFT * room + 2 * shape[1]
+    combine(space, inverse, room, members[room:], space, source * room, count, space, target * room, padded(count))
+
+
+@compiled_wide
+def enter(gram, atom, direction, code, space, members, shape, count):
+    """Make the atom active; false, and nothing is changed, where it hardly differs from the span of the others."""
+    room, width = shape
+    weights, row, inverse, used = _WEIGHTS * room, _ROW * room, LEFT * room + 2 * width, padded(count)
+    if count == room:
+        return False
+    for e in range(count):
+        space[row + e] = gram[atom, members[e]]
+    times_inverse(space, members, shape, _ROW, _WEIGHTS, count)
+    pivot = gram[atom, atom]
+    for e in range(count):
+        pivot -= space[row + e] * space[weights + e]
+    if not pivot > _DOUBTFUL * gram[atom, atom]:
+        return False
+    scale = 1.0 / pivot
+    if count == used:  # the rows grow by another vector
+        for k in range(used, used + LANES):
+            space[weights + k] = 0.0
+            for e in range(count):
+                space[inverse + e * room + k] = 0.0
+    space[weights + count] = -1.0
+    for e in range(count):
+        add_multiple(space, inverse + e * room, weights, scale * space[weights + e], padded(count + 1))
+    last = inverse + count * room
+    for k in range(padded(count + 1)):
+        space[last + k] = -scale * space[weights + k]
+    members[count], space[SIGN * room + count], space[CODES * room + count] = atom, direction, code
+    return True
+
+
+@compiled_wide
+def leave(place, space, members, shape, count):
+    """Drop the active atom at that place, and move the last one there; the number that is left."""
+    room, width = shape
+    weights, inverse, used, last = _WEIGHTS * room, LEFT * room + 2 * width, padded(count), count - 1
+    start, end = inverse + place * room, inverse + last * room
+    for k in range(used):
+        space[weights + k] = space[start + k]
+    pivot = -1.0 / space[weights + place]
+    for e in range(count):
+        add_multiple(space, inverse + e * room, weights, pivot * space[weights + e], used)
+    for k in range(used):
+        space[start + k] = space[end + k]
+    for e in range(last):
+        space[inverse + e * room + place] = space[inverse + e * room + last]
+        space[inverse + e * room + last] = 0.0
+    members[place] = members[last]
+    for vector in range(_WEIGHTS):
+        space[vector * room + place] = space[vector * room + last]
+        space[vector * room + last] = 0.0
+    return last
+
+
+@compiled_wide
+def settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count, totals):
+    """Exchange atoms one by one until all conditions hold; the number of active atoms, or -1 where that fails.
+
+    The method of Lee et al. from any codes whose signs agree. At the end, objective and violation join the totals.
+    """
+    room, width = shape
+    sign, codes, row, left, slope = SIGN * room, CODES * room, _ROW * room, LEFT * room, LEFT * room + width
+    tries = 0
+    for _ in range(max_steps):
+        combine(gram, 0, width, members, space, codes, count, space, slope, width)
+        for j in range(corr.size):
+            space[left + j] = corr[j] - space[slope + j]
+        unsolved = 0.0
+        for e in range(count):
+            residual = space[left + members[e]] - l1 * space[sign + e]
+            unsolved = max(unsolved, abs(residual))
+            space[row + e], space[left + members[e]] = residual, np.nan
+        if unsolved > 0.5 * slack and tries <= _TRIES:
+            times_inverse(space, members, shape, _ROW, SPEED, count)
+            length, place = first_to_vanish(space, codes, SPEED * room, sign, padded(count), 1.0)
+            add_multiple(space, codes, SPEED * room, length, padded(count))
+            tries += 1
+            if place >= 0:
+                count, tries = leave(place, space, members, shape, count), 0
+            continue
+        _, atom = furthest_out(space, left, width, l1, down, slack)
+        if atom < 0:
+            worst, _ = furthest_out(space, left, width, l1, down, 0.0)
+            return _judge(corr, l1, slack, max(worst, unsolved), unsolved, space, members, shape, count, totals)
+        if not enter(gram, atom, 1.0 if space[left + atom] > 0 else -1.0, 0.0, space, members, shape, count):
+            return -1
+        count, tries = count + 1, 0
+    return -1
+
+
+@compiled_wide
+def _judge(corr, l1, slack, worst, unsolved, space, members, shape, count, totals):
+    sign, codes, row = SIGN * shape[0], CODES * shape[0], _ROW * shape[0]
+    if not unsolved <= slack:
+        return -1
+    value = 0.0
+    for e in range(count):
+        if space[codes + e] * space[sign + e] < 0:
+            return -1
+        bound = l1 * space[sign + e]
+        value += space[codes + e] * (bound - 0.5 * (corr[members[e]] + space[row + e] + bound))
+    if value != value:  # NaN escapes every comparison before
+        return -1
+    totals[0] += value
+    totals[1] = max(totals[1], worst)
+    return count

@@ -1,0 +1,180 @@
+"""Exact LASSO of many rows over a few atoms: guess the support, exchange atoms by table, check.
+
+Per row: (1) the codes given, or coordinate descent in float32 on 64 rows at once, yield a support with signs; (2) the
+primal-dual active set method (Hintermueller, Ito, Kunisch, SIAM J. Optim. 13(3), 2002) exchanges all violators at
+once, each step one product with the table of principal pivots; (3) where that cycles, atoms are exchanged one by one,
+also by table; (4) a product with the Gram matrix checks the result; (5) a row that fails goes to the slow and sure
+method, which needs no table. (2) to (5) in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compile import compiled
+from ..coordinate_descent import BLOCK, guess_codes
+from ..vectors import convert, copy_vector, take
+from .exchange import exchange_singly
+from .fallback import judge, new_state, solve_row
+from .few_atoms_vectors import check_row, correlate, pivot_step, signs_of
+
+CHUNK = 16 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
+EXCHANGES = 5  # steps of the primal-dual method before the slow and sure one
+_RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and atom
+
+
+@compiled
+def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, sure, guess, l1, down, tol, max_iter, lanes):
+    """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 2 * lanes + 4); ``given`` is empty for a cold start.
+
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most.
+    ``down`` is the penalty of negative codes. rows, given and codes are flat. ``sure`` are the Gram matrix and the
+    atoms with two axes, for the rows that fail.
+    """
+    _, _, _, n_atoms, d = atoms
+    width = len(lanes)
+    n_rows = codes.size // n_atoms
+    data, corr, energy = np.zeros(BLOCK * d), np.zeros(BLOCK * width), np.zeros(BLOCK)
+    corr32, codes32 = np.zeros(n_atoms * BLOCK, np.float32), np.zeros(n_atoms * BLOCK, np.float32)
+    sets, start, solved = (
+        np.zeros((2, BLOCK), np.int64),
+        np.zeros(BLOCK * n_atoms + width),
+        np.zeros(BLOCK * n_atoms + width),
+    )
+    slow = (sure[0], sure[1], new_state(n_atoms, d, min(n_atoms, d) + 1), np.zeros(2))
+    for _ in range(lot):
+        chunk = take(counter)
+        if chunk >= totals.shape[0]:
+            return
+        end = min((chunk + 1) * CHUNK, n_rows)
+        for begin in range(chunk * CHUNK, end, BLOCK):
+            count = min(BLOCK, end - begin)
+            convert(rows, begin * d, data, 0, count * d)
+            _correlate_block(data, count, atoms, corr, energy, lanes)
+            if given.size > 0:
+                convert(given, begin * n_atoms, start, 0, count * n_atoms)
+                for r in range(count):
+                    sets[0, r], sets[1, r] = signs_of(start, r * n_atoms, down, lanes)
+            else:
+                _guess(corr, guess, l1, down, n_atoms, count, width, corr32, codes32, sets)
+                for r in range(count):
+                    for j in range(n_atoms):
+                        start[r * n_atoms + j] = codes32[j * BLOCK + r]
+            _solve_block(
+                count,
+                corr,
+                energy,
+                sets,
+                start,
+                solved,
+                totals[chunk],
+                atoms,
+                table,
+                slow,
+                l1,
+                down,
+                tol,
+                max_iter,
+                lanes,
+            )
+            convert(solved, 0, codes, begin * n_atoms, count * n_atoms)
+
+
+@compiled
+def _correlate_block(data, count, atoms, corr, energy, lanes):
+    _, atoms_t, _, _, d = atoms
+    for r in range(count):
+        energy[r] = correlate(data, r * d, d, atoms_t, corr, r * len(lanes), lanes)
+
+
+@compiled
+def _guess(corr, guess, l1, down, n_atoms, count, width, corr32, codes32, sets):
+    """Signs by coordinate descent from zero."""
+    for k in range(codes32.size):
+        codes32[k] = 0.0
+    guess_codes(corr, width, guess, l1, down, n_atoms, count, corr32, codes32)
+    for r in range(BLOCK):
+        sets[0, r] = sets[1, r] = 0
+    for j in range(n_atoms):
+        for r in range(BLOCK):
+            sets[0, r] |= np.int64(codes32[j * BLOCK + r] != 0) << j
+            sets[1, r] |= np.int64(codes32[j * BLOCK + r] > 0) << j
+
+
+@compiled
+def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table, slow, l1, down, tol, max_iter, lanes):
+    """Solve a block of rows from the signs in ``sets``, or the codes in ``start``, into ``solved``.
+
+    What a row of them needs is in this one function: numba counts references to arrays wherever they are unpacked.
+    """
+    gram, _, norm, n_atoms, _ = atoms
+    columns, dependent = table
+    width = len(lanes)
+    everything = (1 << n_atoms) - 1
+    y, z = np.zeros(width), np.zeros(width)
+    square = worst = 0.0
+    for r in range(count):
+        square += energy[r]
+        rounding = _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
+        worst = max(worst, rounding)
+        slack = tol * l1 + rounding
+        active, positive, failing = sets[0, r] & everything, sets[1, r] & everything, np.int64(1)
+        for _ in range(EXCHANGES):
+            if dependent[active]:
+                break
+            next_active, next_positive = pivot_step(
+                columns, active, positive, corr, r * width, l1, l1 + slack, -down - slack, n_atoms, y, lanes
+            )
+            if next_active == active and next_positive == positive:
+                failing = check_row(gram, n_atoms, active, positive, corr, r * width, l1, down, slack, y, totals, lanes)
+                break
+            active, positive = next_active, next_positive
+        if failing:
+            active, positive = sets[0, r] & everything, sets[1, r] & everything
+            for j in range(n_atoms):
+                z[j] = start[r * n_atoms + j] if active >> j & 1 else 0.0
+            active, positive, steps = exchange_singly(
+                columns, dependent, corr, r * width, l1, down, slack, active, positive, n_atoms, max_iter, z, y, lanes
+            )
+            if steps > 0:
+                failing = check_row(gram, n_atoms, active, positive, corr, r * width, l1, down, slack, y, totals, lanes)
+                totals[2 * width + 3] = max(totals[2 * width + 3], steps)
+        if failing:
+            for j in range(n_atoms):
+                y[j] = start[r * n_atoms + j] if sets[0, r] >> j & 1 else 0.0
+            b = corr[r * width : r * width + n_atoms]
+            _solve_surely(b, l1, down, slack, max_iter, y[:n_atoms], slow, totals, width)
+        copy_vector(y, solved, r * n_atoms, lanes)  # what it writes too far, the next rows overwrite
+    totals[2 * width] += square
+    totals[2 * width + 1] = max(totals[2 * width + 1], worst)
+
+
+@compiled
+def _solve_surely(corr, l1, down, slack, max_iter, z, slow, totals, width):
+    """Solve one row from the codes z, in place, by the slow and sure method."""
+    gram, atoms, state, found = slow
+    steps = solve_row(corr, gram, atoms, l1, down, slack, max_iter, z, state)
+    found[0] = found[1] = 0.0
+    judge(corr, gram, l1, down, z, state[4], found)
+    totals[0] = max(totals[0], found[1])
+    totals[width] += found[0]
+    totals[2 * width + 2] += 1
+    totals[2 * width + 3] = max(totals[2 * width + 3], steps)
+
+
+@compiled
+def sum_up(totals, width):
+    """(objective, largest violation, largest rounding, most steps, rows left to the slow method) over all chunks.
+
+    totals (n_chunks, 2 width + 4): maxima and sums of the lanes, squared rows, rounding, slow rows, steps.
+    """
+    value = energy = worst = rounding = slow = steps = 0.0
+    for chunk in range(totals.shape[0]):
+        for lane in range(width):
+            worst = max(worst, totals[chunk, lane])
+            value += totals[chunk, width + lane]
+        energy += totals[chunk, 2 * width]
+        rounding = max(rounding, totals[chunk, 2 * width + 1])
+        slow += totals[chunk, 2 * width + 2]
+        steps = max(steps, totals[chunk, 2 * width + 3])
+    return 0.5 * energy + value, worst, rounding, steps, slow

@@ -1,0 +1,253 @@
+"""Table of principal pivots: for every set of a few atoms, what solves the normal equations on it.
+
+For a set S with independent atoms the columns T (lanes, |S|) of the principal pivot of the Gram matrix G hold
+``inverse(G_SS)`` in the rows of S and ``G_jS inverse(G_SS)`` elsewhere: one product gives the codes on S and the
+gradient off it. For a dependent set the first column holds a null vector of G_SS, along which the codes can move
+without changing what they reconstruct. See Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician
+33(3), 1979.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from ..compile import compiled, compiled_wide
+from ..threads import for_each
+from ..vectors import I64, for_bits, fused, load_scalar, load_vector, mask_of, splat, store_vector, zeros
+
+_DEPENDENT = 1e-18  # squared sine of the angle to the span
+_CLEAR = 0.01  # the same, from which on one projection has all digits but two
+_MANY, _SHARED = 11, 3  # atoms from which on threads share the building, by which of the first three a set has
+_LINE = 64  # bytes of a cache line
+_spare: list[Space] = []  # room for the next table, none or one
+
+
+def lanes_for(n_atoms: int) -> tuple[int, ...]:
+    """A tuple as long as the vectors of the table: 8 or 16 atoms."""
+    return (0,) * (8 if n_atoms <= 8 else 16)
+
+
+class Space:
+    """Room for a table and the matrices that go with it, each from the beginning of a cache line on.
+
+    columns : of the table, flat: one for each atom of each set, and one more, since sums take atoms in pairs
+    gram, atoms_t : (n_atoms + 1, lanes) and (d, lanes)
+    """
+
+    def __init__(self, n_atoms: int, d: int) -> None:
+        self.shape, width = (n_atoms, d), len(lanes_for(n_atoms))
+        sizes = ((1 << n_atoms) * n_atoms + 1) * width, (n_atoms + 1) * width, d * width
+        room = np.zeros(sum(sizes) + _LINE // 8 - 1)
+        begin = -room.ctypes.data % _LINE // 8  # a vector that lies across two lines takes two loads
+        self.columns, gram, atoms_t = np.split(room[begin : begin + sum(sizes)], np.cumsum(sizes)[:2])
+        self.gram, self.atoms_t = gram.reshape(-1, width), atoms_t.reshape(-1, width)
+
+
+@contextmanager
+def space(n_atoms: int, d: int) -> Iterator[Space]:
+    """Room, kept for the next table of the same size: touching new memory takes as long as the building."""
+    try:
+        room = _spare.pop()
+    except IndexError:
+        room = None
+    if room is None or room.shape != (n_atoms, d):
+        room = Space(n_atoms, d)
+    yield room
+    if not _spare:
+        _spare.append(room)
+
+
+@compiled
+def set_up(atoms, gram, atoms_t, off_diagonal, inverse):
+    """The norm of the longest atom. Fills, from atoms (n_atoms, d), in one call (numpy's forty take long for a layer):
+
+    gram : (n_atoms + 1, lanes) and atoms_t (d, lanes), zero beyond lane n_atoms; the last row of gram is zero
+    off_diagonal : float32, flat (n_atoms, n_atoms), the Gram matrix but for its diagonal
+    inverse : float32 (n_atoms,), one over the diagonal, or zero
+    """
+    n_atoms, d = atoms.shape
+    gram[:] = 0.0
+    atoms_t[:] = 0.0
+    longest = 0.0
+    for i in range(n_atoms):
+        for k in range(d):
+            atoms_t[k, i] = atoms[i, k]
+        for j in range(i + 1):
+            product = 0.0
+            for k in range(d):
+                product += atoms[i, k] * atoms[j, k]
+            gram[i, j] = gram[j, i] = product
+            off_diagonal[i * n_atoms + j] = off_diagonal[j * n_atoms + i] = np.float32(product)
+        square = gram[i, i]
+        off_diagonal[i * n_atoms + i] = np.float32(0.0)
+        inverse[i] = np.float32(1.0 / square) if square > 0 else np.float32(0.0)
+        if not square <= longest:  # NaN stays
+            longest = square
+    return np.sqrt(longest)
+
+
+def build(gram: np.ndarray, atoms_t: np.ndarray, columns: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (n_sets, n_atoms, lanes) and one of zeros, flat, zero off the set, and which sets are dependent.
+
+    gram : float64 array of shape (n_atoms, lanes); atoms_t : (d, lanes); both zero beyond lane n_atoms; columns : of
+    a Space, zero, or those of another table: what one leaves zero, all do. Of a dependent set only the first
+    column counts.
+    """
+    n_atoms = len(gram)
+    dependent = _too_many(n_atoms, atoms_t.shape[0]).copy()
+    lanes, shared = lanes_for(n_atoms), _SHARED if n_atoms >= _MANY and threads > 1 else 0
+    _fill(gram, atoms_t, columns, dependent, 0, shared or n_atoms, 0, lanes)
+    if shared:
+        kinds = ((gram, atoms_t, columns, dependent, shared, n_atoms, kind, lanes) for kind in range(1 << shared))
+        for_each(_fill, kinds, threads)
+    return columns, dependent
+
+
+@functools.cache
+def _too_many(n_atoms: int, d: int) -> np.ndarray:
+    """Which sets have more than d atoms."""
+    return (np.arange(1 << n_atoms)[:, None] >> np.arange(n_atoms) & 1).sum(1) > d
+
+
+@intrinsic
+def _weigh_columns(typingctx, columns, first, gram, gram_first, members, out, lanes):
+    """``out = sum over the members i of gram[gram_first + i] * column i``, the columns from ``columns[first:]`` on."""
+
+    def codegen(context, builder, signature, args):
+        width = signature.args[6].count
+
+        def add(i, state):
+            weight = load_scalar(context, builder, signature, args, 2, builder.add(args[3], i))
+            place = builder.add(args[1], builder.mul(i, I64(width)))
+            column = load_vector(context, builder, signature, args, 0, place, width)
+            return [fused(builder, splat(builder, weight, width), column, state[0])]
+
+        (total,) = for_bits(builder, args[4], [zeros(width)], add)
+        store_vector(context, builder, signature, args, 5, I64(0), total)
+        return context.get_dummy_value()
+
+    return types.none(columns, types.int64, gram, types.int64, types.int64, out, lanes), codegen
+
+
+@intrinsic
+def _border_columns(typingctx, columns, source, target, weights, members, atom, lanes):
+    """``column i at target = column i at source - weights[i] * column atom at target`` for the members i.
+
+    Except in lane ``atom``, where the source is left out. Columns of others are not touched: most of the table is
+    zero, and a pass over all of it would take longer than the sums.
+    """
+
+    def codegen(context, builder, signature, args):
+        width = signature.args[6].count
+        lane = builder.shl(I64(1), args[5])
+        others = mask_of(builder, builder.not_(lane), width)
+        place = builder.add(args[2], builder.mul(args[5], I64(width)))
+        last = load_vector(context, builder, signature, args, 0, place, width)
+
+        def move(i, state):
+            offset = builder.mul(i, I64(width))
+            weight = builder.fneg(load_scalar(context, builder, signature, args, 3, i))
+            column = load_vector(context, builder, signature, args, 0, builder.add(args[1], offset), width)
+            column = builder.select(others, column, zeros(width))
+            column = fused(builder, splat(builder, weight, width), last, column)
+            store_vector(context, builder, signature, args, 0, builder.add(args[2], offset), column)
+            return state
+
+        for_bits(builder, args[4], [], move)
+        return context.get_dummy_value()
+
+    return types.none(columns, types.int64, types.int64, weights, types.int64, types.int64, lanes), codegen
+
+
+@compiled_wide
+def _fill(gram, atoms_t, columns, dependent, first, last, kind, lanes):
+    """Each set from the one without its highest atom, by bordering: those whose highest is ``first`` to ``last - 1``.
+
+    Of these the sets that agree with ``kind`` in the atoms below ``first``: they need none that do not.
+    """
+    n_atoms, width = gram.shape
+    size = n_atoms * width
+    weights, schur, remainder = np.zeros(width), np.zeros(width), np.zeros(atoms_t.shape[0])
+    for atom in range(first, last):
+        for smaller in range(kind, 1 << atom, 1 << first):
+            larger = smaller | (1 << atom)
+            source, target = smaller * size, larger * size
+            if dependent[smaller]:
+                dependent[larger] = True
+                for j in range(width):
+                    columns[target + j] = columns[source + j]
+                continue
+            _project(gram, atoms_t, columns, source, smaller, atom, weights, schur, remainder, lanes)
+            if dependent[larger] or _is_dependent(gram, atom, weights, schur[atom]):
+                dependent[larger] = True
+                for j in range(width):
+                    columns[target + j] = -weights[j]
+                columns[target + atom] = 1.0
+            else:
+                _border(columns, source, target, smaller, atom, weights, schur, lanes)
+
+
+@compiled_wide
+def _project(gram, atoms_t, columns, source, members, atom, weights, schur, remainder, lanes):
+    """Weights of the members in the projection of the atom; what remains of it, times every atom, in ``schur``.
+
+    One product with the columns gives both. Where little remains, it is formed in the space of the rows and projected
+    again: from the Gram matrix alone, float64 would tell dependent from independent only down to 1e-8 of the angle,
+    and generic atoms fall below that.
+    """
+    width = gram.shape[1]
+    _weigh_columns(columns, source, gram, atom * width, members, weights, lanes)
+    for j in range(width):
+        inside = members >> j & 1
+        schur[j] = 0.0 if inside else gram[atom, j] - weights[j]
+        weights[j] = weights[j] if inside else 0.0
+    square = schur[atom]
+    for _ in range(3):
+        if square > _CLEAR * gram[atom, atom]:
+            break
+        for j in range(width):
+            schur[j] = 0.0
+        for k in range(atoms_t.shape[0]):
+            rest = atoms_t[k, atom]
+            for j in range(width):
+                rest -= weights[j] * atoms_t[k, j]
+            remainder[k] = rest
+            for j in range(width):
+                schur[j] += rest * atoms_t[k, j]
+        square = 0.0
+        for k in range(atoms_t.shape[0]):
+            square += remainder[k] * remainder[k]
+        for i in range(atom):
+            if members >> i & 1:
+                for j in range(width):
+                    weights[j] += schur[i] * columns[source + i * width + j] if members >> j & 1 else 0.0
+    schur[atom] = square
+
+
+@compiled_wide
+def _is_dependent(gram, atom, weights, pivot):
+    total = 1.0
+    for j in range(weights.size):
+        total += abs(weights[j])
+    return pivot <= _DEPENDENT * gram[atom, atom] * total * total
+
+
+@compiled_wide
+def _border(columns, source, target, members, atom, weights, schur, lanes):
+    """Columns of the pivot of ``members`` and the atom, which is above them, from those of ``members``."""
+    width = weights.size
+    inverse = 1.0 / schur[atom]
+    last = target + atom * width
+    if not members & 1:  # the first column may hold what another table left for a dependent set
+        for j in range(width):
+            columns[target + j] = 0.0
+    for j in range(width):
+        columns[last + j] = (-weights[j] if members >> j & 1 else schur[j]) * inverse
+    columns[last + atom] = inverse
+    _border_columns(columns, source, target, weights, members, atom, lanes)

@@ -1,0 +1,85 @@
+"""What other tools make of a tuned layer: changes that it could not compute with, and tensors that accelerate keeps
+elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from ..computed_weights import computes_weight
+from ..errors import FiltersubError
+
+_TRAINED = ("filtersub_atoms", "filtersub_expansion", "filtersub_coefficients_update", "filtersub_block_atoms")
+
+
+def check_unchanged(layer: nn.Module) -> None:
+    """FiltersubError where the base weight or the atoms of a FilterSubspaceLayer have become something else.
+
+    The layer reads both without calling the modules that hold them, so that hooks on these (pruning, opacus) would
+    never run: a pruned weight would be that of the last call, and gradients of single images would be missing.
+    """
+    base = layer.get_base_layer()
+    if computes_weight(base):
+        raise FiltersubError(
+            f"layer {layer.name!r}: the weight of its base layer was pruned, parametrised or quantised after the "
+            "adapter was made; do that after merge_and_unload, or before the adapter is made"
+        )
+    if type(base.weight).__module__.startswith("torchao"):
+        raise FiltersubError(
+            f"layer {layer.name!r}: its base weight was quantised ({type(base.weight).__name__}) after the adapter was "
+            "made; quantise after merge_and_unload"
+        )
+    if layer.training and torch.is_grad_enabled() and _atoms_elsewhere(layer):
+        raise FiltersubError(
+            f"layer {layer.name!r}: accelerate keeps its atoms elsewhere and brings copies for each call, which would "
+            "leave them without a gradient; offload the base model before the adapter is made, or run it in eval mode"
+        )
+    for name in _TRAINED:
+        for held in getattr(layer, name).modules():
+            if held._forward_pre_hooks:
+                raise FiltersubError(
+                    f"layer {layer.name!r}: its atoms were pruned or hooked, but they are read without a call; prune "
+                    "after merge_and_unload"
+                )
+            if "ft_compute_sample_grad" in held.__dict__ or _expanded(held):
+                raise FiltersubError(
+                    f"layer {layer.name!r}: opacus and torch's call_for_per_sample_grads cannot compute gradients of "
+                    "its atoms for single images; torch.func does: vmap(grad(loss)) over functional_call"
+                )
+
+
+def _atoms_elsewhere(layer: nn.Module) -> bool:
+    hooks = (module.__dict__.get("_hf_hook") for module in layer.modules())
+    return any(getattr(hook, "offload", False) for hook in hooks) and any(
+        p.is_meta and p.requires_grad for p in layer.parameters()
+    )
+
+
+def _expanded(held: nn.Module) -> bool:
+    return any(type(each).__name__ == "ExpandedWeight" for each in held._parameters.values())
+
+
+@contextmanager
+def onloaded(layer: nn.Module) -> Iterator[None]:
+    """Everything that accelerate has offloaded of this layer and its submodules, in memory.
+
+    The hooks of accelerate load what a submodule holds when that is called; a tuned layer reads the weight of its base
+    layer and the atoms beside it without a call. Within, the base layer runs without its hook, which would put the base
+    weight back in the place of the summed one.
+    """
+    hooks = [(m, m._hf_hook) for m in layer.modules() if getattr(m.__dict__.get("_hf_hook"), "offload", False)]
+    hooked = [(m, m.__dict__["forward"]) for m, _ in hooks if "_old_forward" in m.__dict__]
+    for module, hook in hooks:
+        hook.pre_forward(module)
+    for module, _ in hooked:
+        module.forward = module._old_forward
+    try:
+        yield
+    finally:
+        for module, forward in hooked:
+            module.forward = forward
+        for module, hook in hooks:
+            hook.post_forward(module, None)
