@@ -92,7 +92,7 @@ def test_the_answer_to_an_error_is_the_last_line(run, weights, tmp_path, kept):
     if kept:
         assert str(tmp_path / "o" / "curve.csv") in last
     else:
-        assert out.index("relative error by m") < out.index("layer by layer")
+        assert out.index("relative error by m") < out.index(last)
 
 
 def test_blocks_of_two_sides_have_the_input_side_first(run, weights):

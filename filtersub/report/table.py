@@ -112,7 +112,7 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
 def _repeat(found: Collection, run: dict[str, Any]) -> str | None:
     """The command that makes this planned run again by papermill; None where no plan says what made it."""
     planned = next((one for one in found.plan.get("runs", []) if one["run_id"] == run["run"]), None)
-    if planned is None or planned["reads_records"]:
+    if planned is None or planned["reads_records"] or not {"notebook", "parameters"} <= planned.keys():
         return None
     name = planned["notebook"]
     notebook = name if name.endswith(".ipynb") else f"notebooks/{name}.ipynb"
