@@ -1,5 +1,8 @@
 """The errors that users can cause, each one clear line that names the bad value and the fix."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class FiltersubError(ValueError):
     """Bad input: the command line prints its message as one line and exits with code 2."""
@@ -15,3 +18,20 @@ class WeightFileWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """A solver spent its iterations before it met its tolerance; its result says how far off it is."""
+
+
+def check_name(what: str, name: str, known: Iterable[str]) -> str:
+    """The name, or a FiltersubError that lists the known ones and the nearest."""
+    known = list(known)
+    if isinstance(name, str) and name in known:
+        return name
+    close = difflib.get_close_matches(str(name), known, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    raise FiltersubError(f"unknown {what} {name!r}{meant} Known: {', '.join(known)}")
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` where something known is close, a list of what is known otherwise."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"

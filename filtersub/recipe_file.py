@@ -14,8 +14,8 @@ import yaml
 from .decomposition import DecompositionConfig
 from .decomposition.file import read_header
 from .decomposition.folder import RESULT_FILE
-from .decomposition.recipe import check_name, check_overrides
-from .errors import FiltersubError
+from .decomposition.recipe import check_overrides
+from .errors import FiltersubError, check_name
 from .files import written_whole
 from .schema import check_settings
 from .yaml_file import ScientificLoader, load_yaml

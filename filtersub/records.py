@@ -5,12 +5,15 @@ A report is a function of such folders alone, so runs made on other machines are
 
 from __future__ import annotations
 
+import io
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -155,9 +158,13 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises FiltersubError where the file is missing or no table.
     """
     try:
-        texts = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str)
-        padded = [name for name in texts if texts[name].str.match(r"[+-]?0\d").any()]
-        return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(padded, str))
+        content = Path(path).read_bytes()
+        read = partial(pd.read_csv, keep_default_na=False, na_values=[""])
+        padded: list[str] = []
+        if re.search(rb'(^|,)"?[+-]?0\d', content, re.M):
+            texts = read(io.BytesIO(content), dtype=str)
+            padded = [name for name in texts if texts[name].str.match(r"[+-]?0\d").any()]
+        return read(io.BytesIO(content), dtype=dict.fromkeys(padded, str))
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise FiltersubError(f"{path} is not a readable table: {error}") from None
 

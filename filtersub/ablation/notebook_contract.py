@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, near
 from .notebook_file import read_notebook
 from .parameter_types import in_words, is_of
 from .parameters_cell import read_parameters
@@ -68,10 +67,3 @@ def check_parameters(parameters: Mapping[str, Any], known: Mapping[str, tuple[st
         is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value)
         hint = " (YAML wants 1.0e-3 for 1e-3)" if is_number else ""
         raise FiltersubError(f"{where}: {name} must be {accepted}, got {value!r}{hint}")
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` where something known is close, a list of what is known otherwise."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"

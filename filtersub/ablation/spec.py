@@ -11,10 +11,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, near
 from ..schema import UNKNOWN, check_with, joined
 from .conditions import matches
-from .notebook_contract import OUT_DIR, RECORDS_DIR, near
+from .notebook_contract import OUT_DIR, RECORDS_DIR
 from .schemas import PaperSchema, SpecSchema, StageSchema
 from .spec_yaml import Place, read_yaml
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import prod
@@ -10,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from ..dictionary import INITS, LEARNERS, MAX_ROUNDS, TOL
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..kernels import KernelLayout, check_block, coefficient_layout, compile_pattern
 from ..solver_names import CODES
 from .start import is_file_of_atoms
@@ -173,15 +172,6 @@ def _check_count(what: str, value: object, least: int, most: int = MOST) -> None
         raise FiltersubError(f"{what} must be {'a positive integer' if least else 'an integer >= 0'}, got {value!r}")
     if value > most:
         raise FiltersubError(f"{what} must be at most {most:,}, got {value:,}")
-
-
-def check_name(what: str, name: str, known: tuple[str, ...]) -> str:
-    """The name, or a FiltersubError that lists the known ones and the nearest."""
-    if isinstance(name, str) and name in known:
-        return name
-    near = difflib.get_close_matches(str(name), known, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise FiltersubError(f"unknown {what} {name!r}{meant} Known: {', '.join(known)}")
 
 
 def check_expansion_start(init: str, scale: float) -> None:

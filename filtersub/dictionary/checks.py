@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 import torch
 from torch import Tensor
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..sparse_coding import SOLVERS, check_solver
 from ..sparse_coding.result import check_penalty
 from .coding import Task
@@ -84,11 +82,3 @@ def check_settings(
         )
     if learner.endswith("ksvd") and task.nonnegative:
         raise FiltersubError(f"learner {learner!r} cannot keep codes nonnegative; use learner 'alternating'")
-
-
-def check_name(what: str, name: str, known: tuple[str, ...]) -> None:
-    """Raise FiltersubError, with the nearest name, unless the name is known."""
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise FiltersubError(f"unknown {what} {name!r}{meant} Known: {', '.join(known)}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, near
 from ..processes import LOG_WITH
 
 PROJECT = "filtersub"
@@ -28,9 +27,7 @@ def chosen_trackers(names: str | Iterable[str] | None) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     for name in chosen:
         if name not in LOGGER_TYPE_TO_CLASS:
-            near = difflib.get_close_matches(name, LOGGER_TYPE_TO_CLASS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}"
-            raise FiltersubError(f"no tracker {name!r}{hint}")
+            raise FiltersubError(f"no tracker {name!r}{near(name, sorted(LOGGER_TYPE_TO_CLASS))}")
         if name not in map(str, get_available_trackers()):
             package = _INSTALLED_BY.get(name, name)
             raise FiltersubError(f"logging with {name} needs that package: pip install {package}")

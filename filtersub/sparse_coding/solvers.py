@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..solver_names import SOLVERS
 from .constrained import constrained_lasso
 from .lasso import lasso
@@ -64,11 +63,7 @@ _TABLE = {
 
 def check_solver(solver: str) -> str:
     """The solver's name, or a FiltersubError that lists the names and the nearest one."""
-    if solver in SOLVERS:
-        return solver
-    near = difflib.get_close_matches(str(solver), SOLVERS, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise FiltersubError(f"unknown solver {solver!r}{meant} Known: {', '.join(SOLVERS)}")
+    return check_name("solver", solver, SOLVERS)
 
 
 def encode(

@@ -13,9 +13,8 @@ import pandas as pd
 from torch import nn
 
 from ..decomposition import DecompositionConfig, ModelDecomposition, decompose_model
-from ..decomposition.recipe import check_name
 from ..diagnostics import span_table, span_total
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..experiment import TuneSettings, tune
 from ..experiment.tuned import load_pair
 from ..files import make_folder
