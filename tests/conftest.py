@@ -20,6 +20,16 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """A test that leaves torch another number of threads changes the rounding of every test after it."""
+    before = torch.get_num_threads()
+    yield
+    left = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert left == before, f"the test began with {before} threads of torch and left {left}"
+
+
 class EveryKind(nn.Module):
     """A small image classifier that holds one of each layer kind the method covers."""
 

@@ -87,9 +87,9 @@ def test_objective_agrees_with_scikit_learn(n_atoms):
 def test_objective_agrees_with_spams(n_atoms, d, l1_penalty):
     spams = pytest.importorskip("spams", reason="needs the extra filtersub[spams] as a reference")
     rows, atoms = problem(1000, n_atoms, d, seed=4)
-    found = spams.lasso(
-        np.asfortranarray(rows.T.numpy()), D=np.asfortranarray(atoms.T.numpy()), lambda1=l1_penalty, mode=2
-    )
+    signals, dictionary = np.asfortranarray(rows.T.numpy()), np.asfortranarray(atoms.T.numpy())
+    # spams sets the threads of the whole process, torch's among them, to what it is given, or to all there are
+    found = spams.lasso(signals, dictionary, lambda1=l1_penalty, mode=2, numThreads=torch.get_num_threads())
     reference = lasso_objective(rows, atoms, torch.from_numpy(found.toarray().T), l1_penalty)
     assert lasso(rows, atoms, l1_penalty).objective[-1] == pytest.approx(reference, rel=1e-9)
 
@@ -281,7 +281,9 @@ def test_other_libraries_keep_their_threads(n_atoms, d):
         return torch.get_num_threads(), torch.get_num_interop_threads(), numba.get_num_threads(), pools
 
     lasso(rows, atoms, 0.05)
-    settings()  # asking numba starts its threads, which the kernels never do
+    n_threads = torch.get_num_threads()
+    settings()  # asking numba starts its threads, which the kernels never do, and as many of OpenMP's, which torch uses
+    torch.set_num_threads(n_threads)
     before, alive = settings(), threading.active_count()
     lasso(rows, atoms, 0.05)
     assert settings() == before

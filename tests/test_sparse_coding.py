@@ -237,3 +237,19 @@ def test_bad_settings_are_named():
         orthogonal_matching_pursuit(ROWS, ATOMS, 2, rule="best")
     with pytest.raises(FiltersubError, match="codes_init must be"):
         fista(ROWS, ATOMS, 0.1, codes_init=torch.zeros(3, 9, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_solvers_leave_the_threads_of_the_process_alone(solver):
+    """spams sets OpenMP's threads of the whole process to the number it is given; so it is given torch's own."""
+    before = torch.get_num_threads()
+    try:
+        for n_threads in (1, 3):
+            torch.set_num_threads(n_threads)
+            encode(ROWS[:20], ATOMS, solver, l1_penalty=0.1, n_nonzero=3)
+            assert torch.get_num_threads() == n_threads
+            if "max_error" in _TABLE[solver].takes:
+                encode(ROWS[:20], ATOMS, solver, max_error=0.5)
+                assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
