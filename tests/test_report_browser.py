@@ -132,8 +132,16 @@ def test_words_and_choices_filter(opened):
     page.locator("form.filters").get_by_text(f"{everything} runs", exact=True).wait_for()  # evaluates nothing
     page.get_by_label("Method").select_option("head only")
     assert set(column(page, 1)) == {"linear probing"}
-    page.locator("form.filters").get_by_label("Seed").select_option("1")
+    page.locator("form.filters select[data-name=seed]").select_option("1")
     assert len(column(page, 1)) == 1
+
+
+def test_the_settings_sort_by_what_their_cells_say(opened):
+    page = opened()
+    page.get_by_role("button", name="Share of all weights").click()
+    shares = page.locator("#settings tbody td:last-child").all_inner_texts()
+    assert [float(text.split()[0]) for text in shares] == sorted(float(text.split()[0]) for text in shares)
+    assert page.url.endswith("#settings.sort=share")
 
 
 def test_tables_can_be_taken_away_offline(opened, root, tmp_path):
@@ -173,7 +181,8 @@ def test_words_stand_out_from_their_background(opened):
 def test_print_holds_everything_but_the_controls(opened):
     page = opened(width=700, height=1000)
     page.emulate_media(media="print")
-    assert not page.locator("form.filters").is_visible()
+    assert page.locator("form.filters :is(input, select, button, summary):visible").count() == 0
+    assert page.locator("form.filters output").inner_text() == "12 runs"  # a filtered table says on paper that it is
     assert page.evaluate(
         "[...document.querySelectorAll('.scroll')].every(x => x.scrollWidth <= document.body.clientWidth + 1)"
     )

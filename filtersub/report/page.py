@@ -119,7 +119,7 @@ def report_content(
     return {
         "css": page_css("report.css"),
         "policy": POLICY,
-        "scripts": [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("table.js", "copy.js")],
+        "scripts": [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("address.js", "table.js", "copy.js")],
         "explore": explored,
         "explore_script": (TEMPLATES / "explore.js").read_text(encoding="utf-8"),
         "name": heading.get("name", found.root.resolve().name),

@@ -132,12 +132,12 @@ def page_of(folder: Path, root: Path) -> str | None:
 
 
 def filters(columns: list[Column], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Lists to choose from, one a setting: its heading, the number of its column, and its values in order.
+    """Lists to choose from, one a setting: its heading, its name, the number of its column, and its values in order.
 
     Column 0, the run's name, is filtered by the family of its method.
     """
     families = list(dict.fromkeys(row["family"] for row in rows))
-    found = [{"heading": "method", "column": 0, "values": [(name, name) for name in families]}]
+    found = [{"heading": "method", "name": "method", "column": 0, "values": [(name, name) for name in families]}]
     found = found if len(families) > 1 else []
     for number, column in enumerate(columns):
         if not column.is_setting and column.name != "seed":
@@ -145,7 +145,7 @@ def filters(columns: list[Column], rows: list[dict[str, Any]]) -> list[dict[str,
         values = {cell["value"]: cell["text"] for cell in (row["cells"][number] for row in rows)}
         if 1 < len(values) <= _MOST_CHOICES:
             ordered = sorted(values.items(), key=lambda pair: (pair[0] == "", _number(pair[0]), pair[0]))
-            found.append({"heading": column.heading, "column": number + 1, "values": ordered})
+            found.append({"heading": column.heading, "name": column.name, "column": number + 1, "values": ordered})
     return found
 
 

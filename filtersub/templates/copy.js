@@ -1,8 +1,8 @@
-// Buttons that copy: a table as Markdown or LaTeX (only the rows that are shown), the command that repeats a run.
+// Buttons that copy: a table as Markdown or LaTeX (only the rows and columns that are shown), the command that repeats a run.
 const shownCells = (table) =>
   [...table.rows]
     .filter((row) => !row.hidden)
-    .map((row) => [...row.cells].filter((cell) => !cell.classList.contains("repeat")))
+    .map((row) => [...row.cells].filter((cell) => !cell.hidden && !cell.classList.contains("repeat")))
     .map((cells) => cells.map((cell) => cell.innerText.trim().replaceAll("\u00a0", " ").replace(/\s+/g, " ")));
 
 const FORMATS = {

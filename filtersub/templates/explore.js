@@ -5,10 +5,14 @@ const exploreData = JSON.parse(document.getElementById("explore-data").textConte
 const picks = exploreRoot.querySelector(".picks");
 const known = exploreData.legend.map((one) => one.label);
 const scheme = matchMedia("(prefers-color-scheme: dark)");
-const chosen = new Set(
-  decodeURIComponent(location.hash.split("settings=")[1] ?? "").split("|").filter((name) => known.includes(name)),
-);
+const chosen = new Set();
 let views = [];
+
+const restorePicks = () => {
+  chosen.clear();
+  const asked = address.all("settings").flatMap((value) => (known.includes(value) ? [value] : value.split("|")));
+  for (const name of asked.filter((name) => known.includes(name))) chosen.add(name);
+};
 
 const show = () => {
   for (const button of picks.querySelectorAll("button[data-setting]")) {
@@ -18,23 +22,17 @@ const show = () => {
     row.classList.toggle("picked", chosen.has(row.dataset.setting));
   }
   for (const view of views) view.signal("pick", [...chosen]).runAsync();
-  const address = chosen.size ? `#settings=${encodeURIComponent([...chosen].join("|"))}` : location.pathname;
-  history.replaceState(null, "", address);
 };
 
-const toggle = (name) => {
-  if (!known.includes(name)) return;
-  if (!chosen.delete(name)) chosen.add(name);
+const pick = (names) => {
+  for (const name of names) if (!chosen.delete(name)) chosen.add(name);
+  address.put({ settings: [...chosen] });
   show();
 };
 
 picks.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (button?.dataset.setting) toggle(button.dataset.setting);
-  else if (button) {
-    chosen.clear();
-    show();
-  }
+  if (button) pick(button.dataset.setting ? [button.dataset.setting] : [...chosen]);
 });
 
 const tipTable = (values, sanitize) => {
@@ -68,12 +66,20 @@ const draw = async () => {
   const made = await Promise.all(JSON.parse(specs).map((spec, n) => vegaEmbed(places[n], spec, options)));
   views = made.map((one) => one.view);
   for (const view of views) {
-    view.addEventListener("click", (_event, item) => toggle(item?.datum?.setting ?? item?.datum?.datum?.setting));
+    view.addEventListener("click", (_event, item) => {
+      const name = item?.datum?.setting ?? item?.datum?.datum?.setting;
+      if (known.includes(name)) pick([name]);
+    });
   }
   show();
   exploreRoot.dataset.ready = "true";
 };
 
 exploreRoot.hidden = false;
+addEventListener("hashchange", () => {
+  restorePicks();
+  show();
+});
+restorePicks();
 scheme.addEventListener("change", draw);
 draw();
