@@ -19,6 +19,7 @@ from ..files import write_text
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 #: Nothing may be fetched; what the page needs is in it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_EMPTY_HEADING = re.compile(r"<th(\s[^>]*)?>(?:\s|&nbsp;|\xa0)*</th>")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.S)
 _DISPLAYED = re.compile(r"\$\$([^$]+)\$\$")
@@ -191,11 +192,17 @@ def _joined_streams(outputs: list[Any]) -> list[Any]:
 
 
 def _standing_still(output: dict[str, Any]) -> dict[str, Any]:
-    """The output without its widget, which no page can move, where it brought a still form along."""
+    """The output without its widget, which no page can move, where it brought a still form along; the empty corners of
+    pandas' tables are cells, since a screen reader would announce a heading without a name."""
     data = output.get("data", {})
-    if _WIDGET not in data or "text/html" not in data:
+    if "text/html" not in data:
         return output
-    return {**output, "data": {kind: content for kind, content in data.items() if kind != _WIDGET}}
+    kept = {kind: content for kind, content in data.items() if kind != _WIDGET}
+    return {**output, "data": {**kept, "text/html": _EMPTY_HEADING.sub(r"<td\1></td>", _text(data["text/html"]))}}
+
+
+def _text(content: str | list[str]) -> str:
+    return content if isinstance(content, str) else "".join(content)
 
 
 def _title(notebook: Any, name: str) -> str:
