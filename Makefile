@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OUT := reports/quickstart
 
-.PHONY: report test install format check notebooks bench fuzz torture zoo clean
+.PHONY: report test install format check notebooks bench fuzz torture zoo docs clean
 .DEFAULT_GOAL := report
 
 report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
@@ -50,8 +50,12 @@ torture: $(READY)  ## kill every command at 50 random moments, run it again, com
 zoo: $(READY)  ## a hundred architectures through every operation, and crossings with other tools; writes docs/zoo.md; hours
 	OMP_NUM_THREADS=1 $(BIN)/python tests/zoo.py
 
+docs: $(READY)  ## the documentation as a site in build/docs/html, which opens from disk
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python docs/site/build.py build/docs
+
 bench: $(READY)  ## every benchmark, both sides in one process, ratios printed
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:  ## what `make report` and `make test` made, but not the environment
-	rm -rf $(OUT) .pytest_cache .ruff_cache
+	rm -rf $(OUT) build/docs .pytest_cache .ruff_cache
