@@ -59,10 +59,16 @@ def opened(browser, root):
     assert wrong == []
 
 
+def drawn(page, chart):
+    """Scrolls to a chart, which is drawn by then."""
+    page.locator("#explore .chart").nth(chart).scroll_into_view_if_needed()
+    page.locator("#explore .chart").nth(chart).locator("canvas").wait_for()
+
+
 def tooltip_of(page, chart, across=0.5, down=0.5):
     """What the tooltip says where the pointer is, by name."""
+    drawn(page, chart)
     canvas = page.locator("#explore .chart").nth(chart).locator("canvas")
-    canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + across * box["width"] - 5, box["y"] + down * box["height"])
     page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
@@ -102,6 +108,7 @@ def test_an_address_with_an_unknown_setting_picks_nothing(opened):
 @pytest.mark.parametrize("measure", ["test_accuracy", "train_loss"])
 def test_tooltips_of_learning_curves_are_exact_in_each_measure(opened, root, measure):
     page, known = opened(), histories(root)
+    drawn(page, 1)
     page.locator("#explore select").select_option(measure)
     seen = tooltip_of(page, 1)
     rows = known[(known["label"] == seen["setting"]) & (known["seed"] == int(seen["seed"]))]
@@ -166,6 +173,16 @@ def test_a_dark_page_can_be_read(opened, width):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_charts_far_below_are_drawn_when_they_are_reached(opened):
+    page = opened()
+    assert page.locator("#explore canvas").count() < 3
+    page.locator(".picks button", has_text="full tuning").click()  # before the last chart is there
+    drawn(page, 2)
+    page.emulate_media(color_scheme="dark")
+    page.locator(".picks button.all").click()
+    assert page.locator("#explore .chart").nth(2).locator("canvas").count() == 1
+
+
 def test_without_scripts_the_page_is_whole(opened):
     page = opened(script=False)
     assert not page.locator("#explore").is_visible()
@@ -179,6 +196,7 @@ def test_print_leaves_out_what_only_a_screen_can_do(opened):
     page.emulate_media(media="print", color_scheme="dark")
     for part in ("#explore", ".copies >> nth=0", "td.repeat >> nth=0"):
         assert not page.locator(part).is_visible()
+    assert page.locator("input.pair:visible").count() == 0
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") in (
         "rgb(255, 255, 255)",
         "rgba(0, 0, 0, 0)",

@@ -36,7 +36,8 @@ def exploration(
     settings: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFrame, columns: Sequence[Column], rows: list[dict]
 ) -> dict[str, Any] | None:
     """``legend`` (settings with their colours on white and on black), ``titles`` and ``data`` (JSON) of the charts, and
-    Vega's ``script``; None without runs.
+    Vega's ``script``; None without runs. With learning curves, ``data`` holds as ``pair`` a chart for two runs, which
+    the page's script fills.
 
     Parameters
     ----------
@@ -49,8 +50,11 @@ def exploration(
     legend = [
         {"label": name, "tone": colour, "dark": plots.lighter_colour(colour)} for name, (colour, *_) in style.items()
     ]
-    charts = [_scatter(settings), *_curves(history), _parallel(columns, rows, runs)]
-    data = json.dumps({"legend": legend, "charts": charts}, separators=(",", ":"), allow_nan=False)
+    ids = dict(zip(map(str, runs["folder"]), (row["id"] for row in rows), strict=True))
+    curves = _curves(history, ids)
+    charts = [_scatter(settings), *curves, _parallel(columns, rows, runs)]
+    pair = {"pair": _pair(curves[0]["spec"])} if curves else {}
+    data = json.dumps({"legend": legend, "charts": charts, **pair}, separators=(",", ":"), allow_nan=False)
     titles = [(chart["title"], chart is charts[-1]) for chart in charts]  # parallel axes need room
     return {"legend": legend, "titles": titles, "data": data.replace("<", "\\u003c"), "script": vega_script()}
 
@@ -102,7 +106,7 @@ def _scatter(settings: pd.DataFrame) -> dict[str, Any]:
     return _chart("Accuracy against trained parameters", values, layers, {"x": x, "color": _colour()})
 
 
-def _curves(history: pd.DataFrame) -> list[dict[str, Any]]:
+def _curves(history: pd.DataFrame, ids: dict[str, str]) -> list[dict[str, Any]]:
     """One chart with a line a run, whose measure can be switched; none where no run has a history."""
     names = [str(name) for name in history if str(name).endswith(("_accuracy", "_loss", "_error"))]
     measures = [name for name in names if pd.api.types.is_numeric_dtype(history[name]) and history[name].notna().any()]
@@ -110,14 +114,16 @@ def _curves(history: pd.DataFrame) -> list[dict[str, Any]]:
     if not measures:
         return []
     values = []
-    for (_, label, seed), rows in history.groupby(["folder", "label", "seed"], sort=False):
+    for (folder, label, seed), rows in history.groupby(["folder", "label", "seed"], sort=False):
         step = -(-len(rows) // _MOST_EPOCHS)
         kept = rows.iloc[::-1].iloc[::step].iloc[::-1]  # the last epoch stays
         curve = {
             name: [None if pd.isna(value) else round(float(value), 5) for value in kept[name]] for name in measures
         }
         epochs = [float(epoch) for epoch in kept["epoch"]]
-        values.append({"_run": len(values), "setting": label, "seed": int(seed), "epoch": epochs, **curve})
+        values.append(
+            {"_run": len(values), "_id": ids.get(folder), "setting": label, "seed": int(seed), "epoch": epochs, **curve}
+        )
     first = "test_accuracy" if "test_accuracy" in measures else measures[0]
     options = {"input": "select", "options": measures, "name": "Measure "}
     y = {"field": "_value", "type": "quantitative", "title": None, "scale": {"zero": False}}
@@ -141,6 +147,16 @@ def _curves(history: pd.DataFrame) -> list[dict[str, Any]]:
             ],
         )
     ]
+
+
+def _pair(curves: dict[str, Any]) -> dict[str, Any]:
+    """The learning curves of two runs, told apart by colour and dashes; the page's script puts their values in."""
+    run = {"field": "run", "type": "nominal", "title": None, "legend": {"orient": "top", "labelLimit": 0}}
+    colours = {**run, "scale": {"domain": ["A", "B"], "range": ["#0072b2", "#d55e00"]}}
+    dashes = {**run, "scale": {"domain": ["A", "B"], "range": [[1, 0], [6, 4]]}}
+    line, nearest = curves["layer"]
+    layers = [{"mark": line["mark"], "encoding": {"strokeDash": dashes}}, nearest]
+    return {**curves, "data": {"values": []}, "layer": layers, "encoding": {**curves["encoding"], "color": colours}}
 
 
 def _rounded(value: float) -> float | None:

@@ -36,6 +36,7 @@ from .effects import Effects, all_effects
 from .grids import setting_grids
 from .interactive import exploration
 from .numbers import amount, span
+from .pairs import pair_data
 from .provenance import command, environments, failures, last_date, notebooks
 from .sentences import (
     accuracy_description,
@@ -114,6 +115,7 @@ def report_content(
     effects = attempt("what the parameters do", odd, all_effects, found) or []
     history = _in_order(history_table(found.records, odd), settings)
     explored = attempt("the charts to explore", odd, exploration, settings, runs, history, columns, rows)
+    pairs = attempt("runs beside each other", odd, pair_data, found, runs, columns, rows) if explored else None
     heading = found.plan if spec is None else {"name": spec.name, "title": spec.title, "question": spec.question}
     taken = portable(runs, found.root)
     return {
@@ -121,7 +123,10 @@ def report_content(
         "policy": POLICY,
         "scripts": [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("address.js", "table.js", "copy.js")],
         "explore": explored,
-        "explore_script": (TEMPLATES / "explore.js").read_text(encoding="utf-8"),
+        "pairs": pairs,
+        "explore_scripts": [
+            (TEMPLATES / name).read_text(encoding="utf-8") for name in ("explore.js", *(["pair.js"] if pairs else []))
+        ],
         "name": heading.get("name", found.root.resolve().name),
         "title": heading.get("title", f"Runs in {found.root.resolve().name}"),
         "question": heading.get("question", ""),

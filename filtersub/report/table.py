@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,7 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
     rows = []
     for run in runs.to_dict("records"):
         # Parameters as they were recorded: a table's column turns None and 2 into NaN and 2.0.
-        settings = dict(found.records[run["folder"]].parameters)
-        if settings.get("method", "filter-subspace") != "filter-subspace":
-            settings.update(dict.fromkeys(_OF_ATOMS))
+        settings = of_method(found.records[run["folder"]].parameters)
         values = [(settings if column.is_setting else run).get(column.name) for column in columns]
         cells = [
             {
@@ -105,8 +104,15 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
         ]
         page = page_of(run["folder"], found.root)
         named = {"family": run["family"], "label": run["label"], "run": run["run"]}
+        named["id"] = run["folder"].relative_to(found.root).as_posix()
         rows.append({**named, "cells": cells, "page": page, "command": _repeat(found, run)})
     return rows
+
+
+def of_method(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, None where they say something of atoms and the run's method has none."""
+    blank = parameters.get("method", "filter-subspace") != "filter-subspace"
+    return {**parameters, **(dict.fromkeys(_OF_ATOMS) if blank else {})}
 
 
 def _repeat(found: Collection, run: dict[str, Any]) -> str | None:

@@ -6,7 +6,8 @@ const picks = exploreRoot.querySelector(".picks");
 const known = exploreData.legend.map((one) => one.label);
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const chosen = new Set();
-let views = [];
+const places = [...exploreRoot.querySelectorAll(".chart")];
+const views = new Map(); // of the charts drawn so far, by their places
 
 const restorePicks = () => {
   chosen.clear();
@@ -21,7 +22,7 @@ const show = () => {
   for (const row of document.querySelectorAll("tr[data-setting]")) {
     row.classList.toggle("picked", chosen.has(row.dataset.setting));
   }
-  for (const view of views) view.signal("pick", [...chosen]).runAsync();
+  for (const view of views.values()) view.signal("pick", [...chosen]).runAsync();
 };
 
 const pick = (names) => {
@@ -41,45 +42,64 @@ const tipTable = (values, sanitize) => {
   return `<table>${told.map((one) => `<tr>${cells(one)}</tr>`).join("")}</table>`;
 };
 
-const draw = async () => {
+const chartConfig = () => {
   const style = getComputedStyle(document.documentElement);
   const [ink, muted, line] = ["--ink", "--muted", "--line"].map((name) => style.getPropertyValue(name).trim());
   const axis = { labelColor: muted, titleColor: muted, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: "normal" };
-  const config = {
+  return {
     background: "transparent",
     font: getComputedStyle(document.body).fontFamily,
     view: { stroke: null },
     axis: { ...axis, labelFontSize: 12, titleFontSize: 12 },
     text: { color: ink },
     rule: { color: line },
+    legend: { labelColor: ink, labelFontSize: 12 },
   };
+};
+
+// ast: expressions are interpreted, so the page's policy can forbid eval; a canvas stays quick with thousands of points
+const embed = async (place, spec) => {
+  views.get(place)?.finalize();
+  const tooltip = { theme: scheme.matches ? "dark" : "light", formatTooltip: tipTable };
+  const options = { mode: "vega-lite", renderer: "canvas", ast: true, actions: false, config: chartConfig(), tooltip };
+  const { view } = await vegaEmbed(place, spec, options);
+  views.set(place, view);
+  view.signal("pick", [...chosen]).runAsync();
+  place.dataset.ready = "true";
+  return view;
+};
+
+const draw = async (place) => {
   const colours = exploreData.legend.map((one) => (scheme.matches ? one.dark : one.tone));
-  const specs = JSON.stringify(exploreData.charts.map((chart) => chart.spec)).replaceAll(
+  const spec = JSON.stringify(exploreData.charts[places.indexOf(place)].spec).replaceAll(
     '"scale":{"domain":[],"range":[]}',
     `"scale":${JSON.stringify({ domain: known, range: colours })}`,
   );
-  const places = [...exploreRoot.querySelectorAll(".chart")];
-  views.forEach((view) => view.finalize());
-  const tooltip = { theme: scheme.matches ? "dark" : "light", formatTooltip: tipTable };
-  // ast: expressions are interpreted, so the page's policy can forbid eval; a canvas stays quick with thousands of points
-  const options = { mode: "vega-lite", renderer: "canvas", ast: true, actions: false, config, tooltip };
-  const made = await Promise.all(JSON.parse(specs).map((spec, n) => vegaEmbed(places[n], spec, options)));
-  views = made.map((one) => one.view);
-  for (const view of views) {
-    view.addEventListener("click", (_event, item) => {
-      const name = item?.datum?.setting ?? item?.datum?.datum?.setting;
-      if (known.includes(name)) pick([name]);
-    });
-  }
-  show();
-  exploreRoot.dataset.ready = "true";
+  const view = await embed(place, JSON.parse(spec));
+  view.addEventListener("click", (_event, item) => {
+    const name = item?.datum?.setting ?? item?.datum?.datum?.setting;
+    if (known.includes(name)) pick([name]);
+  });
 };
 
+// a chart is drawn when it comes near the screen, so that a page of many runs opens at once
+const near = new IntersectionObserver(
+  (entries) => {
+    for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+      near.unobserve(target);
+      draw(target);
+    }
+  },
+  { rootMargin: "400px" },
+);
+
 exploreRoot.hidden = false;
+scheme.addEventListener("change", () => places.filter((place) => views.has(place)).forEach(draw));
 addEventListener("hashchange", () => {
   restorePicks();
   show();
 });
 restorePicks();
-scheme.addEventListener("change", draw);
-draw();
+show();
+places.forEach((place) => near.observe(place));
+exploreRoot.dataset.ready = "true";
