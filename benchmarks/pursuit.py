@@ -94,13 +94,13 @@ def by_error(rows: Tensor, n_atoms: int, repeats: int) -> None:
     settings = {"lambda1": bound**2, "mode": 1, "numThreads": threads}
     taken = timed_in_turn(
         {
-            "omp": lambda: orthogonal_matching_pursuit(rows, atoms, max_error=bound),
-            "ormp": lambda: orthogonal_matching_pursuit(rows, atoms, max_error=bound, rule="error"),
+            "omp": lambda: orthogonal_matching_pursuit(rows, atoms, max_residual=bound),
+            "ormp": lambda: orthogonal_matching_pursuit(rows, atoms, max_residual=bound, rule="error"),
             "spams omp": lambda: spams.omp(columns, dictionary, eps=bound**2, numThreads=threads),
         },
         repeats,
     )
-    report(f"m = {n_atoms}, max_error, {len(rows)} rows", taken, "omp")
+    report(f"m = {n_atoms}, max_residual, {len(rows)} rows", taken, "omp")
     taken = timed_in_turn(
         {
             "lasso": lambda: constrained_lasso(rows, atoms, bound),

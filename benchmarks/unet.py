@@ -5,7 +5,7 @@ Ours: ``decompose_model`` into a folder, start to end: dictionaries learned, eve
 spams: one ``spams.lasso`` (mode 2: LARS, in C++) over the same rows with the dictionaries that were learned, its data
 laid out outside the clock. Both in one process, with as many threads; JIT compilation is outside the clock.
 
-    python benchmarks/unet.py [--atoms 9] [--sparsity 1e-3] [--layers REGEX] [--threads 2] [--folder DIR] [--no-spams]
+    python benchmarks/unet.py [--atoms 9] [--l1-penalty 1e-3] [--layers REGEX] [--threads 2] [--folder DIR] [--no-spams]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GIB = 2**30
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--atoms", type=int, default=9)
-    parser.add_argument("--sparsity", type=float, default=1e-3)
+    parser.add_argument("--l1-penalty", type=float, default=1e-3)
     parser.add_argument("--layers", help="only layers whose name this matches")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where the result goes; default a temporary one")
@@ -44,7 +44,7 @@ def main() -> None:
         print("left out: it needs diffusers (pip install 'filtersub[diffusion]')")
         return
     torch.set_num_threads(args.threads)
-    config = DecompositionConfig(atoms=args.atoms, sparsity=args.sparsity)
+    config = DecompositionConfig(atoms=args.atoms, l1_penalty=args.l1_penalty)
     warm_up()
     rehearse(config)
     unet = stable_diffusion_unet()
@@ -52,7 +52,7 @@ def main() -> None:
     n_rows = sum(layer.layout.n_rows for layer in plan.values())
     print(
         f"{sum(p.numel() for p in unet.parameters()):,} parameters; {len(plan)} layers of 3 x 3 kernels, "
-        f"{n_rows:,} rows; m = {args.atoms}, l = {args.sparsity:g}, {args.threads} threads, "
+        f"{n_rows:,} rows; m = {args.atoms}, l = {args.l1_penalty:g}, {args.threads} threads, "
         f"load {os.getloadavg()[0]:.1f}"
     )
     place = nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory(prefix="filtersub-unet-")
@@ -76,7 +76,7 @@ def main() -> None:
         if not args.no_spams:
             modules = dict(unet.named_modules())
             spams_seconds = sum(
-                one_pass(kernel_matrix(layer.layout, modules[name]), layer.atoms, args.sparsity, args.threads)
+                one_pass(kernel_matrix(layer.layout, modules[name]), layer.atoms, args.l1_penalty, args.threads)
                 for name, layer in tqdm(found.layers.items(), unit="layer")
             )
             print(f"spams  {spams_seconds:8.1f} s  (one pass)")

@@ -16,6 +16,10 @@ class WeightFileWarning(UserWarning):
     """What was taken out of a file of weights, where it holds more than one thing or in another layout."""
 
 
+class FormerNameWarning(UserWarning):
+    """A setting was given under a name of before; it is taken under its name of today."""
+
+
 class ConvergenceWarning(UserWarning):
     """A solver spent its iterations before it met its tolerance; its result says how far off it is."""
 

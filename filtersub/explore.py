@@ -46,7 +46,7 @@ class Look:
     layer: str
     layout: KernelLayout
     solver: str
-    sparsity: float
+    l1_penalty: float
     atoms: Tensor
     codes: Tensor
     relative_error: float
@@ -62,7 +62,7 @@ class Look:
 
     def row(self) -> dict[str, Any]:
         """The look without its tensors, as a row of a table."""
-        names = ("layer", "solver", "sparsity", "relative_error", "density", "looked_at", "rows", "seconds", "warm")
+        names = ("layer", "solver", "l1_penalty", "relative_error", "density", "looked_at", "rows", "seconds", "warm")
         return {"atoms": self.atoms.shape[0], **{name: getattr(self, name) for name in names}}
 
     @property
@@ -74,7 +74,7 @@ class Look:
         return (
             f"{self.layer}: {self.atoms.shape[0]} atoms rebuild {seen} with a relative error of "
             f"{self.relative_error:.1%}; {self.density:.1%} of the coefficients are not zero. "
-            f"Solver {self.solver}, l = {self.sparsity:g}, {start}, {self.seconds:.2f} s."
+            f"Solver {self.solver}, l = {self.l1_penalty:g}, {start}, {self.seconds:.2f} s."
         )
 
 
@@ -115,17 +115,17 @@ class Explorer:
         return min(layout.n_rows, layout.patch_size) if linear else layout.n_rows
 
     def look(
-        self, layer: str, atoms: int = 9, solver: str = "lasso", sparsity: float = 1e-3, *, every_kernel: bool = False
+        self, layer: str, atoms: int = 9, solver: str = "lasso", l1_penalty: float = 1e-3, *, every_kernel: bool = False
     ) -> Look:
         """Decompose one layer quickly, or in full with ``every_kernel``.
 
-        ``sparsity`` is l in ``1/2 ||F - C D||^2 + l ||C||_1``; solvers that bound the support take a third of the atoms
-        instead. More atoms than the layer allows become as many as it does. Raises FiltersubError for a layer or a
-        solver that is not known, for fewer atoms than 1 and a negative l.
+        ``l1_penalty`` is l in ``1/2 ||F - C D||^2 + l ||C||_1``; solvers that bound the support take a third of the
+        atoms instead. More atoms than the layer allows become as many as it does. Raises FiltersubError for a layer or
+        a solver that is not known, for fewer atoms than 1 and a negative l.
         """
         started = time.perf_counter()
         layout = self._layout(layer)
-        recipe = DecompositionConfig(atoms=atoms, solver=solver, sparsity=sparsity, seed=self._seed)
+        recipe = DecompositionConfig(atoms=atoms, solver=solver, l1_penalty=l1_penalty, seed=self._seed)
         n_atoms = min(atoms, self.most_atoms(layer, solver))
         rows = self._kernels(layer)
         seen = rows if every_kernel else self._sample(rows, SAMPLE_ROWS.get(solver, min(SAMPLE_ROWS.values())))
@@ -154,7 +154,7 @@ class Explorer:
             layer,
             layout,
             solver,
-            sparsity,
+            l1_penalty,
             found.atoms,
             found.codes,
             float((seen - found.codes @ found.atoms).norm()) / norm if norm > 0 else 0.0,

@@ -12,7 +12,7 @@ _WAITING = "<p>The whole layer is being decomposed …</p>"
 
 
 def show_explorer(
-    explorer: Explorer, *, layer: str | None = None, atoms: int = 9, solver: str = "lasso", sparsity: float = 1e-3
+    explorer: Explorer, *, layer: str | None = None, atoms: int = 9, solver: str = "lasso", l1_penalty: float = 1e-3
 ) -> None:
     """Show the widgets, or, where nothing can move them, the figure that they would begin with.
 
@@ -21,7 +21,7 @@ def show_explorer(
     """
     from IPython.display import display
 
-    begin = explorer.look(layer or explorer.names[0], atoms, solver, sparsity)
+    begin = explorer.look(layer or explorer.names[0], atoms, solver, l1_penalty)
     bundle = {"text/html": look_html(begin), "text/plain": begin.sentence}
     try:
         live = controls(explorer, begin)._repr_mimebundle_()
@@ -44,8 +44,8 @@ def controls(explorer: Explorer, begin: Look) -> Any:
     layer = widgets.Dropdown(options=explorer.names, value=begin.layer, description="Layer", **wide)
     solver = widgets.Dropdown(options=solvers, value=begin.solver, description="Solver", **wide)
     atoms = widgets.IntSlider(begin.atoms.shape[0], 1, most, description="Atoms m", **still)
-    sparsity = widgets.FloatLogSlider(
-        min(max(begin.sparsity, 1e-5), 1.0), min=-5, max=0, step=0.1, description="Penalty l", **still
+    l1_penalty = widgets.FloatLogSlider(
+        min(max(begin.l1_penalty, 1e-5), 1.0), min=-5, max=0, step=0.1, description="Penalty l", **still
     )
     every = widgets.Button(description="Decompose every kernel", layout=widgets.Layout(width="14rem"))
     # a height of its own keeps the page from jumping while figures change
@@ -53,7 +53,7 @@ def controls(explorer: Explorer, begin: Look) -> Any:
 
     def look(every_kernel: bool = False) -> None:
         try:
-            found = explorer.look(layer.value, atoms.value, solver.value, sparsity.value, every_kernel=every_kernel)
+            found = explorer.look(layer.value, atoms.value, solver.value, l1_penalty.value, every_kernel=every_kernel)
         except FiltersubError as error:
             figure.value = f"<p>{error}</p>"
         else:
@@ -68,9 +68,9 @@ def controls(explorer: Explorer, begin: Look) -> Any:
             if figure.value == _WAITING:  # an interrupted kernel, or an error that is shown below the cell
                 figure.value = before
 
-    for control in (layer, solver, atoms, sparsity):
+    for control in (layer, solver, atoms, l1_penalty):
         control.observe(lambda _change: look(), names="value")
     every.on_click(look_at_all)
-    box = widgets.HBox([widgets.VBox([layer, solver]), widgets.VBox([atoms, sparsity]), every])
+    box = widgets.HBox([widgets.VBox([layer, solver]), widgets.VBox([atoms, l1_penalty]), every])
     box.layout.flex_flow = "row wrap"
     return widgets.VBox([box, figure])

@@ -304,7 +304,7 @@ def _fetching(name: str) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FiltersubError(
             f"the pretrained weights of {name} could not be loaded (no network?): {reason[:160]}; give a local file of "
-            "weights with --weights FILE (weights=... in Python), or ask for random ones with --random"
+            "weights with --weights FILE (weights=... in Python), or ask for random ones with --no-pretrained"
         ) from None
 
 

@@ -17,13 +17,14 @@ from .decomposition.folder import RESULT_FILE
 from .decomposition.recipe import check_overrides
 from .errors import FiltersubError, check_name
 from .files import written_whole
+from .former_names import RECIPE_KEYS, by_name_of_today
 from .schema import check_settings
 from .yaml_file import ScientificLoader, load_yaml
 
 #: beside the fields of DecompositionConfig
 _OTHER = {
     "overrides": dict[str, dict[str, Any]] | None,
-    "share": bool | str | list[str] | None,
+    "shared_dictionary": bool | str | list[str] | None,
     "layers": str | None,
     "max_error": float | None,
     "max_error_per": str,
@@ -32,8 +33,9 @@ RECIPE_FILE = "recipe.yaml"
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A YAML file of settings, read safely: fields of DecompositionConfig, ``overrides`` (by pattern), ``share`` (true
-    or patterns), ``layers``, ``max_error``, ``max_error_per``.
+    """A YAML file of settings, read safely: fields of DecompositionConfig, ``overrides`` (by pattern),
+    ``shared_dictionary`` (true or patterns), ``layers``, ``max_error``, ``max_error_per``. Names of
+    before are taken, too.
 
     Raises FiltersubError when the file is missing or no mapping, and on names that it does not know.
     """
@@ -48,13 +50,16 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
         return {}
     if not isinstance(found, Mapping):
         raise FiltersubError(f"{path} must map settings to values, such as 'atoms: 9'")
+    found = by_name_of_today(found, str(path), RECIPE_KEYS)
     known = (*(field.name for field in fields(DecompositionConfig)), *_OTHER)
     for name in found:
         check_name(f"setting in {path}:", str(name), known)
     check_settings(found, DecompositionConfig, str(path), **_OTHER)
-    for pattern, settings in check_overrides(found.get("overrides")).items():
-        check_settings(settings, DecompositionConfig, f"{path}: the override of {pattern!r}")
-    return dict(found)
+    if found.get("overrides") is not None:
+        found["overrides"] = check_overrides(found["overrides"], str(path))
+        for pattern, settings in found["overrides"].items():
+            check_settings(settings, DecompositionConfig, f"{path}: the override of {pattern!r}")
+    return found
 
 
 def write_recipe(
@@ -63,14 +68,14 @@ def write_recipe(
     *,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     layers: str | None = None,
-    share: Any = False,
+    shared: Any = False,
 ) -> Path:
     """A YAML file that read_recipe and read_for_tuning read, written whole or not at all."""
     settings: dict[str, Any] = {name: _plain(value) for name, value in asdict(recipe).items()}
     if layers is not None:
         settings["layers"] = layers
-    if share:
-        settings["share"] = _plain(share)
+    if shared:
+        settings["shared_dictionary"] = _plain(shared)
     if overrides:
         settings["overrides"] = {
             pattern: {name: _plain(value) for name, value in own.items()} for pattern, own in overrides.items()
@@ -94,13 +99,13 @@ def read_for_tuning(path: str | os.PathLike[str]) -> dict[str, Any]:
     if place.suffix == ".safetensors":
         header = read_header(place)
         names = "|".join(re.escape(name) for name in header["layers"])
-        settings = {**header["recipe"], "layers": f"^({names})$", "share": header.get("shared", False)}
-        settings["overrides"] = header.get("overrides") or None
+        settings = {**header["recipe"], "layers": f"^({names})$", "shared_dictionary": header.get("shared", False)}
+        settings["overrides"] = check_overrides(header.get("overrides")) or None
     else:
         settings = read_recipe(place)
-    if settings.pop("share", False):
+    if settings.pop("shared_dictionary", False):
         raise FiltersubError(
-            f"the layers of {path} share dictionaries; tuning gives each layer its own: leave share out"
+            f"the layers of {path} share dictionaries; tuning gives each layer its own: leave shared_dictionary out"
         )
     if settings.get("max_error") is not None:
         raise FiltersubError(
@@ -120,8 +125,8 @@ def read_override(text: str) -> tuple[str, dict[str, Any]]:
 
     >>> read_override("stage4:atoms=12,solver=pca")
     ('stage4', {'atoms': 12, 'solver': 'pca'})
-    >>> read_override("stem:sparsity=5e-3,block=[2,4]")
-    ('stem', {'sparsity': 0.005, 'block': [2, 4]})
+    >>> read_override("stem:l1_penalty=5e-3,block=[2,4]")
+    ('stem', {'l1_penalty': 0.005, 'block': [2, 4]})
     """
     pattern, colon, rest = text.rpartition(":")
     settings = {}
@@ -133,6 +138,7 @@ def read_override(text: str) -> tuple[str, dict[str, Any]]:
             settings[name.strip()] = load_yaml(value, "the value", ScientificLoader)
         except FiltersubError:
             raise FiltersubError(f"cannot read the value {value!r} in the override {text!r}") from None
+    settings = by_name_of_today(settings, f"the override {text!r}")
     check_settings(settings, DecompositionConfig, f"the override {text!r}")
     return pattern, settings
 

@@ -22,6 +22,7 @@ import pandas as pd
 
 from .errors import FiltersubError
 from .files import plain_json, read_json, visible, write_json, written_whole
+from .former_names import by_name_of_today
 from .markup import facts_html
 from .processor import processor
 from .schema import check
@@ -29,6 +30,8 @@ from .schema import check
 RECORD_FILE = "record.json"
 DUPLICATES_NOTE = "duplicate images"  # the keys of the notes that are not about a layer
 OPTIMIZER_NOTE = "steps of the optimizer"
+#: 1: operations of a step counted too often; 2: the penalty was called sparsity
+_SCHEMA = 3
 _VERSIONED = ("filtersub", "torch", "timm", "peft", "accelerate", "numba", "numpy", "scikit-learn", "papermill")
 
 
@@ -66,7 +69,7 @@ class Record:
     cost: dict[str, float]
     environment: dict[str, Any]
     status: str = "done"
-    schema: int = 2
+    schema: int = _SCHEMA
     tables: dict[str, str] = field(default_factory=dict)
     choices: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -132,6 +135,8 @@ def _checked(content: Any, source: str) -> Record:
     from .record_schema import RecordSchema  # pydantic, which nobody needs who neither reads nor writes a record
 
     check(RecordSchema, content, source)
+    if content.get("schema", 1) < _SCHEMA:
+        content = {**content, "parameters": by_name_of_today(content["parameters"])}
     return Record(**{"schema": 1, **content})  # the first records named no schema
 
 

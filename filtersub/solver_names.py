@@ -1,6 +1,6 @@
 """Names of the solvers and of the kinds of coefficients. They stand here so that a help page needs no torch."""
 
-#: solver -> what it solves: "penalty" (l1_penalty), "support" (n_nonzero or max_error) or "linear"
+#: solver -> what it solves: "penalty" (l1_penalty), "support" (n_nonzero or max_residual) or "linear"
 SOLVERS: dict[str, str] = {
     "lasso": "penalty",
     "fista": "penalty",

@@ -218,7 +218,7 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
     command = [sys.executable, "-c", code, "ablate", str(tmp_path / "s.yaml"), "--out", str(out)]
     parent = subprocess.Popen(command, stderr=subprocess.PIPE)
     short, long = plan(load_spec(tmp_path / "s.yaml"), out)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # a busy machine
     while not (is_finished(short) and (long.folder / "started").exists()):
         assert parent.poll() is None
         assert time.monotonic() < deadline

@@ -13,6 +13,7 @@ ROOMS = (
         "errors",
         "files",
         "fingerprint",
+        "former_names",
         "image_reading",
         "intervals",
         "lazy",

@@ -49,7 +49,7 @@ def test_decompose_a_bare_file_of_weights(tmp_path):
     save_file(
         {"a.weight": torch.randn(8, 4, 3, 3, generator=generator), "a.bias": torch.zeros(8)}, tmp_path / "w.safetensors"
     )
-    done = filtersub("decompose", tmp_path / "w.safetensors", "--atoms", 9, "--sparsity", 0, "--json")
+    done = filtersub("decompose", tmp_path / "w.safetensors", "--atoms", 9, "--l1-penalty", 0, "--json")
     (layer,) = json.loads(done.stdout)["layers"]
     assert layer["name"] == "a"
     assert layer["relative_error"] < 1e-5

@@ -47,7 +47,7 @@ def test_levels_and_notes_as_json(run, weights):
 
 def test_a_yaml_file_and_options_that_win_over_it(run, weights, tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("atoms: 4\nsolver: pca\nsparsity: 2e-3\nlayers: stage[01]\noverrides:\n  stage1: {atoms: 6}\n")
+    recipe.write_text("atoms: 4\nsolver: pca\nl1_penalty: 2e-3\nlayers: stage[01]\noverrides:\n  stage1: {atoms: 6}\n")
     code, out, _ = run(weights, "--config", recipe, "--json")
     assert code == 0
     assert [(layer["name"], layer["atoms"], layer["solver"]) for layer in json.loads(out)["layers"]] == [
@@ -59,7 +59,7 @@ def test_a_yaml_file_and_options_that_win_over_it(run, weights, tmp_path):
 
 
 def test_sharing_and_what_it_costs(run, weights, tmp_path):
-    code, out, _ = run(weights, "--atoms", 4, "--share", "--compare-own", "--out", tmp_path / "o", "--json")
+    code, out, _ = run(weights, "--atoms", 4, "--shared-dictionary", "--compare-own", "--out", tmp_path / "o", "--json")
     assert code == 0
     value = json.loads(out)
     assert len(value["sharing"]) == 3
@@ -145,8 +145,11 @@ def test_an_interrupted_command_says_how_to_go_on(run, weights, tmp_path, monkey
 BAD = {
     "other recipe": (("--atoms", 4, "--out", "{done}"), "has atoms 3 there, not 4"),
     "zero error": (("--max-error", 0), "between 0 and 1, got 0.0"),
-    "error out of reach": (("--max-error", 0.01, "--sparsity", 2.0), "stands in the way"),
-    "error of shared dictionaries": (("--max-error", 0.5, "--share"), "but this shares dictionaries; leave one away"),
+    "error out of reach": (("--max-error", 0.01, "--l1-penalty", 2.0), "stands in the way"),
+    "error of shared dictionaries": (
+        ("--max-error", 0.5, "--shared-dictionary"),
+        "but this shares dictionaries; leave one away",
+    ),
     "error and atoms": (("--max-error", 0.5, "--atoms", 4), "but this has --atoms; leave one away"),
     "error of what": (("--max-error", 0.1, "--max-error-per", "row"), "got 'row'"),
     "a pattern twice": (
@@ -156,7 +159,7 @@ BAD = {
     "negative seed": (("--seed", -1), "seed must be an integer >= 0, got -1"),
     "support of nothing": (("--solver", "omp", "--nonzeros", 0), "must be a positive integer, got 0"),
     "support without a pursuit": (("--nonzeros", 2), "for pursuits (mp, omp, ormp, spams-omp); solver 'lasso'"),
-    "everything zero": (("--sparsity", 100), "every coefficient would be zero"),
+    "everything zero": (("--l1-penalty", 100), "every coefficient would be zero"),
     "too many atoms": (("--atoms", 97), "97 atoms are more than any layer has rows"),
     "initialisation": (("--init", "row"), "did you mean 'rows'"),
     "atoms of another model": (("--init", "{done}/atoms.safetensors"), "are 3 x 9, and 9 of 9 numbers are wanted"),
@@ -170,17 +173,17 @@ BAD = {
     "override": (("--override", "stage1=3"), "PATTERN:setting=value"),
     "override of nothing": (("--override", "head:atoms=3"), "'head' matches no layer"),
     "override of an unknown setting": (("--override", "stage1:atom=3"), "did you mean 'atoms'"),
-    "sharing of nothing": (("--share-layers", "head"), "'head' matches no layer"),
-    "cost without sharing": (("--compare-own",), "needs --share"),
+    "sharing of nothing": (("--shared-layers", "head"), "'head' matches no layer"),
+    "cost without sharing": (("--compare-own",), "needs --shared-dictionary"),
     "atoms only, nowhere": (("--atoms-only",), "give --out"),
     "afresh, nowhere": (("--fresh",), "give --out"),
     "no YAML": (("--config", "{missing}"), "cannot read"),
     "bad YAML": (("--config", "{broken}"), "is not valid YAML"),
     "unknown setting": (("--config", "{unknown}"), "unknown setting in"),
-    "sharing a number": (("--config", "{share}"), "share must be bool or str or list[str] or None, got 5"),
+    "sharing a number": (("--config", "{share}"), "shared_dictionary must be bool or str or list[str] or None, got 5"),
     "a list of overrides": (("--config", "{overrides}"), "must be dict[str, dict[str, Any]] or None, got ['a']"),
     "no name of a start": (("--config", "{start}"), "init must be str, got 3"),
-    "no number": (("--config", "{nothing}"), "sparsity must be float, got None"),
+    "no number": (("--config", "{nothing}"), "l1_penalty must be float, got None"),
     "neither true nor false": (("--config", "{maybe}"), "nonnegative must be bool, got 'maybe'"),
     "a list": (("--config", "{list}"), "must map settings to values"),
 }
@@ -188,8 +191,14 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line(case, run, weights, tmp_path):
-    texts = {"broken": "atoms: [", "unknown": "atom: 3", "list": "- 3", "share": "share: 5", "start": "init: 3"}
-    texts |= {"overrides": "overrides: [a]", "nothing": "sparsity: null", "maybe": "nonnegative: maybe"}
+    texts = {
+        "broken": "atoms: [",
+        "unknown": "atom: 3",
+        "list": "- 3",
+        "share": "shared_dictionary: 5",
+        "start": "init: 3",
+    }
+    texts |= {"overrides": "overrides: [a]", "nothing": "l1_penalty: null", "maybe": "nonnegative: maybe"}
     paths = {name: tmp_path / f"{name}.yaml" for name in ("missing", *texts)} | {"done": tmp_path / "done"}
     for name, text in texts.items():
         paths[name].write_text(text)

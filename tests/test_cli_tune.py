@@ -14,7 +14,7 @@ from filtersub.methods import METHODS
 from filtersub.records import read_record
 from filtersub.tuning import FilterSubspaceConfig
 
-TINY = ["--random", "--n-train", "50", "--epochs", "1", "--batch-size", "25", "--image-size", "32"]
+TINY = ["--no-pretrained", "--n-train", "50", "--epochs", "1", "--batch-size", "25", "--image-size", "32"]
 
 
 def run(*arguments):

@@ -26,7 +26,7 @@ def test_residuals_lie_on_the_bound_and_the_norm_is_that_of_spams(n_atoms, d, sh
     assert found.converged
     residual = (rows - found.codes @ atoms).norm(dim=1)
     torch.testing.assert_close(residual, bounds, rtol=1e-10, atol=0)
-    reference = spams_lasso(rows, atoms, max_error=bounds)
+    reference = spams_lasso(rows, atoms, max_residual=bounds)
     torch.testing.assert_close(found.codes.abs().sum(1), reference.codes.abs().sum(1), rtol=1e-5, atol=1e-6)
     assert found.objective[-1] == pytest.approx(float(found.codes.abs().sum()))
     assert found.optimality < 1e-9
@@ -43,7 +43,7 @@ def test_nonnegative_codes_on_the_bound(n_atoms, d):
     inside = rows.norm(dim=1) > bounds
     assert inside.sum() > 30
     torch.testing.assert_close((rows - found.codes @ atoms).norm(dim=1)[inside], bounds[inside], rtol=1e-9, atol=0)
-    reference = spams_lasso(rows, atoms, max_error=bounds, nonnegative=True)
+    reference = spams_lasso(rows, atoms, max_residual=bounds, nonnegative=True)
     torch.testing.assert_close(found.codes.sum(1), reference.codes.sum(1), rtol=1e-5, atol=1e-6)
 
 
@@ -73,7 +73,7 @@ def test_rows_within_their_bound_get_zeros_and_those_out_of_reach_are_told():
     rows, atoms, nearest = problem(4, 9)
     bounds = rows.norm(dim=1).clone()
     bounds[3] = 0.5 * nearest[3]
-    with pytest.warns(ConvergenceWarning, match="1 of 150 rows with a residual above max_error"):
+    with pytest.warns(ConvergenceWarning, match="1 of 150 rows with a residual above max_residual"):
         found = constrained_lasso(rows, atoms, bounds)
     assert not found.converged
     assert found.details["rows_above_error"] == 1
@@ -95,7 +95,7 @@ def test_repeated_atoms_and_a_warm_start_change_nothing():
 
 def test_float32_rows_are_solved_in_float64():
     rows, atoms, nearest = problem(9, 9)
-    found = encode(rows.float(), atoms.float(), "lasso", max_error=nearest + 0.4)
+    found = encode(rows.float(), atoms.float(), "lasso", max_residual=nearest + 0.4)
     assert found.codes.dtype == torch.float32
     assert found.optimality < 1e-9
     residual = (rows - found.codes.double() @ atoms).norm(dim=1)

@@ -17,7 +17,7 @@ from filtersub.sparse_coding import SOLVERS
 @pytest.mark.parametrize("solver", ["lasso", "omp", "pca", "fista"])
 def test_enough_atoms_and_no_penalty_reconstruct_exactly(every_kind, solver):
     """d independent atoms span every patch."""
-    config = DecompositionConfig(atoms=9, solver=solver, sparsity=0.0, nonzeros=9)
+    config = DecompositionConfig(atoms=9, solver=solver, l1_penalty=0.0, nonzeros=9)
     layout = layout_of("stem", every_kind.stem)
     found = decompose_weight(layout, every_kind.stem.double(), config)
     # FISTA approaches an ill-conditioned least-squares problem only as far as its tolerance
@@ -73,7 +73,7 @@ def test_convergence_never_rises(every_kind):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_decomposes_a_layer_and_its_objective_is_the_last_of_its_history(every_kind, solver):
-    config = DecompositionConfig(atoms=6, solver=solver, sparsity=0.02, max_rounds=20)
+    config = DecompositionConfig(atoms=6, solver=solver, l1_penalty=0.02, max_rounds=20)
     found = decompose_weight(layout_of("stem", every_kind.stem), every_kind.stem.double(), config)
     assert found.objective == pytest.approx(found.history[-1], rel=1e-9)
     assert 0 < found.relative_error < 0.9
@@ -99,7 +99,7 @@ def test_a_truncated_file_is_one_clear_error(every_kind, tmp_path):
 
 
 def test_rebuilding_replaces_each_kernel(every_kind, images):
-    found = decompose_model(every_kind, DecompositionConfig(atoms=4, sparsity=0.02))
+    found = decompose_model(every_kind, DecompositionConfig(atoms=4, l1_penalty=0.02))
     rebuilt = found.rebuild_(copy.deepcopy(every_kind))
     assert torch.equal(rebuilt.stem.weight, found.layers["stem"].weight())
     assert not torch.equal(rebuilt(images), every_kind(images))
@@ -149,9 +149,9 @@ def test_damaged_weights_stop_before_any_work(every_kind):
         ({"atoms": -2}, "got -2"),
         ({"block": 0}, "block must be"),
         ({"solver": "magic"}, "unknown solver 'magic'"),
-        ({"sparsity": -1.0}, "sparsity must be"),
-        ({"sparsity": float("nan")}, "sparsity must be"),
-        ({"sparsity": "none"}, "sparsity must be a finite number >= 0, got 'none'"),
+        ({"l1_penalty": -1.0}, "l1_penalty must be"),
+        ({"l1_penalty": float("nan")}, "l1_penalty must be"),
+        ({"l1_penalty": "none"}, "l1_penalty must be a finite number >= 0, got 'none'"),
         ({"tol": float("inf")}, "tol must be a finite number >= 0, got inf"),
         ({"max_rounds": -1}, "max_rounds must be an integer >= 0, got -1"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),

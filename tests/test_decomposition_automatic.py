@@ -28,7 +28,7 @@ def by_trying(config, max_error, names, most=36):
 @pytest.mark.parametrize("max_error", [0.5, 0.2, 0.05])
 @pytest.mark.parametrize("solver", ["pca", "lasso"])
 def test_the_smallest_m_of_each_layer(solver, max_error):
-    config = DecompositionConfig(solver=solver, sparsity=1e-4)
+    config = DecompositionConfig(solver=solver, l1_penalty=1e-4)
     choice = choose_atoms(tensors(), config, max_error=max_error)
     for name, m in choice.atoms.items():
         assert m == by_trying(config, max_error, [name])
@@ -44,7 +44,7 @@ def test_one_m_for_the_model():
 
 
 def test_the_curve_shows_why_no_smaller_m_will_do():
-    curve = choose_atoms(tensors(), DecompositionConfig(sparsity=1e-3), max_error=0.1).curve
+    curve = choose_atoms(tensors(), DecompositionConfig(l1_penalty=1e-3), max_error=0.1).curve
     tried = curve.dropna()
     assert bool((tried["relative_error"] >= tried["best_possible"] - 1e-6).all())
     for _, rows in curve.groupby("name"):
@@ -85,7 +85,7 @@ def test_other_overrides_stay():
         ({"max_error": 0.1, "most": 0}, "positive integer, got 0"),
         ({"max_error": 0.1, "config": DecompositionConfig(init="a.safetensors")}, "as many as they are"),
         ({"max_error": 0.01, "most": 2}, r"no m up to 2 .* m = 2 leaves .* allow more atoms"),
-        ({"max_error": 0.01, "config": DecompositionConfig(sparsity=0.3)}, "sparsity 0.3 stands in the way"),
+        ({"max_error": 0.01, "config": DecompositionConfig(l1_penalty=0.3)}, "l1_penalty 0.3 stands in the way"),
     ],
 )
 def test_what_cannot_be_met_is_said(settings, message):

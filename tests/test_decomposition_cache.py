@@ -18,9 +18,9 @@ from filtersub.processes import DECOMPOSITIONS
 from filtersub.tuning import FilterSubspaceLayer
 
 RECIPES = {
-    "packed": DecompositionConfig(atoms=3, block=4, sparsity=0.1, max_rounds=5),
+    "packed": DecompositionConfig(atoms=3, block=4, l1_penalty=0.1, max_rounds=5),
     "dense": DecompositionConfig(atoms=3, block=2, solver="omp", nonzeros=3, max_rounds=5),
-    "expanded": DecompositionConfig(atoms=3, sparsity=0.05, expansion=2, max_rounds=5),
+    "expanded": DecompositionConfig(atoms=3, l1_penalty=0.05, expansion=2, max_rounds=5),
     "linear": DecompositionConfig(atoms=3, block=4, solver="pca"),
 }
 
@@ -80,7 +80,7 @@ def test_other_recipes_weights_and_damaged_files_are_decomposed_anew(change, cou
     n_layers = len(counted)
     counted.clear()
     if change == "recipe":
-        recipe = DecompositionConfig(atoms=3, block=4, sparsity=0.2, max_rounds=5)
+        recipe = DecompositionConfig(atoms=3, block=4, l1_penalty=0.2, max_rounds=5)
     elif change == "weights":
         with torch.no_grad():
             for parameter in net.parameters():
@@ -95,13 +95,13 @@ def test_other_recipes_weights_and_damaged_files_are_decomposed_anew(change, cou
 
 
 CASES = {
-    "lasso": {"atoms": 3, "sparsity": 0.1, "max_rounds": 5},
-    "levels": {"atoms": 3, "sparsity": 0.05, "expansion": (2, 2), "max_rounds": 3},
+    "lasso": {"atoms": 3, "l1_penalty": 0.1, "max_rounds": 5},
+    "levels": {"atoms": 3, "l1_penalty": 0.05, "expansion": (2, 2), "max_rounds": 3},
     "per channel": {"atoms": 2, "expansion": 2, "expansion_coefficients": "per-channel", "max_rounds": 3},
     "blocks of alpha": {"atoms": 3, "block": 2, "block_coefficients": True, "max_rounds": 3},
     "pursuit": {"atoms": 3, "solver": "omp", "nonzeros": 2, "max_rounds": 3},
     "drawn": {"atoms": 3, "solver": "random"},
-    "nothing left": {"atoms": 2, "sparsity": 1e6},
+    "nothing left": {"atoms": 2, "l1_penalty": 1e6},
 }
 
 
@@ -137,7 +137,7 @@ def test_an_entry_is_known_by_weights_recipe_and_version(change, counted, tmp_pa
     if change == "seed":
         recipe = DecompositionConfig(**CASES["lasso"], seed=1)
     elif change == "penalty":
-        recipe = DecompositionConfig(**{**CASES["lasso"], "sparsity": 0.2})
+        recipe = DecompositionConfig(**{**CASES["lasso"], "l1_penalty": 0.2})
     elif change == "weight":
         with torch.no_grad():
             layer.weight[0, 0, 0, 0] += 1e-6

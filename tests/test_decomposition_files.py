@@ -77,7 +77,7 @@ def test_coefficients_that_come_out_otherwise_are_refused(every_kind, tmp_path):
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     tensors = {key: -value for key, value in load_file(path).items()}  # other atoms, other coefficients
-    metadata["recipe"] = metadata["recipe"].replace('"sparsity": 0.001', '"sparsity": 0.1')
+    metadata["recipe"] = metadata["recipe"].replace('"l1_penalty": 0.001', '"l1_penalty": 0.1')
     save_file(tensors, path, metadata=metadata)
     with pytest.raises(FiltersubError, match="are not those that were saved"):
         ModelDecomposition.load(path, every_kind)

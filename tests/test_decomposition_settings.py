@@ -60,7 +60,7 @@ def test_bad_overrides_are_named(overrides, message):
 
 def test_layers_of_one_patch_shape_share_one_dictionary():
     tensors = stack()
-    found = decompose_model(tensors, DecompositionConfig(atoms=4, sparsity=0.1), shared=True)
+    found = decompose_model(tensors, DecompositionConfig(atoms=4, l1_penalty=0.1), shared=True)
     sharing = [layer for layer in found.layers.values() if layer.dictionary is not None]
     assert [layer.layout.name for layer in sharing] == ["stage0.conv", "stage1.conv", "stage2.conv"]
     for layer in sharing:
@@ -131,12 +131,12 @@ def test_a_kernel_of_zeros_is_fine_and_noted(every_kind):
 def test_a_penalty_that_leaves_nothing_says_from_which_value_on():
     weight = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     largest = float(weight.reshape(-1, 9).norm(dim=1).max())
-    with pytest.raises(FiltersubError, match=f"from sparsity {largest:.4g} on"):
-        decompose_model({"a": weight}, DecompositionConfig(sparsity=largest * 1.001))
-    found = decompose_model({"a": weight}, DecompositionConfig(sparsity=largest * 0.99)).layers["a"]
+    with pytest.raises(FiltersubError, match=f"from l1_penalty {largest:.4g} on"):
+        decompose_model({"a": weight}, DecompositionConfig(l1_penalty=largest * 1.001))
+    found = decompose_model({"a": weight}, DecompositionConfig(l1_penalty=largest * 0.99)).layers["a"]
     assert found.density > 0
     small = {"a": weight, "b": 1e-3 * weight}
-    found = decompose_model(small, DecompositionConfig(sparsity=0.1))
+    found = decompose_model(small, DecompositionConfig(l1_penalty=0.1))
     assert "every coefficient is zero" in found.layers["b"].note
     assert found.layers["b"].relative_error == pytest.approx(1.0)
 

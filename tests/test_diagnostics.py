@@ -13,7 +13,7 @@ from filtersub.diagnostics import welch_bound
 from filtersub.errors import FiltersubError
 from filtersub.kernels import kernel_matrix, layout_of, named_layers
 
-RECIPE = DecompositionConfig(atoms=3, block=2, sparsity=5e-3, max_rounds=5)
+RECIPE = DecompositionConfig(atoms=3, block=2, l1_penalty=5e-3, max_rounds=5)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_penalty_leaves_energy_between_the_parts(every_kind, found):
     energies = diagnostics.energy_table(every_kind, found).set_index("name")
     missing = 1 - energies["rebuilt_fraction"] - energies["residual_fraction"]
     l1 = pd.Series({name: float(layer.coefficients.abs().sum()) for name, layer in found.layers.items()})
-    expected = 2 * RECIPE.sparsity * l1 / energies["kernel_energy"]
+    expected = 2 * RECIPE.l1_penalty * l1 / energies["kernel_energy"]
     assert missing.to_numpy() == pytest.approx(expected[missing.index].to_numpy(), rel=1e-3)
 
 

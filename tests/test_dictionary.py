@@ -341,7 +341,7 @@ def test_every_learner_is_reproducible():
 
 def test_defaults_have_one_source():
     """What learn_dictionary does unless it is told is what every recipe records."""
-    names = {"sparsity": "l1_penalty", "nonzeros": "n_nonzero"}
+    names = {"l1_penalty": "l1_penalty", "nonzeros": "n_nonzero"}
     of_learning = inspect.signature(learn_dictionary).parameters
     adapter = {field.name: field.default for field in fields(FilterSubspaceConfig)}
     for field in fields(DecompositionConfig):

@@ -77,7 +77,7 @@ def test_a_finished_run_is_read_back_and_another_refused(atoms_run, capsys):
         tune(replace(SMALL, seed=1), folder, quiet=True)
 
 
-@pytest.mark.parametrize("other", [{"sparsity": 0.02}, {"n_train": 200}, {"pretrained": False}, {"atoms": 6}])
+@pytest.mark.parametrize("other", [{"l1_penalty": 0.02}, {"n_train": 200}, {"pretrained": False}, {"atoms": 6}])
 def test_a_stopped_run_goes_on_as_itself_alone(other, tmp_path, monkeypatch):
     """Weights of other codes, images or base weights would fit by their shapes."""
     small = replace(SMALL, solver="lasso", layers="stem", epochs=2, n_train=100)

@@ -121,7 +121,7 @@ def test_a_name_of_the_hub_is_told_what_is_taken_instead():
         run("count", "transformers:facebook/convnext-tiny-224")
 
 
-@pytest.mark.parametrize("command", [("count",), ("suggest", "--budget", "10k"), ("decompose", "--random")])
+@pytest.mark.parametrize("command", [("count",), ("suggest", "--budget", "10k"), ("decompose", "--no-pretrained")])
 @pytest.mark.parametrize("formats", [("--json", "--csv"), ("--csv", "--json")])
 def test_two_formats_at_once_are_refused(command, formats):
     done = CliRunner().invoke(app, [command[0], "resnet18", *command[1:], *formats], env={"COLUMNS": "220"})

@@ -52,20 +52,22 @@ def test_agrees_with_scikit_learn(n_atoms, n_nonzero):
     torch.testing.assert_close(found.codes, theirs, atol=1e-9, rtol=0)
     at_most = 0.3 * float(rows.norm(dim=1).median())
     if n_atoms >= 9:
-        by_error = orthogonal_matching_pursuit(rows, atoms, max_error=at_most)
+        by_error = orthogonal_matching_pursuit(rows, atoms, max_residual=at_most)
         theirs = orthogonal_mp(atoms.T.numpy(), rows.T.numpy(), tol=at_most**2)
         torch.testing.assert_close(by_error.codes, torch.from_numpy(theirs).T, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("n_atoms", [4, 9, 16, 17, 40])
 @pytest.mark.parametrize(
-    "asked", [{"n_nonzero": 1}, {"n_nonzero": 3}, {"max_error": 0.8}, {"n_nonzero": 2, "max_error": 2.0}]
+    "asked", [{"n_nonzero": 1}, {"n_nonzero": 3}, {"max_residual": 0.8}, {"n_nonzero": 2, "max_residual": 2.0}]
 )
 def test_the_order_recursive_rule_agrees_with_spams(n_atoms, asked):
     rows, atoms = noisy(n_atoms, 9, seed=n_atoms)
     if n_atoms < 9 and "n_nonzero" not in asked:
         out_of_reach = rows - rows @ torch.linalg.pinv(atoms) @ atoms
-        asked = {"max_error": 1.01 * float(out_of_reach.norm(dim=1).max())}  # all rows come within it, not all at once
+        asked = {
+            "max_residual": 1.01 * float(out_of_reach.norm(dim=1).max())
+        }  # all rows come within it, not all at once
     found = orthogonal_matching_pursuit(rows, atoms, rule="error", **asked)
     assert bool((found.codes != 0).any())
     torch.testing.assert_close(found.codes, spams_pursuit(rows, atoms, **asked).codes, atol=1e-8, rtol=0)
@@ -136,10 +138,10 @@ def test_matching_pursuit_is_the_literal_one(n_atoms, steps):
 def test_matching_pursuit_converges_to_the_nearest_codes():
     """With atoms that span the space the residual goes to zero; non-negative, to that of NNLS."""
     rows, atoms = noisy(12, 9, n_rows=20)
-    near = matching_pursuit(rows, atoms, max_error=0.01)
+    near = matching_pursuit(rows, atoms, max_residual=0.01)
     assert (rows - near.codes @ atoms).norm(dim=1).max() <= 0.01
     bound = torch.tensor([nnls(atoms.T.numpy(), row.numpy())[1] for row in rows]) + 0.1
-    feasible = matching_pursuit(rows, atoms, max_error=bound, nonnegative=True)
+    feasible = matching_pursuit(rows, atoms, max_residual=bound, nonnegative=True)
     assert feasible.converged
     assert feasible.codes.min() >= 0
 
@@ -147,14 +149,14 @@ def test_matching_pursuit_converges_to_the_nearest_codes():
 @pytest.mark.parametrize("solver", ["mp", "omp", "ormp", "spams-omp"])
 def test_a_bound_out_of_reach_is_told(solver):
     rows, atoms = noisy(4, 9)
-    with pytest.warns(ConvergenceWarning, match="80 of 80 rows with a residual above max_error"):
-        found = encode(rows, atoms, solver, max_error=1e-6)
+    with pytest.warns(ConvergenceWarning, match="80 of 80 rows with a residual above max_residual"):
+        found = encode(rows, atoms, solver, max_residual=1e-6)
     assert not found.converged
     assert found.details["rows_above_error"] == 80
     best = rows - rows @ torch.linalg.pinv(atoms) @ atoms
     torch.testing.assert_close(rows - found.codes @ atoms, best, atol=1e-5, rtol=0)
     # with a number of nonzeros, that number is a reason to stop
-    assert encode(rows, atoms, solver, n_nonzero=2, max_error=1e-6).converged
+    assert encode(rows, atoms, solver, n_nonzero=2, max_residual=1e-6).converged
 
 
 def test_small_float32_rows_are_coded_by_all():

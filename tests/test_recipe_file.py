@@ -32,8 +32,18 @@ def weights(tmp_path):
 
 
 def test_the_smallest_m_of_each_layer_is_tuned(tmp_path):
-    run("decompose", "test_resnet", "--random", "--solver", "pca", "--max-error", "0.4", "--out", tmp_path / "found")
-    tiny = ["--random", "--n-train", "20", "--epochs", "1", "--batch-size", "10", "--image-size", "32"]
+    run(
+        "decompose",
+        "test_resnet",
+        "--no-pretrained",
+        "--solver",
+        "pca",
+        "--max-error",
+        "0.4",
+        "--out",
+        tmp_path / "found",
+    )
+    tiny = ["--no-pretrained", "--n-train", "20", "--epochs", "1", "--batch-size", "10", "--image-size", "32"]
     decomposition = ["--decomposition", tmp_path / "found"]
     run("tune", "test_resnet", *tiny, *decomposition, "--expansion", "2", "--out", tmp_path / "run", "--json")
     record, choice = read_record(tmp_path / "run"), read_recipe(tmp_path / "found" / "recipe.yaml")
@@ -69,9 +79,9 @@ def test_folder_file_and_yaml_say_the_same(weights, tmp_path):
 def test_a_written_recipe_is_read_as_it_was(tmp_path):
     recipe = DecompositionConfig(atoms=3, expansion=(2, 3), block=(2, 4), tol=1e-7, limit_atoms=False)
     overrides = {"a|b": {"block": (4, 4)}}
-    found = read_recipe(write_recipe(tmp_path / "recipe.yaml", recipe, overrides=overrides, share=("a",)))
+    found = read_recipe(write_recipe(tmp_path / "recipe.yaml", recipe, overrides=overrides, shared=("a",)))
     assert found.pop("overrides") == {"a|b": {"block": [4, 4]}}
-    assert found.pop("share") == ["a"]
+    assert found.pop("shared_dictionary") == ["a"]
     assert DecompositionConfig(**found) == recipe
 
 

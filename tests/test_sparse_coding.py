@@ -23,7 +23,7 @@ ROWS, ATOMS, CODES = planted(200, 9, 9, 3)
 PENALISED = [name for name, kind in SOLVERS.items() if kind == "penalty"]
 PURSUITS = [name for name, kind in SOLVERS.items() if kind == "support"]
 NONNEGATIVE = [name for name, solver in _TABLE.items() if "nonnegative" in solver.takes]
-BY_ERROR = [name for name, solver in _TABLE.items() if "max_error" in solver.takes]
+BY_ERROR = [name for name, solver in _TABLE.items() if "max_residual" in solver.takes]
 STOPS_AT_ERROR = [name for name in BY_ERROR if name in PURSUITS]
 
 
@@ -94,7 +94,7 @@ def test_nonnegative_codes_are_so_and_are_best_so(solver):
 def test_error_bounds_are_met(solver, per_row):
     rows, atoms, _ = planted(60, 12, 9, 5, seed=4)
     bounds = torch.linspace(0.1, 2.0, 60, dtype=torch.float64) if per_row else torch.tensor(0.7, dtype=torch.float64)
-    found = encode(rows, atoms, solver, max_error=bounds if per_row else 0.7)
+    found = encode(rows, atoms, solver, max_residual=bounds if per_row else 0.7)
     residual = (rows - found.codes @ atoms).norm(dim=1)
     assert found.converged
     assert (residual <= bounds * (1 + 1e-6)).all()
@@ -167,16 +167,16 @@ def test_the_optimality_conditions_of_nonnegative_codes():
 def test_what_a_solver_cannot_do_is_refused_with_those_that_can():
     with pytest.raises(FiltersubError, match=r"'pca' does not take nonnegative.*fista, ista.*omp"):
         encode(ROWS, ATOMS, "pca", nonnegative=True)
-    with pytest.raises(FiltersubError, match=r"'fista' does not take max_error; .*lasso.*omp"):
-        encode(ROWS, ATOMS, "fista", max_error=0.1)
+    with pytest.raises(FiltersubError, match=r"'fista' does not take max_residual; .*lasso.*omp"):
+        encode(ROWS, ATOMS, "fista", max_residual=0.1)
     with pytest.raises(FiltersubError, match="needs the number of nonzeros"):
         encode(ROWS, ATOMS, "mp")
-    with pytest.raises(FiltersubError, match="either l1_penalty or max_error"):
-        encode(ROWS, ATOMS, "lasso", l1_penalty=0.1, max_error=0.1)
+    with pytest.raises(FiltersubError, match="either l1_penalty or max_residual"):
+        encode(ROWS, ATOMS, "lasso", l1_penalty=0.1, max_residual=0.1)
     with pytest.raises(FiltersubError, match="unit norm only, got one of 2; use 'spams'"):
         encode(ROWS, 2 * ATOMS, "spams-cd", l1_penalty=0.1)
-    with pytest.raises(FiltersubError, match="spams needs max_error > 0"):
-        encode(ROWS, ATOMS, "spams", max_error=0.0)
+    with pytest.raises(FiltersubError, match="spams needs max_residual > 0"):
+        encode(ROWS, ATOMS, "spams", max_residual=0.0)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -230,9 +230,9 @@ def test_bad_settings_are_named():
     with pytest.raises(FiltersubError, match="from 1 to the number of atoms, 9; got 0"):
         orthogonal_matching_pursuit(ROWS, ATOMS, 0)
     with pytest.raises(FiltersubError, match=r"one number or a tensor of n_rows = 200, got shape \(3,\)"):
-        encode(ROWS, ATOMS, "omp", max_error=torch.ones(3))
-    with pytest.raises(FiltersubError, match="max_error must be finite and >= 0, got -1"):
-        encode(ROWS, ATOMS, "lasso", max_error=-1.0)
+        encode(ROWS, ATOMS, "omp", max_residual=torch.ones(3))
+    with pytest.raises(FiltersubError, match="max_residual must be finite and >= 0, got -1"):
+        encode(ROWS, ATOMS, "lasso", max_residual=-1.0)
     with pytest.raises(FiltersubError, match="rule must be"):
         orthogonal_matching_pursuit(ROWS, ATOMS, 2, rule="best")
     with pytest.raises(FiltersubError, match="codes_init must be"):
@@ -248,8 +248,8 @@ def test_solvers_leave_the_threads_of_the_process_alone(solver):
             torch.set_num_threads(n_threads)
             encode(ROWS[:20], ATOMS, solver, l1_penalty=0.1, n_nonzero=3)
             assert torch.get_num_threads() == n_threads
-            if "max_error" in _TABLE[solver].takes:
-                encode(ROWS[:20], ATOMS, solver, max_error=0.5)
+            if "max_residual" in _TABLE[solver].takes:
+                encode(ROWS[:20], ATOMS, solver, max_residual=0.5)
                 assert torch.get_num_threads() == n_threads
     finally:
         torch.set_num_threads(before)

@@ -37,7 +37,7 @@ def root(tmp_path_factory):
 
 
 def tuned(l1_penalty, seed, accuracy, **changes):
-    parameters = {"method": "filter-subspace", "solver": "lasso", "sparsity": l1_penalty, "block": None}
+    parameters = {"method": "filter-subspace", "solver": "lasso", "l1_penalty": l1_penalty, "block": None}
     return Record(
         kind="tuning",
         label="atoms m=9",

@@ -18,7 +18,7 @@ from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 EVERY_LAYER = {"expansion": 2, "expansion_layers": "all", "expansion_coefficients": "per-channel"}
 FORMS = {
     "expanded on every layer": {"atoms": 3, "block": 2, "solver": "pca", **EVERY_LAYER},
-    "the same, sparse codes": {"atoms": 9, "block": 4, "sparsity": 1e-2, "max_rounds": 3, **EVERY_LAYER},
+    "the same, sparse codes": {"atoms": 9, "block": 4, "l1_penalty": 1e-2, "max_rounds": 3, **EVERY_LAYER},
     "1x1 without blocks": {"atoms": 3, "block": 1, "solver": "pca", "limit_atoms": False, **EVERY_LAYER},
     "alpha in blocks": {"atoms": 3, "block": 2, "block_coefficients": True, "solver": "pca", **EVERY_LAYER},
     "alpha in blocks, sparse": {"atoms": 3, "block": 2, "block_coefficients": True, "max_rounds": 3},

@@ -161,7 +161,7 @@ def test_saved_coefficients_keep_the_form_of_the_file(tmp_path):
 @pytest.mark.parametrize("kind", [nn.Conv2d(8, 16, 3), nn.Conv2d(16, 8, 1), nn.Linear(16, 8)], ids=lambda k: str(k)[:6])
 def test_ridge_codes_need_no_memory_either(kind):
     """alpha = F V is the ridge solution over the dictionary, is not held, and gives the update of its definition."""
-    model = tuned(nn.Sequential(kind).double(), solver="ridge", sparsity=0.1, train_coefficients=False)
+    model = tuned(nn.Sequential(kind).double(), solver="ridge", l1_penalty=0.1, train_coefficients=False)
     layer = layer_of(model)
     layout, weight = layer.layouts["default"], kind.weight
     m, d = layer.filtersub_atoms["default"].shape[0], layout.patch_size

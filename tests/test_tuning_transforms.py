@@ -17,7 +17,7 @@ from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
 MODES = {
     "plain": {"solver": "lasso"},
-    "packed blocks": {"solver": "lasso", "block": 4, "sparsity": 0.1},
+    "packed blocks": {"solver": "lasso", "block": 4, "l1_penalty": 0.1},
     "kernels as source": {"solver": "pca", "block": 4},
     "spatial blocks": {"solver": "pca", "block": 2, "block_spatial": True},
     "expanded blocks": {"solver": "lasso", "block": 4, "expansion": 2, "expansion_coefficients": "per-channel"},

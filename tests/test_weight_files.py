@@ -367,8 +367,8 @@ def test_the_command_says_what_it_took(tmp_path):
     assert "1 kernels are read in the layout of Keras or Flax" in done.stderr
     assert "1 tensors are left out, no kernels by names and shapes: cls_token" in done.stderr
     assert '"shape": [16, 8, 3, 3]' in " ".join(done.stdout.split()).replace("[ ", "[").replace(" ]", "]")
-    for weights, random, option in ((path, False, "--weights"), (None, True, "--random")):
+    for weights, pretrained, option in ((path, True, "--weights"), (None, False, "--no-pretrained")):
         with pytest.raises(FiltersubError, match=f"is a file of weights itself; leave {option} away"):
-            weights_of(str(path), weights, random, "auto")
+            weights_of(str(path), weights, pretrained, "auto")
     with pytest.raises(FiltersubError, match="--layout is for a bare file of weights, and test_resnet is none"):
         weights_of("test_resnet", None, True, "keras")

@@ -63,9 +63,9 @@ LISTS = {
     "atoms: '9'": "atoms must be int, got '9'",
     "atoms: true": "atoms must be int, got True",
     "block: [1, 2, 3]": "block must be int or tuple",
-    "sparsity: .nan": "sparsity must be float, got nan",
+    "l1_penalty: .nan": "l1_penalty must be float, got nan",
     "tol: 2026-01-01": "tol must be float, got datetime",
-    "share: 3": "share must be bool or str or list",
+    "shared_dictionary: 3": "shared_dictionary must be bool or str or list",
     "layers: [a]": "layers must be str or None",
     "max_error: small": "max_error must be float or None",
     "overrides: [a]": "overrides must be",
@@ -87,5 +87,7 @@ def test_an_override_of_another_type_is_named(text):
 
 
 def test_settings_that_are_right_pass(tmp_path):
-    (tmp_path / "own.yaml").write_text("atoms: 6\nblock: [2, 4]\nsparsity: 0\nshare: [a, b]\nmax_error: 1e-1\n")
+    (tmp_path / "own.yaml").write_text(
+        "atoms: 6\nblock: [2, 4]\nl1_penalty: 0\nshared_dictionary: [a, b]\nmax_error: 1e-1\n"
+    )
     assert read_recipe(tmp_path / "own.yaml")["block"] == [2, 4]

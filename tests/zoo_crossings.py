@@ -25,7 +25,7 @@ from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 SETTINGS = {
     "setting 1": {"solver": "lasso"},
     "setting 3": {"solver": "pca", "block": 2},
-    "setting 3, packed": {"solver": "lasso", "block": 4, "sparsity": 0.1},
+    "setting 3, packed": {"solver": "lasso", "block": 4, "l1_penalty": 0.1},
     "setting 4": {"solver": "pca", "block": 2, "expansion": 2},
 }
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))

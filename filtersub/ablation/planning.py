@@ -14,11 +14,13 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
+from ..former_names import SETTINGS, by_name_of_today
 from ..version import package_version
 from .conditions import mentioned
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
@@ -77,6 +79,7 @@ def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run,
     for needed in (OUT_DIR, *([RECORDS_DIR] if stage.reads_records else [])):
         if needed not in known:
             raise stage.place.error(f"{notebook.name} has no parameter {needed!r}, which the runner must set")
+    stage = _by_names_of_today(stage, known)
     for which in ("skip", "only"):
         _check_conditions(stage, which, known, notebook.name)
     defaults = {name: default for name, (_, default) in known.items()}
@@ -96,6 +99,14 @@ def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run,
             run_id = f"{_readable(notebook, own)}-{identity.digest(parameters)}"
             run = Run(run_id, notebook, parameters, root / RUNS_FOLDER / run_id, text, stage.reads_records)
             yield run, stage.place.first(("runs", origin))
+
+
+def _by_names_of_today(stage: Stage, known: Mapping[str, Any]) -> Stage:
+    """The stage with parameters that it gives under names of before, where the notebook has those of today alone."""
+    names = {former: name for former, name in SETTINGS.items() if name in known and former not in known}
+    renamed = partial(by_name_of_today, source=stage.notebook, names=names)
+    runs, skip, only = (tuple(map(renamed, many)) for many in (stage.runs, stage.skip, stage.only))
+    return replace(stage, parameters=renamed(stage.parameters), runs=runs, skip=skip, only=only)
 
 
 def _check_value(stage: Stage, origin: int, name: str, value: Any, known: Mapping[str, Any], notebook: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from importlib.metadata import version
 from typing import Annotated
 
@@ -50,6 +51,7 @@ def _options(
 
 
 _INTERRUPTED = 130
+_formatted = warnings.formatwarning
 
 
 def main() -> None:
@@ -57,6 +59,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a stream that somebody put in its place
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows no Greek letters
+    warnings.formatwarning = _one_line
     try:
         app()
     except FiltersubError as error:
@@ -67,6 +70,15 @@ def main() -> None:
             raise
         sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
         raise SystemExit(_INTERRUPTED) from None
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of this package is a note of the command; the others stay as they are."""
+    if category.__module__.startswith(f"{__package__.partition('.')[0]}."):
+        return f"filtersub: {message}\n"
+    return _formatted(message, category, filename, lineno, line)
 
 
 def _is_untold_interrupt(ended: BaseException) -> bool:

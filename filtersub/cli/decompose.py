@@ -20,6 +20,7 @@ from .options import (
     ExpansionCoefficients,
     ExpansionLayers,
     Init,
+    L1Penalty,
     Layers,
     Learner,
     LimitAtoms,
@@ -28,9 +29,8 @@ from .options import (
     Nonnegative,
     Nonzeros,
     Override,
-    Random,
+    Pretrained,
     Solver,
-    Sparsity,
     Tolerance,
     WeightLayout,
     Weights,
@@ -52,7 +52,7 @@ def decompose(
     block: Block = None,
     block_spatial: BlockSpatial = False,
     solver: Solver = "lasso",
-    sparsity: Sparsity = 1e-3,
+    l1_penalty: L1Penalty = 1e-3,
     nonzeros: Nonzeros = None,
     nonnegative: Nonnegative = False,
     init: Init = "rows",
@@ -67,8 +67,10 @@ def decompose(
     expansion_layers: ExpansionLayers = "spatial",
     block_coefficients: BlockCoefficients = False,
     limit_atoms: LimitAtoms = True,
-    share: Annotated[bool, typer.Option("--share", help="One dictionary for all layers of a patch shape.")] = False,
-    share_layers: Annotated[
+    shared_dictionary: Annotated[
+        bool, typer.Option("--shared-dictionary", help="One dictionary for all layers of a patch shape.")
+    ] = False,
+    shared_layers: Annotated[
         list[str] | None, typer.Option(metavar="REGEX", help="The same among layers that match; may be repeated.")
     ] = None,
     compare_own: Annotated[
@@ -85,7 +87,7 @@ def decompose(
     layers: Layers = None,
     weights: Weights = None,
     weight_layout: WeightLayout = "auto",
-    random: Random = False,
+    pretrained: Pretrained = True,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for atoms.safetensors, recipe.yaml and layers.csv; a rerun does only the rest."),
@@ -116,25 +118,26 @@ def decompose(
     settings = {} if config is None else read_recipe(config)
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    options = {**context.params, "expansion": read_sizes(expansion), "share": share or share_layers or False}
-    if share_layers:
-        given.add("share")
+    options = {**context.params, "expansion": read_sizes(expansion)}
+    options["shared_dictionary"] = shared_layers or shared_dictionary
+    if shared_layers:
+        given.add("shared_dictionary")
     of_recipe = [field.name for field in fields(DecompositionConfig)]
-    for name in (*of_recipe, "share", "layers", "max_error", "max_error_per"):
+    for name in (*of_recipe, "shared_dictionary", "layers", "max_error", "max_error_per"):
         if name in given or (name not in settings and options[name] is not None):
             settings[name] = options[name]
     overrides = {**(settings.get("overrides") or {}), **read_overrides(override or ())}
     recipe = DecompositionConfig(**{name: settings[name] for name in of_recipe if name in settings})
-    shared, limit = settings.get("share", False), settings.get("max_error")
+    shared, limit = settings.get("shared_dictionary", False), settings.get("max_error")
     if out is None and (atoms_only or not resume):
         raise FiltersubError(f"--{'atoms-only' if atoms_only else 'fresh'} needs a folder, give --out")
     if compare_own and not shared:
-        raise FiltersubError("--compare-own needs --share or --share-layers")
+        raise FiltersubError("--compare-own needs --shared-dictionary or --shared-layers")
     if limit is not None and (shared or "atoms" in given):
         what = "shares dictionaries" if shared else "has --atoms"
         raise FiltersubError(f"--max-error chooses m for a layer's own dictionary, but this {what}; leave one away")
     with waiting(f"loading {model}"):
-        source, exclude = weights_of(model, weights, random, weight_layout)
+        source, exclude = weights_of(model, weights, pretrained, weight_layout)
     folder = None if out is None else make_folder(out)
     chosen_by = {"layers": settings.get("layers"), "exclude": exclude}
     choice = own = None
@@ -167,7 +170,7 @@ def decompose(
     if folder is not None:
         _write_csv(folder / "layers.csv", table)
         write_recipe(
-            folder / RECIPE_FILE, recipe, overrides=overrides, layers=settings.get("layers"), share=found.shared
+            folder / RECIPE_FILE, recipe, overrides=overrides, layers=settings.get("layers"), shared=found.shared
         )
         if choice is not None:
             _write_csv(folder / "curve.csv", choice.curve)
@@ -176,19 +179,19 @@ def decompose(
     _print(model, found, table, choice, folder, own, cost, as_json, as_csv)
 
 
-def weights_of(model: str, weights: Path | None, random: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
+def weights_of(model: str, weights: Path | None, pretrained: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
     """(module or bare tensors, names left out): the head of a model takes no part."""
     from ..models import head_name, load_model
     from ..weight_file import is_weight_file
 
     if is_weight_file(model):
-        for option, given in (("--weights", weights is not None), ("--random", random)):
+        for option, given in (("--weights", weights is not None), ("--no-pretrained", not pretrained)):
             if given:
                 raise FiltersubError(f"{model} is a file of weights itself; leave {option} away, or name a model")
         return _kernels_of(model, layout), ()
     if layout != "auto":
         raise FiltersubError(f"--layout is for a bare file of weights, and {model} is none")
-    loaded = load_model(model, weights=weights, pretrained=not random)
+    loaded = load_model(model, weights=weights, pretrained=pretrained)
     head = head_name(loaded)
     return loaded, () if head is None else (head,)
 

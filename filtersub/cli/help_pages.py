@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from typer.core import TyperCommand
 
+from ..former_names import with_options_of_today
+
 #: By command, the options that stand first, in this order; a command with few options needs no entry.
 FIRST = {
-    "decompose": ("atoms", "block", "solver", "sparsity", "max_error", "layers", "weights", "out", "as_json", "seed"),
+    "decompose": ("atoms", "block", "solver", "l1_penalty", "max_error", "layers", "weights", "out", "as_json", "seed"),
     "count": ("method", "atoms", "expansion", "block", "layers", "classes", "compare", "cost", "preset", "as_json"),
     "suggest": ("budget", "data", "weights", "pretrained", "layers", "top", "by_layer", "out", "as_json"),
     "tune": ("out", "data", "method", "atoms", "expansion", "block", "epochs", "learning_rate", "recipe", "seed"),
@@ -18,16 +21,16 @@ FIRST = {
 #: Title: options, in the order of the page. A name means the same in every command.
 GROUPS = {
     "Atoms and coefficients": (
-        *("solver", "sparsity", "nonzeros", "nonnegative", "expansion", "expansion_coefficients", "expansion_layers"),
+        *("solver", "l1_penalty", "nonzeros", "nonnegative", "expansion", "expansion_coefficients", "expansion_layers"),
         *("expansion_init", "init_scale", "block_spatial", "block_coefficients", "limit_atoms", "override"),
         *("train_coefficients", "layers", "decomposition", "config"),
     ),
     "Learning of the dictionary": ("init", "learner", "max_rounds", "tol"),
-    "Errors and shared dictionaries": ("max_error_per", "share", "share_layers", "compare_own"),
+    "Errors and shared dictionaries": ("max_error_per", "shared_dictionary", "shared_layers", "compare_own"),
     "Baselines": (
         *("rank", "depthwise_rank", "adapter_scale", "update_dropout", "oft_block", "boft_block", "reduction"),
     ),
-    "Model and weights": ("weights", "weight_layout", "random"),
+    "Model and weights": ("weights", "weight_layout", "pretrained"),
     "Images": (
         *("n_train", "images", "image_size", "template", "augmentation", "judge_crop", "validation", "flip", "workers"),
     ),
@@ -113,3 +116,10 @@ class Command(TyperCommand):
         self.params.sort(key=place)
         if examples := EXAMPLES.get(self.name or ""):
             self.epilog = "\n\n".join(["Examples:", *examples])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Options under their names of before are taken, with a note on the error stream."""
+        args, notes = with_options_of_today(args)
+        for note in notes:
+            sys.stderr.write(f"filtersub: {note}\n")
+        return super().parse_args(ctx, args)

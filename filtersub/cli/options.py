@@ -67,7 +67,7 @@ Tolerance = Annotated[
     float | None, typer.Option(help="Stop learning when rounds lower the objective by less than this.")
 ]
 Solver = Annotated[str, typer.Option(help=f"One of {', '.join(CODES)}.")]
-Sparsity = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
+L1Penalty = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
 Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
 LogWith = Annotated[
     str | None,
@@ -88,7 +88,7 @@ WeightLayout = Annotated[
     str,
     typer.Option("--layout", help="Sides of kernels in a file of weights: torch, keras (h, w, in, out), mlx or auto."),
 ]
-Random = Annotated[bool, typer.Option("--random", help="Random weights instead of pretrained ones.")]
+Pretrained = Annotated[bool, typer.Option("--pretrained/--no-pretrained", help="Pretrained weights, or random ones.")]
 
 
 def _alone(context: typer.Context, given: bool) -> bool:

@@ -19,6 +19,7 @@ from .options import (
     ExpansionCoefficients,
     ExpansionLayers,
     Init,
+    L1Penalty,
     Layers,
     Learner,
     LimitAtoms,
@@ -28,10 +29,9 @@ from .options import (
     Nonzeros,
     Override,
     PaperRun,
-    Random,
+    Pretrained,
     Reading,
     Solver,
-    Sparsity,
     Tolerance,
     Weights,
     stated,
@@ -41,7 +41,7 @@ _METHODS = (
     "filter-subspace, linear, full, bitfit, norm, ssf, conv-adapter, lora, lora-loralib, dora, loha, lokr, oft, "
     "boft, adalora, tucker-lora, tucker-loha, tucker-lokr, hra, hira or ia3"
 )
-_RENAMED = {"random": "pretrained", "override": "overrides"}
+_RENAMED = {"override": "overrides"}
 
 
 def tune(
@@ -77,7 +77,7 @@ def tune(
     override: Override = None,
     train_coefficients: Annotated[bool, typer.Option("--train-coefficients", help="Control: train alpha too.")] = False,
     solver: Solver = "lasso",
-    sparsity: Sparsity = 1e-3,
+    l1_penalty: L1Penalty = 1e-3,
     nonzeros: Nonzeros = None,
     max_rounds: MaxRounds = None,
     tol: Tolerance = None,
@@ -95,7 +95,7 @@ def tune(
     reduction: Annotated[int, typer.Option(help="Of conv-adapter: channels in over channels between.")] = 4,
     layers: Layers = None,
     weights: Weights = None,
-    random: Random = False,
+    pretrained: Pretrained = True,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 8,
     batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.")] = 50,
     accumulation: Annotated[int, typer.Option(help="Parts a batch is computed in, to save memory.")] = 1,
@@ -249,6 +249,5 @@ _READ: dict[str, Any] = {
     "rates": _rates,
     "expansion": _expansion,
     "weights": str,
-    "random": lambda value: not value,
     "override": _overrides,
 }

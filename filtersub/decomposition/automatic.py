@@ -180,7 +180,7 @@ class _Trial:
         best = min(self.tried, key=lambda m: self.tried[m])
         recipe = next(iter(self.members.values())).planned.recipe
         cure = (
-            f"sparsity {recipe.sparsity:g} stands in the way, lower it"
+            f"l1_penalty {recipe.l1_penalty:g} stands in the way, lower it"
             if self.bound(best) <= self.max_error
             else "allow more atoms"
         )

@@ -24,11 +24,12 @@ from ..computed_weights import check_weight_can_be_set, set_weight
 from ..errors import FiltersubError
 from ..files import written_whole
 from ..fingerprint import fingerprint, fingerprint_gap
+from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
 from ..markup import facts_html, table_html
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated
-from .recipe import DecompositionConfig, recipe_of
+from .recipe import DecompositionConfig, check_overrides, recipe_of
 from .result import Decomposition
 
 _TENSORS = ("layout", "atoms", "coefficients", "levels", "blocks")  # fields that are not plain values of the header
@@ -190,7 +191,7 @@ def _read(path: str | os.PathLike[str], *, tensors: bool = True) -> tuple[dict[s
     try:
         with safe_open(str(path), framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            _ = header["recipe"], header["layers"]
+            header |= {"recipe": by_name_of_today(header["recipe"]), "layers": header["layers"]}
             return header, {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
     except Exception as error:  # the reader, JSON and the header each raise classes of their own
         raise FiltersubError(f"{path} is not a decomposition that filtersub saved: {error}") from None
@@ -210,7 +211,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] |
     try:
         layers = {name: _layer(name, plain, tensors) for name, plain in header["layers"].items()}
         shared = header.get("shared", False)
-        overrides = header.get("overrides", {})
+        overrides = check_overrides(header.get("overrides"))
         shared = tuple(shared) if isinstance(shared, list) else shared
         found = ModelDecomposition(layers, DecompositionConfig(**header["recipe"]), overrides, shared)
     except Exception as error:

@@ -136,7 +136,7 @@ def coding_settings(config: DecompositionConfig, n_atoms: int) -> dict[str, Any]
         nonzeros = min(config.nonzeros or max(1, n_atoms // 3), n_atoms)
     return {
         "solver": config.solver,
-        "l1_penalty": config.sparsity,
+        "l1_penalty": config.l1_penalty,
         "n_nonzero": nonzeros,
         "nonnegative": config.nonnegative,
     }
@@ -248,7 +248,7 @@ def blocks_of(layout: KernelLayout, codes: Tensor, config: DecompositionConfig) 
 def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
     if config.code_kind != "penalty":
         return 0.0
-    return config.sparsity * absolute_sum(codes)
+    return config.l1_penalty * absolute_sum(codes)
 
 
 def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, dictionary: str | None) -> str:
@@ -264,5 +264,5 @@ def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded
         if not bool(rows.any()):
             notes.append("the kernel is zero")
         else:
-            notes.append(f"every coefficient is zero: that is so from sparsity {largest_patch(rows):.3g} on")
+            notes.append(f"every coefficient is zero: that is so from l1_penalty {largest_patch(rows):.3g} on")
     return "; ".join(notes)

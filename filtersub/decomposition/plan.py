@@ -76,11 +76,11 @@ def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, Pl
         elif all_silent:
             patch = largest_patch(rows)
             largest = max(largest, patch)
-            all_silent = patch == 0 or patch <= layer.recipe.sparsity
+            all_silent = patch == 0 or patch <= layer.recipe.l1_penalty
     if all_silent and largest > 0:
         raise FiltersubError(
-            f"every coefficient would be zero: so it is from sparsity {largest:.4g} on (the largest norm of a patch); "
-            "choose a smaller one"
+            f"every coefficient would be zero: so it is from l1_penalty {largest:.4g} on (the largest norm of a "
+            "patch); choose a smaller one"
         )
     for name, layer in plan.items():
         _check_start(name, layer, plan)
@@ -127,7 +127,7 @@ def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str])
     if shared is False:
         return planned
     if not isinstance(shared, (bool, str, list, tuple)):
-        raise FiltersubError(f"share must be true, a pattern of layer names or a list of them, got {shared!r}")
+        raise FiltersubError(f"shared must be true, a pattern of layer names or a list of them, got {shared!r}")
     patterns = ("",) if shared is True else (shared,) if isinstance(shared, str) else tuple(shared)
     check_matched(patterns, planned, "the sharing pattern")
     members: dict[tuple[object, ...], list[str]] = {}

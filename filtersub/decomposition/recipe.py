@@ -10,6 +10,7 @@ from typing import Any
 
 from ..dictionary import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..errors import FiltersubError, check_name
+from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, check_block, coefficient_layout, compile_pattern
 from ..solver_names import CODES
 from .start import is_file_of_atoms
@@ -40,7 +41,7 @@ class DecompositionConfig:
         others, and equal atoms share their coefficients evenly, so that alpha x D stays the same
     solver : a name in sparse_coding.SOLVERS, or "random": a control with coefficients drawn by the seed and atoms of
         least squares, which reconstruct next to nothing
-    sparsity : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``
+    l1_penalty : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``
     nonzeros : int, optional: largest support of a row, for pursuits; default a third of the atoms
     max_rounds, tol : stopping of the dictionary learning, see learn_dictionary
     seed : of the initial atoms
@@ -61,7 +62,7 @@ class DecompositionConfig:
     block: int | tuple[int, int] | None = None
     block_spatial: bool = False
     solver: str = "lasso"
-    sparsity: float = 1e-3
+    l1_penalty: float = 1e-3
     nonzeros: int | None = None
     max_rounds: int = MAX_ROUNDS
     tol: float = TOL
@@ -86,7 +87,7 @@ class DecompositionConfig:
             _check_count("the number of nonzeros", self.nonzeros, 1)
         _check_count("max_rounds", self.max_rounds, 0)
         _check_count("seed", self.seed, 0, MOST_SEED)
-        for name in ("sparsity", "tol"):
+        for name in ("l1_penalty", "tol"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < float("inf"):
                 raise FiltersubError(f"{name} must be a finite number >= 0, got {value!r}")
@@ -181,8 +182,12 @@ def check_expansion_start(init: str, scale: float) -> None:
         raise FiltersubError(f"init_scale must be a finite number > 0, got {scale!r}; 1 leaves the start as it is")
 
 
-def check_overrides(overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[str, dict[str, Any]]:
-    """Settings by pattern of layer names, each pattern and each setting looked at.
+def check_overrides(
+    overrides: Mapping[str, Mapping[str, Any]] | None, source: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Settings by pattern of layer names, each pattern and each setting looked at, under its name of today.
+
+    ``source`` is the file that a reader may have to mend: a name of before is told with it (FormerNameWarning).
 
     Raises FiltersubError on patterns that are no regular expressions, unknown settings (with the nearest) and settings
     that are not a mapping.
@@ -198,9 +203,10 @@ def check_overrides(overrides: Mapping[str, Mapping[str, Any]] | None) -> dict[s
         compile_pattern(pattern)
         if not isinstance(settings, Mapping):
             raise FiltersubError(f"the override of {pattern!r} must map settings to values, got {settings!r}")
+        settings = by_name_of_today(settings, source and f"{source}: the override of {pattern!r}")
         for name in settings:
             check_name(f"setting in the override of {pattern!r}:", name, known)
-        checked[str(pattern)] = dict(settings)
+        checked[str(pattern)] = settings
     return checked
 
 

@@ -81,12 +81,12 @@ def cost_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDeco
 
 def _coded_again(rows: Tensor, atoms: Tensor, recipe: DecompositionConfig) -> dict[str, float]:
     coding = codes_over(rows, atoms, recipe)
-    penalised = recipe.code_kind == "penalty" and recipe.sparsity > 0
+    penalised = recipe.code_kind == "penalty" and recipe.l1_penalty > 0
     return {
         "coding_iterations": coding.iterations,
         "coding_seconds": coding.seconds,
         "rows_per_second": rows.shape[0] / coding.seconds if coding.seconds > 0 else float("nan"),
-        "optimality_over_penalty": coding.optimality / recipe.sparsity if penalised else float("nan"),
+        "optimality_over_penalty": coding.optimality / recipe.l1_penalty if penalised else float("nan"),
     }
 
 

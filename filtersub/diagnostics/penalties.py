@@ -29,7 +29,7 @@ def penalty_path(
     Parameters
     ----------
     model : Module or tensors by name
-    config : the recipe; its ``sparsity`` is replaced by each of ``penalties``
+    config : the recipe; its ``l1_penalty`` is replaced by each of ``penalties``
     penalties : values of l >= 0 in ``1/2 ||rows - C D||_F^2 + l ||C||_1`` (half the paper's lambda)
     layers, exclude, on_layer : as in decompose_model
 
@@ -46,19 +46,19 @@ def penalty_path(
         raise FiltersubError("no penalty is given; name at least one value of l, such as 0.001")
     if config.code_kind != "penalty":
         raise FiltersubError(f"solver {config.solver!r} pays no penalty, so it has no path; use 'lasso'")
-    settings = [replace(config, sparsity=float(value)) for value in penalties]
+    settings = [replace(config, l1_penalty=float(value)) for value in penalties]
     layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
     for index, setting in enumerate(settings):
         for position, (name, layout) in enumerate(layouts.items()):
             if on_layer is not None:
                 done = index * len(layouts) + position
-                on_layer(done, len(settings) * len(layouts), f"{name}, l = {setting.sparsity:g}")
+                on_layer(done, len(settings) * len(layouts), f"{name}, l = {setting.l1_penalty:g}")
             layer = decompose_weight(layout, modules[name], setting)
             kernels = layout.to_rows(
                 current_weight(modules[name]).detach() if isinstance(modules[name], nn.Module) else modules[name]
             )
-            described = {"name": name, "seed": setting.seed, "l1_penalty": setting.sparsity}
+            described = {"name": name, "seed": setting.seed, "l1_penalty": setting.l1_penalty}
             rows.append(
                 {
                     **described,

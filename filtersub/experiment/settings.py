@@ -57,7 +57,7 @@ class TuneSettings:
     overrides: dict[str, dict[str, Any]] | None = None
     train_coefficients: bool = False
     solver: str = "lasso"
-    sparsity: float = 1e-3
+    l1_penalty: float = 1e-3
     nonzeros: int | None = None
     max_rounds: int = MAX_ROUNDS
     tol: float = TOL

@@ -46,7 +46,7 @@ class MethodSettings:
     Attributes
     ----------
     method : one of METHODS
-    atoms, block, block_spatial, expansion, solver, sparsity, seed : see DecompositionConfig
+    atoms, block, block_spatial, expansion, solver, l1_penalty, seed : see DecompositionConfig
     rank : of LoRA
     layers : "resnets", "convolutions", "attention", "blocks", or a regular expression of full names. Default
         "convolutions" for atoms, "blocks" for LoRA.
@@ -58,7 +58,7 @@ class MethodSettings:
     block_spatial: bool = True
     expansion: int | None = None
     solver: str = "pca"
-    sparsity: float = 1e-3
+    l1_penalty: float = 1e-3
     rank: int = 16
     layers: str | None = None
     seed: int = 0
@@ -95,7 +95,7 @@ class MethodSettings:
         if self.method == "lora":
             return LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=self.pattern)
         recipe = taken_from(self, DecompositionConfig)
-        fields = ("atoms", "block", "block_spatial", "expansion", "solver", "sparsity", "seed")
+        fields = ("atoms", "block", "block_spatial", "expansion", "solver", "l1_penalty", "seed")
         return FilterSubspaceConfig(target_modules=self.pattern, **{name: getattr(recipe, name) for name in fields})
 
 

@@ -12,7 +12,7 @@ from ..records import Record
 from .effects import Effects, Factor, Interaction, enough
 from .numbers import NBSP, amount, percent
 
-_NAMES = {"atoms": "m", "expansion": "m₁", "block": "k_c", "sparsity": "l"}
+_NAMES = {"atoms": "m", "expansion": "m₁", "block": "k_c", "l1_penalty": "l"}
 _MOST_TOLD = 6  # values of a parameter whose means a sentence lists
 UNTESTED = "one pair of runs, so whether that is noise is not known"
 

@@ -18,7 +18,7 @@ from ..intervals import SIGNIFICANT, holm, paired_difference
 from ..records import Record
 
 _TASK = ("data", "model")  # runs are compared within each; the report's tables by task say the rest
-_FIRST, _LAST = ("atoms", "expansion", "block", "sparsity"), ("learning_rate",)
+_FIRST, _LAST = ("atoms", "expansion", "block", "l1_penalty"), ("learning_rate",)
 _MOST_LEVELS = 8  # of a parameter that are compared two by two; of more, the rank correlation is told
 _HIGHER, _LOWER = ("accuracy", "agreement", "score", "similarity"), ("error", "loss", "fid", "distance", "seconds")
 

@@ -14,13 +14,13 @@ _PAIRS = (
     ("atoms", "expansion"),
     ("atoms", "block"),
     ("expansion", "block"),
-    ("atoms", "sparsity"),
+    ("atoms", "l1_penalty"),
 )
 _NAMES = {
     "atoms": "filter atoms m",
     "expansion": "atoms of each atom m₁",
     "block": "channel block k_c",
-    "sparsity": "penalty l",
+    "l1_penalty": "penalty l",
 }
 _NONE = "none"
 

@@ -179,8 +179,8 @@ def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     asked = record.parameters
     caption = (
         f"{record.counts['rows']:,} kernels of {asked['patch_size']} numbers, {record.counts['atoms']} atoms, "
-        f"l = {asked['sparsity']:g}, seed {record.seed}. Lines: solvers of many equal steps. Hollow marks: solvers of "
-        "another problem."
+        f"l = {asked['l1_penalty']:g}, seed {record.seed}. Lines: solvers of many equal steps. Hollow marks: solvers "
+        "of another problem."
     )
     means = table[table["note"] == ""].groupby("solver", sort=False)
     medians = means[["relative_gap", "kkt_over_penalty", "seconds", "iterations", "rows_per_second"]].median()

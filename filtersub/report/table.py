@@ -21,7 +21,7 @@ from ..records import Record
 
 NBSP = "\N{NO-BREAK SPACE}"
 _OF_ATOMS = (  # say nothing of a run without
-    *("atoms", "block", "block_spatial", "block_coefficients", "limit_atoms", "solver", "sparsity"),
+    *("atoms", "block", "block_spatial", "block_coefficients", "limit_atoms", "solver", "l1_penalty"),
     *("expansion", "expansion_coefficients", "expansion_layers", "expansion_init", "init_scale", "overrides"),
     *("nonzeros", "max_rounds", "tol", "nonnegative", "init", "learner"),
 )

@@ -1,6 +1,6 @@
 """Sparse codes for given atoms: one row of a table per solver, one result type.
 
-``encode(rows, atoms, solver, l1_penalty=..., n_nonzero=..., max_error=...)`` calls any of them by name.
+``encode(rows, atoms, solver, l1_penalty=..., n_nonzero=..., max_residual=...)`` calls any of them by name.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from ..engine.threads import over_rows
 from ..errors import ConvergenceWarning
 from .lasso import lasso
 from .pursuit import orthogonal_matching_pursuit
-from .result import CodingResult, check_max_error, check_problem
+from .result import CodingResult, check_max_residual, check_problem
 
 _SHARE = 1024  # rows that a thread takes at a time
 _CHUNK = 65536  # rows in float64 at once
@@ -31,21 +31,21 @@ _CLOSE = 1e-10  # of the bound: a residual this near ends the search where no pi
 def constrained_lasso(
     rows: Tensor,
     atoms: Tensor,
-    max_error: float | Tensor,
+    max_residual: float | Tensor,
     *,
     nonnegative: bool = False,
     max_iter: int = 60,
     codes_init: Tensor | None = None,
 ) -> CodingResult:
-    """Sparse codes of each row over fixed atoms, the sparsest (in L1) that stay within ``max_error`` of it.
+    """Sparse codes of each row over fixed atoms, the sparsest (in L1) that stay within ``max_residual`` of it.
 
-    For each row x:  ``min ||z||_1  subject to  ||x - z atoms||_2 <= max_error``.  Works in float64 on the CPU.
+    For each row x:  ``min ||z||_1  subject to  ||x - z atoms||_2 <= max_residual``.  Works in float64 on the CPU.
 
     Parameters
     ----------
     rows : Tensor of shape (n_rows, d), float32 or float64
     atoms : Tensor of shape (n_atoms, d); any norm
-    max_error : float or Tensor (n_rows,) >= 0; 0 is basis pursuit. A row whose norm is at most its bound gets zeros
+    max_residual : float or Tensor (n_rows,) >= 0; 0 is basis pursuit. A row whose norm is at most its bound gets zeros
     nonnegative : bool, keep every code >= 0
     max_iter : int, penalties tried for a row at most; nearly all rows need fewer than ten
     codes_init : Tensor of shape (n_rows, n_atoms), warms the first of them
@@ -64,7 +64,7 @@ def constrained_lasso(
     [[2.0, 0.0]]
     """
     check_problem(rows, atoms, codes_init)
-    bounds = check_max_error(max_error, rows).cpu()
+    bounds = check_max_residual(max_residual, rows).cpu()
     from ..engine.compile import make_ready  # brings numba, whose import takes long
 
     make_ready(("path", atoms.shape[0]), lambda: _try_out(atoms.shape[0]))
@@ -98,8 +98,8 @@ def _warn(n_rows: int, n_missed: int, n_open: int, max_iter: int) -> None:
         message = f"left {n_open} of {n_rows} rows unfinished after {max_iter} penalties; raise max_iter"
     elif n_missed:
         message = (
-            f"left {n_missed} of {n_rows} rows with a residual above max_error, which these atoms cannot reach; raise "
-            "max_error, or give more atoms"
+            f"left {n_missed} of {n_rows} rows with a residual above max_residual, which these atoms cannot reach; "
+            "raise max_residual, or give more atoms"
         )
     else:
         return

@@ -24,7 +24,7 @@ def matching_pursuit(
     atoms: Tensor,
     n_nonzero: int | None = None,
     *,
-    max_error: float | Tensor | None = None,
+    max_residual: float | Tensor | None = None,
     nonnegative: bool = False,
     max_iter: int = 1000,
 ) -> CodingResult:
@@ -38,8 +38,9 @@ def matching_pursuit(
     rows : Tensor of shape (n_rows, d), float32 or float64
     atoms : Tensor of shape (n_atoms, d); need not be unit norm (correlations are normalised)
     n_nonzero : int from 1 to n_atoms
-        Steps of a row at most, so that it has at most that many nonzeros; None (with max_error): as many as it takes.
-    max_error : float or Tensor (n_rows,), the largest ``||row - code atoms||_2`` to stop at; None: no such bound
+        Steps of a row at most, so that it has at most that many nonzeros; None (with max_residual): as many as it
+        takes.
+    max_residual : float or Tensor (n_rows,), the largest ``||row - code atoms||_2`` to stop at; None: no such bound
     nonnegative : bool
         No step takes a code below zero; codes that went too far may come back (as the away steps of Locatello et
         al., "Greedy Algorithms for Cone Constrained Optimization", NIPS 2017), or the pursuit would stop short.
@@ -50,15 +51,15 @@ def matching_pursuit(
     CodingResult
         ``objective`` starts with the rows' own half square and has one entry for each step; ``optimality`` is the
         largest gradient left (non-negative: that some code could still follow); ``details["rows_above_error"]`` counts
-        the rows that miss ``max_error``.
+        the rows that miss ``max_residual``.
 
     Raises FiltersubError (a ValueError) when shapes disagree or a bound is out of range.
-    Warns ConvergenceWarning when ``max_error`` alone was asked for and rows miss it.
+    Warns ConvergenceWarning when ``max_residual`` alone was asked for and rows miss it.
 
     >>> matching_pursuit(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1).codes.tolist()
     [[3.0, 0.0]]
     """
-    bounds = check_pursuit(rows, atoms, n_nonzero, max_error)
+    bounds = check_pursuit(rows, atoms, n_nonzero, max_residual)
     started = time.perf_counter()
     codes = torch.zeros(rows.shape[0], atoms.shape[0], dtype=rows.dtype, device=rows.device)
     gains = torch.zeros(max_iter if n_nonzero is None else n_nonzero, dtype=torch.float64, device=rows.device)
@@ -77,8 +78,8 @@ def matching_pursuit(
     converged = n_missed == 0 or n_nonzero is not None
     if not converged:
         warnings.warn(
-            f"mp left {n_missed} of {rows.shape[0]} rows with a residual above max_error after {taken} steps; "
-            "raise max_iter or max_error, give more atoms, or use solver 'omp', which refits",
+            f"mp left {n_missed} of {rows.shape[0]} rows with a residual above max_residual after {taken} steps; "
+            "raise max_iter or max_residual, give more atoms, or use solver 'omp', which refits",
             ConvergenceWarning,
             stacklevel=2,
         )

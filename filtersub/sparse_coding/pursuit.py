@@ -17,7 +17,7 @@ from torch import Tensor
 from ..engine.threads import over_rows
 from ..errors import ConvergenceWarning, FiltersubError
 from .pursuit_batched import pursue
-from .result import CodingResult, check_max_error, check_nonzeros, check_problem
+from .result import CodingResult, check_max_residual, check_nonzeros, check_problem
 
 _SHARE = 4096  # rows that a thread takes at a time
 
@@ -27,22 +27,22 @@ def orthogonal_matching_pursuit(
     atoms: Tensor,
     n_nonzero: int | None = None,
     *,
-    max_error: float | Tensor | None = None,
+    max_residual: float | Tensor | None = None,
     nonnegative: bool = False,
     rule: str = "correlation",
 ) -> CodingResult:
     """Codes of few atoms a row: the best atom joins, then all of the row's atoms are refitted.
 
     Minimises ``1/2 ||rows - C atoms||_F^2`` greedily; each step solves least squares on the support exactly. A row is
-    done when it has ``n_nonzero`` atoms, when its residual is at most ``max_error``, or when no atom lowers it. On the
-    CPU a compiled kernel in float64 on torch's number of threads, elsewhere torch.
+    done when it has ``n_nonzero`` atoms, when its residual is at most ``max_residual``, or when no atom lowers it. On
+    the CPU a compiled kernel in float64 on torch's number of threads, elsewhere torch.
 
     Parameters
     ----------
     rows : Tensor of shape (n_rows, d), float32 or float64
     atoms : Tensor of shape (n_atoms, d); need not be unit norm (correlations are normalised)
-    n_nonzero : int from 1 to n_atoms, the largest support of a row; None (with max_error): as many as it takes
-    max_error : float or Tensor (n_rows,), the largest ``||row - code atoms||_2`` to stop at; None: no such bound
+    n_nonzero : int from 1 to n_atoms, the largest support of a row; None (with max_residual): as many as it takes
+    max_residual : float or Tensor (n_rows,), the largest ``||row - code atoms||_2`` to stop at; None: no such bound
     nonnegative : bool
         Only atoms that correlate positively join, and the refit is non-negative least squares (Lawson and Hanson, 1974;
         Bruckstein, Elad and Zibulevsky, IEEE Trans. Inf. Theory 54(11), 2008), which may send atoms away again.
@@ -53,15 +53,16 @@ def orthogonal_matching_pursuit(
     -------
     CodingResult
         ``objective`` starts with the rows' own half square and has one entry for each atom added, ``optimality`` is the
-        largest gradient left on the supports, ``details["rows_above_error"]`` counts the rows that miss ``max_error``.
+        largest gradient left on the supports, ``details["rows_above_error"]`` counts the rows that miss
+        ``max_residual``.
 
     Raises FiltersubError (a ValueError) when shapes disagree or a bound is out of range.
-    Warns ConvergenceWarning when ``max_error`` alone was asked for and the atoms cannot reach it.
+    Warns ConvergenceWarning when ``max_residual`` alone was asked for and the atoms cannot reach it.
 
     >>> orthogonal_matching_pursuit(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1).codes.tolist()
     [[3.0, 0.0]]
     """
-    bounds = check_pursuit(rows, atoms, n_nonzero, max_error)
+    bounds = check_pursuit(rows, atoms, n_nonzero, max_residual)
     if rule not in ("correlation", "error"):
         raise FiltersubError(f"rule must be 'correlation' or 'error', got {rule!r}")
     limit = min(atoms.shape[0] if n_nonzero is None else n_nonzero, *atoms.shape)
@@ -78,15 +79,15 @@ def orthogonal_matching_pursuit(
 
 
 def check_pursuit(
-    rows: Tensor, atoms: Tensor, n_nonzero: int | None, max_error: float | Tensor | None
+    rows: Tensor, atoms: Tensor, n_nonzero: int | None, max_residual: float | Tensor | None
 ) -> Tensor | None:
     """The bounds on the residuals, or None; FiltersubError where nothing says when to stop, or says it wrongly."""
     check_problem(rows, atoms)
-    if n_nonzero is None and max_error is None:
-        raise FiltersubError("a pursuit needs n_nonzero, max_error, or both: nothing says when to stop")
+    if n_nonzero is None and max_residual is None:
+        raise FiltersubError("a pursuit needs n_nonzero, max_residual, or both: nothing says when to stop")
     if n_nonzero is not None:
         check_nonzeros(n_nonzero, atoms.shape[0])
-    return None if max_error is None else check_max_error(max_error, rows)
+    return None if max_residual is None else check_max_residual(max_residual, rows)
 
 
 def _on_cpu(
@@ -135,8 +136,8 @@ def _result(
     converged = n_missed == 0 or n_nonzero is not None
     if not converged:
         warnings.warn(
-            f"{name} left {n_missed} of {rows.shape[0]} rows with a residual above max_error, which these atoms cannot "
-            "reach; raise max_error, or give more atoms",
+            f"{name} left {n_missed} of {rows.shape[0]} rows with a residual above max_residual, which these atoms "
+            "cannot reach; raise max_residual, or give more atoms",
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -19,7 +19,7 @@ from ..errors import ConvergenceWarning, FiltersubError
 from .pursuit import check_pursuit
 from .result import (
     CodingResult,
-    check_max_error,
+    check_max_residual,
     check_penalty,
     check_problem,
     kkt_violation,
@@ -34,12 +34,12 @@ def spams_lasso(
     atoms: Tensor,
     l1_penalty: float = 0.0,
     *,
-    max_error: float | Tensor | None = None,
+    max_residual: float | Tensor | None = None,
     nonnegative: bool = False,
 ) -> CodingResult:
     """LARS by spams (Mairal et al., JMLR 11, 2010), in the dtype of the rows; rows (n, d), atoms (m, d).
 
-    Penalised, or with ``max_error`` (one number or (n,), > 0) ``min ||z||_1 s.t. ||x - z D||_2 <= max_error``. In
+    Penalised, or with ``max_residual`` (one number or (n,), > 0) ``min ||z||_1 s.t. ||x - z D||_2 <= max_residual``. In
     float32 it is not exact, and where atoms repeat it may be wrong: both are told. Constrained, ``optimality`` is how
     far the worst residual is above its bound, and rows that the atoms cannot reach are not ``converged``.
     """
@@ -49,13 +49,13 @@ def spams_lasso(
     if len(rows) == 0:
         return _of_no_rows(rows, atoms)
     settings = {"pos": nonnegative, "numThreads": torch.get_num_threads()}
-    if max_error is None:
+    if max_residual is None:
         signals, dictionary = _columns(rows), _columns(atoms.to(rows))
         started = time.perf_counter()
         found = spams.lasso(signals, dictionary, lambda1=l1_penalty, mode=_PENALTY, **settings)
         codes = _codes(found, rows)
         return _judged("spams", rows, atoms, codes, l1_penalty, nonnegative, time.perf_counter() - started)
-    bounds = _positive_bounds(max_error, rows)
+    bounds = _positive_bounds(max_residual, rows)
     signals, dictionary = _columns(rows / bounds[:, None].to(rows)), _columns(atoms.to(rows))
     started = time.perf_counter()
     found = spams.lasso(signals, dictionary, lambda1=1.0, mode=_ERROR, **settings)
@@ -104,7 +104,7 @@ def spams_coordinate_descent(rows: Tensor, atoms: Tensor, l1_penalty: float, *, 
 
 
 def spams_pursuit(
-    rows: Tensor, atoms: Tensor, n_nonzero: int | None = None, *, max_error: float | Tensor | None = None
+    rows: Tensor, atoms: Tensor, n_nonzero: int | None = None, *, max_residual: float | Tensor | None = None
 ) -> CodingResult:
     """Pursuit by spams, in the dtype of the rows; rows (n, d), atoms (m, d), unit norm or not.
 
@@ -112,9 +112,9 @@ def spams_pursuit(
     ``orthogonal_matching_pursuit(..., rule="error")``. Where atoms repeat it stops early; such rows are told.
     """
     spams = _import_spams("spams-omp")
-    bounds = check_pursuit(rows, atoms, n_nonzero, max_error)
+    bounds = check_pursuit(rows, atoms, n_nonzero, max_residual)
     if bounds is not None:
-        bounds = _positive_bounds(max_error, rows)
+        bounds = _positive_bounds(max_residual, rows)
     if len(rows) == 0:
         return _of_no_rows(rows, atoms)
     norms = atoms.to(rows).norm(dim=1)
@@ -197,18 +197,18 @@ def _codes(found, rows: Tensor) -> Tensor:
     return torch.from_numpy(found.T.toarray()).to(rows)
 
 
-def _positive_bounds(max_error: float | Tensor | None, rows: Tensor) -> Tensor:
-    bounds = check_max_error(max_error, rows)
+def _positive_bounds(max_residual: float | Tensor | None, rows: Tensor) -> Tensor:
+    bounds = check_max_residual(max_residual, rows)
     if not bool((bounds > 0).all()):
-        raise FiltersubError("spams needs max_error > 0; the own solvers 'lasso' and 'omp' take 0 as well")
+        raise FiltersubError("spams needs max_residual > 0; the own solvers 'lasso' and 'omp' take 0 as well")
     return bounds
 
 
 def _warn_of_missed(name: str, n_missed: int, n_rows: int) -> None:
     if n_missed:
         warnings.warn(
-            f"{name} left {n_missed} of {n_rows} rows with a residual above max_error, which these atoms cannot reach; "
-            "raise max_error, or give more atoms",
+            f"{name} left {n_missed} of {n_rows} rows with a residual above max_residual, which these atoms cannot "
+            "reach; raise max_residual, or give more atoms",
             ConvergenceWarning,
             stacklevel=3,
         )

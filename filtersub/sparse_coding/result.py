@@ -160,16 +160,16 @@ def check_penalty(l1_penalty: float) -> None:
         raise FiltersubError(f"the L1 penalty must be a finite number >= 0, got {l1_penalty}")
 
 
-def check_max_error(max_error: float | Tensor, rows: Tensor) -> Tensor:
+def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:
     """Bounds on the residual norm of each row, a float64 Tensor (n_rows,) on its device; FiltersubError otherwise."""
-    bounds = torch.as_tensor(max_error, dtype=torch.float64, device=rows.device)
+    bounds = torch.as_tensor(max_residual, dtype=torch.float64, device=rows.device)
     if bounds.ndim > 1 or (bounds.ndim == 1 and bounds.shape[0] != rows.shape[0]):
         raise FiltersubError(
-            f"max_error must be one number or a tensor of n_rows = {rows.shape[0]}, got shape {tuple(bounds.shape)}"
+            f"max_residual must be one number or a tensor of n_rows = {rows.shape[0]}, got shape {tuple(bounds.shape)}"
         )
     if bounds.numel() and not bool((torch.isfinite(bounds) & (bounds >= 0)).all()):
         worst = bounds.flatten()[~(torch.isfinite(bounds) & (bounds >= 0)).flatten()][0]
-        raise FiltersubError(f"max_error must be finite and >= 0, got {float(worst)}")
+        raise FiltersubError(f"max_residual must be finite and >= 0, got {float(worst)}")
     return bounds.expand(rows.shape[0])
 
 

@@ -34,10 +34,12 @@ def _solver(solve: Callable[..., CodingResult], *takes: str) -> Solver:
     return Solver(solve, frozenset(takes))
 
 
-def _lasso(rows: Tensor, atoms: Tensor, l1_penalty: float, max_error: float | Tensor | None, **options) -> CodingResult:
-    if max_error is None:
+def _lasso(
+    rows: Tensor, atoms: Tensor, l1_penalty: float, max_residual: float | Tensor | None, **options
+) -> CodingResult:
+    if max_residual is None:
         return lasso(rows, atoms, l1_penalty, **options)
-    return constrained_lasso(rows, atoms, max_error, **options)
+    return constrained_lasso(rows, atoms, max_residual, **options)
 
 
 def _ridge(rows: Tensor, atoms: Tensor, l1_penalty: float) -> CodingResult:
@@ -46,16 +48,16 @@ def _ridge(rows: Tensor, atoms: Tensor, l1_penalty: float) -> CodingResult:
 
 _order_recursive = partial(orthogonal_matching_pursuit, rule="error")
 _TABLE = {
-    "lasso": _solver(_lasso, "l1_penalty", "max_error", "nonnegative", "codes_init"),
+    "lasso": _solver(_lasso, "l1_penalty", "max_residual", "nonnegative", "codes_init"),
     "fista": _solver(fista, "l1_penalty", "nonnegative", "codes_init"),
     "ista": _solver(ista, "l1_penalty", "nonnegative", "codes_init"),
-    "spams": _solver(spams_lasso, "l1_penalty", "max_error", "nonnegative"),
+    "spams": _solver(spams_lasso, "l1_penalty", "max_residual", "nonnegative"),
     "spams-cd": _solver(spams_coordinate_descent, "l1_penalty"),
     "sklearn": _solver(sklearn_lasso, "l1_penalty", "nonnegative"),
-    "mp": _solver(matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
-    "omp": _solver(orthogonal_matching_pursuit, "n_nonzero", "max_error", "nonnegative"),
-    "ormp": _solver(_order_recursive, "n_nonzero", "max_error", "nonnegative"),
-    "spams-omp": _solver(spams_pursuit, "n_nonzero", "max_error"),
+    "mp": _solver(matching_pursuit, "n_nonzero", "max_residual", "nonnegative"),
+    "omp": _solver(orthogonal_matching_pursuit, "n_nonzero", "max_residual", "nonnegative"),
+    "ormp": _solver(_order_recursive, "n_nonzero", "max_residual", "nonnegative"),
+    "spams-omp": _solver(spams_pursuit, "n_nonzero", "max_residual"),
     "pca": _solver(least_squares_codes),
     "ridge": _solver(_ridge, "l1_penalty"),
 }
@@ -73,31 +75,31 @@ def encode(
     *,
     l1_penalty: float = 0.0,
     n_nonzero: int | None = None,
-    max_error: float | Tensor | None = None,
+    max_residual: float | Tensor | None = None,
     nonnegative: bool = False,
     codes_init: Tensor | None = None,
 ) -> CodingResult:
     """Codes of rows (n_rows, d) over fixed atoms (n_atoms, d) by the solver of that name.
 
     ``l1_penalty`` is l in ``1/2 ||rows - C atoms||_F^2 + l ||C||_1``, for ridge in ``... + l/2 ||C||_F^2``;
-    ``n_nonzero`` the largest support of a row; ``max_error`` the largest ``||row - code atoms||_2`` a row may keep, one
-    number or a Tensor (n_rows,); ``nonnegative`` keeps every code >= 0; ``codes_init`` warms the solvers that can use
-    it. A setting that changes the problem and that the solver does not know (max_error, nonnegative) is refused with a
-    FiltersubError that names those which do; l1_penalty, n_nonzero and codes_init are left aside where they mean
-    nothing.
+    ``n_nonzero`` the largest support of a row; ``max_residual`` the largest ``||row - code atoms||_2`` a row may keep,
+    one number or a Tensor (n_rows,); ``nonnegative`` keeps every code >= 0; ``codes_init`` warms the solvers that can
+    use it. A setting that changes the problem and that the solver does not know (max_residual, nonnegative) is refused
+    with a FiltersubError that names those which do; l1_penalty, n_nonzero and codes_init are left aside where they
+    mean nothing.
     """
     known, kind = _TABLE[check_solver(solver)], SOLVERS[solver]
-    for name, asked in (("max_error", max_error is not None), ("nonnegative", nonnegative)):
+    for name, asked in (("max_residual", max_residual is not None), ("nonnegative", nonnegative)):
         if asked and name not in known.takes:
             raise FiltersubError(f"solver {solver!r} does not take {name}; those that do: {_that_take(name)}")
-    if kind == "support" and n_nonzero is None and max_error is None:
-        raise FiltersubError(f"solver {solver!r} needs the number of nonzeros a row may have, or max_error")
-    if kind == "penalty" and max_error is not None and l1_penalty:
-        raise FiltersubError(f"give solver {solver!r} either l1_penalty or max_error, not both (got {l1_penalty})")
+    if kind == "support" and n_nonzero is None and max_residual is None:
+        raise FiltersubError(f"solver {solver!r} needs the number of nonzeros a row may have, or max_residual")
+    if kind == "penalty" and max_residual is not None and l1_penalty:
+        raise FiltersubError(f"give solver {solver!r} either l1_penalty or max_residual, not both (got {l1_penalty})")
     settings = {
         "l1_penalty": l1_penalty,
         "n_nonzero": n_nonzero,
-        "max_error": max_error,
+        "max_residual": max_residual,
         "nonnegative": nonnegative,
         "codes_init": codes_init,
     }

@@ -46,7 +46,7 @@ def penalty_study(
     ----------
     penalties, seeds : the grid of decompositions; layers : regular expression of layer names
     tuned_penalties : values of l at which a model is tuned as well, in ``out/tuned/``, by ``tuning``, at each seed
-    tuning : settings of these runs; its sparsity and seed are replaced
+    tuning : settings of these runs; its l1_penalty and seed are replaced
     tuned_runs : folders with finished tuning runs (and their subfolders), read beside those made here
 
     Beside record.json: path.csv (diagnostics.penalty_path), total.csv (total_over_layers) and accuracy.csv
@@ -75,7 +75,7 @@ def penalty_study(
         ]
         for value in tuned_penalties:
             for seed in seeds:
-                settings = replace(tuning or TuneSettings(model=model), sparsity=float(value), seed=seed)
+                settings = replace(tuning or TuneSettings(model=model), l1_penalty=float(value), seed=seed)
                 tune(settings, folder / "tuned" / f"l{value:g}-seed{seed}", quiet=True)
     wall_seconds = time.perf_counter() - began
     path = pd.concat(paths, ignore_index=True)
@@ -84,7 +84,7 @@ def penalty_study(
         **{"model": model, "pretrained": pretrained, "penalties": list(penalties), "seeds": list(seeds)},
         **{"layers": layers, "tuned_penalties": list(tuned_penalties), **asdict(config)},
     }
-    del parameters["sparsity"], parameters["seed"]
+    del parameters["l1_penalty"], parameters["seed"]
     sparsest = total.loc[total["density"].idxmin()]
     record = Record(
         kind="penalty",
@@ -112,7 +112,7 @@ def accuracy_by_penalty(folders: Sequence[str | os.PathLike[str]]) -> pd.DataFra
             penalised = parameters.get("method") == "filter-subspace" and parameters.get("solver") != "pca"
             if record.kind == "tuning" and penalised and "test_accuracy" in record.metrics:
                 rows[folder.resolve()] = {
-                    "l1_penalty": float(parameters["sparsity"]),
+                    "l1_penalty": float(parameters["l1_penalty"]),
                     "seed": record.seed,
                     "test_accuracy": record.metrics["test_accuracy"],
                     "trainable": record.counts["trainable"],

@@ -31,7 +31,7 @@ def solver_study(
     block: int | None = 3,
     block_spatial: bool = False,
     n_atoms: int = 12,
-    sparsity: float = 1e-3,
+    l1_penalty: float = 1e-3,
     n_rows: int | None = 20_000,
     solvers: Sequence[str] | None = None,
     repeats: int = 3,
@@ -62,16 +62,16 @@ def solver_study(
     with PeakMemory("cpu") as memory:
         for seed in seeds:
             rows = _drawn(kernels, n_rows, seed)
-            atoms = learn_dictionary(rows, n_atoms, l1_penalty=sparsity, seed=seed, max_rounds=30).atoms
-            table = solver_table(rows, atoms, sparsity, solvers=solvers, repeats=repeats)
+            atoms = learn_dictionary(rows, n_atoms, l1_penalty=l1_penalty, seed=seed, max_rounds=30).atoms
+            table = solver_table(rows, atoms, l1_penalty, solvers=solvers, repeats=repeats)
             tables.append(table.assign(seed=seed))
-            gaps.append(gap_table(rows, atoms, sparsity, repeats=repeats, table=table).assign(seed=seed))
+            gaps.append(gap_table(rows, atoms, l1_penalty, repeats=repeats, table=table).assign(seed=seed))
     wall_seconds = time.perf_counter() - began
     judged = pd.concat(tables, ignore_index=True)
     exact = judged[judged["solver"] == "lasso"]
     parameters = {
         **{"model": model, "pretrained": pretrained, "layer": name, "block": block, "block_spatial": block_spatial},
-        **{"n_atoms": n_atoms, "sparsity": sparsity, "n_rows": len(rows), "patch_size": rows.shape[1]},
+        **{"n_atoms": n_atoms, "l1_penalty": l1_penalty, "n_rows": len(rows), "patch_size": rows.shape[1]},
         **{"repeats": repeats, "seeds": list(seeds)},
     }
     metrics = {"slowest_seconds": float(judged["seconds"].max())}

@@ -77,7 +77,7 @@ def coefficient_shape(layout: KernelLayout, recipe: DecompositionConfig) -> tupl
 def linear_mapping(dictionary: Tensor, recipe: DecompositionConfig) -> Tensor:
     """V (d, m) with codes = rows V, for a solver with linear codes: what it makes of the identity."""
     identity = torch.eye(dictionary.shape[1], dtype=torch.float64, device=dictionary.device)
-    coded = encode(identity, dictionary.double(), recipe.solver, l1_penalty=recipe.sparsity)
+    coded = encode(identity, dictionary.double(), recipe.solver, l1_penalty=recipe.l1_penalty)
     return coded.codes.to(dictionary.dtype)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
 from peft.config import PeftConfig
@@ -31,7 +31,7 @@ class FilterSubspaceConfig(PeftConfig):
 
     Parameters
     ----------
-    atoms, block, block_spatial, solver, sparsity, nonzeros, max_rounds, tol, seed, nonnegative, init, learner,
+    atoms, block, block_spatial, solver, l1_penalty, nonzeros, max_rounds, tol, seed, nonnegative, init, learner,
     limit_atoms
         The recipe of the decomposition, see DecompositionConfig. The seed also draws d-alpha.
     block_coefficients : alpha itself is decomposed in blocks, alpha = alpha_c x D_c, and dD_c is trained from zero
@@ -72,7 +72,8 @@ class FilterSubspaceConfig(PeftConfig):
     block: int | tuple[int, int] | None = field(default=None)
     block_spatial: bool = field(default=False)
     solver: str = field(default="lasso")
-    sparsity: float = field(default=1e-3)
+    l1_penalty: float = field(default=1e-3)
+    sparsity: InitVar[float | None] = None  # the name of l1_penalty in adapters of before
     nonzeros: int | None = field(default=None)
     max_rounds: int = field(default=MAX_ROUNDS)
     tol: float = field(default=TOL)
@@ -94,8 +95,10 @@ class FilterSubspaceConfig(PeftConfig):
     save_coefficients: bool = field(default=False)
     save_batch_norm: bool = field(default=True)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, sparsity: float | None) -> None:
         super().__post_init__()
+        if sparsity is not None:
+            self.l1_penalty = sparsity
         self.peft_type = PeftType(METHOD.upper())
         for name in ("block", "expansion"):  # JSON knows no tuples
             if isinstance(getattr(self, name), list):
