@@ -367,6 +367,16 @@ def test_sizes_put_epochs_together_and_know_the_whole_set():
     assert ax.lines[0].get_xydata().tolist() == [[100, pytest.approx(0.52)], [1000, pytest.approx(0.91)]]
 
 
+def test_each_line_over_sizes_is_named_at_its_end():
+    """Labels that are no family's name too."""
+    settings = [TuneSettings(method=name) for name in ("full", "linear")] + [TuneSettings(atoms=m) for m in (6, 9)]
+    runs = [run for each in settings for run in seeded(each, [0.5, 0.54])]
+    sizes = tables.size_table(named(*runs))
+    assert set(sizes["label"]) - set(sizes["family"])
+    (ax,) = plots.accuracy_vs_images(sizes).axes
+    assert [text.get_text() for text in ax.texts] == sizes["label"].tolist()
+
+
 def test_runs_whose_number_of_images_is_not_known_are_left_out():
     assert tables.size_table(named(record(TuneSettings(data="folder:here"), 0.5))).empty
 

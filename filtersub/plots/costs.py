@@ -64,7 +64,7 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
             ax.plot(rows["images"], rows["test_accuracy"], color=colour, marker=marker, ms=5, lw=1.5, ls=dashes)
             ax.vlines(rows["images"], rows["low"], rows["high"], color=colour, lw=4, alpha=0.18)
             last = rows.iloc[-1]
-            ends.append({"label": label, "family": last["family"], "x": last["images"], "y": last["test_accuracy"]})
+            ends.append({"label": label, "colour": colour, "x": last["images"], "y": last["test_accuracy"]})
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(FixedLocator(sorted(set(sizes["images"]))))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -72,7 +72,7 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
         ax.yaxis.set_major_formatter(percent())
         ax.set(xlabel="training images (log scale)", ylabel="test accuracy")
         if width > 6:
-            _label_ends(ax, ends, style)
+            _label_ends(ax, ends)
         else:
             _legend(figure, sizes["family"], style, columns=1)
     return figure

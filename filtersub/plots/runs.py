@@ -96,7 +96,7 @@ def learning_curves(
             lines += ax.plot(
                 over.index, over["mean"], color=colour, marker=marker, ms=3.5, lw=1.5, ls=dashes, label=label
             )
-            ends.append({"label": label, "x": over.index[-1], "y": over["mean"].iloc[-1]})
+            ends.append({"label": label, "colour": colour, "x": over.index[-1], "y": over["mean"].iloc[-1]})
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if measure.endswith("accuracy"):
             ax.yaxis.set_major_formatter(percent())
@@ -106,7 +106,7 @@ def learning_curves(
             figure.set_figheight(height + 0.17 * len(lines))
             figure.legend(handles=lines, loc="outside upper left", fontsize=8, handlelength=3)
         else:
-            _label_ends(ax, ends, style)
+            _label_ends(ax, ends)
     return figure
 
 
@@ -194,14 +194,14 @@ def _legend(figure: Figure, families: pd.Series, style: dict[str, tuple[str, str
     figure.legend(handles=marks, loc="outside upper left", ncols=columns, fontsize=8.5)
 
 
-def _label_ends(ax: Axes, ends: list[dict], style: dict[str, tuple[str, str, str]]) -> None:
-    ends = pd.DataFrame(ends, columns=["label", "x", "y"])
+def _label_ends(ax: Axes, ends: list[dict]) -> None:
+    ends = pd.DataFrame(ends, columns=["label", "colour", "x", "y"])
     for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
         ax.annotate(
             _cut(ax, row.label),
             (row.x, y),
             xytext=(8, 0),
             textcoords="offset points",
-            color=text_colour(style[row.label][0]),
+            color=text_colour(row.colour),
             va="center",
         )
