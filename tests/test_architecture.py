@@ -1,6 +1,7 @@
 """Data flows one way: a room imports only from rooms before it."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -93,6 +94,25 @@ def test_imports_go_one_way():
                 assert ORDER[other] <= ORDER[room], f"{path.relative_to(PACKAGE)} imports {other}, a later room"
                 checked += 1
     assert checked > 40
+
+
+def test_the_diagram_of_the_design_is_that_of_the_imports():
+    uses = {path.parent.name: set() for path in PACKAGE.glob("*/__init__.py")}
+    for path in PACKAGE.rglob("*.py"):
+        if (room := room_of(path)) in uses:
+            uses[room] |= {other for other in imported_rooms(path) if other in uses and other != room}
+    below = {}  # all that a room uses, through others too
+    for room in TopologicalSorter(uses).static_order():
+        below[room] = uses[room].union(*(below[other] for other in uses[room]))
+    needed = {
+        (other, room)
+        for room, others in uses.items()
+        for other in others
+        if not any(other in below[between] for between in others)
+    }
+    design = (PACKAGE.parent / "docs" / "design.md").read_text()
+    (diagram,) = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", design, re.S)
+    assert sorted(tuple(line.split(" --> ")) for line in map(str.strip, diagram.splitlines())) == sorted(needed)
 
 
 def imported_files(path, package=PACKAGE):

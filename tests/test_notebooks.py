@@ -85,11 +85,13 @@ def check_pages(root):
         assert str(root) not in text
 
 
-def test_the_guide_asks_what_each_notebook_asks():
-    guide = (NOTEBOOKS[0].parent.parent / "docs" / "notebooks.md").read_text()
+def test_the_guide_and_the_readme_ask_what_each_notebook_asks():
+    root = NOTEBOOKS[0].parent.parent
+    guide, readme = (root / "docs" / "notebooks.md").read_text(), (root / "README.md").read_text()
     for path in NOTEBOOKS:
         question = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].removeprefix("# ")
         assert f"| `{path.stem}` | {question} |" in guide
+        assert f"| [{path.stem}](notebooks/{path.name}) | {question} |" in readme
 
 
 def test_presets_give_their_notebooks_what_these_know(tmp_path):
