@@ -29,13 +29,16 @@ def check_name(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     if isinstance(name, str) and name in known:
         return name
-    close = difflib.get_close_matches(str(name), known, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else ""
-    raise FiltersubError(f"unknown {what} {name!r}{meant} Known: {', '.join(known)}")
+    raise FiltersubError(f"unknown {what} {name!r}{meant(name, known)} Known: {', '.join(known)}")
 
 
-def near(word: str, known: Iterable[str]) -> str:
+def near(word: object, known: Iterable[str]) -> str:
     """``; did you mean X?`` where something known is close, a list of what is known otherwise."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+    return meant(word, known) or f"; known: {', '.join(known) or 'none'}"
+
+
+def meant(word: object, known: Iterable[str], most: int = 1) -> str:
+    """``; did you mean X?``, or ``X or Y?`` with up to ``most`` names; nothing where no known name is close."""
+    close = difflib.get_close_matches(str(word), list(known), n=most)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

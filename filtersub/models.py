@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import socket
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from .errors import FiltersubError
+from .errors import FiltersubError, meant
 from .weight_file import is_weight_file, load_weight_file
 
 EMBEDDED = "efficientnet_lite0"
@@ -282,9 +281,7 @@ def _without_wrapper(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> d
 
 
 def _unknown(name: str, known: list[str], library: str) -> FiltersubError:
-    near = difflib.get_close_matches(name, known, n=3)
-    meant = f"; did you mean {', '.join(near)}?" if near else ""
-    return FiltersubError(f"unknown model {name!r} ({library} has no such model){meant}")
+    return FiltersubError(f"unknown model {name!r} ({library} has no such model){meant(name, known, 3)}")
 
 
 def _check_classes(num_classes: int | None) -> None:

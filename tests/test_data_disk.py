@@ -92,7 +92,7 @@ def test_a_set_that_is_not_there_says_how_to_obtain_it(root):
         load_data("vtab:dtd")
     with pytest.raises(DataMissing, match=r"there is nothing at .*birds; expected is an ImageFolder"):
         load_data("folder:birds")
-    with pytest.raises(FiltersubError, match=r"unknown data set 'vtab:dtdd'.*did you mean vtab:dtd\?"):
+    with pytest.raises(FiltersubError, match=r"unknown data set 'vtab:dtdd'.*did you mean 'vtab:dtd'\?"):
         load_data("vtab:dtdd")
 
 

@@ -102,7 +102,7 @@ REFUSED = {
     "a name of other letters": (("b irds",), "the name 'b irds' may hold letters"),
     "a hidden name": ((".birds",), "the name '.birds'"),
     "a folder that is there": (("taken",), "is there already"),
-    "an unknown data set": (("birds", "--data", "digitz"), "did you mean digits"),
+    "an unknown data set": (("birds", "--data", "digitz"), "did you mean 'digits'"),
     "a file where a folder must be": (("file/birds",), "cannot make the folder"),
 }
 

@@ -239,7 +239,7 @@ def test_bad_input():
         count_parameters("resnet18", recipe=DecompositionConfig(block=7))
     with pytest.raises(FiltersubError, match="sides that do: 3, 5"):
         count_parameters(Named(), recipe=DecompositionConfig(block=(2, 2), block_spatial=True))
-    with pytest.raises(FiltersubError, match="did you mean stable-diffusion"):
+    with pytest.raises(FiltersubError, match="did you mean 'stable-diffusion"):
         load_architecture("diffusers:stable-difusion-1.5")
-    with pytest.raises(FiltersubError, match="did you mean convnext"):
+    with pytest.raises(FiltersubError, match="did you mean 'convnext"):
         load_architecture("transformers:convnxt")

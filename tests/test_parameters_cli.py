@@ -117,7 +117,7 @@ def test_numbers_are_whole_however_narrow_the_terminal(columns):
 
 
 def test_a_name_of_the_hub_is_told_what_is_taken_instead():
-    with pytest.raises(FiltersubError, match=r"not fetched.*did you mean convnext\?"):
+    with pytest.raises(FiltersubError, match=r"not fetched.*did you mean 'convnext'\?"):
         run("count", "transformers:facebook/convnext-tiny-224")
 
 

@@ -87,14 +87,14 @@ def test_overrides_win_and_needs_are_asked_for():
     assert load_recipe("validation-experiment").settings_with(expansion=4, epochs=1).label == "atoms m=9 over m₁=4"
     with pytest.raises(FiltersubError, match="the recipe 'vtab1k' needs --data"):
         load_recipe("vtab1k").settings_with()
-    with pytest.raises(FiltersubError, match="unknown setting 'epoch' in settings; did you mean epochs"):
+    with pytest.raises(FiltersubError, match="unknown setting 'epoch' in settings; did you mean 'epochs'"):
         load_recipe("embedded").settings_with(epoch=3)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("settings: {epoch: {value: 3, source: mine}}", r"unknown setting 'epoch' in .*; did you mean epochs\?"),
+        ("settings: {epoch: {value: 3, source: mine}}", r"unknown setting 'epoch' in .*; did you mean 'epochs'\?"),
         ("settings: {epochs: 3}", "epochs must be {value: ..., source: ...}, got 3"),
         ("settings: {epochs: {value: 3, source: ''}}", "epochs must be {value"),
         ("settings: {epochs: {value: many, source: mine}}", "epochs must be int, got 'many'"),
@@ -119,7 +119,7 @@ def test_bad_recipes_are_named(text, message, tmp_path):
 
 
 def test_unknown_recipes_are_named():
-    with pytest.raises(FiltersubError, match=r"unknown recipe 'cifar10'; known: cifar100, .*; did you mean cifar100"):
+    with pytest.raises(FiltersubError, match=r"unknown recipe 'cifar10'; known: cifar100, .*; did you mean 'cifar100'"):
         load_recipe("cifar10")
     with pytest.raises(FiltersubError, match=r"cannot read .*none\.yaml"):
         load_recipe("/none.yaml")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, meant
 from .catalogue import Description, catalogue, folder_of
 from .problems import DataMissing
 from .root import VARIABLE, place
@@ -34,11 +33,9 @@ def described(name: str) -> Description | None:
     if kind in PATH_KINDS and rest:
         return None
     short = [key for key in known if not key.startswith("vtab:")]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
     raise FiltersubError(
         f"unknown data set {name!r}; known: {', '.join(short)}, vtab:TASK, {', '.join(f'{k}:PATH' for k in PATH_KINDS)}"
-        f"{hint} (`filtersub data list` shows all)"
+        f"{meant(name, known)} (`filtersub data list` shows all)"
     )
 
 

@@ -6,7 +6,6 @@ at their defaults (``diffusers:UNet2DModel``), transformers by model type or loc
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, meant
 from ..models import load_model
 from ..weight_file import is_weight_file, load_weight_file
 
@@ -118,5 +117,5 @@ def _transformers(name: str, num_classes: int | None) -> nn.Module:
 
 def _meant(name: str, known: list[str]) -> str:
     within = [part for part in re.split(r"[^a-z0-9]+", name.lower()) if part in known]  # convnext in org/convnext-tiny
-    near = within or difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(sorted(known)[:8])}"
+    close = meant(within[0], within) if within else meant(name, known, 3)
+    return close or f"; known: {', '.join(sorted(known)[:8])}"

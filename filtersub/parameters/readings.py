@@ -8,7 +8,6 @@ m k_c k_c' atoms a block) and, for LoRA, loralib's convolutions; ``reading_searc
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -17,7 +16,7 @@ import pandas as pd
 from torch import nn
 
 from ..decomposition import DecompositionConfig
-from ..errors import FiltersubError
+from ..errors import check_name
 from .architectures import load_architecture
 from .baselines import BaselineOptions
 from .counting import count_parameters
@@ -182,11 +181,7 @@ PRESETS: dict[str, Reading] = {
 
 def preset(name: str) -> Reading:
     """A reading by name. Raises FiltersubError that lists the names and the nearest one."""
-    if name in PRESETS:
-        return PRESETS[name]
-    near = difflib.get_close_matches(name, PRESETS, n=1)
-    meant = f" did you mean {near[0]!r}?" if near else ""
-    raise FiltersubError(f"unknown preset {name!r};{meant} known: {', '.join(PRESETS)}")
+    return PRESETS[check_name("preset", name, PRESETS)]
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import typing
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, meant
 from ..experiment.settings import TuneSettings
 from ..methods.options import check_method
 from ..schema import check_settings, is_of, shown, type_words
@@ -86,9 +85,10 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else _FOLDER / f"{name}.yaml"
     if path.parent == _FOLDER and path.stem not in recipe_names():
-        near = difflib.get_close_matches(str(name), recipe_names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise FiltersubError(f"unknown recipe {str(name)!r}; known: {', '.join(recipe_names())}, or a YAML file{hint}")
+        known = recipe_names()
+        raise FiltersubError(
+            f"unknown recipe {str(name)!r}; known: {', '.join(known)}, or a YAML file{meant(name, known)}"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -146,9 +146,7 @@ def _values(entries: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dic
 def _check_name(name: str, source: str) -> None:
     known = TuneSettings.__dataclass_fields__
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise FiltersubError(f"unknown setting {name!r} in {source}{hint}")
+        raise FiltersubError(f"unknown setting {name!r} in {source}{meant(name, known)}")
 
 
 def _typed(name: str, value: Any, path: Path) -> Any:
