@@ -98,6 +98,31 @@ def test_model_and_data_stand_in_notebook_and_yaml_whatever_their_letters(kind, 
             assert "PROJECT" not in "".join(cell["source"])
 
 
+@pytest.mark.parametrize("name", ["2026", "1.50", "true", "No", "null", "1e3", "0x1F", "2026-11-28", "12_30"])
+def test_a_name_stays_text_where_yaml_would_read_a_number_a_date_or_nothing(name, tmp_path):
+    spec = load_spec(new_project(tmp_path / name, model="resnet18", data="digits")["ablation.yaml"])
+    assert spec.name == name
+    assert [run.notebook.name for run in plan(spec, tmp_path / "out")[:2]] == [f"{name}.ipynb"] * 2
+
+
+def test_images_beside_the_new_folder_are_found_from_within(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "list.csv").write_text("")
+    expected = {
+        "folder:photos": f"folder:{tmp_path}/photos",
+        "csv:list.csv?label=species": f"csv:{tmp_path}/list.csv?label=species",
+        "folder:elsewhere": "folder:elsewhere",  # below the data root, or nowhere yet
+        f"folder:{tmp_path}/photos": f"folder:{tmp_path}/photos",
+        "digits": "digits",
+    }
+    for number, (given, wanted) in enumerate(expected.items()):
+        written = new_project(f"p{number}", model="resnet18", data=given)
+        assert notebook_parameters(written["notebook.ipynb"])["data"][1] == wanted
+        stages = yaml.safe_load(written["ablation.yaml"].read_text())["stages"]
+        assert stages[0]["parameters"]["data"] == wanted
+
+
 REFUSED = {
     "a name of other letters": (("b irds",), "the name 'b irds' may hold letters"),
     "a hidden name": ((".birds",), "the name '.birds'"),

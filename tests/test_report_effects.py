@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from scipy import stats
 from test_report import ENVIRONMENT, NBSP, page_of, words_of
 
 from filtersub.collect import collect
@@ -85,6 +86,42 @@ def test_the_largest_interaction_is_a_difference_of_differences(crossed):
     assert "the effect from m = 6 to 9 is +2.0 at k_c = 2 and +6.0 at k_c = 4, a difference of +4.0 points" in plain(
         effect_sentences(effects_of(crossed))
     )
+
+
+def test_the_largest_interaction_is_corrected_for_the_choice_among_all_pairs_of_parameters():
+    noise = [0.0, 0.011, -0.007, 0.004]
+    runs = {
+        (m, block, penalty, seed): 0.5
+        + 0.04 * (m == 9) * (block == 4)
+        + 0.001 * ((seed + 1) * (m == 9) + seed * seed * (block == 4)) * (penalty == 0.1)
+        + noise[seed] * (m == 9) * (block == 4)
+        for m in (6, 9)
+        for block in (2, 4)
+        for penalty in (0.01, 0.1)
+        for seed in range(4)
+    }
+    records = [tuned(value, s, atoms=m, block=b, weight_decay=w) for (m, b, w, s), value in runs.items()]
+    found = effects_of(records).interaction
+    assert (found.first, found.second, found.pairs) == ("atoms", "block", 8)
+    # the p-value of the paired t test by scipy, times three interactions: it is the smallest of them
+    gaps = [
+        runs[9, 4, w, s] - runs[6, 4, w, s] - runs[9, 2, w, s] + runs[6, 2, w, s] for w in (0.01, 0.1) for s in range(4)
+    ]
+    others = [
+        [
+            runs[9, b, 0.1, s] - runs[6, b, 0.1, s] - runs[9, b, 0.01, s] + runs[6, b, 0.01, s]
+            for b in (2, 4)
+            for s in range(4)
+        ],
+        [
+            runs[m, 4, 0.1, s] - runs[m, 2, 0.1, s] - runs[m, 4, 0.01, s] + runs[m, 2, 0.01, s]
+            for m in (6, 9)
+            for s in range(4)
+        ],
+    ]
+    smallest = stats.ttest_1samp(gaps, 0).pvalue
+    assert all(stats.ttest_1samp(other, 0).pvalue > smallest for other in others)
+    assert found.p_value == pytest.approx(3 * smallest)
 
 
 def test_holms_correction_says_which_values_are_told_apart_and_which_is_enough():

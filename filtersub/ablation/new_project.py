@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..data.names import PATH_KINDS
 from ..errors import FiltersubError
 from ..files import make_folder
 
@@ -20,6 +21,9 @@ _FILES = {"notebook.ipynb": "{name}.ipynb", "ablation.yaml": "ablation.yaml", "R
 def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dict[str, Path]:
     """Write the folder, whole or not at all; the files by the name of their template.
 
+    A relative path of a data set that is there from the working directory is written as an absolute one, since the runs
+    start in the new folder.
+
     Raises FiltersubError for a name that an ablation cannot have, a folder that is there already, and one that cannot
     be made.
     """
@@ -29,7 +33,7 @@ def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dic
         raise FiltersubError(f"the name {name!r} may hold letters, digits, '.', '_' and '-' only; choose another")
     if folder.exists():
         raise FiltersubError(f"{folder.absolute()} is there already; choose another name, or remove it first")
-    words = {"PROJECT": name, "MODEL": json.dumps(model), "DATA": json.dumps(data)}
+    words = {"PROJECT": name, "MODEL": json.dumps(model), "DATA": json.dumps(_found_from_anywhere(data))}
     templates = resources.files("filtersub") / "templates" / "new"
     make_folder(folder.absolute().parent)
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{name}-") as aside:
@@ -40,6 +44,16 @@ def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dic
             path.write_text(_notebook(text, words) if path.suffix == ".ipynb" else _filled(text, words), "utf-8")
         (Path(aside) / "folder").rename(folder)
     return {template: folder / target.format(name=name) for template, target in _FILES.items()}
+
+
+def _found_from_anywhere(data: str) -> str:
+    """``folder:photos`` with the absolute path, where the working directory has it; other names as they are."""
+    kind, _, rest = data.partition(":")
+    path, mark, columns = rest.partition("?")
+    given = Path(path).expanduser()
+    if kind not in PATH_KINDS or not path or not given.exists():
+        return data
+    return f"{kind}:{given.absolute()}{mark}{columns}"
 
 
 def _notebook(text: str, words: dict[str, str]) -> str:

@@ -79,7 +79,7 @@ EXAMPLES = {
         "filtersub report here there --out both",
         "filtersub report reports/now --against reports/before",
     ),
-    "new": ("filtersub new birds", "filtersub new birds --model resnet18 --data folder:birds/images"),
+    "new": ("filtersub new birds", "filtersub new birds --model resnet18 --data folder:photos"),
     "paper": ("filtersub paper", "filtersub paper --part figure4 --reading authors"),
     "check-notebook": ("filtersub check-notebook mine.ipynb", "filtersub check-notebook notebooks/02_tuning.ipynb"),
     "generate-tune": (

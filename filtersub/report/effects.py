@@ -5,8 +5,8 @@ Works on records of any kind: the parameters that vary are found in them, nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -51,7 +51,10 @@ class Factor:
 
 @dataclass(frozen=True)
 class Interaction:
-    """By how much the effect of ``first`` (from one value to another) differs between two values of ``second``."""
+    """By how much the effect of ``first`` (from one value to another) differs between two values of ``second``.
+
+    ``p_value`` is Holm-corrected over all interactions of the records, since the largest of them is chosen.
+    """
 
     first: str
     second: str
@@ -133,13 +136,13 @@ def parameter_effects(records: Sequence[Record], measure: str, title: str) -> Ef
     texts = {name: [level_text(value) for value in values[name]] for name in names}
     value = table.groupby([*names, "seed"], as_index=False, sort=False)[["value", "trained"]].mean()
     factors = sorted((_factor(value, name, names, texts[name]) for name in told), key=lambda f: -f.effect)
-    found = [f for pair in combinations(told, 2) if (f := _interaction(value, *pair, names, texts)) is not None]
+    found = [one for pair in combinations(told, 2) for one in _interactions(value, *pair, names, texts)]
     return Effects(
         title,
         measure,
         direction(measure),
         tuple(factors),
-        max(found, key=lambda one: abs(one.difference), default=None),
+        _largest(found),
         following,
         int(table["seed"].nunique()),
         len(kept),
@@ -283,36 +286,39 @@ def _trend(wide: pd.DataFrame) -> tuple[float, float] | None:
     return float(found.statistic), float(found.pvalue)
 
 
-def _interaction(
+def _interactions(
     table: pd.DataFrame, one: str, other: str, names: list[str], texts: dict[str, list[str]]
-) -> Interaction | None:
-    """The largest difference of differences between two values of each; None where no four runs cross."""
+) -> Iterator[Interaction]:
+    """The differences of differences between two values of each, as far as four runs cross; p-values as tested."""
     rest = [*(name for name in names if name not in (one, other)), "seed"]
     wide = table.pivot(index=rest, columns=[one, other], values="value")
     first, second = (sorted(set(wide.columns.get_level_values(name))) for name in (one, other))
     if max(len(first), len(second)) > _MOST_LEVELS:
-        return None
-    found = []
+        return
     for (a, b), (c, d) in ((p, q) for p in combinations(first, 2) for q in combinations(second, 2)):
         if not {(a, c), (b, c), (a, d), (b, d)} <= set(wide.columns):
             continue
         effects = pd.DataFrame({"at_c": wide[b, c] - wide[a, c], "at_d": wide[b, d] - wide[a, d]}).dropna()
         if len(effects):
-            found.append(((a, b), (c, d), effects, paired_difference((effects["at_d"] - effects["at_c"]).tolist())))
+            test = paired_difference((effects["at_d"] - effects["at_c"]).tolist())
+            yield Interaction(
+                one,
+                other,
+                (texts[one][a], texts[one][b]),
+                (texts[other][c], texts[other][d]),
+                (float(effects["at_c"].mean()), float(effects["at_d"].mean())),
+                test.difference,
+                test.low,
+                test.high,
+                test.p_value,
+                len(effects),
+            )
+
+
+def _largest(found: list[Interaction]) -> Interaction | None:
+    """The largest one, its p-value corrected for the choice among all of them."""
     if not found:
         return None
-    corrected = holm([test.p_value for *_, test in found])
-    largest = max(range(len(found)), key=lambda n: abs(found[n][-1].difference))
-    (a, b), (c, d), effects, test = found[largest]
-    return Interaction(
-        one,
-        other,
-        (texts[one][a], texts[one][b]),
-        (texts[other][c], texts[other][d]),
-        (float(effects["at_c"].mean()), float(effects["at_d"].mean())),
-        test.difference,
-        test.low,
-        test.high,
-        corrected[largest],
-        len(effects),
-    )
+    corrected = holm([one.p_value for one in found])
+    largest = max(range(len(found)), key=lambda n: abs(found[n].difference))
+    return replace(found[largest], p_value=corrected[largest])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +12,21 @@ from ..decomposition import DecompositionConfig
 from ..decomposition.cache import cached_weight
 from ..decomposition.layer import repeated, with_energy
 from ..engine.conv.packed import Packed, pack
-from ..fingerprint import fingerprint
+from ..errors import FiltersubError
+from ..fingerprint import fingerprint, same_fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import encode, principal_atoms
 from ..sparse_coding.linear import second_moment
 from .update import by_input
+
+# the tensors of a layer that hold an adapter's coefficients
+_FORMS = (
+    "filtersub_coefficients",
+    "filtersub_packed_values",
+    "filtersub_packed_indices",
+    "filtersub_block_coefficients",
+)
+_ALWAYS_SAVED = ("filtersub_mapping", "filtersub_dictionary")
 
 
 @dataclass(frozen=True)
@@ -90,3 +101,65 @@ def _canonical_signs(atoms: Tensor) -> Tensor:
     """Each atom's largest entry positive, as in every learned dictionary."""
     peaks = atoms.gather(1, atoms.abs().argmax(1, keepdim=True))
     return torch.where(peaks < 0, -atoms, atoms)
+
+
+def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, Tensor]) -> None:
+    """Room in a FilterSubspaceLayer for an adapter's saved coefficients: in the form of the file (dense or packed, rows
+    as long as they were there), and apart from those of other adapters where they differ.
+
+    They do with one recipe too, where an adapter was saved with coefficients of its own beside other base weights, or
+    where its map V was made on another machine: an eigenvector may come out turned or negated.
+    """
+    for form in _FORMS:  # peft has named the adapter only where the layer has such an entry itself
+        if f"{name}.{form}" in state_dict:
+            state_dict[f"{name}.{form}.{adapter}"] = state_dict.pop(f"{name}.{form}")
+    fingerprint = state_dict.get(f"{name}.filtersub_fingerprint.{adapter}")
+    made = layer.filtersub_fingerprint._buffers.get(adapter)
+    known = fingerprint is not None and made is not None and not made.is_meta and not fingerprint.is_meta
+    if known and not same_fingerprint(made, fingerprint):
+        layer.foreign.add(adapter)
+    for form in _ALWAYS_SAVED:
+        saved, held = state_dict.get(f"{name}.{form}.{adapter}"), getattr(layer, form)._buffers.get(adapter)
+        if saved is not None and held is not None and not held.is_meta and not _same(saved, held):
+            _replace(getattr(layer, form), adapter, torch.empty_like(held))
+    saved = {form: state_dict.get(f"{name}.{form}.{adapter}") for form in _FORMS}
+    if all(each is None for each in saved.values()):
+        return
+    device = layer.get_base_layer().weight.device
+    for form, each in saved.items():
+        _replace(getattr(layer, form), adapter, None if each is None else torch.empty_like(each, device=device))
+
+
+def check_same_codes(layer: nn.Module, adapters: Sequence[str]) -> None:
+    """FiltersubError where adapters have other coefficients, so that a sum of their atoms would mean nothing."""
+    first = adapters[0]
+    for other in adapters[1:]:
+        if not {first, other} & layer.foreign:
+            continue
+        for form in (*_FORMS, *_ALWAYS_SAVED):
+            one, two = (getattr(layer, form)._buffers.get(a) for a in (first, other))
+            if (one is None) != (two is None) or (one is not None and not _same(one, two)):
+                raise FiltersubError(
+                    f"adapters {first!r} and {other!r} cannot be combined: they came with different coefficients for "
+                    f"layer {layer.name!r}; make them active together instead (set_adapter)"
+                )
+
+
+def share_codes(layer: nn.Module, adapter: str, source: str) -> None:
+    """Give an adapter the very coefficients of another one."""
+    for form in (*_FORMS, *_ALWAYS_SAVED, "filtersub_fingerprint"):
+        held = getattr(layer, form)
+        persistent = source not in held._non_persistent_buffers_set
+        _replace(held, adapter, held._buffers.get(source), persistent=persistent)
+    if source in layer.foreign:
+        layer.foreign.add(adapter)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one.to(other), other)
+
+
+def _replace(held: nn.Module, adapter: str, value: Tensor | None, *, persistent: bool = True) -> None:
+    held._buffers.pop(adapter, None)
+    if value is not None:
+        held.register_buffer(adapter, value, persistent=persistent)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..decomposition.recipe import first_difference
 from ..errors import FiltersubError
+from .codes import check_same_codes, share_codes
 from .config import FilterSubspaceConfig, coding_part
 from .layer import FilterSubspaceLayer
 from .targets import as_pattern
@@ -72,6 +73,15 @@ def _alike(config: FilterSubspaceConfig) -> dict[str, Any]:
     }
 
 
+def check_combined(model: nn.Module, adapters: Sequence[str]) -> None:
+    """FiltersubError where the adapters came with different coefficients for a layer."""
+    for layer in model.modules():
+        if isinstance(layer, FilterSubspaceLayer):
+            present = [name for name in adapters if name in layer.filtersub_atoms]
+            if present:
+                check_same_codes(layer, present)
+
+
 def fill(model: nn.Module, name: str, adapters: Sequence[str], weights: Sequence[float]) -> None:
     """Write the combination into the adapter ``name`` of every layer.
 
@@ -81,6 +91,7 @@ def fill(model: nn.Module, name: str, adapters: Sequence[str], weights: Sequence
         if not isinstance(layer, FilterSubspaceLayer) or name not in layer.filtersub_atoms:
             continue
         present = [(a, w) for a, w in zip(adapters, weights, strict=True) if a in layer.filtersub_atoms]
+        share_codes(layer, name, present[0][0])
         with torch.no_grad():
             if name in layer.filtersub_coefficients_update:
                 layer.filtersub_coefficients_update[name].copy_(

@@ -88,6 +88,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.layouts: dict[str, KernelLayout] = {}
         self.recipes: dict[str, DecompositionConfig] = {}
         self.rounds: dict[str, int] = {}  # of dictionary learning
+        self.foreign: set[str] = set()  # adapters whose coefficients are not those made of this layer's weight
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
         self._before_merge: tuple[
@@ -128,7 +129,9 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self, adapter: str, layout: KernelLayout, recipe: DecompositionConfig, config: FilterSubspaceConfig
     ) -> None:
         hold, needs_dictionary = config.holds(recipe), config.train_coefficients or recipe.block_coefficients
-        alike = (a for a, r in self.recipes.items() if r == recipe and self._holds(a) == hold)
+        self.foreign.discard(adapter)
+        made = (a for a in self.recipes if a not in self.foreign)
+        alike = (a for a in made if self.recipes[a] == recipe and self._holds(a) == hold)
         twin = next(alike, None)
         if twin is not None and (not needs_dictionary or twin in self.filtersub_dictionary):
             source = self._held(twin) if hold else self.filtersub_mapping[twin]
@@ -165,6 +168,14 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             return self.filtersub_coefficients[adapter]
         n_atoms = self.recipes[adapter].n_atoms(self.layouts[adapter])
         return Packed(self.filtersub_packed_values[adapter], self.filtersub_packed_indices[adapter], n_atoms)
+
+    def _share_codes(self, one: str, other: str) -> bool:
+        if self.recipes[one] != self.recipes[other] or self._holds(one) != self._holds(other):
+            return False
+        for held in (self.filtersub_coefficients, self.filtersub_packed_values):
+            if (one in held) != (other in held) or (one in held and held[one] is not held[other]):
+                return False
+        return True
 
     def _base_weight(self) -> Tensor:
         """The weight F that adapters belong to, whether or not some are merged into the base layer."""
@@ -208,12 +219,11 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         return collapse(self.filtersub_atoms[adapter], levels)
 
     def _terms(self, adapters: list[str]) -> list[Term]:
-        """What the adapters add, those of one coding recipe as one summand."""
-        shared: dict[tuple[DecompositionConfig, bool, bool], Term] = {}
+        """What the adapters add, those that share coefficients as one summand."""
+        shared: dict[tuple[str, bool], Term] = {}
         terms = []
-        for adapter in adapters:
-            if adapter not in self.filtersub_atoms:
-                continue
+        present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
+        for adapter in present:
             layout, held = self.layouts[adapter], self._holds(adapter)
             small = self.atoms_update(adapter)
             if held:
@@ -223,7 +233,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 mapping = self.filtersub_mapping[adapter]
                 source = Kernels(self._base_weight(), mapping.dtype)
                 small = mapping @ small.to(mapping.dtype)
-            key = (self.recipes[adapter], held, small.ndim == 3)
+            first = next(other for other in present if self._share_codes(other, adapter))
+            key = (first, small.ndim == 3)
             shared[key] = Term(layout, source, shared[key].small + small if key in shared else small)
             if adapter in self.filtersub_block_atoms:
                 terms.append(self._block_term(adapter))
@@ -339,8 +350,11 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         return self.filtersub_fingerprint[adapter]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FilterSubspaceLayer:
-        """Moves and casts; fingerprints stay in float64, and adapters of one recipe go on sharing coefficients."""
+        """Moves and casts; fingerprints stay in float64, and adapters that share coefficients go on sharing them."""
         exact = dict(self.filtersub_fingerprint.items())
+        packed = self.filtersub_packed_values, self.filtersub_packed_indices
+        sources = (self.filtersub_coefficients, *packed, self.filtersub_mapping, self.filtersub_block_coefficients)
+        before = [dict(held.items()) for held in sources]
         if any(value.is_meta for value in exact.values()) and not fn(torch.empty(0, device="meta")).is_meta:
             raise FiltersubError(
                 f"layer {self.name!r}: its adapter was made on the meta device, so there are no coefficients to move; "
@@ -350,11 +364,10 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         for adapter, value in exact.items():
             moved = self.filtersub_fingerprint[adapter]
             self.filtersub_fingerprint[adapter] = moved if moved.dtype == value.dtype else value.to(moved.device)
-        packed = self.filtersub_packed_values, self.filtersub_packed_indices
-        for held in (self.filtersub_coefficients, *packed, self.filtersub_mapping, self.filtersub_block_coefficients):
-            first: dict[DecompositionConfig, Tensor] = {}
-            for adapter in held:
-                held._buffers[adapter] = first.setdefault(self.recipes[adapter], held[adapter])
+        for held, were in zip(sources, before, strict=True):
+            first: dict[int, Tensor] = {}
+            for adapter, was in were.items():
+                held._buffers[adapter] = first.setdefault(id(was), held[adapter])
         return self
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
-from .combination import combined_config, fill
+from .codes import make_room
+from .combination import check_combined, combined_config, fill
 from .config import FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
 from .names import check_adapter_name, named_plainly, tuners_word_renamed
@@ -169,6 +170,7 @@ class FilterSubspaceModel(BaseTuner):
             if isinstance(module, FilterSubspaceLayer) and any(name in module.filtersub_atoms for name in adapters)
         ]
         configs = {name: self.peft_config[name] for name in adapters}
+        check_combined(self, adapters)
         self.peft_config[adapter_name] = combined_config(configs, weights, targets)
         try:
             self.inject_adapter(self.model, adapter_name)
@@ -211,8 +213,9 @@ class FilterSubspaceModel(BaseTuner):
         _check_layers(model, remapped)
         if not config.save_coefficients:
             _check_fingerprints(model, adapter_name, remapped)
-        else:
-            _take_form(model, adapter_name, remapped)
+        for name, layer in model.named_modules():
+            if isinstance(layer, FilterSubspaceLayer):
+                make_room(layer, name, adapter_name, remapped)
         held = _held_statistics(model)
         if held is not None and adapter_name in held:
             own = statistics_of(remapped)
@@ -232,33 +235,6 @@ def _repeated_places(model: nn.Module) -> tuple[str, ...]:
     first = {id(module): name for name, module in model.named_modules()}
     places = model.named_modules(remove_duplicate=False)
     return tuple(f"{n}." for n, m in places if isinstance(m, FilterSubspaceLayer) and first[id(m)] != n)
-
-
-_FORMS = (
-    "filtersub_coefficients",
-    "filtersub_packed_values",
-    "filtersub_packed_indices",
-    "filtersub_block_coefficients",
-)
-
-
-def _take_form(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
-    """Room for saved coefficients in the form of the file: dense or packed, rows as long as they were there."""
-    for name, layer in model.named_modules():
-        if not isinstance(layer, FilterSubspaceLayer):
-            continue
-        for form in _FORMS:  # peft has named the adapter only where the layer has such an entry itself
-            if f"{name}.{form}" in state_dict:
-                state_dict[f"{name}.{form}.{adapter}"] = state_dict.pop(f"{name}.{form}")
-        saved = {form: state_dict.get(f"{name}.{form}.{adapter}") for form in _FORMS}
-        if all(each is None for each in saved.values()):
-            continue
-        device = layer.get_base_layer().weight.device
-        for form, each in saved.items():
-            held = getattr(layer, form)
-            held._buffers.pop(adapter, None)
-            if each is not None:
-                held.register_buffer(adapter, torch.empty_like(each, device=device), persistent=True)
 
 
 def _check_layers(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
