@@ -43,7 +43,7 @@ def page(root: Path, notebook: Path, shown: list[Path]) -> str:
     for path in shown:
         name, address = ablation(path), f"../{path.as_posix()}"
         report = "../" + "/".join([*path.parts[: path.parts.index("runs")], "index.html"])
-        parts.append(f"## As `filtersub ablate {name}` ran it")
+        parts.append(f"## Executed, with the runs of `{name}`")
         parts.append(f"[This page alone]({address}), [the report of the whole ablation]({report}).")
         parts.append(_FRAME.format(address, f"{notebook.stem} in {name}"))
     return "\n\n".join(parts) + "\n"
