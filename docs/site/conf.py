@@ -9,7 +9,8 @@ source_suffix = {".md": "markdown"}
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_inline"]
 # Bullets and indents inside a docstring may be less regular than reStructuredText asks; links are still checked.
-suppress_warnings = ["docutils"]
+# A language without a lexer, such as GitHub's mermaid diagrams, is shown as its text.
+suppress_warnings = ["docutils", "misc.highlighting_failure"]
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 100
 html_theme = "furo"
