@@ -42,12 +42,18 @@ def main() -> int:
     write_source(source)
     config = str(Path(__file__).parent)
     failed = build_main(["-q", "-W", "--keep-going", "-c", config, "-d", str(folder / "cache"), str(source), str(site)])
-    for page in notebook_pages.committed_pages(ROOT):  # beside the pages that link to them, as in the repository
-        (site / page).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / page, site / page)
+    copy_reports(site)
     if not failed:
         print(f"Open {os.path.relpath(site / 'index.html')}")
     return failed
+
+
+def copy_reports(site: Path) -> None:
+    """Reports and executed notebooks at their places in the repository, with links from notebooks/ to docs/ mended."""
+    for page in notebook_pages.committed_pages(ROOT):
+        docs = os.path.relpath("docs", page.parent)
+        text = (ROOT / page).read_text(encoding="utf-8")
+        write(site / page, re.sub(r'href="\.\./docs/(\w+)\.md', rf'href="{docs}/\1.html', text))
 
 
 def write_source(source: Path) -> None:
