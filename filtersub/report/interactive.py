@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from .. import plots
+from .layer_changes import LayerChanges
 from .numbers import percent
 from .table import Column
 
@@ -33,7 +34,12 @@ def vega_script() -> str:
 
 
 def exploration(
-    settings: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFrame, columns: Sequence[Column], rows: list[dict]
+    settings: pd.DataFrame,
+    runs: pd.DataFrame,
+    history: pd.DataFrame,
+    columns: Sequence[Column],
+    rows: list[dict],
+    changes: Sequence[LayerChanges] = (),
 ) -> dict[str, Any] | None:
     """``legend`` (settings with their colours on white and on black), ``titles`` and ``data`` (JSON) of the charts, and
     Vega's ``script``; None without runs. With learning curves, ``data`` holds as ``pair`` a chart for two runs, which
@@ -43,6 +49,7 @@ def exploration(
     ----------
     settings, runs, history : collect.settings_table, tuning_table and history_table
     columns, rows : table.table_columns and table_rows of the same runs
+    changes : layer_changes.layer_changes of them
     """
     if settings.empty:
         return None
@@ -52,10 +59,11 @@ def exploration(
     ]
     ids = dict(zip(map(str, runs["folder"]), (row["id"] for row in rows), strict=True))
     curves = _curves(history, ids)
-    charts = [_scatter(settings), *curves, _parallel(columns, rows, runs)]
+    charts = [_scatter(settings), *curves, *_layers(changes), _parallel(columns, rows, runs)]
     pair = {"pair": _pair(curves[0]["spec"])} if curves else {}
     data = json.dumps({"legend": legend, "charts": charts, **pair}, separators=(",", ":"), allow_nan=False)
-    titles = [(chart["title"], chart is charts[-1]) for chart in charts]  # parallel axes need room
+    plain = (charts[0], *curves)
+    titles = [(chart["title"], chart not in plain) for chart in charts]  # layers and parallel axes need room
     return {"legend": legend, "titles": titles, "data": data.replace("<", "\\u003c"), "script": vega_script()}
 
 
@@ -149,10 +157,39 @@ def _curves(history: pd.DataFrame, ids: dict[str, str]) -> list[dict[str, Any]]:
     ]
 
 
+def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
+    """One chart with a point a setting and layer: how far its atoms moved; none where no adapter says it."""
+    values = [
+        {
+            **{"setting": one.label, "seed": one.seed, "layer": name, "atoms": len(norms)},
+            **{"mean": _rounded(norms.mean()), "largest": _rounded(norms.max())},
+        }
+        for one in changes
+        for name, norms in one.layers.items()
+    ]
+    if not values:
+        return []
+    longest = sorted(
+        changes, key=lambda one: -len(one.layers)
+    )  # its order is the network's, for the others' layers too
+    order = list(dict.fromkeys(name for one in longest for name in one.layers))
+    x = {"field": "layer", "type": "nominal", "sort": order, "title": None}
+    x["axis"] = {"labelAngle": -90, "labelFontSize": 10, "labelLimit": 150}
+    y = {"field": "mean", "type": "quantitative", "title": "mean norm of the atoms' change"}
+    titles = {"mean": "mean norm of the change", "largest": "largest norm of the change"}
+    fields = ("setting", "seed", "layer", "atoms", "mean", "largest")
+    tooltip = [{"field": name, "title": titles.get(name, name)} for name in fields]
+    mark = {"type": "point", "filled": True, "size": 60}
+    layer = {"mark": mark, "encoding": {"y": y, "tooltip": tooltip, "opacity": _FADED}}
+    title, encoding = "How far tuning moved the atoms of each layer", {"x": x, "color": _colour()}
+    return [_chart(title, values, [layer], encoding, height=380)]
+
+
 def _pair(curves: dict[str, Any]) -> dict[str, Any]:
     """The learning curves of two runs, told apart by colour and dashes; the page's script puts their values in."""
-    run = {"field": "run", "type": "nominal", "title": None, "legend": {"orient": "top", "labelLimit": 0}}
-    colours = {**run, "scale": {"domain": ["A", "B"], "range": ["#0072b2", "#d55e00"]}}
+    run = {"field": "run", "type": "nominal", "legend": None}
+    legend = {"orient": "top", "title": None, "symbolType": "square"}
+    colours = {**run, "legend": legend, "scale": {"domain": ["A", "B"], "range": ["#0072b2", "#d55e00"]}}
     dashes = {**run, "scale": {"domain": ["A", "B"], "range": [[1, 0], [6, 4]]}}
     line, nearest = curves["layer"]
     layers = [{"mark": line["mark"], "encoding": {"strokeDash": dashes}}, nearest]

@@ -35,6 +35,7 @@ from .effect_words import contrast_rows, effect_sentences, effect_table, headlin
 from .effects import Effects, all_effects
 from .grids import setting_grids
 from .interactive import exploration
+from .layer_changes import change_rows, layer_changes
 from .numbers import amount, span
 from .pairs import pair_data
 from .provenance import command, environments, failures, last_date, notebooks
@@ -114,7 +115,8 @@ def report_content(
     settings = settings_table(runs, interval)
     effects = attempt("what the parameters do", odd, all_effects, found) or []
     history = _in_order(history_table(found.records, odd), settings)
-    explored = attempt("the charts to explore", odd, exploration, settings, runs, history, columns, rows)
+    changes = layer_changes(runs, odd)
+    explored = attempt("the charts to explore", odd, exploration, settings, runs, history, columns, rows, changes)
     pairs = attempt("runs beside each other", odd, pair_data, found, runs, columns, rows) if explored else None
     heading = found.plan if spec is None else {"name": spec.name, "title": spec.title, "question": spec.question}
     taken = portable(runs, found.root)
@@ -138,6 +140,8 @@ def report_content(
         "effects": [_effects(one, several=len(effects) > 1) for one in effects],
         "paired": PAIRED_TEST,
         "decomposed": decomposition_sentence(curve),
+        "has_atoms": any(record.parameters.get("method") == "filter-subspace" for record in tuning),
+        "changes": change_rows(changes),
         "grids": _grids(runs, varying_parameters(tuning), interval),
         "tasks": _tasks(settings),
         "sections": [drawn for section in sections if (drawn := attempt(section.title, odd, _section, section))],
