@@ -15,7 +15,7 @@ report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML repor
 test: $(READY)  ## style, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 install: $(READY)
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import torch
+import warm
 from torch import Tensor, nn
+
+from filtersub.ablation import run_slot
+from filtersub.ablation.warm_start import AVAILABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +35,43 @@ def same_threads() -> Iterator[None]:
     left = torch.get_num_threads()
     torch.set_num_threads(before)
     assert left == before, f"the test began with {before} threads of torch and left {left}"
+
+
+@pytest.fixture(scope="session")
+def warm_process() -> Iterator[Any]:
+    """A process that has imported what takes seconds to import; None where processes may not be forked."""
+    if not AVAILABLE:
+        yield None
+        return
+    process = warm.start({**os.environ, "HF_HUB_OFFLINE": "1"})
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def shared_warm_process(warm_process: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ablations of this test fork their notebooks from the session's warm process instead of one of their own."""
+
+    class Shared:
+        def run(self, notebook: str, folder: str, log: str, environment: dict[str, str]) -> int | None:
+            return warm_process.run(notebook, folder, log, {**os.environ, **environment})
+
+        def close(self) -> None:
+            """The session ends it."""
+
+    monkeypatch.setattr(run_slot, "WarmStart", lambda environment: Shared())
+
+
+@pytest.fixture
+def filtersub(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CompletedProcess[str]]:
+    """Calls ``python -m filtersub`` with these arguments, in a process of its own."""
+
+    def call(*arguments: object, cwd: os.PathLike[str] | None = None) -> CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+        folder = tmp_path_factory.mktemp("output")
+        return warm.run_command(warm_process, [*map(str, arguments)], folder, cwd=cwd, env=environment)
+
+    return call
 
 
 class EveryKind(nn.Module):

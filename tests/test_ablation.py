@@ -167,6 +167,7 @@ def test_parameters_are_read_and_never_run(tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_runs_fail_alone_are_kept_and_found_again(work, tmp_path, capfd):
     """One ablation, three times: with a failure; again; and after the failure's cause is gone."""
     out, reader = tmp_path / "out", write_notebook(tmp_path / "read.ipynb", 'records_dir = "."\nout_dir = "."', READ)

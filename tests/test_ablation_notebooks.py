@@ -133,6 +133,7 @@ PICTURE = b"\x89PNG\r\n\x1a\n not much of one"
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 @pytest.mark.skipif(os.name == "nt", reason="folders named with braces")
 def test_notebooks_run_from_any_folder_end_early_and_show_their_pictures(tmp_path):
     """In one batch, into a folder whose name papermill would take for a pattern."""

@@ -208,6 +208,7 @@ def test_settings_that_do_not_compare_are_refused(tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebook_runs(tmp_path):
     methods = [{"method": "lora", "rank": 2}, {"method": "filter-subspace", "atoms": 4, "solver": "pca"}]
     parameters = {"methods": methods, "epochs": 1, "image_size": 32, "batch_size": 250, "n_images": 8}

@@ -1,26 +1,19 @@
-"""The command line as a user meets it: real processes, JSON out, one clear line for bad input."""
+"""The command line as a user meets it: processes of their own, JSON out, one clear line for bad input."""
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import warm
 from safetensors.torch import save_file
 
 from filtersub.decomposition import ModelDecomposition
 
 
-def filtersub(*arguments, cwd=None):
-    command = [sys.executable, "-m", "filtersub", *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=300)
-
-
-def test_decompose_as_json_and_files(tmp_path):
+def test_decompose_as_json_and_files(filtersub, tmp_path):
     done = filtersub("decompose", "efficientnet_lite0", "--atoms", 9, "--json", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
@@ -44,7 +37,7 @@ def test_decompose_as_json_and_files(tmp_path):
     assert saved.relative_error == pytest.approx(value["relative_error"])
 
 
-def test_decompose_a_bare_file_of_weights(tmp_path):
+def test_decompose_a_bare_file_of_weights(filtersub, tmp_path):
     generator = torch.Generator().manual_seed(0)
     save_file(
         {"a.weight": torch.randn(8, 4, 3, 3, generator=generator), "a.bias": torch.zeros(8)}, tmp_path / "w.safetensors"
@@ -55,7 +48,7 @@ def test_decompose_a_bare_file_of_weights(tmp_path):
     assert layer["relative_error"] < 1e-5
 
 
-def test_count_needs_no_weights():
+def test_count_needs_no_weights(filtersub):
     done = filtersub("count", "resnet50", "--block", 4, "--json")
     value = json.loads(done.stdout)
     assert value["total"] == 25_557_032
@@ -64,7 +57,7 @@ def test_count_needs_no_weights():
     assert f"{value['trainable']:,} trained" in shown
 
 
-def test_tune_writes_a_record(tmp_path):
+def test_tune_writes_a_record(filtersub, tmp_path):
     options = ("--solver", "pca", "--epochs", 1, "--image-size", 16, "--batch-size", 100, "--out", tmp_path / "run")
     done = filtersub("tune", "efficientnet_lite0", "--data", "digits", "--method", "filter-subspace", *options)
     assert done.returncode == 0, done.stderr
@@ -74,7 +67,7 @@ def test_tune_writes_a_record(tmp_path):
     assert "holds this run already" in again.stdout
 
 
-def test_data_list_and_check():
+def test_data_list_and_check(filtersub):
     assert "digits" in filtersub("data", "list").stdout
     checked = filtersub("data", "check", "digits").stdout
     assert "10 classes; images: 1,000 train, 800 search, 200 validation, 797 test" in checked
@@ -110,7 +103,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_one_clear_line_and_nothing_half_written(case, tmp_path):
+def test_bad_input_is_one_clear_line_and_nothing_half_written(filtersub, case, tmp_path):
     arguments, message = CASES[case]
     paths = {**bad_weights(tmp_path), "fresh": tmp_path / "fresh"}
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
@@ -122,3 +115,12 @@ def test_bad_input_is_one_clear_line_and_nothing_half_written(case, tmp_path):
         assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_process_that_imports_anew_says_what_a_forked_one_says(filtersub, tmp_path):
+    arguments = ["count", "resnet5"]
+    environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    cold = warm.run_command(None, arguments, tmp_path, cwd=tmp_path, env=environment)
+    forked = filtersub(*arguments, cwd=tmp_path)
+    assert cold.stderr.startswith("filtersub: unknown model 'resnet5'")
+    assert (forked.returncode, forked.stdout, forked.stderr) == (cold.returncode, cold.stdout, cold.stderr)

@@ -4,7 +4,6 @@ import json
 
 import pytest
 from PIL import Image
-from test_cli import filtersub
 from test_data_disk import TASK, root, write_cifar, write_folder, write_image, write_vtab  # noqa: F401 (a fixture)
 
 from filtersub.data import catalogue, check_data
@@ -80,7 +79,7 @@ def test_a_set_that_is_not_there(root):  # noqa: F811
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_the_command_checks(root, monkeypatch, whole):  # noqa: F811
+def test_the_command_checks(filtersub, root, monkeypatch, whole):  # noqa: F811
     monkeypatch.setenv("FILTERSUB_DATA", str(root))
     write_folder(root / "insects", ("train", "test"))
     if not whole:
@@ -94,7 +93,7 @@ def test_the_command_checks(root, monkeypatch, whole):  # noqa: F811
         assert value["problems"][0]["examples"][0].startswith("bee/1.png (")
 
 
-def test_the_command_lists_what_is_here(root, monkeypatch):  # noqa: F811
+def test_the_command_lists_what_is_here(filtersub, root, monkeypatch):  # noqa: F811
     monkeypatch.setenv("FILTERSUB_DATA", str(root))
     write_vtab(root)
     value = json.loads(filtersub("data", "list", "--json").stdout)

@@ -21,6 +21,7 @@ def executed(tmp_path, name):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_table_3_is_filled_by_one_s_own_runs_and_shown_without_distances_too(tmp_path):
     """A tiny pipeline tuned on two data sets: every run is made, drawn and listed, and none stands beside the paper."""
     pytest.importorskip("diffusers", reason="generation needs diffusers")
@@ -45,6 +46,7 @@ def test_table_3_is_filled_by_one_s_own_runs_and_shown_without_distances_too(tmp
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 @pytest.mark.parametrize("name", ["10_table3", "11_samples"])
 def test_without_a_run_the_notebooks_say_so(tmp_path, name):
     pytest.importorskip("diffusers", reason="generation needs diffusers")
@@ -56,6 +58,7 @@ def test_without_a_run_the_notebooks_say_so(tmp_path, name):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebooks_of_generation_run_and_make_a_report(tmp_path):
     pytest.importorskip("diffusers", reason="generation needs diffusers")
     tiny = {"steps": 4, "images": 60, "sampling_steps": 4}

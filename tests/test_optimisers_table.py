@@ -104,6 +104,7 @@ def test_the_preset_compares_like_with_like():
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebook_answers_and_says_when_nothing_is_there(records, tmp_path):
     stages = [{"notebook": "22_optimisers", "reads_records": True}]
     spec = parse_spec({"name": "tiny", "title": "Tiny", "question": "Does it run?", "stages": stages})

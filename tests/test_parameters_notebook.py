@@ -42,6 +42,7 @@ def test_the_study_writes_its_tables(tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebook_runs(tmp_path):
     tiny = {"models": ["resnet18"], "atoms": [6], "expansions": [0, 3], "presets": ["vtab", "imagenet-full"]}
     stages = [{"notebook": "07_parameters", "parameters": {**tiny, "search": ["vtab", "cifar100-lora"]}}]

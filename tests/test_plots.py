@@ -284,10 +284,8 @@ def test_the_path_shows_the_mean_over_seeds_and_leaves_out_no_penalty():
     assert len(plots.penalty_path(PATH, TUNED.iloc[:0]).axes) == 2
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "atoms"])  # pictures without axes
 def test_axes_say_what_they_show(name):
-    if name == "atoms":
-        return  # pictures without axes
     for ax in FIGURES[name]().axes:
         shared = ax.get_shared_x_axes().joined(ax, ax.figure.axes[-1]) and ax is not ax.figure.axes[-1]
         assert ax.get_xlabel() or shared or ax.get_label() == "<colorbar>"

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_cli import filtersub
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
@@ -358,7 +357,7 @@ def test_a_model_takes_weights_from_the_checkpoints_of_training_scripts(tmp_path
         load_model(str(tmp_path / "timm.ckpt"))
 
 
-def test_the_command_says_what_it_took(tmp_path):
+def test_the_command_says_what_it_took(filtersub, tmp_path):
     content = {"model": {"stem.kernel": turned(KERNEL, "keras"), "cls_token": torch.ones(1, 1, 8)}}
     path = saved(tmp_path, {**content, "model_ema": content["model"]})
     done = filtersub("decompose", path, "--atoms", 3, "--json")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from ..folder_lock import socket_prefix
 from ..processes import end_tree
@@ -24,6 +25,8 @@ AVAILABLE = sys.platform == "linux"
 class WarmStart:
     """A warm process with this environment, in which the threads of its libraries are capped; see warm_process."""
 
+    SERVER = ("-m", "filtersub.ablation.warm_process")  # what Python runs, with the address of its socket added
+
     def __init__(self, environment: dict[str, str]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix=socket_prefix()))
         self._address = self._folder / "runs"
@@ -31,7 +34,7 @@ class WarmStart:
         settled = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
         self._log = open(self._folder / "log.txt", "wb")  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "filtersub.ablation.warm_process", str(self._address)],
+            [sys.executable, *self.SERVER, str(self._address)],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
@@ -44,10 +47,13 @@ class WarmStart:
 
         ``environment`` holds what the process gets beside the warm process's own.
         """
+        return self.ask({"notebook": notebook, "folder": folder, "log": log, "environment": environment})
+
+    def ask(self, request: dict[str, Any]) -> int | None:
+        """Have a process forked for this request; its return code once it has ended, as ``run`` gives it."""
         with socket.socket(socket.AF_UNIX) as connection:
             if not self._connected(connection):
                 return None
-            request = {"notebook": notebook, "folder": folder, "log": log, "environment": environment}
             try:
                 connection.sendall(json.dumps(request).encode() + b"\n")
                 with connection.makefile() as answers:
