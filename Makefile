@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OUT := reports/quickstart
 
-.PHONY: report test install format check notebooks bench fuzz torture zoo docs clean
+.PHONY: report test test-fast install format check notebooks bench fuzz torture zoo docs clean
 .DEFAULT_GOAL := report
 
 report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
@@ -16,6 +16,13 @@ test: $(READY)  ## style, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# The mathematics: no training, no process, notebook or browser. What else is left out is in CONTRIBUTING.md.
+FAST := architecture kernels sparse_coding lasso lasso_batched linear_codes pursuit constrained \
+	dictionary dictionary_initial dictionary_ksvd decomposition decomposition_settings decomposition_expansion \
+	method methods_low_rank methods_standardised tuning tuning_math recipes records
+test-fast: $(READY)  ## the mathematics alone, for the inner loop; not the whole check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(FAST:%=tests/test_%.py)
 
 install: $(READY)
 

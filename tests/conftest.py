@@ -59,7 +59,11 @@ def shared_warm_process(warm_process: Any, monkeypatch: pytest.MonkeyPatch) -> N
         def close(self) -> None:
             """The session ends it."""
 
+    def forked(ablation: str, threads: dict[str, int], warm: bool, environment: dict[str, str]) -> run_slot.Terms:
+        return run_slot.Terms(ablation, threads, True, environment)  # a run that is alone too: the process is there
+
     monkeypatch.setattr(run_slot, "WarmStart", lambda environment: Shared())
+    monkeypatch.setattr("filtersub.ablation.run.Terms", forked)
 
 
 @pytest.fixture
