@@ -6,9 +6,9 @@ is known to peft once FilterSubspaceConfig has been imported, or at once where p
 
 import sys
 
-from .lazy import loads
+from .lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     "Decomposition": "decomposition",
     "DecompositionConfig": "decomposition",
     "FilterSubspaceConfig": "tuning",
@@ -26,9 +26,9 @@ _HOME = {
     "tune": "experiment",
     "TuneSettings": "experiment",
 }
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULES)
 __version__ = "0.1.0"
-__getattr__, __dir__ = loads(__name__, _HOME)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
 
 if "peft" in sys.modules:
     from . import tuning  # noqa: F401 (registers the method)

@@ -15,7 +15,7 @@ from .errors import FiltersubError
 
 
 @contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it becomes ``path`` on success and is removed on failure.
 
     Raises FiltersubError when the folder cannot be written.
@@ -61,7 +61,7 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write text as UTF-8; a lone surrogate (a folder's name that is no UTF-8) becomes its escape."""
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 

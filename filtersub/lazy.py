@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 
-def loads(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_attributes(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package whose public names lie in the modules that ``home`` says."""
 
     def load(name: str) -> Any:

@@ -16,7 +16,7 @@ from .decomposition.file import read_header
 from .decomposition.folder import RESULT_FILE
 from .decomposition.recipe import check_overrides
 from .errors import FiltersubError, check_name
-from .files import written_whole
+from .files import atomic_write
 from .former_names import RECIPE_KEYS, by_name_of_today
 from .schema import check_settings
 from .yaml_file import ScientificLoader, load_yaml
@@ -80,7 +80,7 @@ def write_recipe(
         settings["overrides"] = {
             pattern: {name: _plain(value) for name, value in own.items()} for pattern, own in overrides.items()
         }
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return Path(path)
 

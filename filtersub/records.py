@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import FiltersubError
-from .files import plain_json, read_json, visible, write_json, written_whole
+from .files import atomic_write, plain_json, read_json, visible, write_json
 from .former_names import by_name_of_today
 from .markup import facts_html
 from .processor import processor
@@ -88,7 +88,7 @@ class Record:
         names = dict(self.tables)
         for name, table in tables.items():
             names[name] = f"{name}.csv"
-            with written_whole(Path(folder) / names[name]) as aside:
+            with atomic_write(Path(folder) / names[name]) as aside:
                 table.to_csv(aside, index=False)
         path = Path(folder) / RECORD_FILE
         try:

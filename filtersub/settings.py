@@ -35,12 +35,12 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
         raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")
 
 
-def taken_from(source: object, kind: type[T]) -> T:
+def select_fields(source: object, kind: type[T]) -> T:
     """A dataclass ``kind`` with each field that ``source`` has an attribute of, the rest at their defaults.
 
     >>> from filtersub.decomposition import DecompositionConfig
     >>> from filtersub.experiment import TuneSettings
-    >>> taken_from(TuneSettings(atoms=6), DecompositionConfig).atoms
+    >>> select_fields(TuneSettings(atoms=6), DecompositionConfig).atoms
     6
     """
     values: dict[str, Any] = {f.name: getattr(source, f.name) for f in fields(kind) if hasattr(source, f.name)}  # type: ignore[arg-type]

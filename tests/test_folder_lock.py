@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
-from filtersub.files import written_whole
+from filtersub.files import atomic_write
 from filtersub.folder_lock import locked, locks, socket_prefix, sweep
 from filtersub.processes import is_running
 
@@ -110,7 +110,7 @@ def test_what_the_dead_left_is_swept_and_what_the_living_write_is_not(tmp_path, 
     for path in left + kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    with written_whole(tmp_path / "now.json") as aside:
+    with atomic_write(tmp_path / "now.json") as aside:
         aside.write_text("x")
         sweep(tmp_path)
         assert aside.exists()

@@ -142,7 +142,7 @@ def test_holms_correction_says_which_values_are_told_apart_and_which_is_enough()
     assert rows[smallest]["p_value"] == pytest.approx(3 * raw[smallest])
     assert rows[middle]["p_value"] == pytest.approx(max(3 * raw[smallest], 2 * raw[middle]))
     assert rows[largest]["p_value"] == pytest.approx(raw[largest])
-    assert [pair for pair, row in rows.items() if row["told_apart"]] == [("3", "9"), ("3", "12")]
+    assert [pair for pair, row in rows.items() if row["significant"]] == [("3", "9"), ("3", "12")]
     level, best, _ = enough(effects_of(records), factor)
     assert (level["level"], best["level"]) == ("9", "12")
     text = plain(effect_sentences(effects_of(records)))

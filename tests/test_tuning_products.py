@@ -28,7 +28,7 @@ def test_the_gradients_are_those_of_the_convolution(kind, monkeypatch):
     given = [x, layer.weight, *([] if layer.bias is None else [layer.bias])]
     expected = torch.autograd.grad(out, given, gradient)
     with torch.no_grad():
-        assert products.pays(layer, gradient, x, layer.weight)
+        assert products.is_faster(layer, gradient, x, layer.weight)
         found = products.gradients(layer, gradient, x, layer.weight, [True, True, layer.bias is not None])
     for mine, theirs in zip(found, expected, strict=False):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
@@ -41,12 +41,12 @@ def test_other_layers_and_other_memory_are_left_to_torch(monkeypatch):
     plain, grouped = (nn.Conv2d(4, 4, 3, groups=g).to(memory_format=torch.channels_last) for g in (1, 2))
     x = torch.randn(2, 4, 5, 5).contiguous(memory_format=torch.channels_last)
     out = plain(x).contiguous(memory_format=torch.channels_last)
-    assert products.pays(plain, out, x, plain.weight)
-    assert not products.pays(grouped, out, x, grouped.weight)
-    assert not products.pays(plain, out, x.contiguous(), plain.weight)
-    assert not products.pays(plain, out.bfloat16(), x.bfloat16(), plain.weight.bfloat16())
+    assert products.is_faster(plain, out, x, plain.weight)
+    assert not products.is_faster(grouped, out, x, grouped.weight)
+    assert not products.is_faster(plain, out, x.contiguous(), plain.weight)
+    assert not products.is_faster(plain, out.bfloat16(), x.bfloat16(), plain.weight.bfloat16())
     monkeypatch.setattr(products, "_least", lambda _: 256)
-    assert not products.pays(plain, out, x, plain.weight)
+    assert not products.is_faster(plain, out, x, plain.weight)
 
 
 DEPTHWISE = {
@@ -90,7 +90,7 @@ def test_products_are_for_layers_of_many_weights_and_few_positions():
         layer = layer.to(memory_format=torch.channels_last)
         x = torch.randn(1, layer.in_channels, side, side).contiguous(memory_format=torch.channels_last)
         out = layer(x).contiguous(memory_format=torch.channels_last)
-        return products.pays(layer, out, x, layer.weight)
+        return products.is_faster(layer, out, x, layer.weight)
 
     assert pays(nn.Conv2d(128, 128, 3, padding=1), 3)
     assert pays(nn.Conv2d(16, 16, 2, stride=2), 2)  # windows side by side

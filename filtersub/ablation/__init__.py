@@ -4,9 +4,9 @@
 loaded when first used: a run's own process imports `notebook_run` alone, and must not bring Dask's threads with it.
 """
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     "ABLATION_FILE": "folder",
     "AblationSummary": "run",
     "Run": "planning",
@@ -20,5 +20,5 @@ _HOME = {
     "read_plan": "folder",
     "run_ablation": "run",
 }
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = loads(__name__, _HOME)
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

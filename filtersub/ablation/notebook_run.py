@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FiltersubError
-from ..files import read_json, write_json, write_text, written_whole
+from ..files import atomic_write, read_json, write_json, write_text
 from ..folder_lock import socket_prefix
 from ..processes import end_tree
 from ..schema import check
@@ -91,7 +91,7 @@ def keep_executed(notebook: Path, folder: Path, error: str | None = None) -> Non
         aside.unlink(missing_ok=True)
     executed.metadata.get("papermill", {}).update(input_path=notebook.name, output_path=NOTEBOOK_FILE)
     executed = nbformat.from_dict(_portable(executed, folder))
-    with written_whole(folder / NOTEBOOK_FILE) as part:
+    with atomic_write(folder / NOTEBOOK_FILE) as part:
         nbformat.write(executed, part)
     _write_html(executed, notebook, folder, None if error is None else _portable(error, folder).partition("\n")[0])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FiltersubError
-from ..settings import taken_from
+from ..settings import select_fields
 from .console import print_json, print_table
 from .options import (
     AsCsv,
@@ -99,10 +99,10 @@ def count(
     if model is None:
         raise FiltersubError("count needs a MODEL, a run of the paper by --paper, or a printed figure by --preset")
     given = SimpleNamespace(**values)
-    recipe, method = taken_from(given, DecompositionConfig), given.method
+    recipe, method = select_fields(given, DecompositionConfig), given.method
     overrides = read_overrides(override or ())
     module = load_architecture(model, num_classes=classes, layout=weight_layout)
-    options = taken_from(given, BaselineOptions)
+    options = select_fields(given, BaselineOptions)
     settings = {"recipe": recipe, "options": options, "layers": given.layers, "name": model, "overrides": overrides}
     if compare:
         counts = compare_methods(module, **settings)

@@ -287,7 +287,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    from ..files import written_whole
+    from ..files import atomic_write
 
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         table.to_csv(aside, index=False)

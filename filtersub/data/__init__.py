@@ -7,10 +7,10 @@ at all of it.
 
 from typing import Any
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 from .catalogue import Description, catalogue, is_there  # at once: the function has its file's name
 
-_HOME = {
+_MODULES = {
     "DataMissing": "problems",
     "ImageSplit": "load",
     "Problem": "problems",
@@ -23,8 +23,8 @@ _HOME = {
     "n_classes": "load",
     "require_data": "names",
 }
-__all__ = ["DATASETS", "Description", "catalogue", "is_there", *_HOME]
-_load, __dir__ = loads(__name__, _HOME)
+__all__ = ["DATASETS", "Description", "catalogue", "is_there", *_MODULES]
+_load, __dir__ = lazy_attributes(__name__, _MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..computed_weights import check_weight_can_be_set, set_weight
 from ..errors import FiltersubError
-from ..files import written_whole
+from ..files import atomic_write
 from ..fingerprint import fingerprint, fingerprint_gap
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
@@ -142,7 +142,7 @@ def save(model: ModelDecomposition, path: str | os.PathLike[str], *, coefficient
             if coefficients:
                 tensors[f"{name}:alpha_c"] = layer.blocks.coefficients.contiguous()
     metadata = metadata_of(model, coefficients=coefficients)
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         save_file(tensors, aside, metadata=metadata)
     return Path(path)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..files import written_whole
+from ..files import atomic_write
 
 _PIECE = 1 << 24  # bytes copied at once
 
@@ -36,7 +36,7 @@ def join(files: Sequence[Path], target: str | os.PathLike[str], metadata: Mappin
             end += last - first
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with written_whole(target) as aside, aside.open("wb") as out:
+    with atomic_write(target) as aside, aside.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for file, start, length in pieces:
             with file.open("rb") as stream:

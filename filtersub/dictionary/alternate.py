@@ -45,7 +45,7 @@ class Coder(Protocol):
 
     def refine(self, atoms: np.ndarray) -> Statistics: ...
 
-    def strive(self, steps: int) -> None: ...
+    def increase_effort(self, steps: int) -> None: ...
 
     def accept(self) -> None: ...
 
@@ -92,10 +92,10 @@ def alternate(coder: Coder, atoms: np.ndarray, stop: Stop, l1_penalty: float) ->
     state = coder.round(atoms)
     coder.accept()
     history, weight, before, coding = [state.objective], 1.0, None, coder.coding
-    mourner = _Mourner(l1_penalty)
+    dead_atoms = _DeadAtoms(l1_penalty)
     stop.tell(0, history[-1])
     for number in range(1, stop.max_rounds + 1):
-        moved, replaced = mourner.replace_dead(coder, state, moved_atoms(state, atoms), atoms)
+        moved, replaced = dead_atoms.replace_dead(coder, state, moved_atoms(state, atoms), atoms)
         following = (1 + sqrt(1 + 4 * weight * weight)) / 2
         ahead = moved if before is None else extrapolated(moved, before, (weight - 1) / following, replaced)
         trial = coder.round(ahead)
@@ -132,7 +132,7 @@ def _look(coder: Coder, atoms: np.ndarray, state: Statistics, allowed: float) ->
         return state, False
     lag = 1 - refined.objective / state.objective
     if lag > allowed and not coder.exact:
-        coder.strive(2 if lag > 5 * _FAR_BEHIND else 1)
+        coder.increase_effort(2 if lag > 5 * _FAR_BEHIND else 1)
     return refined, lag > allowed
 
 
@@ -157,7 +157,7 @@ def _below(coder: Coder, moved: np.ndarray, bound: float) -> Statistics | None:
     return None
 
 
-class _Mourner:
+class _DeadAtoms:
     """Replaces dead atoms, as long as that can help."""
 
     def __init__(self, l1_penalty: float) -> None:

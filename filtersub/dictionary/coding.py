@@ -98,5 +98,5 @@ class Coding:
         """The same as a round: its codes are the solver's in full."""
         return self.round(atoms)
 
-    def strive(self, steps: int) -> None:
+    def increase_effort(self, steps: int) -> None:
         """Nothing more can be done."""

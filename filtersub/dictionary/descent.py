@@ -72,7 +72,7 @@ class Descent:
     def accept(self) -> None:
         """Codes change in place: there is nothing to take over."""
 
-    def strive(self, steps: int) -> None:
+    def increase_effort(self, steps: int) -> None:
         """Spend more on each round from now on."""
         self.effort += steps
 

@@ -33,11 +33,12 @@ def learn_from_starts(
     stop: Stop,
     sample_rows: int,
     generator: np.random.Generator,
-    thrifty: bool,
+    stop_if_costly: bool,
 ) -> tuple[Alternation, Coder]:
     """The lowest of what the starts, atoms (n_atoms, d) each, lead to, with its coder; rounds of all are counted.
 
-    ``thrifty`` ends with the first start whose rounds needed more than few sweeps, and take several times as long.
+    ``stop_if_costly`` ends with the first start whose rounds needed more than few sweeps, and take several times as
+    long.
     """
     best, done = None, 0
     for begin in begins:
@@ -46,7 +47,7 @@ def learn_from_starts(
         done = found.rounds
         if best is None or found.history[-1] < best[0].history[-1]:
             best = found, coder
-        if thrifty and coder.effort > 0:
+        if stop_if_costly and coder.effort > 0:
             break
     return replace(best[0], rounds=done), best[1]
 

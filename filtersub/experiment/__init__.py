@@ -4,9 +4,9 @@
 reads back what a run has saved.
 """
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     "METHODS": "settings",
     "PROGRESS_FILE": "log",
     "TuneSettings": "settings",
@@ -15,5 +15,5 @@ _HOME = {
     "settings_among": "settings",
     "tune": "run",
 }
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = loads(__name__, _HOME)
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

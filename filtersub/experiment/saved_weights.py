@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..files import write_json, written_whole
+from ..files import atomic_write, write_json
 from ..methods import METHODS, inject, merged
 from ..models import head_name
 from ..tuning.statistics import statistics_of
@@ -88,7 +88,7 @@ def _numbers(file: Path) -> int:
 
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    with written_whole(file) as aside:
+    with atomic_write(file) as aside:
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside)
         except SafetensorError as error:

@@ -14,7 +14,7 @@ from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
 from ..methods.options import HEAD_RATE, METHODS, OF_ATOMS, MethodOptions, check_method, check_options, usual_rate
 from ..models import check_share
-from ..settings import taken_from
+from ..settings import select_fields
 from ..training import TrainingConfig
 from ..training.rank_allocation import check_allocation
 
@@ -163,7 +163,7 @@ class TuneSettings:
 
     @property
     def recipe(self) -> DecompositionConfig:
-        return taken_from(self, DecompositionConfig)
+        return select_fields(self, DecompositionConfig)
 
     @property
     def of_atoms(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class TuneSettings:
 
     @property
     def options(self) -> MethodOptions:
-        return taken_from(self, MethodOptions)
+        return select_fields(self, MethodOptions)
 
     @property
     def training(self) -> TrainingConfig:

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import tuning  # noqa: F401 (registers the method with peft)
 from ..errors import FiltersubError
-from ..files import make_folder, written_whole
+from ..files import atomic_write, make_folder
 
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."  # as peft names a wrapped model's tensors: PeftModel.from_pretrained reads them too
@@ -36,7 +36,7 @@ def save_adapter(unet: nn.Module, folder: str | os.PathLike[str], name: str = "d
         config.save_pretrained(target)
     finally:
         config.inference_mode = training
-    with written_whole(target / WEIGHTS_FILE) as aside:
+    with atomic_write(target / WEIGHTS_FILE) as aside:
         save_file(state, aside)
     return target
 

@@ -26,7 +26,7 @@ from ..metrics import (
     inception_features,
 )
 from ..records import RECORD_FILE, Record, read_record
-from ..settings import check_number, check_whole, taken_from
+from ..settings import check_number, check_whole, select_fields
 from ..training.accelerator import processes
 from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
@@ -108,11 +108,11 @@ class DiffusionSettings:
 
     @property
     def tuned(self) -> MethodSettings:
-        return taken_from(self, MethodSettings)
+        return select_fields(self, MethodSettings)
 
     @property
     def training(self) -> DenoisingConfig:
-        return taken_from(self, DenoisingConfig)
+        return select_fields(self, DenoisingConfig)
 
 
 @locks("out")

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data import digits_order
-from ..files import written_whole
+from ..files import atomic_write
 from ..metrics import FeatureExtractor, ImageSet, image_tensor, module_features
 from ..training import TrainingConfig, evaluate, fit
 from ..weight_file import load_weight_file
@@ -181,7 +181,7 @@ def main() -> None:
         UNET_FILE: {k: v.half().contiguous() for k, v in unet.state_dict().items()},
     }
     for name, state in written.items():
-        with written_whole(args.out / name) as aside:
+        with atomic_write(args.out / name) as aside:
             save_file(state, aside)
 
 

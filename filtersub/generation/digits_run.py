@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..files import make_folder, written_whole
+from ..files import atomic_write, make_folder
 from ..folder_lock import locks
 from ..metrics import FewImagesWarning, compare
 from ..metrics.statistics import FEWEST
 from ..records import Record
-from ..settings import check_whole, taken_from
+from ..settings import check_whole, select_fields
 from .adapters import save_adapter
 from .denoising import fit_denoiser
 from .denoising_config import DenoisingConfig, DenoisingSet
@@ -70,7 +70,7 @@ class DigitsSettings:
 
     @property
     def tuned(self) -> MethodSettings:
-        return taken_from(self, MethodSettings)
+        return select_fields(self, MethodSettings)
 
     @property
     def training(self) -> DenoisingConfig:
@@ -138,7 +138,7 @@ def _saved(unet: nn.Module, method: str, folder: os.PathLike[str]) -> int:
     if method == "none":
         return 0
     if method == "full":
-        with written_whole(target / "weights.safetensors") as aside:
+        with atomic_write(target / "weights.safetensors") as aside:
             save_file(_contiguous(unet), aside)
     else:
         save_adapter(unet, target)

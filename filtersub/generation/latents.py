@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import FiltersubError
-from ..files import written_whole
+from ..files import atomic_write
 from ..image_reading import READING_RULES, read_image
 from ..metrics.features import weight_digest
 from ..metrics.images import fitted
@@ -67,7 +67,7 @@ def encode_images(
         embed_prompts(pipeline, texts),
     )
     if file is not None:
-        with written_whole(file) as aside:
+        with atomic_write(file) as aside:
             save_file({name: part.contiguous() for name, part in vars(found).items()}, aside)
     return found
 

@@ -13,7 +13,7 @@ from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import compile_pattern
 from ..methods.rank import check_rank
-from ..settings import taken_from
+from ..settings import select_fields
 from ..tuning import FilterSubspaceConfig
 from .adapters import inject
 
@@ -68,7 +68,7 @@ class MethodSettings:
             raise FiltersubError(f"unknown method {self.method!r}; known: {', '.join(METHODS)}")
         if self.rank < 1:
             raise FiltersubError(f"the rank of LoRA must be at least 1, got {self.rank}")
-        taken_from(self, DecompositionConfig)  # validates
+        select_fields(self, DecompositionConfig)  # validates
         compile_pattern(self.pattern)
 
     @property
@@ -94,7 +94,7 @@ class MethodSettings:
         """peft's configuration of the adapter; only of atoms and LoRA."""
         if self.method == "lora":
             return LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=self.pattern)
-        recipe = taken_from(self, DecompositionConfig)
+        recipe = select_fields(self, DecompositionConfig)
         fields = ("atoms", "block", "block_spatial", "expansion", "solver", "l1_penalty", "seed")
         return FilterSubspaceConfig(target_modules=self.pattern, **{name: getattr(recipe, name) for name in fields})
 

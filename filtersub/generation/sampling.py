@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import FiltersubError
-from ..files import make_folder, write_json, written_whole
+from ..files import atomic_write, make_folder, write_json
 from ..folder_lock import locks
 from ..settings import check_number, check_whole
 from .timesteps import check_sampling_steps
@@ -94,7 +94,7 @@ def check_sampling(pipeline: Any, *, steps: int, guidance: float, size: int, see
 def save_png(image: Tensor, file: Path) -> None:
     """A uint8 image (1 or 3, h, w), lossless: JPEG moves a Fréchet distance (Parmar et al., arXiv:2104.11222)."""
     array = image.permute(1, 2, 0).numpy()
-    with written_whole(file) as aside:
+    with atomic_write(file) as aside:
         Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(aside, format="PNG")
 
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from ..errors import FiltersubError
-from ..files import written_whole
+from ..files import atomic_write
 from .denoising_config import DenoisingConfig, DenoisingSet
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -84,7 +84,7 @@ class TrainingState:
             "ema": None if self.ema is None else self.ema.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
         }
-        with written_whole(self.path) as aside:
+        with atomic_write(self.path) as aside:
             torch.save(state, aside)
         self.kept_step = len(history)
 

@@ -1,8 +1,8 @@
 """The method and its rivals through one door: a name and its options in, a model that trains what it should out."""
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     "Injected": "injection",
     "METHODS": "options",
     "Method": "options",
@@ -13,5 +13,5 @@ _HOME = {
     "support_table": "support",
     "try_adapter": "support",
 }
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = loads(__name__, _HOME)
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import FiltersubError
-from ..files import written_whole
+from ..files import atomic_write
 from .features import FeatureExtractor, checked_finite
 from .images import ImageSet
 
@@ -123,7 +123,7 @@ def write_statistics(path: str | os.PathLike[str], statistics: SetStatistics) ->
     parts = {"whole": statistics.whole, "first": statistics.halves[0], "second": statistics.halves[1]}
     tensors = {f"{n}.{k}": getattr(part, k) for n, part in parts.items() for k in ("total", "outer", "sample")}
     counts = {name: part.count for name, part in parts.items()}
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         save_file(tensors, aside, metadata={"counts": json.dumps(counts)})
 
 

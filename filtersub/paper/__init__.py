@@ -1,8 +1,8 @@
 """What the paper prints (Chen, Miao and Qiu, arXiv:2403.00269), its readings, and when a run may stand beside it."""
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     **dict.fromkeys(("Claim", "Of", "claims", "figure4_claims", "printed_accuracy", "printed_fid"), "printed"),
     **dict.fromkeys(("printed_means", "printed_millions", "row_mean"), "printed"),
     **dict.fromkeys(
@@ -19,5 +19,5 @@ _HOME = {
     **dict.fromkeys(("Effort", "effort_of", "forward_flops"), "effort"),
     **dict.fromkeys(("Row", "Verdict", "claims_of", "paper_overview", "printed_beside"), "overview"),
 }
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = loads(__name__, _HOME)
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

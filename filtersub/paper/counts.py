@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..parameters import BaselineOptions, ParameterCount, count_parameters, load_architecture
-from ..settings import taken_from
+from ..settings import select_fields
 from .readings import Part, method_settings
 
 
@@ -33,8 +33,8 @@ def count_settings(
     return count_parameters(
         module,
         method,
-        recipe=taken_from(given, DecompositionConfig),
-        options=taken_from(given, BaselineOptions),
+        recipe=select_fields(given, DecompositionConfig),
+        options=select_fields(given, BaselineOptions),
         layers=values.get("layers"),
         overrides=values.get("overrides"),
         name=name,

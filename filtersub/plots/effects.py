@@ -19,7 +19,7 @@ def effects(
 
     Parameters
     ----------
-    contrasts : parameter, levels (texts), difference, low, high (NaN for a single pair), told_apart
+    contrasts : parameter, levels (texts), difference, low, high (NaN for a single pair), significant
     measure : name of the metric; fractions are drawn in percentage points
     """
     scale = 100 if measure.endswith(_FRACTIONS) else 1
@@ -28,10 +28,10 @@ def effects(
         ax, names, before = axes[0, 0], [], None
         ax.axvline(0, color=MUTED, lw=0.9)
         for place, row in enumerate(contrasts.itertuples()):
-            colour = BLUE if row.told_apart else GREY
+            colour = BLUE if row.significant else GREY
             ends = [scale * row.low, scale * row.high]
             ax.plot(ends, [place] * 2, color=colour, lw=5, alpha=0.25, solid_capstyle="butt")
-            ax.plot(scale * row.difference, place, "o", color=colour, mfc=colour if row.told_apart else "white", ms=6)
+            ax.plot(scale * row.difference, place, "o", color=colour, mfc=colour if row.significant else "white", ms=6)
             if row.parameter != before and place:
                 ax.axhline(place - 0.5, color="#d0d7de", lw=0.8)
             names.append(f"{row.parameter}:  {row.levels}")

@@ -4,9 +4,9 @@
 `provenance`; `against` compares with an earlier report, `merge` brings the runs of two machines together.
 """
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     "accuracy_description": "sentences",
     "answer": "sentences",
     "convergence_sentence": "sentences",
@@ -16,5 +16,5 @@ _HOME = {
     "report_content": "page",
     "write_report": "page",
 }
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = loads(__name__, _HOME)
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

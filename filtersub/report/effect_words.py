@@ -89,7 +89,7 @@ def contrast_rows(found: Effects) -> list[dict[str, Any]]:
                     "pairs": row["pairs"],
                     "p": "–" if pd.isna(row["p_value"]) else f"{row['p_value']:.2g}",
                     "verdict": _verdict(row),
-                    "moved": bool(row["told_apart"]),
+                    "moved": bool(row["significant"]),
                 }
             )
     return rows
@@ -113,7 +113,7 @@ def _verdict(row: dict[str, Any]) -> str:
         return "not known: one pair"
     if pd.isna(row["p_value"]):
         return "not tested: every pair differs by the same"
-    if not row["told_apart"]:
+    if not row["significant"]:
         return "not told apart"
     return "higher" if row["difference"] > 0 else "lower"
 
@@ -150,13 +150,13 @@ def _factor_text(found: Effects, factor: Factor) -> str:
 
 def _others_text(factor: Factor, name: str, largest: pd.Series) -> str:
     """Which further values are told apart."""
-    apart = factor.contrasts[factor.contrasts["told_apart"] & (factor.contrasts.index != largest.name)]
+    apart = factor.contrasts[factor.contrasts["significant"] & (factor.contrasts.index != largest.name)]
     tested = factor.contrasts["p_value"].notna()
     if len(factor.contrasts) < 2 or not tested.any():
         return ""
     if len(apart):
         return f" Also told apart: {_listed([f'{row.first} from {row.second}' for row in apart.itertuples()])}."
-    return f" No other two values of {name} are told apart." if largest["told_apart"] else ""
+    return f" No other two values of {name} are told apart." if largest["significant"] else ""
 
 
 def _enough_text(found: Effects, factor: Factor, name: str) -> str:
@@ -190,7 +190,7 @@ def _interaction_text(measure: str, found: Interaction) -> str:
 def _largest(factor: Factor) -> pd.Series:
     """The contrast with the largest difference, those told apart before those that are not."""
     order = factor.contrasts.assign(size=factor.contrasts["difference"].abs())
-    return factor.contrasts.loc[order.sort_values(["told_apart", "size"], kind="stable").index[-1]]
+    return factor.contrasts.loc[order.sort_values(["significant", "size"], kind="stable").index[-1]]
 
 
 def _judged(row: Any) -> str:

@@ -34,7 +34,7 @@ class Factor:
         seeds that every value was run with; NaN where there is none), trained (parameters without head, likewise)
     contrasts : one row a pair of values: first, second, pairs, difference (second less first), low, high (95 %
         interval), p_value (Holm-corrected over the contrasts of this parameter; NaN for fewer than two pairs),
-        told_apart
+        significant
     trend : (Spearman's rank correlation, its p-value) where there are more values than are compared two by two
     """
 
@@ -271,7 +271,7 @@ def _factor(table: pd.DataFrame, name: str, names: list[str], texts: list[str]) 
     contrasts = pd.DataFrame(rows)
     if rows:
         contrasts["p_value"] = holm(contrasts["p_value"].tolist())
-        contrasts["told_apart"] = contrasts["p_value"] < SIGNIFICANT
+        contrasts["significant"] = contrasts["p_value"] < SIGNIFICANT
     return Factor(name, levels, contrasts)
 
 

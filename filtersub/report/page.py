@@ -26,7 +26,7 @@ from ..collect import (
     varying_parameters,
 )
 from ..errors import FiltersubError
-from ..files import make_folder, write_text, written_whole
+from ..files import atomic_write, make_folder, write_text
 from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
 from ..records import Record
@@ -80,9 +80,9 @@ def write_report(
     content = report_content(found, spec, against=against, interval=interval)
     page = _environment().get_template("report.html.j2").render(**content)
     runs = portable(tuning_table(found.records), found.root)
-    with written_whole(Path(root) / "runs.csv") as aside:
+    with atomic_write(Path(root) / "runs.csv") as aside:
         runs.to_csv(aside, index=False)
-    with written_whole(Path(root) / "runs.parquet") as aside:
+    with atomic_write(Path(root) / "runs.parquet") as aside:
         aside.write_bytes(parquet(runs))
     return write_text(Path(root) / "index.html", page)
 

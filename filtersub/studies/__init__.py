@@ -6,9 +6,9 @@ have learnt of full tuning), ``allotment`` (a budget layer by layer); ``tables``
 what is in them.
 """
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     "accuracy_by_penalty": "penalty",
     "allotment_groups": "allotment",
     "allotment_pairs": "allotment",
@@ -33,5 +33,5 @@ _HOME = {
     "storage_sentence": "words",
     "study_tables": "tables",
 }
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = loads(__name__, _HOME)
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -3,9 +3,9 @@
 Returns a history, draws nothing, knows nothing of methods: it trains whatever parameters require a gradient.
 """
 
-from ..lazy import loads
+from ..lazy import lazy_attributes
 
-_HOME = {
+_MODULES = {
     "BATCH_NORM": "config",
     "CHECKPOINT_FILE": "checkpoint",
     "TrainingConfig": "config",
@@ -17,5 +17,5 @@ _HOME = {
     "recompute_batch_norm_": "batch_norm",
     "set_training_mode_": "batch_norm",
 }
-__all__ = sorted(_HOME)
-__getattr__, __dir__ = loads(__name__, _HOME)
+__all__ = sorted(_MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

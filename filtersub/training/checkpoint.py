@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..files import written_whole
+from ..files import atomic_write
 from ..random_states import random_states, set_random_states
 from .config import TrainingConfig
 
@@ -67,7 +67,7 @@ class Checkpoint:
             "order": self.order.get_state(),
             "random": random,
         }
-        with written_whole(self.path) as aside:
+        with atomic_write(self.path) as aside:
             try:
                 torch.save(state, aside)
             except RuntimeError as error:  # torch's own writer says so where the disk is full
@@ -98,7 +98,7 @@ class Checkpoint:
         return state["progress"]
 
 
-def told_apart(config: TrainingConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+def run_identity(config: TrainingConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run what it is, by name; who reads the images changes nothing."""
     return {**settings, **asdict(replace(config, workers=0))}
 
@@ -112,7 +112,7 @@ def check_checkpoint(folder: str | os.PathLike[str], config: TrainingConfig, set
         theirs = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["settings"]
     except Exception:  # damage shows in many ways; fit says so
         return
-    _check_settings(path, theirs, told_apart(config, settings))
+    _check_settings(path, theirs, run_identity(config, settings))
 
 
 def _check_settings(path: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

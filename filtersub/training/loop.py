@@ -20,7 +20,7 @@ from ..errors import FiltersubError, LossNotFinite
 from ..memory import PeakMemory
 from .accelerator import new_accelerator
 from .batch_norm import SameStatistics, recompute_batch_norm_, set_training_mode_, statistics_stand_still
-from .checkpoint import Checkpoint, state_names, told_apart, weights_of
+from .checkpoint import Checkpoint, run_identity, state_names, weights_of
 from .config import TrainingConfig
 from .ema import MovingAverage
 from .evaluation import class_accuracies, evaluate
@@ -160,7 +160,7 @@ class _Run:
             parts["scaler"] = self.accelerator.scaler
         if self.average is not None:
             parts["average"] = self.average
-        self.checkpoint = Checkpoint(folder, model, parts, order, told_apart(config, settings), self.accelerator)
+        self.checkpoint = Checkpoint(folder, model, parts, order, run_identity(config, settings), self.accelerator)
         found = self.checkpoint.resume()
         self.history: list[Row] = found.get("history", [])
         self.classes: list[list[float]] = found.get("classes", [])

@@ -12,7 +12,7 @@ from ..decomposition import DecompositionConfig
 from ..decomposition.recipe import check_expansion_start, check_no_conflict, check_overrides, recipe_of
 from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
-from ..settings import taken_from
+from ..settings import select_fields
 
 METHOD = "filter_subspace"
 
@@ -112,7 +112,7 @@ class FilterSubspaceConfig(PeftConfig):
     @property
     def recipe(self) -> DecompositionConfig:
         """How the coefficients are made from the base weights, and how their atoms are expanded."""
-        return taken_from(self, DecompositionConfig)
+        return select_fields(self, DecompositionConfig)
 
     def recipe_of(self, name: str) -> DecompositionConfig:
         """The recipe of one layer by its name in the base model, its overrides applied.

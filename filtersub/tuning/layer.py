@@ -27,7 +27,7 @@ from .other_tools import check_unchanged, onloaded
 from .run import can_run, run_summed
 from .start import start_of_expansion
 from .telling import tell
-from .update import Kernels, Term, blocked_atoms, by_row, collapse, exactly, summed
+from .update import BaseWeight, Summand, blocked_atoms, by_row, collapse, summed, without_autocast
 
 PREFIX = "filtersub_"
 #: what code for peft's layers asks of every one of them, by the names that layers have for it
@@ -218,54 +218,54 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         levels = list(self.filtersub_expansion[adapter]) if adapter in self.filtersub_expansion else []
         return collapse(self.filtersub_atoms[adapter], levels)
 
-    def _terms(self, adapters: list[str]) -> list[Term]:
+    def _terms(self, adapters: list[str]) -> list[Summand]:
         """What the adapters add, those that share coefficients as one summand."""
-        shared: dict[tuple[str, bool], Term] = {}
+        shared: dict[tuple[str, bool], Summand] = {}
         terms = []
         present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
         for adapter in present:
             layout, held = self.layouts[adapter], self._holds(adapter)
-            small = self.atoms_update(adapter)
+            matrix = self.atoms_update(adapter)
             if held:
                 source = self._held(adapter)
-                small = small.to(source.values.dtype if isinstance(source, Packed) else source.dtype)
+                matrix = matrix.to(source.values.dtype if isinstance(source, Packed) else source.dtype)
             else:
                 mapping = self.filtersub_mapping[adapter]
-                source = Kernels(self._base_weight(), mapping.dtype)
-                small = mapping @ small.to(mapping.dtype)
+                source = BaseWeight(self._base_weight(), mapping.dtype)
+                matrix = mapping @ matrix.to(mapping.dtype)
             first = next(other for other in present if self._share_codes(other, adapter))
-            key = (first, small.ndim == 3)
-            shared[key] = Term(layout, source, shared[key].small + small if key in shared else small)
+            key = (first, matrix.ndim == 3)
+            shared[key] = Summand(layout, source, shared[key].matrix + matrix if key in shared else matrix)
             if adapter in self.filtersub_block_atoms:
                 terms.append(self._block_term(adapter))
             if adapter in self.filtersub_coefficients_update:
                 update, dictionary = self.filtersub_coefficients_update[adapter], self.filtersub_dictionary[adapter]
-                terms.append(Term(layout, update.to(dictionary.dtype), dictionary))
+                terms.append(Summand(layout, update.to(dictionary.dtype), dictionary))
         return [*shared.values(), *terms]
 
-    def _block_term(self, adapter: str) -> Term:
+    def _block_term(self, adapter: str) -> Summand:
         """``(alpha_c x dD_c) x (D + dD)``, as patches of the kernel in the blocks of alpha_c."""
         recipe, layout = self.recipes[adapter], self.layouts[adapter]
         dictionary, codes = self.filtersub_dictionary[adapter], self.filtersub_block_coefficients[adapter]
         of_alpha = coefficient_layout(layout, recipe.n_atoms(layout), recipe.block)
         atoms = dictionary + self.atoms_update(adapter).to(dictionary.dtype)
         patches = blocked_atoms(self.filtersub_block_atoms[adapter].to(dictionary.dtype), atoms, of_alpha)
-        return Term(replace(layout, block=of_alpha.block), codes, patches.to(codes.dtype))
+        return Summand(replace(layout, block=of_alpha.block), codes, patches.to(codes.dtype))
 
     def _sum(self, adapters: list[str]) -> Tensor:
         weight = self._base_weight()
         present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
         if not present:
             return weight
-        with exactly(weight):
+        with without_autocast(weight):
             return summed(weight, self._terms(present))
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``alpha x dD`` in the stored shape and dtype of the base weight; differentiable in what is trained."""
         weight = self._base_weight()
         terms = self._terms([adapter])
-        zero = torch.zeros_like(weight, dtype=terms[0].small.dtype)
-        with exactly(weight):
+        zero = torch.zeros_like(weight, dtype=terms[0].matrix.dtype)
+        with without_autocast(weight):
             return summed(zero, terms).to(weight.dtype)
 
     def summed_weight(self) -> Tensor:
@@ -291,7 +291,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         weight = self._base_weight()
         if not x.is_meta:
             self._check_filled()
-        with exactly(weight):
+        with without_autocast(weight):
             terms = self._terms(self.active_adapters)
             alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
             total = None if alone else summed(weight, terms)

@@ -77,23 +77,23 @@ class FilterSubspaceModel(BaseTuner):
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Make one adapter, or a list of them, the active ones, with the running statistics of the first."""
         super().set_adapter(adapter_name, inference_mode)
-        self.statistics.show(self.active_adapters)
+        self.statistics.switch_to(self.active_adapters)
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         super()._enable_adapter_layers(enabled)
-        self.statistics.show(self.active_adapters if enabled else ())
+        self.statistics.switch_to(self.active_adapters if enabled else ())
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter and its running statistics."""
         super().delete_adapter(adapter_name)
         self.statistics.delete(adapter_name)
-        self.statistics.show(self.active_adapters)
+        self.statistics.switch_to(self.active_adapters)
         self._choose_what_is_kept()
 
     def unload(self) -> nn.Module:
         """The base model as it was, without the adapters, merged ones too."""
         self.unmerge_adapter()
-        self.statistics.show(())
+        self.statistics.switch_to(())
         return super().unload()
 
     def _unload_and_optionally_merge(self, *arguments: Any, **options: Any) -> nn.Module:
@@ -219,7 +219,7 @@ class FilterSubspaceModel(BaseTuner):
         held = _held_statistics(model)
         if held is not None and adapter_name in held:
             own = statistics_of(remapped)
-            held.give(adapter_name, {name.removeprefix(_INSIDE): value for name, value in own.items()})
+            held.set_values(adapter_name, {name.removeprefix(_INSIDE): value for name, value in own.items()})
             remapped = {name: value for name, value in remapped.items() if name not in own}
         return remapped
 

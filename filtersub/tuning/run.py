@@ -18,12 +18,12 @@ from torch.nn.functional import linear
 from ..engine.conv import depthwise, products
 from ..engine.conv.packed import Packed
 from ..engine.conv.tracing import only_torch, only_torch_runs
-from .update import Kernels, Term, exactly, small_gradient, summed
+from .update import BaseWeight, Summand, matrix_gradient, summed, without_autocast
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def can_run(layer: nn.Module, weight: Tensor, terms: list[Term]) -> bool:
+def can_run(layer: nn.Module, weight: Tensor, terms: list[Summand]) -> bool:
     """Whether run_summed knows this layer: a plain one without hooks, of whose weight only the B are trained."""
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or only_torch_runs():
         return False
@@ -37,11 +37,11 @@ def can_run(layer: nn.Module, weight: Tensor, terms: list[Term]) -> bool:
         and not any(hooks)
         and not weight.requires_grad
         and not any(source.requires_grad for source in trained)
-        and any(term.small.requires_grad for term in terms)
+        and any(term.matrix.requires_grad for term in terms)
     )
 
 
-def run_summed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Term], *, recompute: bool = False) -> Tensor:
+def run_summed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Summand], *, recompute: bool = False) -> Tensor:
     """``layer(x)`` with the weight ``weight + sum of the terms``; differentiable, also twice, in x, the bias and
     every B.
 
@@ -51,7 +51,7 @@ def run_summed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Term], *
     if torch.is_autocast_enabled(kind):
         lower = torch.get_autocast_dtype(kind)
         x, bias = x.to(lower), None if bias is None else bias.to(lower)
-    return _Summed.apply(layer, terms, recompute, x, weight, bias, *(term.small for term in terms))
+    return _Summed.apply(layer, terms, recompute, x, weight, bias, *(term.matrix for term in terms))
 
 
 class _Summed(torch.autograd.Function):
@@ -59,14 +59,14 @@ class _Summed(torch.autograd.Function):
     def forward(
         ctx: Any,
         layer: nn.Module,
-        terms: list[Term],
+        terms: list[Summand],
         recompute: bool,
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        *small: Tensor,
+        *matrices: Tensor,
     ) -> Tensor:
-        with exactly(weight):
+        with without_autocast(weight):
             total = summed(weight, terms)
         if torch.is_autocast_enabled("cpu" if x.is_meta else x.device.type):
             total = total.to(x.dtype)
@@ -75,44 +75,45 @@ class _Summed(torch.autograd.Function):
         ctx.forms = [(len(tensors), build) for tensors, build in forms]
         ctx.total = None if recompute else total
         # through autograd's own keeper, which notices tensors that are overwritten before the backward pass
-        ctx.save_for_backward(x, weight, *small, *(t for tensors, _ in forms for t in tensors))
-        with exactly(x):
+        ctx.save_for_backward(x, weight, *matrices, *(t for tensors, _ in forms for t in tensors))
+        with without_autocast(x):
             return linear(x, total, bias) if type(layer) is nn.Linear else layer._conv_forward(x, total, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         again = torch.is_grad_enabled()  # create_graph: these gradients are differentiated themselves
-        _, _, _, to_x, _, to_bias, *to_small = ctx.needs_input_grad
+        _, _, _, to_x, _, to_bias, *to_matrices = ctx.needs_input_grad
         x, weight, *rest = ctx.saved_tensors
         terms = _put_together(ctx.layouts, ctx.forms, rest)
-        with only_torch() if again else nullcontext(), exactly(weight):
+        with only_torch() if again else nullcontext(), without_autocast(weight):
             total = summed(weight, terms) if again or ctx.total is None else ctx.total
-            needs = [to_x, any(to_small), ctx.has_bias and to_bias]
+            needs = [to_x, any(to_matrices), ctx.has_bias and to_bias]
             for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total.to(gradient.dtype), needs)
             ctx.total = total = None
-            for_small = [
-                small_gradient(term, for_weight) if need else None for term, need in zip(terms, to_small, strict=True)
+            for_matrices = [
+                matrix_gradient(term, for_weight) if need else None
+                for term, need in zip(terms, to_matrices, strict=True)
             ]
-        return None, None, None, for_x, None, for_bias, *for_small
+        return None, None, None, for_x, None, for_bias, *for_matrices
 
 
-def _taken_apart(term: Term) -> tuple[list[Tensor], Any]:
+def _taken_apart(term: Summand) -> tuple[list[Tensor], Any]:
     """The tensors of a source, and what makes the source of them again."""
     source = term.source
     if isinstance(source, Packed):
         return [source.values, source.indices], lambda values, indices: Packed(values, indices, source.n_atoms)
-    if isinstance(source, Kernels):
+    if isinstance(source, BaseWeight):
         dtype = source.dtype
-        return [source.weight], lambda weight: Kernels(weight, dtype)
+        return [source.weight], lambda weight: BaseWeight(weight, dtype)
     return [source], lambda same: same
 
 
-def _put_together(layouts: list, forms: list[tuple[int, Any]], tensors: list[Tensor]) -> list[Term]:
+def _put_together(layouts: list, forms: list[tuple[int, Any]], tensors: list[Tensor]) -> list[Summand]:
     """Terms of every B and then the tensors of every source."""
-    small, tensors = tensors[: len(forms)], tensors[len(forms) :]
+    matrices, tensors = tensors[: len(forms)], tensors[len(forms) :]
     terms = []
-    for layout, (count, build), each in zip(layouts, forms, small, strict=True):
-        terms.append(Term(layout, build(*tensors[:count]), each))
+    for layout, (count, build), each in zip(layouts, forms, matrices, strict=True):
+        terms.append(Summand(layout, build(*tensors[:count]), each))
         tensors = tensors[count:]
     return terms
 
@@ -128,7 +129,7 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
     if x.ndim != weight.ndim:  # one image without a batch
         to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
         return None if to_x is None else to_x[0], *rest
-    if not only_torch_runs() and products.pays(layer, gradient, x, weight):
+    if not only_torch_runs() and products.is_faster(layer, gradient, x, weight):
         return products.gradients(layer, gradient, x, weight, needs)
     if needs[1] and not only_torch_runs() and depthwise.takes(layer, gradient, x):
         to_x, _, to_bias = _by_torch(layer, gradient, x, weight, [needs[0], False, needs[2]])

@@ -47,34 +47,34 @@ class RunningStatistics(nn.Module):
 
     def add(self, adapter: str) -> None:
         """A new adapter starts with the statistics of the base model."""
-        self.adapters[adapter] = _Set(self.of(None))
+        self.adapters[adapter] = _Set(self.values_of(None))
 
-    def of(self, adapter: str | None) -> dict[str, Tensor]:
+    def values_of(self, adapter: str | None) -> dict[str, Tensor]:
         """Statistics of an adapter, or the base model's, by their names in the base model."""
         return self._in_place() if adapter == self._shown else self._set(adapter).named(self._in_place())
 
     def changed(self, adapter: str) -> dict[str, Tensor]:
         """Statistics of an adapter that are not the base model's."""
-        base = self.of(None)
-        return {name: value for name, value in self.of(adapter).items() if not torch.equal(value, base[name])}
+        base = self.values_of(None)
+        return {name: value for name, value in self.values_of(adapter).items() if not torch.equal(value, base[name])}
 
-    def give(self, adapter: str, values: dict[str, Tensor]) -> None:
+    def set_values(self, adapter: str, values: dict[str, Tensor]) -> None:
         """Overwrite an adapter's statistics, read from a file for one."""
-        _copy(values, self.of(adapter))
+        _copy(values, self.values_of(adapter))
 
-    def show(self, adapters: Iterable[str]) -> None:
+    def switch_to(self, adapters: Iterable[str]) -> None:
         """Put the statistics of the first of these adapters that has some into the model; the base model's else."""
         wanted = next((adapter for adapter in adapters if adapter in self), None)
         if wanted == self._shown:
             return
         self._keep_shown()
-        _copy(self.of(wanted), self._in_place())
+        _copy(self.values_of(wanted), self._in_place())
         self._shown = wanted
 
     def delete(self, adapter: str) -> None:
         """Forget an adapter; the base model's come back where its statistics were in place."""
         if adapter == self._shown:
-            self.show(())
+            self.switch_to(())
         if adapter in self:
             del self.adapters[adapter]
 

@@ -24,7 +24,7 @@ _NARROW = 8  # input channels below which batched products are slower than one t
 
 
 @dataclass(frozen=True)
-class Kernels:
+class BaseWeight:
     """The base weight F, in its stored shape, as a source: that of linear codes."""
 
     weight: Tensor
@@ -32,13 +32,13 @@ class Kernels:
 
 
 @dataclass(frozen=True)
-class Term:
+class Summand:
     """One summand: source S (o', m, i'), packed or F, and small matrix B, (m, d) or one for each input channel,
     (i', m, d)."""
 
     layout: KernelLayout
-    source: Tensor | Packed | Kernels
-    small: Tensor
+    source: Tensor | Packed | BaseWeight
+    matrix: Tensor
 
 
 def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
@@ -74,50 +74,50 @@ def by_row(source: Tensor) -> Tensor:
     return source.transpose(1, 2).flatten(0, 1)
 
 
-def product(term: Term) -> Tensor:
+def product(term: Summand) -> Tensor:
     """``S x B`` in the stored shape of the weight."""
     source = dense(term)
-    if term.small.ndim == 3:
-        rows = torch.bmm(source.permute(2, 0, 1), term.small).transpose(0, 1).flatten(0, 1)
+    if term.matrix.ndim == 3:
+        rows = torch.bmm(source.permute(2, 0, 1), term.matrix).transpose(0, 1).flatten(0, 1)
     else:
-        rows = by_row(source) @ term.small
+        rows = by_row(source) @ term.matrix
     return to_weight(term.layout, rows)
 
 
-def dense(term: Term) -> Tensor:
+def dense(term: Summand) -> Tensor:
     """S as (o', m, i')."""
     if isinstance(term.source, Packed):
         return by_input(term.source.unpacked(), term.layout)
-    if isinstance(term.source, Kernels):
+    if isinstance(term.source, BaseWeight):
         if _is_plain(term.layout):
             return term.source.weight.flatten(2).transpose(1, 2).to(term.source.dtype)
         return by_input(to_rows(term.layout, term.source.weight).to(term.source.dtype), term.layout)
     return term.source
 
 
-def summed(weight: Tensor, terms: list[Term]) -> Tensor:
+def summed(weight: Tensor, terms: list[Summand]) -> Tensor:
     """``weight + sum of the terms`` in the weight's shape, dtype and memory format, summed in the terms' precision.
 
     Where every B is zero the result equals the weight bit for bit.
     """
     if len(terms) == 1 and _lands_in_place(weight, terms[0]):
-        source, small = dense(terms[0]), terms[0].small
+        source, matrix = dense(terms[0]), terms[0].matrix
         flat = weight.flatten(2).transpose(1, 2)  # (o, k, i), dense in channels-last memory
-        total = torch.baddbmm(flat, small.T.expand(flat.shape[0], -1, -1), source)
+        total = torch.baddbmm(flat, matrix.T.expand(flat.shape[0], -1, -1), source)
         return total.transpose(1, 2).unflatten(2, terms[0].layout.kernel_size)
     if not terms:
         return weight
-    total = weight.to(terms[0].small.dtype)
+    total = weight.to(terms[0].matrix.dtype)
     for term in terms:
         total = _plus(total, term)
     return total.to(weight.dtype)
 
 
-def small_gradient(term: Term, to_weight: Tensor) -> Tensor:
+def matrix_gradient(term: Summand, to_weight: Tensor) -> Tensor:
     """``dB = sum_o S[o] dW[o]^T`` of a summand, for the gradient dW in the weight's stored shape, in B's dtype."""
-    source, small, layout = term.source, term.small, term.layout
-    to_weight = to_weight.to(small.dtype)
-    if isinstance(source, Packed) and small.ndim == 2 and quick(layout, to_weight, source.values, small):
+    source, matrix, layout = term.source, term.matrix, term.layout
+    to_weight = to_weight.to(matrix.dtype)
+    if isinstance(source, Packed) and matrix.ndim == 2 and quick(layout, to_weight, source.values, matrix):
         return packed_gradient(to_weight, source.values, source.indices, source.n_atoms, *layout.block)
     kernels = _quick_kernels(term, to_weight)
     if kernels is not None:
@@ -126,23 +126,23 @@ def small_gradient(term: Term, to_weight: Tensor) -> Tensor:
         lines = to_weight.flatten(2)  # (o, i, k)
     else:
         lines = to_rows(layout, to_weight).unflatten(0, (-1, layout.input_channels))
-    if small.ndim == 3:
+    if matrix.ndim == 3:
         return torch.bmm(dense(term).permute(2, 1, 0), lines.transpose(0, 1))
     if _is_plain(layout) and layout.input_channels >= _NARROW:
         return torch.bmm(dense(term), lines).sum(0)
     return by_row(dense(term)).T @ lines.flatten(0, 1)
 
 
-def _quick_kernels(term: Term, other: Tensor) -> Tensor | None:
+def _quick_kernels(term: Summand, other: Tensor) -> Tensor | None:
     """F as a source that the one-pass operators take beside ``other``, a sum or a gradient; None where they do not."""
-    source, small = term.source, term.small
-    if not isinstance(source, Kernels) or small.ndim != 2 or not quick(term.layout, other, small, mapped=True):
+    source, matrix = term.source, term.matrix
+    if not isinstance(source, BaseWeight) or matrix.ndim != 2 or not quick(term.layout, other, matrix, mapped=True):
         return None
     weight = source.weight.to(source.dtype)
     return weight if quick(term.layout, weight, mapped=True) else None
 
 
-def exactly(tensor: Tensor) -> AbstractContextManager:
+def without_autocast(tensor: Tensor) -> AbstractContextManager:
     """Autocast off, for the device of a tensor: sums of weights are made in their own precision."""
     kind = "cpu" if tensor.is_meta else tensor.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
@@ -153,24 +153,24 @@ def _is_plain(layout: KernelLayout) -> bool:
     return layout.block == (1, 1) and layout.kind in ("conv1d", "conv2d", "conv3d")
 
 
-def _plus(total: Tensor, term: Term) -> Tensor:
-    source, small, (p, q) = term.source, term.small, term.layout.block
-    if isinstance(source, Packed) and small.ndim == 2 and quick(term.layout, total, source.values, small):
-        return packed_sum(total, source.values, source.indices, small, p, q)
+def _plus(total: Tensor, term: Summand) -> Tensor:
+    source, matrix, (p, q) = term.source, term.matrix, term.layout.block
+    if isinstance(source, Packed) and matrix.ndim == 2 and quick(term.layout, total, source.values, matrix):
+        return packed_sum(total, source.values, source.indices, matrix, p, q)
     kernels = _quick_kernels(term, total)
     if kernels is not None:
-        return mapped_sum(total, kernels, small, p, q)
+        return mapped_sum(total, kernels, matrix, p, q)
     return total + product(term)
 
 
-def _lands_in_place(weight: Tensor, term: Term) -> bool:
+def _lands_in_place(weight: Tensor, term: Summand) -> bool:
     """Whether the batched product gives the weight's own memory format."""
     layout = term.layout
     return (
         _is_plain(layout)
         and layout.kind != "conv1d"
         and layout.input_channels >= _NARROW
-        and term.small.ndim == 2
-        and weight.dtype == term.small.dtype
+        and term.matrix.ndim == 2
+        and weight.dtype == term.matrix.dtype
         and weight.flatten(2).transpose(1, 2).is_contiguous()
     )

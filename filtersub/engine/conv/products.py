@@ -26,7 +26,7 @@ def in_channels_last(*tensors: Tensor) -> bool:
     )
 
 
-def pays(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
+def is_faster(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor) -> bool:
     """Whether a plain convolution (zero padding) of a batch on the CPU takes less time this way."""
     return (
         type(layer) is nn.Conv2d
