@@ -144,6 +144,22 @@ def test_a_dry_run_counts_by_formula_and_times_by_earlier_runs_only(tmp_path):
     assert json.loads(shown.stdout)["seconds"] is None
 
 
+def test_a_dry_run_says_why_a_run_is_not_counted(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        HEAD.format(notebook="02_tuning") + "    parameters: {data: 'folder:nowhere'}\n    grid: {atoms: [6, 9]}\n"
+    )
+    arguments = ["ablate", str(path), "--out", str(tmp_path / "out"), "--dry-run"]
+    shown = CliRunner().invoke(app, arguments)
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("not counted")]
+    assert line.startswith("not counted, 2 of 2 runs: ")
+    assert "nowhere" in line
+    (note,) = {run["note"] for run in json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["runs"]}
+    assert line.endswith(note)
+    path.write_text(HEAD.format(notebook="02_tuning") + "    grid: {atoms: [6, 9]}\n")
+    assert "not counted" not in CliRunner().invoke(app, arguments).stdout
+
+
 def test_time_is_that_of_the_last_worker_to_end():
     assert makespan([3.0, 3.0, 3.0], 2) == 6.0
     assert makespan([], 2) == 0.0

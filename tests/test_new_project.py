@@ -127,6 +127,8 @@ REFUSED = {
     "a name of other letters": (("b irds",), "the name 'b irds' may hold letters"),
     "a hidden name": ((".birds",), "the name '.birds'"),
     "a folder that is there": (("taken",), "is there already"),
+    "the working folder": ((".",), "is there already"),
+    "an unknown model": (("birds", "--model", "resnet81"), "unknown model 'resnet81'"),
     "an unknown data set": (("birds", "--data", "digitz"), "did you mean 'digits'"),
     "a file where a folder must be": (("file/birds",), "cannot make the folder"),
 }

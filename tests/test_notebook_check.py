@@ -110,9 +110,14 @@ def test_files_that_are_no_notebooks_hide_no_other_files_faults(tmp_path):
         broken.write_text(content)
         with pytest.raises(FiltersubError, match=r"broken.ipynb is not a readable notebook"):
             notebook_faults(broken)
+    broken.write_text("# A page of words")
     said = CliRunner().invoke(app, ["check-notebook", str(broken), str(tmp_path / "gone.ipynb"), str(bad), str(good)])
     assert said.exit_code == 2
-    for part in ("broken.ipynb is not a readable", "no notebook at", "bad.ipynb: no cell uses its parameter 'rest'"):
+    for part in (
+        f"{broken} is not a readable notebook: it is no JSON",
+        "no notebook at",
+        "bad.ipynb: no cell uses its parameter 'rest'",
+    ):
         assert part in said.stderr
     assert f"{good}: keeps the contract" in said.stdout
 

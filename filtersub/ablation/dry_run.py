@@ -26,7 +26,7 @@ class DryRun:
     runs : one row a run: run_id, notebook, finished (bool), trainable (without head), head, total (integers, None where
         the run tunes no model or its count is not known), printed (the count that the paper prints for the run, None
         where it prints none), gives (this run's count in the place of the printed one), seconds (float or None), basis
-        (what the time was taken from)
+        (what the time was taken from), note (why a run that tunes a model is not counted, else None)
     seconds : of all that is not finished, over the workers; None as soon as one run's time is not known
     claims : what the paper says of trained parameters in the parts that are run, beside the reading's
     """
@@ -56,10 +56,11 @@ def dry_run(
         values = {**defaults[run.notebook], **run.parameters}
         expected = times.of(run.notebook.stem, run.parameters)
         row = {"run_id": run.run_id, "notebook": run.notebook.stem, "finished": run.run_id in finished}
-        counts = _count(values)
+        *counts, note = _count(values)
         row |= dict(zip(("trainable", "head", "total"), counts, strict=True))
         row |= dict(zip(("printed", "gives"), _printed(values, counts[0]), strict=True))
         row |= {"seconds": expected and round(expected.seconds, 1), "basis": expected.basis if expected else "unknown"}
+        row["note"] = note
         rows.append(row)
         if run.run_id not in finished:
             known &= expected is not None
@@ -85,15 +86,15 @@ def _defaults(notebook: Path) -> dict[str, Any]:
     return {name: default for name, (_, default) in notebook_parameters(notebook).items()}
 
 
-def _count(values: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
-    """(trainable, head, total) of a notebook that tunes a model, by its own parameters' names."""
+def _count(values: dict[str, Any]) -> tuple[int | None, int | None, int | None, str | None]:
+    """(trainable, head, total, why there is no count) of a notebook that tunes a model, by its parameters' names."""
     if not {"model", "method"} <= set(values):
-        return None, None, None
+        return None, None, None, None
     try:
         found = _counted(json.dumps({name: value for name, value in values.items() if name != "seed"}, sort_keys=True))
-    except FiltersubError:  # a file of weights that is elsewhere, a method without a formula
-        return None, None, None
-    return found.trainable, found.head, found.total
+    except FiltersubError as error:  # data or weights that are elsewhere, a method without a formula
+        return None, None, None, str(error)
+    return found.trainable, found.head, found.total, None
 
 
 def _printed(values: dict[str, Any], trainable: int | None) -> tuple[str | None, str | None]:

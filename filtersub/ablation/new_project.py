@@ -28,11 +28,11 @@ def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dic
     be made.
     """
     folder = Path(folder)
-    name = folder.name
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise FiltersubError(f"the name {name!r} may hold letters, digits, '.', '_' and '-' only; choose another")
+    name = folder.absolute().name
     if folder.exists():
         raise FiltersubError(f"{folder.absolute()} is there already; choose another name, or remove it first")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise FiltersubError(f"the name {name!r} may hold letters, digits, '.', '_' and '-' only; choose another")
     words = {"PROJECT": name, "MODEL": json.dumps(model), "DATA": json.dumps(_found_from_anywhere(data))}
     templates = resources.files("filtersub") / "templates" / "new"
     make_folder(folder.absolute().parent)

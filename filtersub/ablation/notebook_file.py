@@ -51,8 +51,15 @@ def read_notebook(path: Path) -> Notebook:
         kernel = content.get("metadata", {}).get("kernelspec", {}).get("name")
         return Notebook(path.name, kernel, tuple(map(_cell, content["cells"])))
     except Exception as error:  # whatever is in the file
-        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise FiltersubError(f"{path.name} is not a readable notebook: {what}") from None
+        raise FiltersubError(f"{path} is not a readable notebook: {_in_words(error)}") from None
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return "it is no JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
 
 
 def _cell(content: Any) -> Cell:

@@ -86,6 +86,8 @@ def _show_plan(spec: Spec, found: DryRun) -> None:
             f"{claim['where']}, {claim['claim']}: {claim['printed']} printed, {own['computed']} by the reading "
             f"{spec.reading!r}: {own['verdict']}{why}"
         )
+    for note, which in found.runs.groupby("note"):
+        typer.echo(f"not counted, {len(which)} of {len(found.runs)} runs: {note}")
     left = (~found.runs["finished"]).sum()
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
