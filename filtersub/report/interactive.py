@@ -187,9 +187,10 @@ def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
 
 def _pair(curves: dict[str, Any]) -> dict[str, Any]:
     """The learning curves of two runs, told apart by colour and dashes; the page's script puts their values in."""
-    run = {"field": "run", "type": "nominal", "legend": None}
+    # one legend for both: where only one channel had it, Vega-Lite would warn of the conflict
     legend = {"orient": "top", "title": None, "symbolType": "square"}
-    colours = {**run, "legend": legend, "scale": {"domain": ["A", "B"], "range": ["#0072b2", "#d55e00"]}}
+    run = {"field": "run", "type": "nominal", "legend": legend}
+    colours = {**run, "scale": {"domain": ["A", "B"], "range": ["#0072b2", "#d55e00"]}}
     dashes = {**run, "scale": {"domain": ["A", "B"], "range": [[1, 0], [6, 4]]}}
     line, nearest = curves["layer"]
     layers = [{"mark": line["mark"], "encoding": {"strokeDash": dashes}}, nearest]
