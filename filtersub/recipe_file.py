@@ -100,7 +100,7 @@ def read_for_tuning(path: str | os.PathLike[str]) -> dict[str, Any]:
         header = read_header(place)
         names = "|".join(re.escape(name) for name in header["layers"])
         settings = {**header["recipe"], "layers": f"^({names})$", "shared_dictionary": header.get("shared", False)}
-        settings["overrides"] = check_overrides(header.get("overrides")) or None
+        settings["overrides"] = header["overrides"] or None
     else:
         settings = read_recipe(place)
     if settings.pop("shared_dictionary", False):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,3 +24,23 @@ def chromium() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def report_pages(browser: Any, root: Path) -> Iterator[Callable[..., Any]]:
+    """A function that opens a report at an address in a page of its own; ends by asking that nothing went wrong."""
+    pages, wrong = [], []
+
+    def open_page(address: str = "", folder: Path = root, **options: Any) -> Any:
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, **options)
+        pages.append(page)
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((folder / "index.html").as_uri() + address)
+        page.locator("#explore[data-ready]").wait_for(state="attached")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert wrong == []

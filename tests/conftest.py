@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import warm
+from browser import chromium
 from torch import Tensor, nn
 
 from filtersub.ablation import run_slot
@@ -105,6 +106,13 @@ class EveryKind(nn.Module):
 
 SPATIAL = ("stem", "strided", "grouped", "depthwise", "transposed", "sequence", "volume")
 POINTWISE = ("pointwise", "mix")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import shutil
 
 import pandas as pd
 import pytest
-from browser import chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_report_browser import SAMPLE
 
@@ -32,12 +31,6 @@ def root(tmp_path_factory):
     shutil.copy(folder / "notebook.html", root / "run.html")
     write_report(root)
     return root
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

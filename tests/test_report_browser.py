@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from browser import chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from filtersub.ablation.notebook_html import write_html
@@ -57,12 +56,6 @@ def root(tmp_path_factory):
     write_html(new_notebook(cells=cells), folder / "notebook.html", name="02_tuning")
     write_report(root)
     return root
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture

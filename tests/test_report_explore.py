@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from browser import chromium
 from nbformat.v4 import new_notebook
 from test_report import history_of, record_of
 from test_report_browser import CONTRAST, SAMPLE
@@ -27,12 +26,6 @@ def root(tmp_path_factory):
     write_html(new_notebook(), next((root / "runs").glob("tuning-full-seed0*")) / "notebook.html", name="02_tuning")
     write_report(root)
     return root
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture

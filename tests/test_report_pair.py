@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from browser import chromium
+from browser import report_pages
 from test_report import history_of, record_of
 from test_report_browser import SAMPLE
 
@@ -26,30 +26,10 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def opened(browser, root):
-    """A function that opens the report at an address in a page of its own; ends by asking that nothing went wrong."""
-    pages, wrong = [], []
-
-    def open_page(address="", folder=root, **options):
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, **options)
-        pages.append(page)
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto((folder / "index.html").as_uri() + address)
-        page.locator("#explore[data-ready]").wait_for(state="attached")
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert wrong == []
+    with report_pages(browser, root) as open_page:
+        yield open_page
 
 
 def table(page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -18,6 +19,7 @@ def committed_pages(root: Path) -> list[Path]:
     return sorted(path.relative_to(root) for path in found)
 
 
+@cache
 def executed(root: Path) -> dict[str, list[Path]]:
     """Committed pages of each notebook by its name; those of the preset ``gallery``, the smallest runs, come last."""
     found: dict[str, list[Path]] = {}
@@ -62,12 +64,13 @@ def gallery(root: Path) -> str:
             title = re.search(r"<title>([^<]+)</title>", (root / path).read_text(encoding="utf-8"))[1]
             lines.append(f"- [{title}]({path.as_posix()}): `filtersub ablate {ablation(path)}`")
     lines += ["", "## Notebooks"]
-    shown, notebooks = executed(root), sorted(root.glob("notebooks/*.ipynb"))
+    drawn, notebooks = pictures(root), sorted(root.glob("notebooks/*.ipynb"))
     for path in notebooks:
         question = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].removeprefix("# ")
         lines += [f"### [{path.stem}](notebooks/{path.stem}.md)", "", question, ""]
-        if first_figure(root, shown.get(path.stem, [])):
-            lines += [f"![first figure of {path.stem}](pictures/{path.stem}.svg){{width=420px}}", ""]
+        picture = f"pictures/{path.stem}.svg"
+        if picture in drawn:
+            lines += [f"![first figure of {path.stem}]({picture}){{width=420px}}", ""]
     return (
         "\n".join(lines)
         + "\n```{toctree}\n:hidden:\n\n"
@@ -76,6 +79,7 @@ def gallery(root: Path) -> str:
     )
 
 
+@cache
 def pictures(root: Path) -> dict[str, str]:
     """The gallery's figures, SVG by their paths in the site."""
     found = {name: first_figure(root, paths) for name, paths in executed(root).items()}

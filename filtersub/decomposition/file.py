@@ -191,7 +191,9 @@ def _read(path: str | os.PathLike[str], *, tensors: bool = True) -> tuple[dict[s
     try:
         with safe_open(str(path), framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            header |= {"recipe": by_name_of_today(header["recipe"]), "layers": header["layers"]}
+            header["recipe"] = by_name_of_today(header["recipe"])
+            header["overrides"] = check_overrides(header.get("overrides"))
+            _ = header["layers"]
             return header, {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
     except Exception as error:  # the reader, JSON and the header each raise classes of their own
         raise FiltersubError(f"{path} is not a decomposition that filtersub saved: {error}") from None
@@ -211,9 +213,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] |
     try:
         layers = {name: _layer(name, plain, tensors) for name, plain in header["layers"].items()}
         shared = header.get("shared", False)
-        overrides = check_overrides(header.get("overrides"))
         shared = tuple(shared) if isinstance(shared, list) else shared
-        found = ModelDecomposition(layers, DecompositionConfig(**header["recipe"]), overrides, shared)
+        found = ModelDecomposition(layers, DecompositionConfig(**header["recipe"]), header["overrides"], shared)
     except Exception as error:
         raise FiltersubError(f"{path} is not a decomposition that filtersub saved: {error}") from None
     missing = {name: plain["fingerprint"] for name, plain in header["layers"].items() if plain.get("fingerprint")}

@@ -62,8 +62,7 @@ def exploration(
     charts = [_scatter(settings), *curves, *_layers(changes), _parallel(columns, rows, runs)]
     pair = {"pair": _pair(curves[0]["spec"])} if curves else {}
     data = json.dumps({"legend": legend, "charts": charts, **pair}, separators=(",", ":"), allow_nan=False)
-    plain = (charts[0], *curves)
-    titles = [(chart["title"], chart not in plain) for chart in charts]  # layers and parallel axes need room
+    titles = [(chart["title"], n > len(curves)) for n, chart in enumerate(charts)]  # layers and parallel axes need room
     return {"legend": legend, "titles": titles, "data": data.replace("<", "\\u003c"), "script": vega_script()}
 
 
