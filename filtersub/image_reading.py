@@ -24,6 +24,7 @@ READING_RULES = 2
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
 MOST_PIXELS = 178_956_970  # of one image: 0.5 GiB as RGB, Pillow's own bound
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+_TWELVE_OF_SIXTEEN = 16  # 4095 of 65535, of 255
 _WHITE_IS_ZERO, _PHOTOMETRIC, _BITS = 0, 262, 258  # tags of TIFF
 
 
@@ -91,12 +92,23 @@ def decoded_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise UnreadableImage(_too_large("it has")) from None
     except UnidentifiedImageError:
+        if not (source if isinstance(source, bytes) else os.path.getsize(source)):
+            raise UnreadableImage("the file is empty") from None
         raise UnreadableImage("it is no image, or of a format that Pillow does not read") from None
     except FileNotFoundError:
         raise UnreadableImage("there is no such file") from None
     except Exception as error:  # every format's reader raises classes of its own for damage
         words = str(error).strip().splitlines()
         raise UnreadableImage(words[0][:160] if words else type(error).__name__) from None
+
+
+def is_nearly_black(image: Image.Image) -> bool:
+    """Whether a 16-bit file became next to black: its brightest value is at most 4095 of 65535.
+
+    So it is where a microscope or camera of 12 bits wrote its values into 16 bits as they were.
+    """
+    stored = str(image.info.get("stored_mode", ""))
+    return stored.startswith("I") and max(high for _, high in image.getextrema()) <= _TWELVE_OF_SIXTEEN
 
 
 def pixel_digest(image: Image.Image) -> bytes:

@@ -28,8 +28,10 @@ from .processor import processor
 from .schema import check
 
 RECORD_FILE = "record.json"
-DUPLICATES_NOTE = "duplicate images"  # the keys of the notes that are not about a layer
+DUPLICATES_NOTE = "duplicate images"
+DATA_NOTE = "data set"
 OPTIMIZER_NOTE = "steps of the optimizer"
+RUN_NOTES = (OPTIMIZER_NOTE, DATA_NOTE, DUPLICATES_NOTE)  # the keys of the notes that are not about a layer
 #: 1: operations of a step counted too often; 2: the penalty was called sparsity
 _SCHEMA = 3
 _VERSIONED = ("filtersub", "torch", "timm", "peft", "accelerate", "numba", "numpy", "scikit-learn", "papermill")
@@ -57,7 +59,8 @@ class Record:
     tables : file by name of each table beside the record
     choices : what was chosen on validation images, with the accuracy of every candidate
     notes : by layer, why the method passes it over; under DUPLICATES_NOTE, judged images that are training images too;
-        under OPTIMIZER_NOTE, where the optimiser had to take other steps than its own
+        under DATA_NOTE, what else is odd about the data set; under OPTIMIZER_NOTE, where the optimiser had to take
+        other steps than its own
     """
 
     kind: str
@@ -77,7 +80,7 @@ class Record:
     @property
     def layers_passed_over(self) -> dict[str, str]:
         """The notes of a tuning run that are about layers: by name, why the method leaves them as they are."""
-        return {name: note for name, note in self.notes.items() if name not in (DUPLICATES_NOTE, OPTIMIZER_NOTE)}
+        return {name: note for name, note in self.notes.items() if name not in RUN_NOTES}
 
     def write(self, folder: str | os.PathLike[str], **tables: pd.DataFrame) -> Record:
         """Write each table as NAME.csv, then the record, which thereby stands for all of it; returns it as written.

@@ -153,7 +153,7 @@ REFUSED = {
     "truncated PNG": (encoded(Image.fromarray(COLOUR), "PNG")[:120], "truncated"),
     "truncated JPEG": (encoded(Image.fromarray(np.tile(COLOUR, (8, 8, 1))), "JPEG")[:-900], "truncated"),
     "a page of a login": (b"<html>please log in</html>", "no image"),
-    "nothing": (b"", "no image"),
+    "nothing": (b"", "the file is empty"),
 }
 
 
@@ -319,16 +319,18 @@ def test_images_that_train_and_are_judged_on_are_named_by_their_content(root, su
     assert "the test images held out of them may repeat training images" in repeated.message
 
 
-def test_the_record_of_a_run_names_duplicate_images(root):  # noqa: F811
+def test_the_record_of_a_run_names_what_is_odd_about_the_images(root):  # noqa: F811
     from filtersub.experiment import TuneSettings, tune
 
     for number in range(20):
         write_image(root / "set" / "ab"[number % 2] / f"{number:02d}.png", number // 2)
+    (root / "set" / "c").mkdir()
     settings = TuneSettings(
         model="test_resnet", pretrained=False, data=f"folder:{root / 'set'}", image_size=32, epochs=1, method="linear"
     )
     record = tune(settings, root / "run", quiet=True)
     assert record.notes["duplicate images"].startswith("test: images that are among the training images too (4): ")
+    assert record.notes["data set"].startswith("train: classes without an image (1): c; test: classes without an image")
     assert record.layers_passed_over == {}
 
 

@@ -157,7 +157,7 @@ def tune(
         from ..experiment import tune as run
         from ..methods.options import check_meant
         from ..recipes import load_recipe
-        from ..records import DUPLICATES_NOTE, OPTIMIZER_NOTE
+        from ..records import RUN_NOTES
         from ..training.accelerator import processes
 
     given = _given(context, {field.name for field in fields(TuneSettings)})
@@ -189,7 +189,7 @@ def tune(
     if record.layers_passed_over:
         name, reason = next(iter(record.layers_passed_over.items()))
         typer.echo(f"{len(record.layers_passed_over)} layers could not take part, {name} for one: {reason}")
-    for note in (OPTIMIZER_NOTE, DUPLICATES_NOTE):
+    for note in RUN_NOTES:
         if note in record.notes:
             typer.echo(record.notes[note])
     typer.echo(

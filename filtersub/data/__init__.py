@@ -21,7 +21,7 @@ _MODULES = {
     "first_images": "load",
     "load_data": "load",
     "n_classes": "load",
-    "require_data": "names",
+    "usable_source": "load",
 }
 __all__ = ["DATASETS", "Description", "catalogue", "is_there", *_MODULES]
 _load, __dir__ = lazy_attributes(__name__, _MODULES)

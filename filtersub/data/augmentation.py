@@ -56,7 +56,7 @@ class AugmentedImages(Dataset):
     ) -> None:
         self.images, self.name, self.seed, self.epoch = images, name, seed, 0
         self.transform = _transform(augmentation, size, mean, std)
-        self.digests = looked_at(images, name) if hold else None
+        self.digests, self.doubts = looked_at(images, name) if hold else (None, [])
 
     def begin_epoch(self, epoch: int) -> None:
         """Not named set_epoch: accelerate calls a method of that name with its own count of the passes."""

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from ..errors import FiltersubError
-from ..image_reading import pixel_digest
 from .catalogue import Description, folder_of
 from .duplicates import repeated_images, shared_images
+from .examine import Examined, doubts, examined
 from .images import Images, Source
 from .names import described, open_source, path_of
-from .prepared import reason
 from .problems import DataMissing, Problem, problem
+from .remarks import remarks
 
-_CHUNK = 512
 OnImage = Callable[[int, int, str], None]
 
 
@@ -67,13 +63,13 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
         return _report(name, where, True, 0, {}, [Problem("unreadable", "", 1, str(error))], began)
     parts = _parts(source)
     problems = list(source.problems) + _counts(parts, known)
-    problems += _empty_classes(source, parts)
-    sums, broken = _examined(parts, on_image)
-    problems += [
-        found
-        for part in parts
-        for found in problem("broken image", part, broken[part], "images that cannot be decoded")
-    ]
+    problems += remarks(source, parts)
+    seen = _examined(parts, on_image)
+    for part, images in parts.items():
+        broken = [f"{each.name} ({each.fault})" for each in seen[part] if each.fault]
+        problems += problem("broken image", part, broken, "images that cannot be decoded")
+        problems += doubts(seen[part], images.labels, part)
+    sums = {part: [each.digest for each in found] for part, found in seen.items()}
     problems += _duplicates(parts, sums) + _repeated(source, parts, sums)
     images = {part: len(found.labels) for part, found in parts.items()}
     return _report(name, where, True, source.n_classes, images, problems, began)
@@ -111,49 +107,17 @@ def _counts(parts: dict[str, Images], known: Description | None) -> list[Problem
     return found
 
 
-def _empty_classes(source: Source, parts: dict[str, Images]) -> list[Problem]:
-    names = source.classes or tuple(str(label) for label in range(source.n_classes))
-    found = []
-    for part in ("train", "test"):  # 200 validation images have no image of some of 397 classes
-        images = parts.get(part)
-        if images is None:
-            continue
-        counts = np.bincount(images.labels, minlength=source.n_classes)
-        empty = [names[label] for label in np.flatnonzero(counts == 0)] if len(images.labels) else []
-        found += problem("empty class", part, empty, "classes without an image", fatal=False)
-    return found
-
-
-def _examined(
-    parts: dict[str, Images], on_image: OnImage | None
-) -> tuple[dict[str, list[bytes | None]], dict[str, list[str]]]:
-    """By part: a digest of each image's pixels (None where it cannot be decoded), and the names of the broken ones."""
+def _examined(parts: dict[str, Images], on_image: OnImage | None) -> dict[str, list[Examined]]:
+    """By part, what each of its images shows."""
     total, done = sum(len(images.labels) for images in parts.values()), 0
-    sums: dict[str, list[bytes | None]] = {part: [] for part in parts}
-    broken: dict[str, list[str]] = {part: [] for part in parts}
-    with ThreadPoolExecutor() as pool:
-        for part, images in parts.items():
-            for name, digest, fault in _digests(images, pool):
-                sums[part].append(digest)
-                if fault:
-                    broken[part].append(f"{name} ({fault})")
-                done += 1
-                if on_image is not None:
-                    on_image(done, total, part)
-    return sums, broken
-
-
-def _digests(images: Images, pool: ThreadPoolExecutor) -> Iterator[tuple[str, bytes | None, str]]:
-    def digest(index: int) -> tuple[str, bytes | None, str]:
-        name = images.name(index)
-        try:
-            image = images.open(index)
-        except Exception as error:  # every format's reader raises classes of its own
-            return name, None, reason(error)
-        return name, pixel_digest(image), ""
-
-    for first in range(0, len(images.labels), _CHUNK):
-        yield from pool.map(digest, range(first, min(first + _CHUNK, len(images.labels))))
+    seen: dict[str, list[Examined]] = {part: [] for part in parts}
+    for part, images in parts.items():
+        for found in examined(images):
+            seen[part].append(found)
+            done += 1
+            if on_image is not None:
+                on_image(done, total, part)
+    return seen
 
 
 def _duplicates(parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -> list[Problem]:

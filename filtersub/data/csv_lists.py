@@ -11,13 +11,12 @@ from ..errors import FiltersubError
 from ..image_reading import is_image_path
 from .csv_table import read_csv_table
 from .images import FileImages, Source
+from .parts import PART_NAMES, by_part, part_of
 from .paths import fenced_images
 from .problems import Problem, classes_up_to, problem
 
 _PATHS = ("path", "image", "file", "file_name", "filename", "image_path", "file_path", "filepath", "img", "image_name")
 _LABELS = ("label", "class", "target", "labels", "class_name", "category")
-_PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation"}
-_PARTS |= {"dev": "validation", "test": "test"}
 _USUAL = {"image": _PATHS, "label": _LABELS, "split": ("split", "part")}
 
 
@@ -70,16 +69,17 @@ def open_csv(path: Path, columns: Mapping[str, str]) -> Source:
 def _lists(path: Path, columns: Mapping[str, str]) -> dict[str, list[_Row]]:
     """The rows of each part there is."""
     if path.is_dir():
-        files = {part: path / f"{name}.csv" for name, part in _PARTS.items() if (path / f"{name}.csv").is_file()}
-        return {part: _rows(file, columns) for part, file in files.items()}
+        names = {file.stem: file for file in path.iterdir() if file.suffix.lower() == ".csv" and file.is_file()}
+        return {part: _rows(names[name], columns) for part, name in by_part(names, path).items()}
     rows = _rows(path, columns)
     if all(row.split is None for row in rows):
         return {"train": rows}
     parts: dict[str, list[_Row]] = {}
     for row in rows:
-        part = _PARTS.get(row.split.lower())
+        part = part_of(row.split)
         if part is None:
-            raise FiltersubError(f"{path}, {row.where} has the split {row.split!r}; known: {', '.join(_PARTS)}")
+            known = ", ".join(name for names in PART_NAMES.values() for name in names)
+            raise FiltersubError(f"{path}, {row.where} has the split {row.split!r}; known: {known}")
         parts.setdefault(part, []).append(row)
     return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 

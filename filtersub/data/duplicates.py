@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 Digests = Sequence[bytes | None]  # None where an image cannot be decoded
 Name = Callable[[int], str]
@@ -26,3 +27,13 @@ def repeated_images(digests: Digests, name: Name) -> list[str]:
         if digest is not None and first.setdefault(digest, index) != index:
             found.append(f"{name(index)} = {name(first[digest])}")
     return found
+
+
+def contradictions(digests: Digests, labels: Sequence[Any], name: Name) -> list[str]:
+    """``LATER = FIRST`` for each image whose content an earlier one has under another label."""
+    first: dict[bytes, int] = {}
+    return [
+        f"{name(index)} = {name(first[digest])}"
+        for index, digest in enumerate(digests)
+        if digest is not None and labels[first.setdefault(digest, index)] != labels[index]
+    ]

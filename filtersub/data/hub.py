@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,9 @@ from PIL import Image
 from ..errors import FiltersubError
 from ..image_reading import decoded_image
 from .images import Source
+from .parts import by_part
 from .paths import Fence
 from .problems import classes_up_to, problem
-
-_PARTS = {"train": ("train",), "validation": ("validation", "val", "valid", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,21 @@ def open_hub(folder: Path, columns: Mapping[str, str]) -> Source:
     if "train" not in parts:
         raise FiltersubError(f"{folder} has no split 'train'; it has {', '.join(parts) or 'none'}")
     image, label = _columns(parts["train"], columns, folder)
-    classes, number = _classes(parts["train"], label)
+    values = {part: _values(rows, label, f"{folder}, {part}") for part, rows in parts.items()}
+    kind = parts["train"].features[label]
+    named = tuple(kind.names) if isinstance(kind, _library().ClassLabel) else None
+    classes, number = _classes(values["train"], named)
     fence, found, problems = Fence(folder), {}, []
-    n_classes = len(classes) or classes_up_to(max((number(v) for v in parts["train"][label]), default=0), folder)
+    n_classes = len(classes) or classes_up_to(max(map(number, values["train"]), default=0), folder)
     for part, rows in parts.items():
-        labels = np.array([number(value) for value in rows[label]], dtype=np.int64)
+        labels = np.array([number(value) for value in values[part]], dtype=np.int64)
         usable = np.flatnonzero((labels >= 0) & (labels < n_classes))
-        wrong = [f"row {row} ({rows[int(row)][label]})" for row in np.setdiff1d(np.arange(len(labels)), usable)]
-        problems += problem("label", part, wrong, f"labels not in 0..{n_classes - 1}")
+        empty = [f"row {row}" for row, value in enumerate(values[part]) if value is None]
+        problems += problem("label", part, empty, "rows without a label; fill it in, or remove the row")
+        unknown = np.setdiff1d(np.arange(len(labels)), usable)
+        wrong = [f"row {row} ({values[part][row]})" for row in unknown if values[part][row] is not None]
+        words = "labels that no training image has" if classes else f"labels not in 0..{n_classes - 1}"
+        problems += problem("label", part, wrong, words)
         found[part] = HubImages(_encoded(rows, image), image, part, fence, labels[usable], usable)
     search = found["train"] if "validation" in found else None
     return Source(n_classes, search=search, classes=classes, problems=tuple(problems), **found)
@@ -79,8 +87,7 @@ def _splits(folder: Path) -> dict[str, Any]:
         if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
             loaded = datasets.load_from_disk(str(folder))
         else:
-            files = {part: _parquet(folder, names) for part, names in _PARTS.items()}
-            files = {part: paths for part, paths in files.items() if paths}
+            files = _parquet(folder)
             if not files:
                 raise FiltersubError(
                     f"{folder} is neither a data set saved by save_to_disk nor a folder of train*.parquet files"
@@ -91,14 +98,16 @@ def _splits(folder: Path) -> dict[str, Any]:
     except Exception as error:  # the library raises classes of many others
         raise FiltersubError(f"{folder} cannot be read as a data set: {' '.join(str(error).split())[:200]}") from None
     splits = loaded if isinstance(loaded, dict) else {"train": loaded}
-    known = {name: part for part, names in _PARTS.items() for name in names}
-    return {known[name]: rows for name, rows in splits.items() if name in known}
+    return {part: splits[name] for part, name in by_part(splits, folder).items()}
 
 
-def _parquet(folder: Path, names: tuple[str, ...]) -> list[str]:
-    found = {path for place in (folder, folder / "data") for name in names for path in place.glob(f"{name}*.parquet")}
-    fence = Fence(folder)
-    return sorted(str(path) for path in found if fence.holds(path.relative_to(folder).as_posix()))
+def _parquet(folder: Path) -> dict[str, list[str]]:
+    """The files of each part, by the word that their names begin with."""
+    fence, files = Fence(folder), {}
+    for path in sorted(path for place in (folder, folder / "data") for path in place.glob("*.parquet")):
+        if fence.holds(path.relative_to(folder).as_posix()):
+            files.setdefault(re.match("[A-Za-z]*", path.name)[0], []).append(str(path))
+    return {part: files[word] for part, word in by_part(files, folder).items()}
 
 
 def _columns(rows: Any, columns: Mapping[str, str], folder: Path) -> tuple[str, str]:
@@ -132,17 +141,46 @@ def _encoded(rows: Any, image: str) -> Any:
     return rows.cast_column(image, datasets.Image(decode=False)) if is_image else rows
 
 
-def _classes(rows: Any, label: str) -> tuple[tuple[str, ...], Any]:
-    """(names of the classes, a function from a label as stored to its number, -1 for none)."""
-    kind = rows.features[label]
-    if isinstance(kind, _library().ClassLabel):
-        return tuple(kind.names), lambda value: -1 if value is None else int(value)
-    values = {value for value in rows[label] if value is not None and str(value).strip()}  # an empty label is no class
-    if all(isinstance(value, int) for value in values):
-        return (), lambda value: -1 if value is None else int(value)
-    names = tuple(sorted(map(str, values)))
-    number = {name: position for position, name in enumerate(names)}
-    return names, lambda value: number.get(str(value), -1)
+def _values(rows: Any, label: str, where: str) -> list[int | str | None]:
+    """The labels of a part: names where it has names of classes, whole numbers, or texts; None where one is missing.
+
+    Each part has its own list of names, which may have another order. Raises FiltersubError for lists and fractions.
+    """
+    kind, found = rows.features[label], []
+    for row, value in enumerate(rows[label]):
+        if isinstance(value, float) and math.isnan(value):
+            value = None  # pandas writes whole numbers of which some are missing so
+        elif isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, float | list | dict):
+            raise FiltersubError(
+                f"{where}, row {row}: the label in the column {label!r} is {str(value)[:60]}; a label is a whole "
+                "number or a name"
+            )
+        if isinstance(kind, _library().ClassLabel) and value is not None:
+            value = kind.names[value] if 0 <= value < len(kind.names) else None
+        elif value is not None and not isinstance(value, int):
+            value = str(value).strip() or None  # an empty label is no class
+        found.append(value)
+    return found
+
+
+def _classes(
+    train: list[int | str | None], named: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], Callable[[int | str | None], int]]:
+    """(names of the classes, a function from a label to its number, -1 for a label that no training image has).
+
+    ``named`` : the list of names that the training images come with; where another part has numbers, they are places
+    in it.
+    """
+    present = {value for value in train if value is not None}
+    if named is None and all(isinstance(value, int) for value in present):
+        return (), lambda value: int(value) if isinstance(value, int) or re.fullmatch("[0-9]{1,9}", value or "") else -1
+    names = named or tuple(sorted(map(str, present)))
+    place = {name: position for position, name in enumerate(names)}
+    if named is not None:
+        return names, lambda value: value if isinstance(value, int) else place.get(value, -1)
+    return names, lambda value: place.get(str(value), -1)
 
 
 def _library() -> Any:

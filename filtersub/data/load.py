@@ -13,10 +13,11 @@ from .augmentation import AugmentedImages, check_augmentation
 from .choose import balanced_subset, chosen_parts
 from .digits import N_SEARCH, N_TRAIN, digits_at, digits_order, load_digits, prepared_digits
 from .duplicates import shared_images
-from .images import Chosen
+from .images import Chosen, Source
 from .names import described, open_source, path_of
 from .prepared import PreparedImages
 from .problems import problem, refuse
+from .remarks import remarks
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ImageSplit:
     ``judged_on`` says what the second part is: "test", or "validation" where something is still to be chosen (200
     of the 1,000 training images of digits and VTAB-1k; Zhai et al., arXiv:1910.04867). ``duplicates`` names the judged
     images whose content is among the training images too, as ``JUDGED = TRAINED``; empty where images are not decoded
-    beforehand.
+    beforehand. ``oddities`` is what else is odd about the set and hinders nothing, a line each.
     """
 
     train: Dataset
@@ -34,6 +35,7 @@ class ImageSplit:
     judged_on: str
     n_classes: int
     duplicates: tuple[str, ...] = ()
+    oddities: tuple[str, ...] = ()
 
     @property
     def duplicates_note(self) -> str:
@@ -89,10 +91,7 @@ def load_data(
             return ImageSplit(_digits(train_rows, size, mean, std, judge_crop), judged, judged_on, n_classes=10)
         views = AugmentedImages(digits_at(train_rows), augmentation, size, mean, std, name=name, seed=augmentation_seed)
         return ImageSplit(views, judged, judged_on, n_classes=10)
-    source = open_source(name)
-    refuse(source.problems, name)
-    if source.n_classes < 2:
-        raise FiltersubError(f"{name} has a single class, and there is nothing to tell apart")
+    source = usable_source(name)
     train, judged = chosen_parts(source, validation, split_seed)
     for part, images in (("training", train), (judged_on, judged)):
         if not len(images.labels):
@@ -105,7 +104,23 @@ def load_data(
     else:
         seen = AugmentedImages(train, augmentation, size, mean, std, name=name, seed=augmentation_seed, hold=hold)
     prepared = PreparedImages(judged, size, mean, std, name=name, part=judged_on, crop=crop, hold=hold)
-    return ImageSplit(seen, prepared, judged_on, source.n_classes, _duplicates(seen, prepared))
+    odd = [found for found in source.problems if found.part in ("", "train", judged_on)]
+    odd += [*remarks(source, {"train": train, judged_on: judged}), *seen.doubts, *prepared.doubts]
+    duplicates, oddities = _duplicates(seen, prepared), tuple(found.message for found in odd)
+    return ImageSplit(seen, prepared, judged_on, source.n_classes, duplicates, oddities)
+
+
+def usable_source(name: str) -> Source:
+    """A data set by name that can be trained on, as far as names and labels tell; no image is decoded.
+
+    Raises FiltersubError as open_source does, and for fatal problems, a single class and a set without training images.
+    """
+    source = open_source(name)
+    refuse(source.problems, name)
+    if source.n_classes < 2:
+        one = f" ({source.classes[0]})" if source.classes else ""
+        raise FiltersubError(f"{name} has a single class{one}, and there is nothing to tell apart")
+    return source
 
 
 def check_judge_crop(share: float | None) -> None:

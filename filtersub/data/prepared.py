@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import FiltersubError
-from ..image_reading import pixel_digest
+from .examine import Examined, doubts, examine, examined
 from .images import Images
-from .problems import problem, refuse
+from .problems import Problem, problem, reason, refuse
 
 _HELD_BYTES = 512 * 2**20
 _LOOKED_AT = 100_000  # images; those of ImageNet-1K to train on would take as long as an epoch
@@ -26,7 +26,7 @@ class PreparedImages(Dataset):
     Images are squeezed into the square by bicubic interpolation, as VTAB-1k's users do; with ``crop`` the shorter side
     becomes size / crop and the middle is cut out. ``hold`` decodes up to 100,000 images at once, so that all broken
     ones are named and counted before the first step, and keeps them where they take at most 512 MiB; ``digests``
-    (pixel_digest of each whole image) are then known, else None.
+    (pixel_digest of each whole image) and ``doubts`` are then known, else None and empty.
 
     Raises FiltersubError naming the image that cannot be decoded.
     """
@@ -46,11 +46,13 @@ class PreparedImages(Dataset):
         self.images, self.size, self.crop, self.name, self.part = images, size, crop, name, part
         self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
         self.pixels: Tensor | None = None
-        self.digests: list[bytes] | None = None
+        self.digests: list[bytes | None] | None = None
+        self.doubts: list[Problem] = []
         if hold and len(self) * 3 * size * size <= _HELD_BYTES:
-            self.pixels = self._all_pixels()
+            self.pixels = torch.empty(len(self), 3, size, size, dtype=torch.uint8)
+            self.digests, self.doubts = looked_at(images, name, part, self._with_pixels(self.pixels))
         elif hold:
-            self.digests = looked_at(images, name, part)
+            self.digests, self.doubts = looked_at(images, name, part)
 
     def __len__(self) -> int:
         return len(self.images.labels)
@@ -66,19 +68,13 @@ class PreparedImages(Dataset):
     def _fitted(self, image: Image.Image) -> Tensor:
         return torch.from_numpy(np.array(fitted(image, self.size, self.crop))).permute(2, 0, 1)
 
-    def _all_pixels(self) -> Tensor:
-        pixels = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
-        broken, self.digests = {}, []
+    def _with_pixels(self, pixels: Tensor) -> Iterator[Examined]:
+        """What each image shows, while it is put into its place in ``pixels``."""
         for index in range(len(self)):
-            try:
-                image = self.images.open(index)
-            except Exception as error:  # every format's reader raises classes of its own
-                broken[self.images.name(index)] = reason(error)
-                continue
-            self.digests.append(pixel_digest(image))
-            pixels[index] = self._fitted(image)
-        _refuse_broken(broken, self.part, self.name)
-        return pixels
+            found, image = examine(self.images, index)
+            if image is not None:
+                pixels[index] = self._fitted(image)
+            yield found
 
 
 def opened(images: Images, index: int, name: str) -> Image.Image:
@@ -92,24 +88,18 @@ def opened(images: Images, index: int, name: str) -> Image.Image:
         ) from None
 
 
-def looked_at(images: Images, name: str, part: str = "train") -> list[bytes] | None:
-    """Decode a set of at most 100,000 images: a digest of each one's pixels, None for larger sets.
+def looked_at(
+    images: Images, name: str, part: str = "train", found: Iterable[Examined] | None = None
+) -> tuple[list[bytes | None] | None, list[Problem]]:
+    """Decode a set: (a digest of each image's pixels, what is odd about them); None and nothing for over 100,000.
 
-    Raises FiltersubError that names the broken ones.
+    ``found`` : what the images show where they are decoded elsewhere. Raises FiltersubError that names the broken ones.
     """
-    if len(images.labels) > _LOOKED_AT:
-        return None
-
-    def digest_or_reason(index: int) -> tuple[bytes, str]:
-        try:
-            return pixel_digest(images.open(index)), ""
-        except Exception as error:  # every format's reader raises classes of its own
-            return b"", reason(error)
-
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(digest_or_reason, range(len(images.labels))))
-    _refuse_broken({images.name(index): fault for index, (_, fault) in enumerate(found) if fault}, part, name)
-    return [digest for digest, _ in found]
+    if found is None and len(images.labels) > _LOOKED_AT:
+        return None, []
+    found = list(examined(images) if found is None else found)
+    _refuse_broken({each.name: each.fault for each in found if each.fault}, part, name)
+    return [each.digest for each in found], doubts(found, images.labels, part)
 
 
 def _refuse_broken(broken: dict[str, str], part: str, name: str) -> None:
@@ -127,9 +117,3 @@ def fitted(image: Image.Image, size: int, crop: float | None) -> Image.Image:
     width, height = (max(size, round(side * scale)) for side in image.size)
     left, top = (width - size) // 2, (height - size) // 2
     return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
-
-
-def reason(error: Exception) -> str:
-    """An exception as a few words on one line."""
-    words = str(error).strip().splitlines()
-    return words[0][:120] if words else type(error).__name__

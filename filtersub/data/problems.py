@@ -22,7 +22,8 @@ class Problem:
     Attributes
     ----------
     what : "missing list", "malformed line", "outside", "missing image", "label", "broken image", "empty class",
-        "count", "duplicate", "other file", "checksum", "missing" or "unreadable"
+        "class name", "count", "duplicate", "two labels", "dark image", "other file", "other folder", "checksum",
+        "missing" or "unreadable"
     part : "train", "validation", "test" or ""
     count : images, lines or classes concerned
     message : one line
@@ -57,6 +58,12 @@ def refuse(problems: Iterable[Problem], name: str) -> None:
     others = len(fatal) - 1
     more = f" (and {others} other problem{'s' if others > 1 else ''})" if others else ""
     raise FiltersubError(f"{name}: {fatal[0].message}{more}; `filtersub data check {name}` lists everything")
+
+
+def reason(error: Exception) -> str:
+    """An exception as a few words on one line."""
+    words = str(error).strip().splitlines()
+    return words[0][:120] if words else type(error).__name__
 
 
 def classes_up_to(largest: int, where: object) -> int:

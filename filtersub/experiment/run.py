@@ -16,7 +16,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from ..data import ImageSplit, load_data, n_classes, require_data
+from ..data import ImageSplit, load_data, n_classes, usable_source
 from ..decomposition.cache import cache_for, using
 from ..errors import FiltersubError
 from ..files import make_folder, write_text
@@ -25,7 +25,15 @@ from ..methods import METHODS, Injected, inject
 from ..models import add_head_dropout_, head_name, input_statistics, load_model
 from ..parameters import ParameterCount, count_trained
 from ..progress import progress_bar
-from ..records import DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
+from ..records import (
+    DATA_NOTE,
+    DUPLICATES_NOTE,
+    OPTIMIZER_NOTE,
+    RECORD_FILE,
+    Record,
+    describe_environment,
+    read_record,
+)
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .log import PROGRESS_FILE, TrainingLog
@@ -68,7 +76,7 @@ def tune(
     if finished is not None:
         _say(quiet, f"{folder} holds this run already; nothing to train")
         return finished
-    require_data(settings.data)  # before minutes of decomposition
+    usable_source(settings.data)  # before minutes of decomposition
     trackers = chosen_trackers(log_with)
     began = time.perf_counter()
     choice = _chosen(settings, folder, quiet, change)
@@ -262,6 +270,7 @@ def _record(
         notes={
             **prepared.injected.skipped,
             **dict.fromkeys(result.untouched, "no gradient ever reached it"),
+            **({DATA_NOTE: "; ".join(split.oddities)} if split.oddities else {}),
             **({DUPLICATES_NOTE: split.duplicates_note} if split.duplicates else {}),
             **({OPTIMIZER_NOTE: result.optimizer_note} if result.optimizer_note else {}),
         },
