@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from peft import get_peft_model
 from timm.layers import ScaledStdConv2d, StdConv2d
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
@@ -11,6 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from filtersub import DecompositionConfig, decompose_model
 from filtersub.diagnostics import agreement, output_table, prediction_table
 from filtersub.errors import FiltersubError
+from filtersub.tuning import FilterSubspaceConfig
 
 KINDS = {
     "plain": lambda layer: layer,
@@ -124,3 +126,43 @@ def test_looking_at_a_network_in_training_changes_nothing(kind):
     again = decompose_model(net, RECIPE)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(torch.equal(layer.atoms, again.layers[name].atoms) for name, layer in found.layers.items())
+
+
+class _Masked(nn.Conv2d):
+    """As in PixelCNN and learned image compression: the mask is written into the weight whenever the layer runs."""
+
+    mask = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+
+    def forward(self, x):
+        self.weight.data *= self.mask
+        return super().forward(x)
+
+
+class _Replaced(_Masked):
+    def forward(self, x):
+        self.weight.data = self.weight.data * self.mask
+        return nn.Conv2d.forward(self, x)
+
+
+class _Clipped(nn.Conv2d):
+    """As in networks for EEG: filters are kept below a norm."""
+
+    def forward(self, x):
+        self.weight.data = torch.renorm(self.weight.data, p=2, dim=0, maxnorm=0.1)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("block", [None, 2])
+@pytest.mark.parametrize("kind", [_Masked, _Replaced, _Clipped])
+def test_layers_that_write_to_their_weight_are_refused(kind, block):
+    """Autograd does not see the write: the atoms' gradient would be that of a layer without its mask."""
+    torch.manual_seed(0)
+    net = nn.Sequential(kind(4, 8, 3), nn.Conv2d(8, 8, 3))
+    tuned = get_peft_model(net, FilterSubspaceConfig(solver="pca", block=block))
+    with pytest.raises(FiltersubError, match=rf"layer '0' \({kind.__name__}\) changes its weight whenever it runs"):
+        tuned(torch.randn(2, 4, 8, 8))
+    rest = get_peft_model(
+        nn.Sequential(kind(4, 8, 3), nn.Conv2d(8, 8, 3)),
+        FilterSubspaceConfig(solver="pca", block=block, exclude_modules=["0"]),
+    )
+    assert rest(torch.randn(2, 4, 8, 8)).shape == (2, 8, 4, 4)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -148,9 +151,12 @@ def confusion(table: pd.DataFrame, *, width: float = 5.2, height: float = 4.6) -
 
 def _label_points(ax: Axes, means: pd.DataFrame, style: dict[str, tuple[str, str]]) -> None:
     """Each setting's name beside its point, pushed apart where they would overlap, with a thin line back."""
+    names = _short(ax, means["label"])
     middle = np.sqrt(np.prod(ax.get_xlim()))
     few = means[means["trained"] < middle]
-    notes = [_names(ax, rows, style, of_few) for of_few, rows in ((True, few), (False, means.drop(few.index)))]
+    notes = [
+        _annotated(ax, rows, style, names, of_few) for of_few, rows in ((True, few), (False, means.drop(few.index)))
+    ]
     if all(notes):
         ax.figure.draw_without_rendering()  # only then it is known how wide a name is
         ends = [[Text.get_window_extent(note) for note in side] for side in notes]
@@ -160,14 +166,15 @@ def _label_points(ax: Axes, means: pd.DataFrame, style: dict[str, tuple[str, str
                 note.set_position((note.get_position()[0], y))
 
 
-def _names(ax: Axes, rows: pd.DataFrame, style: dict[str, tuple[str, str]], of_few: bool) -> list[Annotation]:
+def _annotated(
+    ax: Axes, rows: pd.DataFrame, style: dict[str, tuple[str, str]], names: dict[str, str], of_few: bool
+) -> list[Annotation]:
     """Names in a column right of the points with few parameters, or left of each point with many."""
-    found = []
-    column = rows["trained"].max() * 1.45
+    found, column = [], rows["trained"].max() * 1.45
     for row, y in zip(rows.itertuples(), spread(ax, rows["test_accuracy"]), strict=True):
         arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
         note = ax.annotate(
-            _cut(ax, row.label),
+            names[row.label],
             (row.trained, row.test_accuracy),
             (column if of_few else row.trained / 1.25, y),
             color=text_colour(style[row.family][0]),
@@ -180,9 +187,22 @@ def _names(ax: Axes, rows: pd.DataFrame, style: dict[str, tuple[str, str]], of_f
     return found
 
 
-def _cut(ax: Axes, name: str) -> str:
-    """A name that leaves room for the points: cut, and told so, where it is long; tables have it whole."""
+def _short(ax: Axes, names: Iterable[str]) -> dict[str, str]:
+    """Names that leave room for the points: cut, and told so, where they are long; tables have them whole.
+
+    Of names that the cut would make alike, the words that tell them apart are kept instead of the first ones.
+    """
     widest = _WIDEST_NAME[int(ax.figure.get_figwidth() < 6)]
+    cut = {name: _cut(name, widest) for name in names}
+    alike = [name for name, short in cut.items() if list(cut.values()).count(short) > 1]
+    shared = set.intersection(*(set(name.replace(",", "").split()) for name in alike)) if alike else set()
+    for name in alike:
+        words = [None if word in shared else word for word in name.replace(",", "").split()]
+        cut[name] = _cut(" ".join("…" if word is None else " ".join(run) for word, run in groupby(words)), widest)
+    return cut
+
+
+def _cut(name: str, widest: int) -> str:
     return name if len(name) <= widest else f"{name[: widest - 1].rstrip(' ,')}…"
 
 
@@ -196,9 +216,10 @@ def _legend(figure: Figure, families: pd.Series, style: dict[str, tuple[str, str
 
 def _label_ends(ax: Axes, ends: list[dict]) -> None:
     ends = pd.DataFrame(ends, columns=["label", "colour", "x", "y"])
+    names = _short(ax, ends["label"])
     for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
         ax.annotate(
-            _cut(ax, row.label),
+            names[row.label],
             (row.x, y),
             xytext=(8, 0),
             textcoords="offset points",

@@ -15,7 +15,6 @@ import torch
 from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 
 from ..decomposition import DecompositionConfig
 from ..engine.conv.packed import Packed
@@ -23,7 +22,7 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, coefficient_layout, layout_of
 from .codes import frozen_codes, mapped_fingerprint
 from .config import FilterSubspaceConfig, coding_part
-from .other_tools import check_unchanged, onloaded
+from .other_tools import call_with, check_unchanged, onloaded
 from .run import can_run, run_summed
 from .start import start_of_expansion
 from .telling import tell
@@ -297,9 +296,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             total = None if alone else summed(weight, terms)
         if alone:
             return run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes)
-        if torch.jit.is_tracing():  # where functional_call refuses
-            return _called_with(self.base_layer, total, x, *args, **kwargs)
-        return functional_call(self.base_layer, {"weight": total}, (x, *args), kwargs)
+        return call_with(self.name, self.base_layer, total, x, *args, **kwargs)
 
     def _check_filled(self) -> None:
         """Before any product: one of a tensor in memory and one on the meta device can be in memory, unfilled."""
@@ -384,13 +381,3 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def extra_repr(self) -> str:
         shapes = {name: " x ".join(map(str, atoms.shape)) for name, atoms in self.filtersub_atoms.items()}
         return ", ".join(f"{name}: atoms {shape}" for name, shape in shapes.items())
-
-
-def _called_with(layer: nn.Module, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """``layer(...)`` with another weight, put in its place for the call."""
-    own = layer._parameters["weight"]
-    layer._parameters["weight"] = weight
-    try:
-        return layer(*args, **kwargs)
-    finally:
-        layer._parameters["weight"] = own

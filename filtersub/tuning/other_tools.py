@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..computed_weights import computes_weight
+from ..engine.conv.tracing import only_torch_runs
 from ..errors import FiltersubError
 
 _TRAINED = ("filtersub_atoms", "filtersub_expansion", "filtersub_coefficients_update", "filtersub_block_atoms")
@@ -83,3 +86,31 @@ def onloaded(layer: nn.Module) -> Iterator[None]:
             module.forward = forward
         for module, hook in hooks:
             hook.post_forward(module, None)
+
+
+def call_with(name: str, layer: nn.Module, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """``layer(...)`` with another weight.
+
+    FiltersubError where the layer writes to that weight, as masked convolutions do (``weight.data *= mask``): autograd
+    sees no write to ``.data``, and the atoms would get the gradient of a layer without its mask.
+    """
+    if torch.jit.is_tracing():  # where functional_call refuses
+        return _called_in_place(layer, weight, *args, **kwargs)
+    looked_at = not (type(layer).__module__.startswith("torch.") or only_torch_runs() or torch.compiler.is_compiling())
+    before = weight.detach().clone() if looked_at and not weight.is_meta else None
+    output = functional_call(layer, {"weight": weight}, args, kwargs)
+    if before is not None and not torch.allclose(before, weight.detach(), rtol=0.0, atol=0.0, equal_nan=True):
+        raise FiltersubError(
+            f"layer {name!r} ({type(layer).__name__}) changes its weight whenever it runs, so its atoms would get a "
+            "wrong gradient; leave it out with exclude_modules"
+        )
+    return output
+
+
+def _called_in_place(layer: nn.Module, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    own = layer._parameters["weight"]
+    layer._parameters["weight"] = weight
+    try:
+        return layer(*args, **kwargs)
+    finally:
+        layer._parameters["weight"] = own
