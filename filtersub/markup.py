@@ -10,8 +10,10 @@ import html
 import io
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MOST_ATOMS, _MOST_ROWS = 24, 12
 _CELL = 'style="text-align:left;padding:.2em .8em .2em 0;vertical-align:top"'

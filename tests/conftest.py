@@ -14,7 +14,7 @@ import warm
 from browser import chromium
 from torch import Tensor, nn
 
-from filtersub.ablation import run_slot
+from filtersub.ablation import kept_results, run_slot
 from filtersub.ablation.warm_start import AVAILABLE
 
 
@@ -26,6 +26,12 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def no_results_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dry runs inside this process count anew, and leave nothing in the user's cache."""
+    monkeypatch.setattr(kept_results, "cache_file", lambda: None)
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..errors import FiltersubError
+from .kept_results import KeptResults
 from .notebook_contract import notebook_parameters
 from .planning import Run
 from .run_times import RunTimes
@@ -47,8 +49,13 @@ def dry_run(
     workers: int,
     claims: tuple[dict[str, Any], ...] = (),
     on_run: Callable[[str, int, int], None] = lambda what, done, total: None,
+    *,
+    kept: KeptResults,
 ) -> DryRun:
-    """Count and time planned runs, of which those by the names ``finished`` are there; nothing is run."""
+    """Count and time planned runs, of which those by the names ``finished`` are there; nothing is run.
+
+    ``kept`` holds counts of before, and takes those that are made.
+    """
     rows, left, known = [], [], True
     defaults = {path: _defaults(path) for path in {run.notebook for run in runs}}
     for number, run in enumerate(runs, start=1):
@@ -56,9 +63,9 @@ def dry_run(
         values = {**defaults[run.notebook], **run.parameters}
         expected = times.of(run.notebook.stem, run.parameters)
         row = {"run_id": run.run_id, "notebook": run.notebook.stem, "finished": run.run_id in finished}
-        *counts, note = _count(values)
+        *counts, note = _count(values, kept)
         row |= dict(zip(("trainable", "head", "total"), counts, strict=True))
-        row |= dict(zip(("printed", "gives"), _printed(values, counts[0]), strict=True))
+        row |= dict(zip(("printed", "gives"), _printed(values, counts[0], kept), strict=True))
         row |= {"seconds": expected and round(expected.seconds, 1), "basis": expected.basis if expected else "unknown"}
         row["note"] = note
         rows.append(row)
@@ -82,49 +89,83 @@ def makespan(seconds: list[float], workers: int) -> float:
     return max(free)
 
 
+def is_of_library(model: object) -> bool:
+    """Whether a model is named by an installed library; what is in a folder, a file or a hub can change.
+
+    >>> [is_of_library(name) for name in ("resnet18", "timm:resnet50.a1_in1k", "diffusers:own", "hf-hub:a/b")]
+    [True, True, False, False]
+    """
+    return bool(re.fullmatch(r"((timm|torchvision):)?\w+(\.\w+)?", str(model))) and not Path(str(model)).exists()
+
+
 def _defaults(notebook: Path) -> dict[str, Any]:
     return {name: default for name, (_, default) in notebook_parameters(notebook).items()}
 
 
-def _count(values: dict[str, Any]) -> tuple[int | None, int | None, int | None, str | None]:
+def _count(values: dict[str, Any], kept: KeptResults) -> tuple[int | None, int | None, int | None, str | None]:
     """(trainable, head, total, why there is no count) of a notebook that tunes a model, by its parameters' names."""
+    from ..data import n_classes
+
     if not {"model", "method"} <= set(values):
         return None, None, None, None
+    model, data = values["model"], values.get("data")
+    names = kept.of("settings of a count", None, _counted_settings)
+    settings = {name: value for name, value in values.items() if name in names}
     try:
-        found = _counted(json.dumps({name: value for name, value in values.items() if name != "seed"}, sort_keys=True))
+        classes = None if data is None else n_classes(data)
+        count = functools.partial(_counted, json.dumps(settings, sort_keys=True), model, classes)
+        found = kept.of("count", [settings, model, classes], count) if is_of_library(model) else count()
     except FiltersubError as error:  # data or weights that are elsewhere, a method without a formula
         return None, None, None, str(error)
-    return found.trainable, found.head, found.total, None
+    return found["trainable"], found["head"], found["total"], None
 
 
-def _printed(values: dict[str, Any], trainable: int | None) -> tuple[str | None, str | None]:
-    """(count that the paper prints for the run, this one's in its place)."""
-    from ..paper import printed_beside
+def _printed(values: dict[str, Any], trainable: int | None, kept: KeptResults) -> list[str | None]:
+    """[count that the paper prints for the run, this one's in its place]."""
+    from ..data import n_classes
 
-    found = None if trainable is None else printed_beside(values, trainable)
-    return (None, None) if found is None else (found[0], found[1].computed)
+    if trainable is None or values.get("data") is None:
+        return [None, None]
+    settings = {name: value for name, value in values.items() if name != "seed"}
+
+    def make() -> list[str | None]:
+        from ..paper import printed_beside
+
+        found = printed_beside(settings, trainable)
+        return [None, None] if found is None else [found[0], found[1].computed]
+
+    return kept.of("printed count", [settings, trainable, n_classes(values["data"])], make)
+
+
+def _counted_settings() -> list[str]:
+    """Names of all settings that count_settings reads."""
+    from ..paper import COUNTED
+
+    return list(COUNTED)
 
 
 @functools.lru_cache(maxsize=256)
-def _counted(text: str) -> Any:
+def _counted(text: str, model: str, classes: int | None) -> dict[str, int]:
     """The count of settings, given as JSON so that it is made once for all seeds."""
-    from ..data import n_classes
     from ..models import head_name
     from ..paper import count_settings
 
     values = json.loads(text)
-    model, data = values["model"], values.get("data")
     own = _architecture(model, None)
-    head = own.get_submodule(head_name(own)) if data is not None and head_name(own) else None
-    if data is None or not hasattr(head, "out_features"):  # a head of another kind is built
-        return count_settings(_architecture(model, None if data is None else n_classes(data)), values, model)
+    head = own.get_submodule(head_name(own)) if classes is not None and head_name(own) else None
+    if classes is None or not hasattr(head, "out_features"):  # a head of another kind is built
+        found = count_settings(_architecture(model, classes), values, model)
+        return {"trainable": found.trainable, "head": found.head, "total": found.total}
     found = count_settings(own, values, model)
-    in_head = found.head // head.out_features * n_classes(data)
-    return replace(found, head=in_head, total=found.total - found.head + in_head)
+    in_head = found.head // head.out_features * classes
+    return {"trainable": found.trainable, "head": in_head, "total": found.total - found.head + in_head}
 
 
 @functools.lru_cache(maxsize=16)
 def _architecture(model: str, classes: int | None) -> Any:
     from ..parameters import load_architecture
 
-    return load_architecture(model, num_classes=classes)
+    found = load_architecture(model, num_classes=classes)
+    if isinstance(found, dict):
+        raise FiltersubError(f"{model} is a file of weights, without an architecture; name a model, and it as weights")
+    return found

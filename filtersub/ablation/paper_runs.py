@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import FiltersubError
-from ..paper import Part, choose, find_part, settings_of
+from ..paper import Part, find_part
+from .kept_results import kept_results
 from .spec_yaml import Place
 
 KEY = "paper"
@@ -31,7 +32,8 @@ def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict
         if unknown:
             raise FiltersubError(f"{part.name} has no run {unknown[0]!r}; known: {', '.join(part.runs)}")
         fixed = {**content.get("parameters", {}), **content.get("grid", {})}
-        found = list(_runs(part, asked, reading, fixed))
+        with kept_results() as kept:
+            found = kept.of("runs", [asked, reading, fixed], lambda: list(_runs(part, asked, reading, fixed)))
     except FiltersubError as error:
         raise place.error(str(error)) from None
     rest = {name: value for name, value in content.items() if name != KEY}
@@ -49,6 +51,8 @@ def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict
 
 def _runs(part: Part, asked: Mapping[str, Any], reading: str, fixed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Settings of every run, data set by data set, but for what the stage fixes itself."""
+    from ..paper import choose, settings_of
+
     own = [str(fixed["data"])] if isinstance(fixed.get("data"), str) else list(part.data)
     for data in own if "data" not in fixed or isinstance(fixed["data"], str) else own[:1]:
         for name in asked.get("runs", part.runs):

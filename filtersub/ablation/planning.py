@@ -23,6 +23,7 @@ from ..errors import FiltersubError
 from ..former_names import SETTINGS, by_name_of_today
 from ..version import package_version
 from .conditions import mentioned
+from .kept_results import KeptResults, kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
 from .notebook_file import Notebook, read_notebook
 from .run_times import RUNS_FOLDER
@@ -56,10 +57,11 @@ def plan(spec: Spec, out: str | os.PathLike[str]) -> list[Run]:
     root, installed = Path(out).resolve(), package_version()
     unique: dict[str, tuple[Run, Place]] = {}
     for stage in spec.stages:
-        kept = list(_stage_runs(stage, root, installed))
-        if not kept:
+        with kept_results() as kept:
+            found = list(_stage_runs(stage, root, installed, kept))
+        if not found:
             raise stage.place.error(f"its conditions drop all {len(stage.runs)} runs of {stage.notebook}")
-        for run, place in kept:
+        for run, place in found:
             if run.run_id in unique:
                 first = unique[run.run_id][1].line
                 same = "" if first is None else f", the first on line {first}"
@@ -68,7 +70,7 @@ def plan(spec: Spec, out: str | os.PathLike[str]) -> list[Run]:
     return sorted((run for run, _ in unique.values()), key=lambda run: run.reads_records)
 
 
-def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run, Place]]:
+def _stage_runs(stage: Stage, root: Path, installed: str, kept: KeptResults) -> Iterator[tuple[Run, Place]]:
     try:
         notebook = find_notebook(stage.notebook)
         known = notebook_parameters(notebook)
@@ -95,7 +97,8 @@ def _stage_runs(stage: Stage, root: Path, installed: str) -> Iterator[tuple[Run,
                     checked.add(kind)
             if not stage.keeps({**defaults, **parameters}):
                 continue
-            _check_settings(stage, origin, settings, {**defaults, **parameters}, notebook.name)
+            check = partial(_check_settings, stage, origin, settings, {**defaults, **parameters}, notebook.name)
+            kept.of("settings of a run", identity.whole(parameters), check)
             run_id = f"{_readable(notebook, own)}-{identity.digest(parameters)}"
             run = Run(run_id, notebook, parameters, root / RUNS_FOLDER / run_id, text, stage.reads_records)
             yield run, stage.place.first(("runs", origin))
@@ -155,9 +158,13 @@ class _Identity:
         self._end = f", {json.dumps(installed)}]".encode()
 
     def digest(self, parameters: Mapping[str, Any]) -> str:
+        return self.whole(parameters)[:8]
+
+    def whole(self, parameters: Mapping[str, Any]) -> str:
+        """All 64 digits of it."""
         whole = self._begun.copy()
         whole.update(json.dumps(parameters, sort_keys=True).encode() + self._end)
-        return whole.hexdigest()[:8]
+        return whole.hexdigest()
 
 
 def _digest(*content: Any) -> str:

@@ -24,6 +24,7 @@ from ..processes import LOG_WITH, exit_text
 from ..records import RECORD_FILE, read_records
 from .dry_run import DryRun, dry_run
 from .folder import set_aside_damaged, take_folder, write_plan
+from .kept_results import kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR
 from .notebook_run import ERROR_FILE, HTML_FILE, RUN_FILE, keep_executed, read_state, update_state
 from .planning import Run, plan
@@ -132,12 +133,16 @@ def list_runs(
     """What run_ablation would do, with parameter counts and times (``options`` as dry_run has them); writes nothing."""
     workers, runs, root = checked_workers(workers), plan(spec, out), Path(out).resolve()
     finished = {run.run_id for run in runs if is_finished(run, _fingerprint(root) if run.reads_records else None)}
-    claims = ()
-    if spec.parts:
-        from ..paper import claims_of
+    with kept_results() as kept:
+        claims = kept.of("claims", [spec.parts, spec.reading], lambda: _claims(spec)) if spec.parts else ()
+        times = _times(root, max(1, cores() // workers))
+        return dry_run(runs, finished, times, workers, tuple(claims), **options, kept=kept)
 
-        claims = tuple(row.to_json() for row in claims_of(spec.parts, spec.reading))
-    return dry_run(runs, finished, _times(root, max(1, cores() // workers)), workers, claims, **options)
+
+def _claims(spec: Spec) -> list[dict[str, Any]]:
+    from ..paper import claims_of
+
+    return [row.to_json() for row in claims_of(spec.parts, spec.reading)]
 
 
 def is_finished(run: Run, inputs: str | None = None) -> bool:

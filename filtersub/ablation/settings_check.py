@@ -9,6 +9,7 @@ called alike.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import typing
@@ -37,12 +38,21 @@ class SettingsCheck:
         changed = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         self._names = set(names) - changed
         self._imported = dict(_imports(nodes))
-        values = [line.value for tree in trees for line in tree.body if isinstance(line, ast.Assign | ast.Expr)]
-        self._calls = [call for call in values if self._can_be_made(call)]
-        used = {node.id for call in self._calls for node in ast.walk(call) if isinstance(node, ast.Name)}
-        self._used = sorted(self._names if any(map(_takes_all, self._calls)) else used & self._names)
+        self._expressions = [
+            line.value for tree in trees for line in tree.body if isinstance(line, ast.Assign | ast.Expr)
+        ]
         self._checked: dict[str, str | None] = {}
         self._values: set[tuple[str, str]] = set()
+
+    @functools.cached_property
+    def _calls(self) -> list[ast.Call]:
+        """Found when the first check needs them: to know a class is to import it, and torch with it."""
+        return [call for call in self._expressions if self._can_be_made(call)]
+
+    @functools.cached_property
+    def _used(self) -> list[str]:
+        used = {node.id for call in self._calls for node in ast.walk(call) if isinstance(node, ast.Name)}
+        return sorted(self._names if any(map(_takes_all, self._calls)) else used & self._names)
 
     def check(self, parameters: Mapping[str, Any]) -> None:
         """Raises FiltersubError where a run of these parameters, defaults included, would end in one."""

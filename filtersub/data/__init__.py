@@ -20,7 +20,7 @@ _MODULES = {
     "digits_order": "digits",
     "first_images": "load",
     "load_data": "load",
-    "n_classes": "load",
+    "n_classes": "names",
     "usable_source": "load",
 }
 __all__ = ["DATASETS", "Description", "catalogue", "is_there", *_MODULES]

@@ -14,7 +14,7 @@ from .choose import balanced_subset, chosen_parts
 from .digits import N_SEARCH, N_TRAIN, digits_at, digits_order, load_digits, prepared_digits
 from .duplicates import shared_images
 from .images import Chosen, Source
-from .names import described, open_source, path_of
+from .names import open_source
 from .prepared import PreparedImages
 from .problems import problem, refuse
 from .remarks import remarks
@@ -129,18 +129,6 @@ def check_judge_crop(share: float | None) -> None:
         raise FiltersubError(
             f"judge_crop is the share of the image kept in its middle, above 0 and at most 1, got {share}"
         )
-
-
-def n_classes(name: str) -> int:
-    """Classes of a data set by name, before any image is loaded. Raises FiltersubError for names that say nothing."""
-    known = described(name)
-    if known is not None:
-        return known.classes
-    if name.startswith("folder:") and path_of(name)[0].is_dir():
-        from .folders import count_classes
-
-        return count_classes(path_of(name)[0])
-    return open_source(name).n_classes
 
 
 def first_images(data: Dataset, n_images: int) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,18 @@ def path_of(name: str) -> tuple[Path, dict[str, str]]:
     return place(path), columns
 
 
+def n_classes(name: str) -> int:
+    """Classes of a data set by name, before any image is loaded. Raises FiltersubError for names that say nothing."""
+    known = described(name)
+    if known is not None:
+        return known.classes
+    if name.startswith("folder:") and path_of(name)[0].is_dir():
+        from .folders import count_classes
+
+        return count_classes(path_of(name)[0])
+    return open_source(name).n_classes
+
+
 def open_source(name: str) -> Source:
     """A data set by name, read as far as names and labels; no image is decoded.
 

@@ -14,7 +14,7 @@ _MODULES = {
     **dict.fromkeys(
         ("Chosen", "SIZES", "check_fits", "check_free", "choose", "settings_of", "tune_settings"), "chosen"
     ),
-    **dict.fromkeys(("architecture", "count_run", "count_settings"), "counts"),
+    **dict.fromkeys(("COUNTED", "architecture", "count_run", "count_settings"), "counts"),
     **dict.fromkeys(("differences", "differing_settings", "matching_reading", "printed_method", "same_task"), "task"),
     **dict.fromkeys(("Effort", "effort_of", "forward_flops"), "effort"),
     **dict.fromkeys(("Row", "Verdict", "claims_of", "paper_overview", "printed_beside"), "overview"),

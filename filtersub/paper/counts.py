@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,12 @@ from ..parameters import BaselineOptions, ParameterCount, count_parameters, load
 from ..settings import select_fields
 from .readings import Part, method_settings
 
+#: all that a count depends on beside the model; the seed of a recipe changes none
+COUNTED = (
+    *("method", "train_coefficients", "layers", "overrides"),
+    *(field.name for kind in (DecompositionConfig, BaselineOptions) for field in fields(kind) if field.name != "seed"),
+)
+
 
 def count_settings(
     module: nn.Module | Mapping[str, Tensor], values: Mapping[str, Any], name: str | None = None
@@ -23,11 +30,12 @@ def count_settings(
 
     Parameters
     ----------
-    values : method, layers, overrides, and fields of DecompositionConfig and BaselineOptions; others are ignored
+    values : by the names in COUNTED; others are ignored
     name : what the model is called in the result
 
     Raises FiltersubError as count_parameters.
     """
+    values = {name: value for name, value in values.items() if name in COUNTED}
     given = SimpleNamespace(**values)
     method = "coefficients" if values.get("train_coefficients") else str(values["method"])
     return count_parameters(
