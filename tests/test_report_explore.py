@@ -6,15 +6,17 @@ import shlex
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+from browser import report_pages
 from nbformat.v4 import new_notebook
 from test_report import history_of, record_of
 from test_report_browser import CONTRAST, SAMPLE
 
 from filtersub.ablation.notebook_html import write_html
 from filtersub.report import write_report
-from filtersub.report.interactive import _places
+from filtersub.report.interactive import _places, explained_share
 
 CAPTURE = "window.copied = []; navigator.clipboard.writeText = async (text) => { window.copied.push(text); };"
 
@@ -238,3 +240,59 @@ def test_values_lie_on_their_axis_in_order(values, places, told):
     found, ticks = _places(values, values)
     assert found == pytest.approx(places)
     assert [text for text, _ in ticks] == told
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Runs in which fifteen settings vary, one seed each; of two of them the accuracy depends on one alone."""
+    root = tmp_path_factory.mktemp("many")
+    names = ("weight_decay", "label_smoothing", "mixup", "cutmix", "head_dropout", "warmup_epochs", "l1_penalty", "tol")
+    for n in range(24):
+        varied = {name: round(0.1 * (n * (place + 3) % 5), 1) for place, name in enumerate(names)}
+        varied |= {"atoms": 6 + 3 * (n % 2), "epochs": 4 + n % 3, "batch_size": 25 * (1 + n % 4), "rank": 2 + n % 7}
+        varied["learning_rate"] = (0.001, 0.01)[n // 12]
+        base = record_of("atoms m=9", accuracy=0.6 + 0.2 * (n // 12))
+        run = replace(base, label=f"setting {n}", parameters={**base.parameters, **varied})
+        run.write(root / "runs" / f"run{n}", history=history_of(0.6))
+    write_report(root)
+    return root
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_of_many_settings_a_few_have_an_axis_and_a_reader_chooses(browser, many, width, scheme):
+    with report_pages(browser, many) as open_page:
+        page = open_page(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        chart = page.locator("#explore .chart").last
+        chart.scroll_into_view_if_needed()
+        boxes = chart.locator("input[type=checkbox]")
+        boxes.first.wait_for()
+        names = chart.locator("label").all_inner_texts()
+        ticked = [name.strip() for name, box in zip(names, boxes.all(), strict=True) if box.is_checked()]
+        assert len(ticked) == 9 < len(names)
+        assert {"learning rate", "test accuracy", "trained without head"} <= set(ticked)
+        picture = "() => [...document.querySelectorAll('#explore canvas')].at(-1).toDataURL()"
+        first = page.evaluate(picture)
+        chart.get_by_label("learning rate").uncheck()
+        page.wait_for_function(f"before => ({picture})() !== before", arg=first)
+        chart.get_by_label("learning rate").check()
+        page.wait_for_function(f"before => ({picture})() === before", arg=first)
+        box = chart.locator("canvas").bounding_box()
+        assert box["height"] > 250
+
+
+def test_a_few_settings_all_have_their_axis(opened):
+    page = opened()
+    drawn(page, page.locator("#explore .chart").count() - 1)
+    assert page.locator("#explore .chart").last.locator("input").count() == 0
+
+
+def test_the_share_that_a_setting_explains_is_epsilon_squared():
+    values = np.array([1.0, 2.0, 4.0, 5.0, 9.0, 9.0])
+    groups = ["a", "a", "b", "b", "c", "c"]
+    within = (0.25 + 0.25) * 2  # by hand: two groups of a spread of 1 around their means, one of none
+    total = ((values - 5.0) ** 2).sum()
+    assert explained_share(groups, values) == pytest.approx(1 - (within / 3) / (total / 5))
+    assert explained_share(["a"] * 6, values) == -np.inf
+    assert explained_share(list("abcdef"), values) == -np.inf
+    assert explained_share(groups, np.ones(6)) == -np.inf

@@ -159,7 +159,7 @@ def _formula(source: str, displayed: bool = False) -> str:
 
     source, picture, points = " ".join(source.split()), io.BytesIO(), 10.0
     try:
-        with rc_context({"mathtext.fontset": "stix"}):
+        with rc_context({"mathtext.fontset": "stix", "savefig.transparent": True}):
             prop = FontProperties(size=points)
             depth = math_to_image(f"${source}$", picture, prop=prop, dpi=72, format="svg")
     except ValueError:

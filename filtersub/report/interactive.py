@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .. import plots
@@ -99,17 +100,17 @@ def _scatter(settings: pd.DataFrame) -> dict[str, Any]:
         "title": "test accuracy",
         "axis": {"format": ".0%"},
     }
-    layers = [
-        {
-            "transform": [{"filter": "isValid(datum.low)"}],
-            "mark": {"type": "rule", "strokeWidth": 5, "clip": True},
-            "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}, "opacity": _faded(0.25)},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 110},
-            "encoding": {"y": y, "tooltip": tooltip, "opacity": _FADED},
-        },
-    ]
+    bars = {
+        "transform": [{"filter": "isValid(datum.low)"}],
+        "mark": {"type": "rule", "strokeWidth": 5, "clip": True},
+        "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}, "opacity": _faded(0.25)},
+    }
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 110},
+        "encoding": {"y": y, "tooltip": tooltip, "opacity": _FADED},
+    }
+    # Vega warns of a layer without any row
+    layers = [*([bars] if any(one["low"] is not None for one in values) else []), points]
     return _chart("Accuracy against trained parameters", values, layers, {"x": x, "color": _colour()})
 
 
@@ -201,22 +202,29 @@ def _rounded(value: float) -> float | None:
 
 
 def _parallel(columns: Sequence[Column], rows: list[dict], runs: pd.DataFrame) -> dict[str, Any]:
-    """A line a run over an axis for each varied setting and result, each from its lowest value to its highest."""
+    """A line a run over an axis for each varied setting and result, each from its lowest value to its highest.
+
+    Of many axes a few are shown at first, and each has a box to tick below the chart.
+    """
     shown = [column for column in columns if column.is_setting and column.name != "overrides"]
-    taken = [(n, column.heading) for n, column in enumerate(columns) if column in shown]
-    results = [(n, column.heading) for n, column in enumerate(columns) if column.name in _MEASURED]
-    values, labels = [], []
-    for number, heading in [*taken, *results]:
+    taken = [(n, column) for n, column in enumerate(columns) if column in shown]
+    results = [(n, column) for n, column in enumerate(columns) if column.name in _MEASURED]
+    values, labels, telling = [], [], []
+    accuracy = runs["test_accuracy"].to_numpy(float)
+    for axis, (number, column) in enumerate([*taken, *results]):
         cells = [row["cells"][number] for row in rows]
-        places, ticks = _places([cell["value"] for cell in cells], [cell["text"] for cell in cells])
-        labels += [{"axis": heading, "_place": place, "text": text} for text, place in ticks]
+        texts = [cell["value"] for cell in cells]
+        places, ticks = _places(texts, [cell["text"] for cell in cells])
+        of_axis = {"axis": column.heading, "_axis": axis}
+        labels += [{**of_axis, "_place": place, "text": text} for text, place in ticks]
         values += [
-            {"_run": n, "setting": row["label"], "seed": seed, "axis": heading, "_place": place, "value": cell["text"]}
+            {"_run": n, "setting": row["label"], "seed": seed, **of_axis, "_place": place, "value": cell["text"]}
             for n, (row, seed, place, cell) in enumerate(zip(rows, runs["seed"].tolist(), places, cells, strict=True))
         ]
-    order = [heading for _, heading in [*taken, *results]]
+        telling.append(math.inf if column.name in _FIRST else explained_share(texts, accuracy))
+    order = [column.heading for _, column in [*taken, *results]]
     x = {"field": "axis", "type": "nominal", "sort": order, "title": None}
-    x["axis"] = {"labelAngle": -30, "domain": False, "ticks": False, "labelPadding": 14}
+    x["axis"] = {"labelAngle": -30, "domain": False, "ticks": False, "labelPadding": 14, "labelLimit": 130}
     y = {"field": "_place", "type": "quantitative", "axis": None, "scale": {"domain": [-0.03, 1.03]}}
     nearest, own = _nearest(), {"y": y, "color": _colour()}
     layers = [
@@ -228,21 +236,48 @@ def _parallel(columns: Sequence[Column], rows: list[dict], runs: pd.DataFrame) -
                 "color": _colour(),
                 "detail": {"field": "_run"},
                 "opacity": _FADED,
-                "order": {"field": "_at"},
+                "order": {"field": "_axis"},
             },
         },
         {**nearest, "encoding": {**nearest["encoding"], **own}},
         {
             "data": {"values": labels},
-            "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 10.5},
+            "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 10.5, "limit": 95},
             "encoding": {"y": y, "text": {"field": "text"}},
         },
     ]
-    at = {"calculate": f"indexof({json.dumps(order)}, datum.axis)", "as": "_at"}
-    layers[1]["transform"] = [at]
-    return _chart("Parameters and results of every run", values, layers, {"x": x})
+    more: dict[str, Any] = {}
+    if len(order) > _MOST_AXES:
+        first = sorted(range(len(order)), key=lambda axis: -telling[axis])[:_MOST_AXES]
+        more["params"] = [
+            {"name": f"axis{n}", "value": n in first, "bind": {"input": "checkbox", "name": heading}}
+            for n, heading in enumerate(order)
+        ]
+        ticked = ", ".join(param["name"] for param in more["params"])
+        more["transform"] = [{"filter": f"[{ticked}][datum._axis]"}]
+        layers[-1]["transform"] = more["transform"]  # its data are its own
+    return _chart("Parameters and results of every run", values, layers, {"x": x}, **more)
 
 
+def explained_share(groups: Sequence[str], values: np.ndarray) -> float:
+    """Share of the values' variance that lies between groups, less what groups of chance would have (epsilon squared,
+    Kelley 1935); at most 1, minus infinity where every value has a group of its own, or where there is one group.
+
+    >>> explained_share(["a", "a", "b", "b"], np.array([1.0, 1.0, 3.0, 3.0]))
+    1.0
+    """
+    codes, names = pd.factorize(pd.Series(groups))
+    kept = np.isfinite(values)
+    total = float(((values[kept] - values[kept].mean()) ** 2).sum()) if kept.any() else 0.0
+    if not 1 < len(names) < kept.sum() or total == 0:
+        return -math.inf
+    within = pd.Series(values[kept]).groupby(codes[kept]).transform(lambda part: (part - part.mean()) ** 2).sum()
+    return float(1 - (within / (kept.sum() - len(names))) / (total / (kept.sum() - 1)))
+
+
+#: axes of a chart at first; names of more would lie over one another
+_MOST_AXES = 9
+_FIRST = ("test_accuracy", "trainable")
 _MEASURED = ("test_accuracy", "trainable", "wall_seconds", "seconds_per_step", "peak_memory_bytes")
 _MOST_TICKS = 6
 
