@@ -58,7 +58,7 @@ def passes(monkeypatch):
         read.append(sum(map(len, batches)))
         plain(model, batches)
 
-    monkeypatch.setattr("filtersub.training.loop.recompute_batch_norm_", counted)
+    monkeypatch.setattr("filtersub.training.classification.recompute_batch_norm_", counted)
     return read
 
 
@@ -75,7 +75,7 @@ def test_statistics_that_cannot_have_changed_are_not_made_again(case, passes, mo
     other, again = copy.deepcopy(model), copy.deepcopy(train)
     found = fit(model, train, images(1), 3, CONFIG, head="head")
     assert len(passes) == (2 if case == "head alone" else CONFIG.epochs)
-    monkeypatch.setattr("filtersub.training.loop.statistics_stand_still", lambda model, head: False)
+    monkeypatch.setattr("filtersub.training.classification.statistics_stand_still", lambda model, head: False)
     wanted = fit(other, again, images(1), 3, CONFIG, head="head")
     timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in found.history]
     assert timeless == [{k: v for k, v in row.items() if k != "seconds"} for row in wanted.history]

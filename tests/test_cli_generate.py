@@ -180,7 +180,7 @@ def test_bad_input_of_distance_is_one_line(data, arguments, message):
         (["--sampling-steps", 0], "sampling_steps must be at least 1"),
         (["--block", -4], "block"),
         (["--learning-rate", "nan"], "learning_rate must be a positive number"),
-        (["--schedule", "linear"], "unknown schedule 'linear'; known: constant, cosine"),
+        (["--schedule", "linear"], "unknown schedule 'linear'; known: cosine, constant"),
     ],
 )
 def test_bad_input_of_generate_tune_is_one_line(stored, data, tmp_path, arguments, message):

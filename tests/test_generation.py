@@ -22,9 +22,9 @@ from filtersub.generation.digits import (
 from filtersub.generation.digits_run import DigitsSettings, digits_run
 from filtersub.generation.methods import PAPER_RATES
 from filtersub.generation.paper import PAPER_FID, PAPER_MEAN
-from filtersub.generation.state import CHECKPOINT_FILE
 from filtersub.generation.tables import beside_paper, generation_sentence, generation_table, method_table, not_beside
 from filtersub.parameters import load_architecture
+from filtersub.training import CHECKPOINT_FILE
 
 TINY = DenoisingConfig(steps=4, batch_size=8, learning_rate=1e-3, checkpoint_every=2, mixed_precision="no")
 
@@ -84,27 +84,56 @@ def test_the_target_of_velocities_is_diffusers_own(unet):
         _target(DDPMScheduler(prediction_type="flow"), clean, added, times)
 
 
-def test_an_interrupted_run_ends_as_a_whole_one(base, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+def test_an_interrupted_run_ends_as_a_whole_one(base, tmp_path, optimizer):
+    """With dropout, whose masks the checkpoint's random state goes on with; soap's bases turn in step 10."""
+
     class Interrupted(Exception):
         pass
 
     def stop(row):
-        if row["step"] == 3:
+        if row["step"] == at + 1:
             raise Interrupted
 
-    config = DenoisingConfig(**{**vars(TINY), "ema_decay": 0.9, "schedule": "cosine"})
+    at, method = (2, "full") if optimizer == "adamw" else (10, "filter-subspace")
+    more = {"ema_decay": 0.9, "schedule": "cosine", "optimizer": optimizer, "steps": 2 * at, "checkpoint_every": at}
+    config = DenoisingConfig(**{**vars(TINY), **more})
     ends = []
     for folder in ("whole", "broken"):
         unet = copy.deepcopy(base)
-        inject_method(unet, MethodSettings(method="full"))
+        inject_method(unet, MethodSettings(method=method, block=None, block_spatial=False))
+        unet.mid_block.resnets[0].dropout.p = 0.3
         if folder == "broken":
             with pytest.raises(Interrupted):
                 fitted(copy.deepcopy(unet), config, tmp_path / folder, on_step=stop)
         result = fitted(unet, config, tmp_path / folder)
         ends.append((unet, result))
-    assert ends[1][1].resumed_from_step == 2
+    assert ends[1][1].resumed_from_step == at
     assert not changed(ends[0][0], ends[1][0])
     assert ends[0][1].history == ends[1][1].history
+    kept = torch.load(tmp_path / "broken" / CHECKPOINT_FILE, weights_only=True)["parts"]["optimizer"]["state"]
+    assert any("basis_0" in each for each in kept.values()) == (optimizer == "soap")
+
+
+def test_only_a_constant_rate_goes_on_for_longer_and_no_run_ends_before_its_checkpoint(unet, tmp_path):
+    inject_method(unet, MethodSettings(method="full"))
+    fitted(copy.deepcopy(unet), TINY, tmp_path)
+    longer = fitted(copy.deepcopy(unet), DenoisingConfig(**{**vars(TINY), "steps": 5}), tmp_path)
+    assert (longer.resumed_from_step, len(longer.history)) == (4, 5)
+    with pytest.raises(FiltersubError, match="is after step 5, and steps is 4"):
+        fitted(unet, TINY, tmp_path)
+    for schedule in ("constant", "cosine"):
+        (tmp_path / CHECKPOINT_FILE).unlink()
+        fitted(copy.deepcopy(unet), DenoisingConfig(**{**vars(TINY), "schedule": "cosine"}), tmp_path)
+        with pytest.raises(FiltersubError, match="other settings"):
+            fitted(unet, DenoisingConfig(**{**vars(TINY), "schedule": schedule, "steps": 5}), tmp_path)
+
+
+def test_checkpoints_of_the_form_of_before_are_told_from_damaged_ones(unet, tmp_path):
+    inject_method(unet, MethodSettings(method="full"))
+    torch.save({"identity": {}, "history": [], "weights": {}}, tmp_path / CHECKPOINT_FILE)
+    with pytest.raises(FiltersubError, match="is of an earlier version, in another form; remove it to start anew"):
+        fitted(unet, TINY, tmp_path)
 
 
 def test_accumulated_parts_are_one_batch(base):
@@ -159,7 +188,7 @@ def test_the_average_lags_behind(base):
 def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(unet, tmp_path):
     inject_method(unet, MethodSettings(method="full"))
     fitted(unet, TINY, tmp_path)
-    with pytest.raises(FiltersubError, match="other settings or data"):
+    with pytest.raises(FiltersubError, match=r"other settings \(seed: 0, now 1\)"):
         fitted(unet, DenoisingConfig(**{**vars(TINY), "seed": 1}), tmp_path)
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"x")
     with pytest.raises(FiltersubError, match="damaged"):

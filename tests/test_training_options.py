@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from filtersub.errors import FiltersubError, LossNotFinite
 from filtersub.memory import PeakMemory
 from filtersub.random_states import random_states, seeded
-from filtersub.training import CHECKPOINT_FILE, TrainingConfig, checkpoint, class_accuracies, fit, loop
+from filtersub.training import CHECKPOINT_FILE, TrainingConfig, checkpoint, class_accuracies, classification, fit, loop
 from filtersub.training.ema import MovingAverage
 
 CONFIG = TrainingConfig(epochs=3, batch_size=12, learning_rate=1e-2, warmup_epochs=0)
@@ -155,14 +155,14 @@ def test_rates_start_and_end_where_they_are_told(monkeypatch):
 
 def watched_losses(monkeypatch):
     """(logits, targets, label smoothing, loss) of each call of the training loss."""
-    seen, original = [], loop.cross_entropy
+    seen, original = [], classification.cross_entropy
 
     def watched(logits, targets, **options):
         loss = original(logits, targets, **options)
         seen.append((logits.detach().clone(), targets.clone(), options, float(loss.detach())))
         return loss
 
-    monkeypatch.setattr(loop, "cross_entropy", watched)
+    monkeypatch.setattr(classification, "cross_entropy", watched)
     return seen
 
 
@@ -523,6 +523,5 @@ def test_each_process_goes_on_with_its_own_random_state(tmp_path, monkeypatch):
 
 
 def test_mixing_needs_two_images_a_process():
-    run = SimpleNamespace(config=replace(CONFIG, batch_size=2, mixup=1.0), accelerator=SimpleNamespace(num_processes=2))
     with pytest.raises(FiltersubError, match="a batch of 2 over 2 processes leaves a single image each to mix"):
-        loop._Run._load(run, None, None, None)
+        classification.check_shares(replace(CONFIG, batch_size=2, mixup=1.0), 2)

@@ -27,6 +27,7 @@ from ..metrics import (
 )
 from ..records import RECORD_FILE, Record, read_record
 from ..settings import check_number, check_whole, select_fields
+from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
 from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
@@ -37,7 +38,6 @@ from .methods import PAPER_RATES, MethodSettings, inject_method
 from .pipeline import load_pipeline, training_scheduler
 from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
 from .sampling import check_sampling, sample_images, save_png
-from .state import CHECKPOINT_FILE
 
 Progress = Callable[[str, int, int], None]
 FEATURES = ("inception", "none")

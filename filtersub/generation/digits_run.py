@@ -18,13 +18,13 @@ from ..metrics import FewImagesWarning, compare
 from ..metrics.statistics import FEWEST
 from ..records import Record
 from ..settings import check_whole, select_fields
+from ..training import CHECKPOINT_FILE
 from .adapters import save_adapter
 from .denoising import fit_denoiser
 from .denoising_config import DenoisingConfig, DenoisingSet
 from .digits import LAST, as_images, base_unet, digits, digits_features, noise_schedule, sample_digits
 from .methods import MethodSettings, inject_method
 from .record import ADAPTER_FOLDER, finished, write_run
-from .state import CHECKPOINT_FILE
 from .timesteps import check_number_of_steps
 
 #: by what is tuned; chosen on the training images of 5 to 9 (docs/generation.md)

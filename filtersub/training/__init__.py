@@ -9,11 +9,11 @@ _MODULES = {
     "BATCH_NORM": "config",
     "CHECKPOINT_FILE": "checkpoint",
     "TrainingConfig": "config",
-    "TrainingResult": "loop",
+    "TrainingResult": "classification",
     "check_checkpoint": "checkpoint",
     "class_accuracies": "evaluation",
     "evaluate": "evaluation",
-    "fit": "loop",
+    "fit": "classification",
     "recompute_batch_norm_": "batch_norm",
     "set_training_mode_": "batch_norm",
 }

@@ -1,10 +1,9 @@
-"""What a training run needs to go on exactly: one file an epoch, written whole or not at all."""
+"""What a training run needs to go on exactly: one file, written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..files import atomic_write
 from ..random_states import random_states, set_random_states
-from .config import TrainingConfig
+from .config import OptimizationConfig
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -82,6 +81,8 @@ class Checkpoint:
             return {}
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if "settings" not in state:
+                raise FiltersubError(f"{self.path} is of an earlier version, in another form; remove it to start anew")
             _check_settings(self.path, state["settings"], self.settings)
             if sorted(state["weights"]) != self.names:
                 raise FiltersubError(f"{self.path} is the checkpoint of another model; remove it or use another folder")
@@ -98,12 +99,7 @@ class Checkpoint:
         return state["progress"]
 
 
-def run_identity(config: TrainingConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a run what it is, by name; who reads the images changes nothing."""
-    return {**settings, **asdict(replace(config, workers=0))}
-
-
-def check_checkpoint(folder: str | os.PathLike[str], config: TrainingConfig, settings: Mapping[str, Any]) -> None:
+def check_checkpoint(folder: str | os.PathLike[str], config: OptimizationConfig, settings: Mapping[str, Any]) -> None:
     """Raise what ``fit`` would about a checkpoint of another run, before time is spent on a model for it."""
     path = Path(folder) / CHECKPOINT_FILE
     if not path.exists():
@@ -112,7 +108,7 @@ def check_checkpoint(folder: str | os.PathLike[str], config: TrainingConfig, set
         theirs = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["settings"]
     except Exception:  # damage shows in many ways; fit says so
         return
-    _check_settings(path, theirs, run_identity(config, settings))
+    _check_settings(path, theirs, {**settings, **config.identity})
 
 
 def _check_settings(path: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

@@ -13,18 +13,18 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class MovingAverage:
     """Averages of the trained parameters alone: ``a <- d a + (1 - d) p`` after each step.
 
-    With ``warmup`` d is at step t at most t / (t + 10), as in TensorFlow.
+    With ``warmup`` d is at step t at most t / (t + lag).
     Polyak and Juditsky, SIAM J. Control and Optimization 30(4), 1992.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, *, warmup: bool = True) -> None:
-        self.parameters, self.decay, self.warmup, self.steps = list(parameters), decay, warmup, 0
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, *, warmup: bool = True, lag: int = 10) -> None:
+        self.parameters, self.decay, self.warmup, self.lag, self.steps = list(parameters), decay, warmup, lag, 0
         self.averages = [p.detach().clone() for p in self.parameters]
 
     @property
     def effective_decay(self) -> float:
         """The decay of the last step: below ``decay`` while the warm-up lasts."""
-        return min(self.decay, self.steps / (self.steps + 10)) if self.warmup else self.decay
+        return min(self.decay, self.steps / (self.steps + self.lag)) if self.warmup else self.decay
 
     @torch.no_grad()
     def update(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .config import TrainingConfig
+from .config import OptimizationConfig
 from .schedule import parameter_groups
 from .soap import BETAS, LARGEST_SIDE, SOAP
 
@@ -17,7 +17,7 @@ _CLASSES = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "soap": SOAP}
 class Chosen:
     """``optimizer`` and its ``groups``, the first of which is the one whose rate the history shows."""
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, head: str | None) -> None:
+    def __init__(self, model: nn.Module, config: OptimizationConfig, head: str | None) -> None:
         self.groups = parameter_groups(model, config, head)
         self._too_large: list[str] = []
         if config.optimizer == "soap":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from .config import TrainingConfig
+from .config import OptimizationConfig
 
 #: shares of all steps before ranks are taken away and after the last was: those of the example in peft's documentation
 _BEFORE, _AFTER = 0.1, 0.2
@@ -28,7 +28,7 @@ class RankAllocation:
     Raises FiltersubError for settings that keep weights of steps whose ranks were others.
     """
 
-    def __init__(self, tuner: Any, config: TrainingConfig, steps: int) -> None:
+    def __init__(self, tuner: Any, config: OptimizationConfig, steps: int) -> None:
         check_allocation(config)
         self._tuner, self._allocator, self._done = tuner, tuner.rankallocator, 0
         self._config = tuner.peft_config[tuner.trainable_adapter_name]
@@ -67,16 +67,16 @@ class RankAllocation:
         return [(name, p) for name, p in named if p.requires_grad and (".lora_A." in name or ".lora_B." in name)]
 
 
-def allocation_of(model: nn.Module, config: TrainingConfig, steps: int) -> RankAllocation | None:
+def allocation_of(model: nn.Module, config: OptimizationConfig, steps: int) -> RankAllocation | None:
     """The allocation that a model wrapped by peft's AdaLoRA needs; None for every other model."""
     tuner = getattr(model, "base_model", None)
     return RankAllocation(tuner, config, steps) if hasattr(tuner, "rankallocator") else None
 
 
-def check_allocation(config: TrainingConfig) -> None:
+def check_allocation(config: OptimizationConfig) -> None:
     """Raises FiltersubError for settings that AdaLoRA cannot be trained with."""
     for name in ("ema_decay", "patience"):
-        if getattr(config, name) is not None:
+        if getattr(config, name, None) is not None:
             raise FiltersubError(
                 f"{name} keeps weights of steps whose ranks were others, but AdaLoRA takes ranks for good; leave it out"
             )

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from ..errors import FiltersubError
-from .config import TrainingConfig
+from .config import OptimizationConfig
 
 
-def parameter_groups(model: nn.Module, config: TrainingConfig, head: str | None) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, config: OptimizationConfig, head: str | None) -> list[dict[str, Any]]:
     """What trains, the head apart with a rate of its own; the first group is the one whose rate the history shows.
 
     Raises FiltersubError where nothing requires a gradient.
@@ -22,14 +22,15 @@ def parameter_groups(model: nn.Module, config: TrainingConfig, head: str | None)
         raise FiltersubError("nothing to train: no parameter of the model requires a gradient")
     in_head = [p for name, p in trained if head is not None and f".{head}." in name]
     others = [p for name, p in trained if head is None or f".{head}." not in name]
-    head_rate = config.learning_rate if config.head_learning_rate is None else config.head_learning_rate
-    groups = [{"params": others, "lr": config.learning_rate}, {"params": in_head, "lr": head_rate}]
+    groups = [{"params": others, "lr": config.learning_rate}, {"params": in_head, "lr": config.head_rate}]
     return [group for group in groups if group["params"]]
 
 
-def factor_at(config: TrainingConfig, peak: float, steps_per_epoch: int) -> Callable[[int], float]:
-    """Factor of a peak rate at a step: linear over the warm-up, then half a cosine down to the floor, or constant."""
-    warmup, total = config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch
+def factor_at(config: OptimizationConfig, peak: float, warmup: float, total: int) -> Callable[[int], float]:
+    """Factor of a peak rate at a step: linear over the warm-up, then half a cosine down to the floor, or constant.
+
+    ``warmup`` and ``total`` are steps.
+    """
     floor = config.min_rate / peak
 
     def factor(step: int) -> float:
