@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
 from .experiment.settings import TuneSettings
 from .intervals import interval, on_pareto_front
-from .records import Record, read_records, read_table, records_table
+from .records import LONG_AGO, RECORD_FILE, Record, read_records, read_table, records_table
 
 _TASK = ("data", "model")  # settings that say what is learned and from what, not how
 #: Families that tune filter atoms alone, the paper's settings 1 to 4.
@@ -67,9 +68,11 @@ class Collection:
     root : the folder looked into
     plan : the content of its ``ablation.json``; empty where there is none
     records : by folder
-    damaged : a line for each record that cannot be read
+    damaged : a line for each record that cannot be read or believed
     superseded : folders of records left out, since a newer run of the same name replaces them
     (records below the folder of another one are parts of that run, and are left to it)
+    doubtful : a line for what is odd about runs that can be read: copies of one record, which counts once, and runs of
+        no plan, which count
     failures : planned runs that have no record
     readers : by run_id, the pages of notebooks that only read records
     """
@@ -79,6 +82,7 @@ class Collection:
     records: dict[Path, Record]
     damaged: tuple[str, ...]
     superseded: tuple[Path, ...]
+    doubtful: tuple[str, ...]
     failures: tuple[Failure, ...]
     readers: dict[str, Path]
 
@@ -112,12 +116,19 @@ def collect(root: str | os.PathLike[str]) -> Collection:
     plan = read_plan(root)
     planned = {run["run_id"]: run for run in plan.get("runs", [])}
     found, damaged = read_records(root)
+    damaged |= {folder: line for folder, record in found.items() if (line := _of_the_future(folder, record))}
     records = {
         folder: record
         for folder, record in found.items()
-        if not _unfinished(folder, planned) and not _is_part(folder, found, root)
+        if folder not in damaged and not _unfinished(folder, planned) and not _is_part(folder, found, root)
     }
-    kept = _without_superseded(records, set(planned))
+    newest = _without_superseded(records, set(planned))
+    copies = _copies(newest)
+    kept = {folder: record for folder, record in newest.items() if folder not in copies}
+    doubtful = [
+        f"{folder} holds the record of {first}, to the last digit; it counts once" for folder, first in copies.items()
+    ]
+    doubtful += _of_no_plan(kept, set(planned))
     failures, readers = [], {}
     told = {folder.name for folder in (*kept, *damaged)}  # a damaged record is no second failure
     for run_id, run in planned.items():
@@ -129,8 +140,8 @@ def collect(root: str | os.PathLike[str]) -> Collection:
             readers[run_id] = folder / HTML_FILE
         elif state == "failed":  # one that is still to run, or is the reader itself, is not missing from the records
             failures.append(_failure(run_id, folder))
-    lost = tuple(folder for folder in records if folder not in kept)
-    return Collection(root, plan, kept, tuple(damaged.values()), lost, tuple(failures), readers)
+    lost = tuple(folder for folder in records if folder not in newest)
+    return Collection(root, plan, kept, tuple(damaged.values()), lost, tuple(doubtful), tuple(failures), readers)
 
 
 def tuning_table(records: Mapping[Path, Record]) -> pd.DataFrame:
@@ -266,6 +277,7 @@ def _joined(
     for (folder, record), label in zip(wanted.items(), _telling_labels(wanted.values()), strict=True):
         path = folder / record.tables.get(name, f"{name}.csv")
         if not path.is_file():
+            left_out += [f"{path} is missing, which the record names"] if name in record.tables else []
             continue
         try:
             table = read_table(path)
@@ -307,7 +319,7 @@ def _without_superseded(records: dict[Path, Record], planned: set[str]) -> dict[
         if not _DIGEST.search(folder.name) or folder.name in planned:
             continue
         rival = best.get(name)
-        if rival is None or str(record.environment.get("date")) > str(records[rival].environment.get("date")):
+        if rival is None or _is_newer(record, records[rival]):
             best[name] = folder
     names = {(folder.parent, _DIGEST.sub("", folder.name)) for folder in records if folder.name in planned}
     keep = {folder for name, folder in best.items() if name not in names}
@@ -323,13 +335,51 @@ def _once_each(records: dict[Path, Record]) -> dict[Path, Record]:
     newest: dict[str, Path] = {}
     for folder, record in records.items():
         rival = newest.setdefault(folder.name, folder)
-        if str(record.environment.get("date")) > str(records[rival].environment.get("date")):
+        if _is_newer(record, records[rival]):
             newest[folder.name] = folder
     return {
         folder: record
         for folder, record in records.items()
         if not _DIGEST.search(folder.name) or newest[folder.name] == folder
     }
+
+
+def _is_newer(one: Record, other: Record) -> bool:
+    return (one.made_at or LONG_AGO) > (other.made_at or LONG_AGO)
+
+
+def _of_the_future(folder: Path, record: Record) -> str:
+    """A line where a record is dated a day ahead or more: as the newest run of its name it would push others out."""
+    made = record.made_at
+    if made is None or made < datetime.now(UTC) + timedelta(days=1):
+        return ""
+    return f"{folder / RECORD_FILE} is not believed: environment.date is {made.isoformat()}, in the future; correct it"
+
+
+def _copies(records: Mapping[Path, Record]) -> dict[Path, Path]:
+    """By folder of a record that is there twice, the first such folder. Runs that were measured never agree so far."""
+    first: dict[str, Path] = {}
+    found = {}
+    for folder, record in records.items():
+        if record.made_at is not None and "wall_seconds" in record.cost:
+            original = first.setdefault(repr(record), folder)
+            if original != folder:
+                found[folder] = original
+    return found
+
+
+def _of_no_plan(records: Iterable[Path], planned: set[str]) -> list[str]:
+    """A line where a folder with a plan holds runs of others, of another ablation for one."""
+    others = [folder.name for folder in records if planned and folder.name not in planned]
+    if not others:
+        return []
+    more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
+    what = (
+        "run is not of this folder's plan, and counts"
+        if len(others) == 1
+        else "runs are not of this folder's plan, and count"
+    )
+    return [f"{len(others):,} {what}: {', '.join(others[:5])}{more}"]
 
 
 def _failure(run_id: str, folder: Path) -> Failure:

@@ -79,10 +79,16 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The content of a strict JSON file. Raises ValueError or OSError that say why it cannot be read."""
-    text = Path(path).read_text(encoding="utf-8")
+    """The content of a strict JSON file, with or without a byte order mark; a name stands once in an object.
+
+    Raises ValueError or OSError that say why it cannot be read.
+    """
     try:
-        content = json.loads(text, parse_constant=_refuse_constant)
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    try:
+        content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once_each)
         json.dumps(content, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
@@ -136,6 +142,14 @@ def _key(key: Any, entry: str) -> str:
     if plain is None or isinstance(plain, bool | int | float):
         return next(iter(json.loads(json.dumps({plain: 0}))))  # as JSON writes it: true, null, 1
     raise ValueError(f"{entry or 'the value'} has the name {key!r}; names must be texts")
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it names {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
 
 
 def _refuse_constant(name: str) -> Any:

@@ -10,6 +10,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 _MOST = 2**63 - 1  # what tables and Parquet files hold
 
+_MEASURED = (
+    "wall_seconds",
+    "seconds_per_step",
+    "decomposition_seconds",
+    "peak_memory_bytes",
+    "saved_bytes",
+    "step_flops",
+)
+
 
 def inside(file: str) -> str:
     """The name of a file in the record's own folder, or in a folder in it."""
@@ -55,7 +64,7 @@ class RecordSchema(BaseModel):
     cost: dict[str, FiniteFloat | None]
     environment: EnvironmentSchema
     status: str = "done"
-    version: Annotated[int, Field(alias="schema")] = 1
+    version: Annotated[int, Field(alias="schema", ge=1)] = 1
     tables: dict[str, Annotated[str, AfterValidator(inside)]] = {}
     choices: dict[str, JsonValue] = {}
     notes: dict[str, str] = {}
@@ -66,6 +75,9 @@ class RecordSchema(BaseModel):
             if name.endswith("accuracy") and not 0 <= value <= 1:
                 fix = f"; write {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
                 raise ValueError(f"metrics.{name} is {value:g}, and accuracies are fractions of 1{fix}")
+        for name in _MEASURED:
+            if (self.cost.get(name) or 0) < 0:
+                raise ValueError(f"cost.{name} is {self.cost[name]:g}, and nothing takes less than 0")
         if self.kind == "tuning" and "test_accuracy" in self.metrics:
             for name in ("trainable", "head", "total"):
                 if name not in self.counts:

@@ -25,7 +25,7 @@ from .files import atomic_write, plain_json, read_json, visible, write_json
 from .former_names import by_name_of_today
 from .markup import facts_html
 from .processor import processor
-from .schema import check
+from .schema import check, shown
 
 RECORD_FILE = "record.json"
 DUPLICATES_NOTE = "duplicate images"
@@ -34,6 +34,7 @@ OPTIMIZER_NOTE = "steps of the optimizer"
 RUN_NOTES = (OPTIMIZER_NOTE, DATA_NOTE, DUPLICATES_NOTE)  # the keys of the notes that are not about a layer
 #: 1: operations of a step counted too often; 2: the penalty was called sparsity
 _SCHEMA = 3
+LONG_AGO = datetime.min.replace(tzinfo=UTC)  # of records without a date
 _VERSIONED = ("filtersub", "torch", "timm", "peft", "accelerate", "numba", "numpy", "scikit-learn", "papermill")
 
 
@@ -76,6 +77,13 @@ class Record:
     tables: dict[str, str] = field(default_factory=dict)
     choices: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def made_at(self) -> datetime | None:
+        """When the run was made; a date without a time zone is one of UTC. None where it does not say."""
+        date = self.environment.get("date")
+        found = None if date is None else datetime.fromisoformat(date)
+        return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
 
     @property
     def layers_passed_over(self) -> dict[str, str]:
@@ -137,6 +145,11 @@ def _without_overcounts(record: Record) -> Record:
 def _checked(content: Any, source: str) -> Record:
     from .record_schema import RecordSchema  # pydantic, which nobody needs who neither reads nor writes a record
 
+    newer = content.get("schema") if isinstance(content, dict) else None
+    if isinstance(newer, int) and newer > _SCHEMA:
+        raise FiltersubError(
+            f"{source}: schema {shown(newer)} is of a newer filtersub, this one reads up to {_SCHEMA}; update filtersub"
+        )
     check(RecordSchema, content, source)
     if content.get("schema", 1) < _SCHEMA:
         content = {**content, "parameters": by_name_of_today(content["parameters"])}

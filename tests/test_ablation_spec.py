@@ -11,7 +11,7 @@ from rich.console import Console
 from test_ablation import PARAMETERS, WORK, spec_of, write_notebook
 from typer.testing import CliRunner
 
-from filtersub.ablation import list_runs, plan, run_ablation
+from filtersub.ablation import dry_run, list_runs, plan, run_ablation
 from filtersub.ablation.conditions import matches
 from filtersub.ablation.dry_run import makespan
 from filtersub.ablation.folder import ABLATION_FILE, set_aside_damaged, take_folder
@@ -19,6 +19,7 @@ from filtersub.ablation.notebook_check import notebook_faults
 from filtersub.ablation.progress import RunProgress
 from filtersub.ablation.run_slot import _one_gpu, visible_gpus
 from filtersub.ablation.run_times import RunTimes
+from filtersub.ablation.schemas import StageSchema
 from filtersub.ablation.slots import checked_workers, share_cores
 from filtersub.ablation.spec import load_spec, parse_spec
 from filtersub.cli import app
@@ -158,6 +159,33 @@ def test_a_dry_run_says_why_a_run_is_not_counted(tmp_path):
     assert line.endswith(note)
     path.write_text(HEAD.format(notebook="02_tuning") + "    grid: {atoms: [6, 9]}\n")
     assert "not counted" not in CliRunner().invoke(app, arguments).stdout
+
+
+@pytest.mark.parametrize("varied", ["learning_rate", "weight_decay", "l1_penalty", "epochs", "seed"])
+def test_what_changes_no_count_is_counted_once(varied, tmp_path, monkeypatch):
+    """Beside two sizes that do: a grid of many rates is counted as quickly as one of a single rate."""
+    path, counted = tmp_path / "spec.yaml", []
+    values = [1, 2, 3, 4] if varied in ("epochs", "seed") else [0.1, 0.2, 0.3, 0.4]
+    path.write_text(HEAD.format(notebook="02_tuning") + f"    grid: {{{varied}: {values}, atoms: [6, 9]}}\n")
+    monkeypatch.setattr(dry_run, "_counted", lambda text, model, classes: counted.append(json.loads(text)) or {
+        "trainable": counted[-1]["atoms"], "head": 1, "total": 2})  # fmt: skip
+    found = list_runs(load_spec(path), tmp_path / "out", workers=1)
+    assert found.runs["trainable"].tolist() == [6, 9] * 4
+    assert [values["atoms"] for values in counted] == [6, 9]
+
+
+def test_a_large_grid_is_checked_in_one_pass_and_shown_by_its_first_runs(work, tmp_path):
+    """100,000 values would take hours if each were compared with every other."""
+    path = written(tmp_path, work, "    seeds: [" + ", ".join(map(str, range(1_200))) + "]\n")
+    StageSchema(notebook="x", seeds=list(range(100_000)), grid={"rate": [i / 7 for i in range(100_000)]})
+    steps = []
+    list_runs(load_spec(path), tmp_path / "out", workers=1, on_run=lambda *step: steps.append(step))
+    assert steps[0] == ("checked runs", 1, 1_200)
+    assert steps[1_199:1_201] == [("checked runs", 1_200, 1_200), ("counted runs", 1, 1_200)]
+    shown = CliRunner().invoke(app, ["ablate", str(path), "--out", str(tmp_path / "out"), "--dry-run"])
+    assert "these are the first 1,000 of 1,200 runs; --json lists all" in shown.stdout
+    assert "1200 runs, 1200 to be made" in shown.stdout
+    assert "checked runs: 120 of 1,200" in shown.stderr
 
 
 def test_time_is_that_of_the_last_worker_to_end():

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ from test_report import history_of, page_of, record_of, words_of
 from filtersub.collect import collect, curve_table, history_table
 from filtersub.files import write_json
 from filtersub.records import Record
+from filtersub.report.provenance import last_date
 from filtersub.report.studies import study_sections
 
 
@@ -37,6 +39,14 @@ SET_ASIDE = {
     "a list for a mapping": ({"environment": []}, "environment"),
     "no metrics": ({"metrics": {"test_accuracy": None}}, "metrics.test_accuracy should be a valid number, got None"),
     "a huge count": ({"counts": {"trainable": 10**30, "head": 5, "total": 9}}, "counts.trainable should be less"),
+    "counts as texts": ({"counts": {"trainable": "5", "head": 5, "total": 9}}, "counts.trainable should be a whole"),
+    "a negative count": ({"counts": {"trainable": -5, "head": 5, "total": 9}}, "counts.trainable should be greater"),
+    "no model": ({"counts": {"trainable": 5, "head": 5, "total": 0}}, "counts.total is 0"),
+    "accuracy 250": ({"metrics": {"test_accuracy": 250}}, "metrics.test_accuracy is 250, and accuracies are fractions"),
+    "a negative time": ({"cost": {"wall_seconds": -1.5}}, "cost.wall_seconds is -1.5, and nothing takes less than 0"),
+    "a newer schema": ({"schema": 99, "colour": "red"}, "schema 99 is of a newer filtersub, this one reads up to 3"),
+    "a schema of none": ({"schema": 0}, "schema should be greater than or equal to 1, got 0"),
+    "no date": ({"environment": {"date": "yesterday"}}, "environment.date is 'yesterday', which is no date"),
     "versions": ({"environment": {"versions": ["torch"]}}, "environment.versions"),
 }
 
@@ -52,6 +62,79 @@ def test_an_odd_record_is_set_aside_and_named(name, root):
     assert line.startswith(f"{root / 'odd' / 'record.json'} is not a readable record: {message}")
 
 
+WRITTEN = {
+    "a trailing comma": (lambda text: text.replace(b'"tuning",', b'"tuning",,', 1), "line 2"),
+    "truncated": (lambda text: text[:200], "line"),
+    "empty": (lambda text: b"", "line 1 column 1"),
+    "an array": (lambda text: b"[" + text + b"]", r"should be a mapping, got \[\{"),
+    "of a word": (lambda text: b'"done"', "should be a mapping"),
+    "UTF-16": (lambda text: text.decode().encode("utf-16"), r"it is no UTF-8 text \(byte 0\); save it as UTF-8"),
+    "a name twice": (lambda text: text.replace(b'"label"', b'"kind": "x", "label"', 1), "it names 'kind' twice"),
+    "NaN": (lambda text: text.replace(b'"seed": 0', b'"seed": NaN'), "it holds NaN, which is no JSON"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_file_that_an_editor_damaged_is_named(name, root):
+    change, message = WRITTEN[name]
+    record_of("full tuning").write(root / "odd")
+    path = root / "odd" / "record.json"
+    path.write_bytes(change(path.read_bytes()))
+    (line,) = collect(root).damaged
+    assert re.match(f"{re.escape(str(path))} is not a readable record: .*{message}", line)
+    assert "\n" not in line
+
+
+def test_what_editors_of_windows_add_changes_nothing(root):
+    before = collect(root)
+    for folder in root.iterdir():
+        for path in folder.iterdir():
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    after, odd = collect(root), []
+    assert (after.records, after.damaged) == (before.records, ())
+    assert history_table(after.records, odd).equals(history_table(before.records))
+    assert odd == []
+
+
+def test_the_newest_run_is_told_by_its_moment_not_by_its_letters(root):
+    """01:30 at +02:00 is before 00:30 at +00:00; a run dated tomorrow next year is not believed; null is no date."""
+    dates = {"a-00000001": "2026-01-31T01:30:00+02:00", "a-00000002": "2026-01-31T00:30:00+00:00", "a-00000003": None}
+    dates["a-00000004"] = "2999-01-01T00:00:00+00:00"
+    for name, date in dates.items():
+        record_of("full tuning").write(root / name)
+        changed(root / name, environment={"date": date})
+    found = collect(root)
+    assert [folder.name for folder in found.superseded] == ["a-00000001", "a-00000003"]
+    assert found.damaged == (
+        f"{root / 'a-00000004' / 'record.json'} is not believed: environment.date is 2999-01-01T00:00:00+00:00, in the "
+        "future; correct it",
+    )
+    assert last_date(found) == "31 January 2026"
+
+
+def test_a_copied_run_counts_once_and_runs_of_no_plan_are_named(root):
+    shutil.copytree(root / "atoms-0", root / "copy of atoms-0")
+    planned = [
+        {"run_id": f"{label}-{seed}", "folder": f"{label}-{seed}", "reads_records": False}
+        for label in ("linea", "atoms")
+        for seed in (0, 1)
+    ]
+    write_json(root / "ablation.json", {"runs": planned})
+    record_of("full tuning").write(root / "elsewhere")
+    found = collect(root)
+    assert len(found.of_kind("tuning")) == 5
+    assert found.superseded == ()
+    assert found.doubtful == (
+        f"{root / 'copy of atoms-0'} holds the record of {root / 'atoms-0'}, to the last digit; it counts once",
+        "1 run is not of this folder's plan, and counts: elsewhere",
+    )
+    words = html.unescape(words_of(page_of(root)))
+    assert (
+        "Worth knowing copy of atoms-0 holds the record of atoms-0, to the last digit; it counts once; 1 run is"
+        in words
+    )
+
+
 def own(folder, kind, **tables):
     Record(kind, "own", {}, 0, {"relative_error": 0.5}, {}, {}, {}).write(folder, **tables)
 
@@ -61,6 +144,10 @@ ODD_PARTS = {
         folder, history=pd.DataFrame({"epoch": ["one"], "test_accuracy": [0.5]})
     ),
     "a history without epochs": lambda folder: record_of("full tuning").write(folder, history=pd.DataFrame({"a": [1]})),
+    "a history that is gone": lambda folder: (
+        record_of("full tuning").write(folder, history=history_of(0.5)),
+        (folder / "history.csv").rename(folder / "old.csv"),
+    ),
     "a curve without its columns": lambda folder: own(folder, "decomposition", curve=pd.DataFrame({"n": [1]})),
     "a model without its tables": lambda folder: own(folder, "decomposition", network=pd.DataFrame({"m": [1]})),
     "a study of another version": lambda folder: own(folder, "penalty", total=pd.DataFrame({"x": [1]})),
@@ -107,8 +194,8 @@ NAMES = ["javascript:alert(1)", "100% & more", "a#b?c=d", "a b", "ä", 'quote"<b
 
 
 def test_links_lead_to_the_folder_whatever_its_name(tmp_path):
-    for name in NAMES:
-        record_of("atoms m=9").write(tmp_path / name)
+    for seed, name in enumerate(NAMES):
+        record_of("atoms m=9", seed).write(tmp_path / name)
         (tmp_path / name / "notebook.html").write_text("x")
     links = re.findall(r'href="([^"]+/notebook\.html)"', page_of(tmp_path))
     assert sorted(map(unquote, links)) == sorted(f"{name}/notebook.html" for name in NAMES)

@@ -56,16 +56,19 @@ def dry_run(
 
     ``kept`` holds counts of before, and takes those that are made.
     """
+    from ..data import n_classes
+
     rows, left, known = [], [], True
+    classes_of = functools.cache(n_classes)  # a set on disk is opened once
     defaults = {path: _defaults(path) for path in {run.notebook for run in runs}}
     for number, run in enumerate(runs, start=1):
         on_run("counted runs", number, len(runs))
         values = {**defaults[run.notebook], **run.parameters}
         expected = times.of(run.notebook.stem, run.parameters)
         row = {"run_id": run.run_id, "notebook": run.notebook.stem, "finished": run.run_id in finished}
-        *counts, note = _count(values, kept)
+        *counts, note = _count(values, kept, classes_of)
         row |= dict(zip(("trainable", "head", "total"), counts, strict=True))
-        row |= dict(zip(("printed", "gives"), _printed(values, counts[0], kept), strict=True))
+        row |= dict(zip(("printed", "gives"), _printed(values, counts[0], kept, classes_of), strict=True))
         row |= {"seconds": expected and round(expected.seconds, 1), "basis": expected.basis if expected else "unknown"}
         row["note"] = note
         rows.append(row)
@@ -102,17 +105,17 @@ def _defaults(notebook: Path) -> dict[str, Any]:
     return {name: default for name, (_, default) in notebook_parameters(notebook).items()}
 
 
-def _count(values: dict[str, Any], kept: KeptResults) -> tuple[int | None, int | None, int | None, str | None]:
+def _count(
+    values: dict[str, Any], kept: KeptResults, classes_of: Callable[[str], int]
+) -> tuple[int | None, int | None, int | None, str | None]:
     """(trainable, head, total, why there is no count) of a notebook that tunes a model, by its parameters' names."""
-    from ..data import n_classes
-
     if not {"model", "method"} <= set(values):
         return None, None, None, None
     model, data = values["model"], values.get("data")
     names = kept.of("settings of a count", None, _counted_settings)
     settings = {name: value for name, value in values.items() if name in names}
     try:
-        classes = None if data is None else n_classes(data)
+        classes = None if data is None else classes_of(data)
         count = functools.partial(_counted, json.dumps(settings, sort_keys=True), model, classes)
         found = kept.of("count", [settings, model, classes], count) if is_of_library(model) else count()
     except FiltersubError as error:  # data or weights that are elsewhere, a method without a formula
@@ -120,10 +123,10 @@ def _count(values: dict[str, Any], kept: KeptResults) -> tuple[int | None, int |
     return found["trainable"], found["head"], found["total"], None
 
 
-def _printed(values: dict[str, Any], trainable: int | None, kept: KeptResults) -> list[str | None]:
+def _printed(
+    values: dict[str, Any], trainable: int | None, kept: KeptResults, classes_of: Callable[[str], int]
+) -> list[str | None]:
     """[count that the paper prints for the run, this one's in its place]."""
-    from ..data import n_classes
-
     if trainable is None or values.get("data") is None:
         return [None, None]
     settings = {name: value for name, value in values.items() if name != "seed"}
@@ -134,7 +137,7 @@ def _printed(values: dict[str, Any], trainable: int | None, kept: KeptResults) -
         found = printed_beside(settings, trainable)
         return [None, None] if found is None else [found[0], found[1].computed]
 
-    return kept.of("printed count", [settings, trainable, n_classes(values["data"])], make)
+    return kept.of("printed count", [settings, trainable, classes_of(values["data"])], make)
 
 
 def _counted_settings() -> list[str]:

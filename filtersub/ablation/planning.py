@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,8 +48,14 @@ class Run:
     reads_records: bool = False
 
 
-def plan(spec: Spec, out: str | os.PathLike[str]) -> list[Run]:
+def plan(
+    spec: Spec,
+    out: str | os.PathLike[str],
+    on_run: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Run]:
     """All runs of an ablation, those that read records last; nothing is run or written.
+
+    ``on_run`` is called with ("checked runs", runs that are checked, runs before conditions).
 
     Every run's parameters are held against its notebook's ``parameters`` cell first: FiltersubError, with the line of
     the file, for a name that is not there, a value of another type, a run that is there twice, and conditions that
@@ -56,9 +63,14 @@ def plan(spec: Spec, out: str | os.PathLike[str]) -> list[Run]:
     """
     root, installed = Path(out).resolve(), package_version()
     unique: dict[str, tuple[Run, Place]] = {}
+    checked = itertools.count(1)
+
+    def on_checked() -> None:
+        on_run("checked runs", next(checked), spec.n_runs)
+
     for stage in spec.stages:
         with kept_results() as kept:
-            found = list(_stage_runs(stage, root, installed, kept))
+            found = list(_stage_runs(stage, root, installed, kept, on_checked))
         if not found:
             raise stage.place.error(f"its conditions drop all {len(stage.runs)} runs of {stage.notebook}")
         for run, place in found:
@@ -70,7 +82,9 @@ def plan(spec: Spec, out: str | os.PathLike[str]) -> list[Run]:
     return sorted((run for run, _ in unique.values()), key=lambda run: run.reads_records)
 
 
-def _stage_runs(stage: Stage, root: Path, installed: str, kept: KeptResults) -> Iterator[tuple[Run, Place]]:
+def _stage_runs(
+    stage: Stage, root: Path, installed: str, kept: KeptResults, on_checked: Callable[[], None]
+) -> Iterator[tuple[Run, Place]]:
     try:
         notebook = find_notebook(stage.notebook)
         known = notebook_parameters(notebook)
@@ -89,6 +103,7 @@ def _stage_runs(stage: Stage, root: Path, installed: str, kept: KeptResults) -> 
     identity, checked = _Identity(code, installed), set()
     for varied, origin in zip(stage.runs, stage.origins, strict=True):
         for seed in stage.seeds or (None,):
+            on_checked()
             own = varied if seed is None else {**varied, "seed": seed}
             parameters = {**stage.parameters, **own}
             for name, value in parameters.items():

@@ -130,8 +130,8 @@ def _tracked(log_with: str, name: str, root: Path) -> dict[str, str]:
 def list_runs(
     spec: Spec, out: str | os.PathLike[str], *, workers: int | None = None, **options: Callable[[str, int, int], None]
 ) -> DryRun:
-    """What run_ablation would do, with parameter counts and times (``options`` as dry_run has them); writes nothing."""
-    workers, runs, root = checked_workers(workers), plan(spec, out), Path(out).resolve()
+    """What run_ablation would do, with parameter counts and times (``options`` as of plan, dry_run); writes nothing."""
+    workers, runs, root = checked_workers(workers), plan(spec, out, **options), Path(out).resolve()
     finished = {run.run_id for run in runs if is_finished(run, _fingerprint(root) if run.reads_records else None)}
     with kept_results() as kept:
         claims = kept.of("claims", [spec.parts, spec.reading], lambda: _claims(spec)) if spec.parts else ()

@@ -10,9 +10,11 @@ from ..record_schema import inside
 
 
 def _distinct(values: list[Any]) -> list[Any]:
+    seen: set[str] = set()
     for value in values:
-        if sum(value == other and type(value) is type(other) for other in values) > 1:
+        if (written := repr(value)) in seen:
             raise ValueError(f"has the value {value!r} twice")
+        seen.add(written)
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,9 +77,11 @@ def _show_plan(spec: Spec, found: DryRun) -> None:
     shown["seconds"] = "seconds"
     for name in shown:
         table.add_column(name, justify="right")
-    for row in found.to_json()["runs"]:
+    for row in replace(found, runs=found.runs.head(_MANY)).to_json()["runs"]:
         table.add_row(row["run_id"], *(cell(row[name]) for name in shown.values()))
     Console().print(table)
+    if len(found.runs) > _MANY:
+        typer.echo(f"these are the first {_MANY:,} of {len(found.runs):,} runs; --json lists all")
     for claim in found.claims:
         own = claim[spec.reading]
         why = f" ({own['why']})" if own["why"] else ""

@@ -16,10 +16,11 @@ from ..parameters import BaselineOptions, ParameterCount, count_parameters, load
 from ..settings import select_fields
 from .readings import Part, method_settings
 
-#: all that a count depends on beside the model; the seed of a recipe changes none
+_UNCOUNTED = ("seed", "l1_penalty", "max_rounds", "tol")  # of a recipe: what is learnt, not how much of it
+#: all that a count depends on beside the model
 COUNTED = (
     *("method", "train_coefficients", "layers", "overrides"),
-    *(field.name for kind in (DecompositionConfig, BaselineOptions) for field in fields(kind) if field.name != "seed"),
+    *(f.name for kind in (DecompositionConfig, BaselineOptions) for f in fields(kind) if f.name not in _UNCOUNTED),
 )
 
 

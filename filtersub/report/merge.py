@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..ablation.notebook_run import read_state
 from ..errors import FiltersubError
 from ..files import make_folder, visible, write_json
 from ..folder_lock import locked
-from ..records import read_record
+from ..records import LONG_AGO, read_record
 
 _RUNS = "runs"
 
@@ -91,15 +92,15 @@ def _name_of(run: Path, source: Path) -> str:
     return "-".join(inner) or source.resolve().name
 
 
-def _rank(run: Path) -> tuple[int, str]:
+def _rank(run: Path) -> tuple[int, datetime]:
     """How much a run is worth: nothing readable, unfinished or failed, done; then its date."""
     state = read_state(run).get("status", "done")
     try:
         record = read_record(run)
     except FiltersubError:
         has_record = (run / "record.json").exists()
-        return (0 if has_record else 2 if state == "done" and read_state(run) else 1, "")
-    return (2 if state == "done" else 1, str(record.environment.get("date", "")))
+        return (0 if has_record else 2 if state == "done" and read_state(run) else 1, LONG_AGO)
+    return (2 if state == "done" else 1, record.made_at or LONG_AGO)
 
 
 def _copy_whole(run: Path, target: Path) -> None:

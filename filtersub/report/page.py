@@ -159,6 +159,7 @@ def report_content(
         "damaged": [line.replace(f"{found.root}{os.sep}", "") for line in found.damaged],
         "odd": [line.replace(f"{found.root}{os.sep}", "") for line in odd],
         "superseded": [folder.name for folder in found.superseded],
+        "doubtful": [line.replace(f"{found.root}{os.sep}", "") for line in found.doubtful],
         "counts": found.counts,
         "csv": data_uri(taken.to_csv(index=False).encode(), "text/csv"),
         "parquet": data_uri(parquet(taken), "application/vnd.apache.parquet"),

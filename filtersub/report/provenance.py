@@ -6,7 +6,6 @@ import html
 import re
 import shlex
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,5 +60,5 @@ def failures(found: Collection) -> list[dict[str, str | None]]:
 
 
 def last_date(found: Collection) -> str:
-    dates = sorted(str(record.environment["date"]) for record in found.records.values() if "date" in record.environment)
-    return f"{datetime.fromisoformat(dates[-1]):%-d %B %Y}" if dates else ""
+    dates = [made for record in found.records.values() if (made := record.made_at)]
+    return f"{max(dates):%-d %B %Y}" if dates else ""
