@@ -37,7 +37,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from filtersub.dictionary import learn_dictionary
-from filtersub.dictionary.initial import random_rows
+from filtersub.dictionary.starts import random_rows
 from filtersub.sparse_coding.lasso import lasso
 
 SCALE = 0.02

@@ -157,7 +157,7 @@ def compare(name: str, rows: Tensor, n_atoms: int, l1_penalty: float, seed: int,
         spams_ms / warm_ms,
         max(cold.objective[-1], warm.objective[-1]) / value - 1,
         max(violation, cold.optimality, warm.optimality) / l1_penalty,
-        cold.details["descents"],
+        cold.details["fallback_fraction"],
     )
 
 

@@ -6,9 +6,9 @@ import torch
 from conftest import planted
 
 from filtersub.dictionary import learn_dictionary
+from filtersub.dictionary.alternate import Statistics
 from filtersub.dictionary.ksvd import ksvd_update
 from filtersub.dictionary.online import FadingStatistics
-from filtersub.dictionary.statistics import Statistics
 from filtersub.sparse_coding import encode, lasso_objective
 from filtersub.sparse_coding.linear import second_moment
 

@@ -127,9 +127,9 @@ def test_the_guess_is_coordinate_descent(name, nonnegative):
     atoms, l1, count = CASES[name], 0.1, 3
     corr = numbers(count, D, seed=1) @ atoms.T
     codes = np.zeros(len(atoms) * BLOCK, np.float32)
-    down = np.inf if nonnegative else l1
+    l1_neg = np.inf if nonnegative else l1
     guess = (*prepared(atoms, np.float32), 4)
-    guess_codes(corr.reshape(-1), len(atoms), guess, l1, down, len(atoms), count, np.zeros_like(codes), codes)
+    guess_codes(corr.reshape(-1), len(atoms), guess, l1, l1_neg, len(atoms), count, np.zeros_like(codes), codes)
     for r in range(count):
         expected = swept(atoms @ atoms.T, corr[r], np.zeros(len(atoms)), l1, nonnegative, 4)
         np.testing.assert_allclose(codes.reshape(-1, BLOCK)[:, r], expected, atol=2e-5)
@@ -143,8 +143,11 @@ def test_a_round_of_learning_is_coordinate_descent_and_its_sums(name, n_rows):
     codes[:, np.linalg.norm(atoms, axis=1) == 0] = 0
     pairs = zip(rows, codes, strict=True)
     expected = np.array([swept(atoms @ atoms.T, row @ atoms.T, code, l1, False, 2) for row, code in pairs])
-    m, totals = len(atoms), np.zeros(len(atoms) * (len(atoms) + D) + 2)
-    dictionary.sweep_rows(rows, codes, 0, n_rows, atoms.reshape(-1), *prepared(atoms, float), l1, l1, 2, totals)
+    m, chunk_rows = len(atoms), 64
+    counter, parts = np.zeros(1, np.int64), np.zeros((-(-n_rows // chunk_rows), m * (m + D) + 2))
+    problem = atoms.reshape(-1), *prepared(atoms, float), l1, l1
+    dictionary.sweep_rows(rows, codes, chunk_rows, counter, *problem, 2, parts)
+    totals = parts.sum(0)
     np.testing.assert_allclose(codes, expected, atol=1e-10)
     sums = totals[:-2].reshape(m, m + D)
     np.testing.assert_allclose(np.tril(sums[:, :m]), np.tril(expected.T @ expected), atol=1e-9)

@@ -82,12 +82,12 @@ def test_the_public_door_with_rows_that_are_left_over(n_atoms, monkeypatch):
 
     monkeypatch.setattr(lasso_batched, "solve", forgetful)
     found = sys.modules[lasso.__module__]._solve_where_rows_are(rows, atoms, 0.05, 0.05, 1e-9, 1000, None)
-    codes, objective, optimality, rounding, _, descents = found
+    codes, objective, optimality, rounding, _, fallback_fraction = found
     expected = lasso(rows, atoms, 0.05)
     torch.testing.assert_close(codes, expected.codes, rtol=0, atol=1e-10)
     assert objective == pytest.approx(expected.objective[-1], rel=1e-12)
     assert optimality <= 1e-9 * 0.05 + rounding
-    assert descents == pytest.approx(67 / 200)
+    assert fallback_fraction == pytest.approx(67 / 200)
 
 
 @pytest.mark.gpu
@@ -99,6 +99,6 @@ def test_rows_on_a_gpu_are_coded_there(n_atoms, d, dtype):
     there, here = lasso(rows.cuda(), atoms.cuda(), 0.05), lasso(rows, atoms, 0.05)
     assert there.codes.is_cuda
     assert there.converged
-    assert there.details["descents"] < 0.02
+    assert there.details["fallback_fraction"] < 0.02
     assert there.objective[-1] == pytest.approx(here.objective[-1], rel=1e-9)
     torch.testing.assert_close(there.codes.cpu(), here.codes, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-9)

@@ -16,7 +16,7 @@ from filtersub.kernels import coefficient_layout, layout_of
 from filtersub.parameters import count_cost, count_parameters, load_architecture
 from filtersub.parameters.cost import layer_flops, layer_positions
 from filtersub.tuning import FilterSubspaceConfig
-from filtersub.tuning.update import blocked_atoms
+from filtersub.tuning.codes import blocked_atoms
 
 CONVOLUTIONS = {
     "plain": lambda: nn.Conv2d(8, 12, 3, padding=1),

@@ -5,9 +5,8 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from filtersub.engine.conv import depthwise, products
+from filtersub.engine.conv import depthwise
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
-from filtersub.tuning import layer as layer_module
 from filtersub.tuning import model as model_module
 
 LAYERS = {
@@ -19,12 +18,6 @@ LAYERS = {
     "conv3d": (nn.Conv3d(2, 4, (2, 3, 3)), (1, 2, 3, 5, 5)),
     "pointwise": (nn.Conv2d(16, 8, 1, stride=2), (2, 16, 4, 4)),
     "linear": (nn.Linear(16, 8), (3, 5, 16)),
-}
-# in channels-last memory, where gradients have ways of their own
-LATE = {
-    "late": (nn.Conv2d(32, 64, 3, padding=1), (2, 32, 4, 4)),
-    "depthwise": (nn.Conv2d(16, 16, 5, padding=2, groups=16), (5, 16, 7, 7)),
-    "pointwise": (nn.Conv2d(16, 8, 1), (2, 16, 4, 4)),
 }
 MODES = {
     "sparse": {"max_rounds": 2, "atoms": 9},
@@ -81,23 +74,24 @@ def test_the_gradients_are_those_of_autograd(kind, mode, autocast, recompute, mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", LATE)
-def test_the_gradients_by_products_and_kernels_are_those_of_autograd(kind, mode, monkeypatch):
+def test_the_gradients_by_the_depthwise_kernel_are_those_of_autograd(mode, monkeypatch):
     torch.manual_seed(0)
-    layer, shape = LATE[kind]
+    layer, shape = nn.Conv2d(16, 16, 5, padding=2, groups=16), (5, 16, 7, 7)
     model = wrapped(layer, **MODES[mode]).to(memory_format=torch.channels_last)
     x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
     layer.bias.requires_grad_()
-    monkeypatch.setattr(products, "_least", lambda _: 0)
-    own = []
-    for module, way in ((products, "gradients"), (depthwise, "weight_gradient")):
-        kept = getattr(module, way)
-        monkeypatch.setattr(module, way, lambda *a, kept=kept, module=module: own.append(module) or kept(*a))
+    found_by_kernel, kernel = [], depthwise.weight_gradient
+
+    def spy(*arguments):
+        found_by_kernel.append(kernel(*arguments))
+        return found_by_kernel[-1]
+
+    monkeypatch.setattr(depthwise, "weight_gradient", spy)
     out, found = gradients(model, x)
-    assert own == [depthwise if kind == "depthwise" else products]
+    assert found_by_kernel[0] is not None
     monkeypatch.setattr(layer_module, "can_run", lambda *a: False)
     expected_out, expected = gradients(model, x)
-    assert len(own) == 1
+    assert len(found_by_kernel) == 1
     assert torch.equal(out, expected_out)
     for mine, theirs in zip(found, expected, strict=True):
         assert_sums_agree(mine, theirs)

@@ -23,8 +23,7 @@ from ..kernels import named_layers
 from ..sparse_coding.linear import second_moment
 from .layer import decomposable_rows, decompose_weight
 from .plan import PlannedLayer, check_weights, plan_layers
-from .recipe import DecompositionConfig
-from .start import is_file_of_atoms
+from .recipe import DecompositionConfig, is_file_of_atoms
 
 PER = ("layer", "model")
 

@@ -25,9 +25,8 @@ from ..processes import DECOMPOSITIONS
 from ..version import package_version
 from .file import ModelDecomposition, load, save
 from .layer import decompose_weight
-from .recipe import DecompositionConfig
+from .recipe import DecompositionConfig, is_file_of_atoms
 from .result import Decomposition
-from .start import is_file_of_atoms
 
 _current: ContextVar[DecompositionCache | None] = ContextVar("cache of decompositions", default=None)
 

@@ -99,22 +99,23 @@ def expand(
     With ``channels`` (c'; rows are (o, c) with c running fastest) alpha_1 is per channel: see channel_level.
     """
     levels: tuple[Level, ...] = ()
-    above, norm = atoms, squared_norm(rows)
+    level_atoms, norm = atoms, squared_norm(rows)
     generator = torch.Generator().manual_seed(seed)
     for depth, size in enumerate(sizes):
         if depth == 0 and channels is not None:
-            target, coefficients, below = channel_level(rows, codes, atoms, size, channels)
+            target, coefficients, next_atoms = channel_level(rows, codes, atoms, size, channels)
         else:
-            target = above
-            coefficients = _kaiming(above.shape[:-1], size, generator).to(above)
-            below = coefficients[..., None] * above[..., None, :]
-            below = below / coefficients.square().sum(-1)[..., None, None].clamp_min(torch.finfo(above.dtype).tiny)
-        gap = (target - atoms_above(coefficients, below)).double().norm() / target.double().norm().clamp_min(1e-300)
-        candidate = Level(coefficients, below, float(gap), 0.0)
+            target = level_atoms
+            coefficients = _kaiming(level_atoms.shape[:-1], size, generator).to(level_atoms)
+            square = coefficients.square().sum(-1)[..., None, None].clamp_min(torch.finfo(level_atoms.dtype).tiny)
+            next_atoms = coefficients[..., None] * level_atoms[..., None, :] / square
+        gap = (target - atoms_above(coefficients, next_atoms)).double().norm()
+        gap = gap / target.double().norm().clamp_min(1e-300)
+        candidate = Level(coefficients, next_atoms, float(gap), 0.0)
         error = squared_residual(rows, codes, chained_atoms((*levels, candidate)))
         weight_error = (error / norm) ** 0.5 if norm > 0 else 0.0
-        levels = (*levels, Level(coefficients, below, float(gap), weight_error))
-        above = below
+        levels = (*levels, Level(coefficients, next_atoms, float(gap), weight_error))
+        level_atoms = next_atoms
     return levels
 
 
@@ -137,24 +138,24 @@ def channel_level(
     weights = (gram.diagonal(dim1=1, dim2=2) + ridge).sqrt().T[..., None]  # (m, c', 1)
     left, values, right = torch.linalg.svd(weights * own.transpose(0, 1), full_matrices=False)
     kept = min(size, values.shape[1])
-    below = common.new_zeros(common.shape[0], size, common.shape[1])
-    below[:, :kept] = right[:, :kept]
+    next_atoms = common.new_zeros(common.shape[0], size, common.shape[1])
+    next_atoms[:, :kept] = right[:, :kept]
     alpha = common.new_zeros(channels, common.shape[0], size)
     alpha[..., :kept] = (left[..., :kept] * values[:, None, :kept] / weights).transpose(0, 1)
     if kept == size:  # with surplus atoms the factorisation is exact already
-        alpha, below = _alternate(gram, target, alpha, below)
-    norms = below.norm(dim=-1)
-    peaks = below.gather(-1, below.abs().argmax(-1, keepdim=True))[..., 0]
+        alpha, next_atoms = _alternate(gram, target, alpha, next_atoms)
+    norms = next_atoms.norm(dim=-1)
+    peaks = next_atoms.gather(-1, next_atoms.abs().argmax(-1, keepdim=True))[..., 0]
     scale = torch.where(norms > 0, norms, 1.0) * torch.where(peaks < 0, -1.0, 1.0)  # unit norm, largest entry positive
-    return own.to(atoms), (alpha * scale).to(atoms), (below / scale[..., None]).to(atoms)
+    return own.to(atoms), (alpha * scale).to(atoms), (next_atoms / scale[..., None]).to(atoms)
 
 
-def _alternate(gram: Tensor, target: Tensor, alpha: Tensor, below: Tensor) -> tuple[Tensor, Tensor]:
+def _alternate(gram: Tensor, target: Tensor, alpha: Tensor, next_atoms: Tensor) -> tuple[Tensor, Tensor]:
     """Alternating least squares from the statistics of each channel; a proximal term keeps each solve stable."""
-    (channels, m, size), d = alpha.shape, below.shape[-1]
+    (channels, m, size), d = alpha.shape, next_atoms.shape[-1]
     wide = m * size
     for _ in range(_ROUNDS):
-        flat = below.reshape(wide, d)
+        flat = next_atoms.reshape(wide, d)
         products = flat @ flat.T
         for start in range(0, channels, _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -168,8 +169,8 @@ def _alternate(gram: Tensor, target: Tensor, alpha: Tensor, below: Tensor) -> tu
             part = slice(start, start + _CHUNK)
             normal += torch.einsum("cim,cij,cmk->ijmk", gram[part], alpha[part], alpha[part]).reshape(wide, wide)
             right += torch.einsum("cij,cid->ijd", alpha[part], target[part]).reshape(wide, d)
-        below = _proximal(normal, right, flat).reshape(m, size, d)
-    return alpha, below
+        next_atoms = _proximal(normal, right, flat).reshape(m, size, d)
+    return alpha, next_atoms
 
 
 def _proximal(normal: Tensor, right: Tensor, current: Tensor) -> Tensor:

@@ -22,9 +22,8 @@ from .file import ModelDecomposition, check_same_weights, holds_atoms_only, load
 from .join import join
 from .layer import decomposable_rows
 from .plan import PlannedLayer
-from .recipe import first_difference
+from .recipe import first_difference, is_file_of_atoms
 from .result import Decomposition
-from .start import is_file_of_atoms
 
 RESULT_FILE = "atoms.safetensors"
 _PARTS = "unfinished"

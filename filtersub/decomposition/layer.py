@@ -18,9 +18,9 @@ from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import CodingResult, encode
 from .drawn import drawn_codes, least_squares_atoms
 from .expansion import absolute_sum, expand, squared_norm, squared_residual
-from .recipe import DecompositionConfig
+from .recipe import DecompositionConfig, is_file_of_atoms
 from .result import Decomposition
-from .start import is_file_of_atoms, read_start
+from .start import read_start
 
 _NO_ENERGY = 1e-10  # of the most used atom's: coefficients that are rounding alone
 
@@ -168,7 +168,7 @@ def largest_patch(rows: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Coded:
-    """Atoms and codes of one kernel matrix, before they are judged."""
+    """Atoms and codes of one kernel matrix, before their errors are known."""
 
     atoms: Tensor
     codes: Tensor

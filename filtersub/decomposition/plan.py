@@ -13,8 +13,8 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, compile_pattern, layout_of, named_layers, select_layers
 from ..sparse_coding import SOLVERS
 from .layer import decomposable_rows, largest_patch
-from .recipe import DecompositionConfig, check_no_conflict, check_overrides, recipe_of
-from .start import is_file_of_atoms, read_start
+from .recipe import DecompositionConfig, check_no_conflict, check_overrides, is_file_of_atoms, recipe_of
+from .start import read_start
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from ..errors import FiltersubError, check_name
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, check_block, coefficient_layout, compile_pattern
 from ..solver_names import CODES
-from .start import is_file_of_atoms
 
 EXPANSION_COEFFICIENTS = ("shared", "per-channel")
 EXPANSION_LAYERS = ("spatial", "all")
@@ -166,6 +165,11 @@ class DecompositionConfig:
         plain = {"block_coefficients": False, "expansion": None, "expansion_coefficients": "shared"}
         plain["init"] = self.init if self.init in ("rows", "pca", "kmeans++") else "rows"  # others are of kernels
         return coefficient_layout(layout, n_atoms, self.block), replace(self, atoms=n_atoms, **plain)
+
+
+def is_file_of_atoms(init: str) -> bool:
+    """Whether the setting ``init`` of a recipe names a file of atoms rather than a way to start."""
+    return init.endswith(".safetensors")
 
 
 def _check_count(what: str, value: object, least: int, most: int = MOST) -> None:

@@ -11,13 +11,6 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 
-FILE_SUFFIX = ".safetensors"
-
-
-def is_file_of_atoms(init: str) -> bool:
-    """Whether the setting ``init`` of a recipe names a file rather than a way to start."""
-    return init.endswith(FILE_SUFFIX)
-
 
 def read_start(path: str, name: str, shape: tuple[int, int], *, dictionary: str | None = None) -> Tensor:
     """The atoms (n_atoms, d) that a file has for layer ``name``, or for the shared ``dictionary`` that it learns.

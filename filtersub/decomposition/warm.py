@@ -9,8 +9,7 @@ import torch
 
 from ..kernels import KernelLayout
 from .layer import learn
-from .recipe import DecompositionConfig
-from .start import is_file_of_atoms
+from .recipe import DecompositionConfig, is_file_of_atoms
 
 
 def warm_up(layouts: Iterable[KernelLayout], config: DecompositionConfig, atoms: Iterable[int] = ()) -> None:

@@ -62,7 +62,7 @@ def solver_table(
     for name in names:
         row = {"solver": name, "solves": SOLVERS[name], "note": notes.get(name, "")}
         if name in runs:
-            row |= _judged(runs[name], rows, atoms, l1_penalty, norm)
+            row |= _quality(runs[name], rows, atoms, l1_penalty, norm)
         found.append(row)
     table = pd.DataFrame(found)
     table["relative_gap"] = table["objective"] / table["objective"].min() - 1
@@ -141,7 +141,9 @@ def _timed(
     return runs, notes
 
 
-def _judged(runs: list[CodingResult], rows: Tensor, atoms: Tensor, l1_penalty: float, norm: float) -> dict[str, object]:
+def _quality(
+    runs: list[CodingResult], rows: Tensor, atoms: Tensor, l1_penalty: float, norm: float
+) -> dict[str, object]:
     codes = runs[0].codes
     seconds = sorted(run.seconds for run in runs)
     middle = median(seconds)

@@ -4,12 +4,18 @@ With the codes made for them, the atoms follow a fixed-point iteration that craw
 as well. Nesterov's extrapolation of the atoms (with the usual sequence of weights, atoms back on the sphere) takes four
 to ten times fewer rounds; where it would raise the objective the round is taken back, and the sequence starts anew
 (the restart of O'Donoghue and Candes, Found. Comput. Math. 15, 2015).
+
+Between two atom updates the codes of a LASSO need not be exact: any sweep of coordinate descent lowers the objective,
+and the codes of the last round are near. How near is looked at now and then; where the penalty is small and atoms are
+alike, sweeps creep, and rounds take more of them or code exactly. float32 rows are swept in float32, float64 rows in
+float64; sums over rows are in float64 and over fixed chunks, so that results do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 from typing import Protocol
 
@@ -17,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..engine.threads import chunks, work_together
 from ..sparse_coding import CodingResult
-from .atoms_update import moved_atoms, worst_reconstructed
-from .statistics import Statistics
+from ..sparse_coding.linear import second_moment
 
 MAX_ROUNDS, TOL = 1000, 1e-5  # defaults of learn_dictionary and of every recipe
 WINDOW = 5  # rounds over which the decrease is judged: single ones are small where the extrapolation starts anew
@@ -29,6 +35,24 @@ _LOOKS = frozenset({8, 32, 128, 512})  # rounds after which inexact codes are co
 _FAR_BEHIND = 0.02  # relative cost of inexact codes that the rounds will not make up for
 _BEHIND = 10  # times tol: the same, of codes at rest
 _LEAST = 1e-5  # but not below what float32 tells apart
+_SWEEPS_OF_ATOMS = 3  # block-coordinate updates of the atoms between two codings; more change the outcome little
+_EFFORTS = (4, 16, 64)  # sweeps of a round: few, as long as that keeps the codes near; beyond, codes are exact
+_COLD_SWEEPS = 30  # the first round from zero, where exact codes are dear
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """``gram`` = C^T C (n_atoms, n_atoms) and ``target`` = C^T rows (n_atoms, d), float64, with the objective.
+
+    They determine the best atoms for these codes; no pass over the residuals is needed (Mairal, Bach, Ponce and
+    Sapiro, JMLR 11, 2010). The objective is that of the codes and of the atoms they were made for, ``energy`` is
+    ``1/2 ||rows||_F^2``; both are sums over rows.
+    """
+
+    gram: np.ndarray
+    target: np.ndarray
+    objective: float
+    energy: float
 
 
 class Coder(Protocol):
@@ -48,6 +72,100 @@ class Coder(Protocol):
     def increase_effort(self, steps: int) -> None: ...
 
     def accept(self) -> None: ...
+
+
+class Descent:
+    """Rows (n_rows, d) on the CPU with their codes (n_rows, n_atoms), which every round improves in place.
+
+    ``encode(atoms, codes)`` codes the rows in full; where that is cheap, the first round does, and refine. ``effort``
+    counts how often it proved that a round's sweeps leave the codes behind.
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        n_atoms: int,
+        l1_penalty: float,
+        nonnegative: bool,
+        encode: Callable[[Tensor, Tensor | None], CodingResult] | None = None,
+        effort: int = 0,
+    ) -> None:
+        self.rows = rows
+        self.codes = torch.from_numpy(np.zeros((rows.shape[0], n_atoms), rows.numpy().dtype))
+        self.coding: CodingResult | None = None
+        self.effort = effort
+        self.rounding = float(torch.finfo(rows.dtype).eps)
+        self._l1, self._l1_neg = l1_penalty, np.inf if nonnegative else l1_penalty
+        self._chunks = chunks(len(rows))
+        self._encode = encode
+        self._begun = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether rounds end with exact codes, so that there is nothing to refine."""
+        return self._encode is not None and self.effort >= len(_EFFORTS)
+
+    def round(self, atoms: np.ndarray, sweeps: int | None = None) -> Statistics:
+        """Improve the codes over these unit-norm atoms (n_atoms, d), float64."""
+        if sweeps is None and self._encode is not None and (self.exact or not self._begun):
+            return self.refine(atoms)
+        if sweeps is None:
+            sweeps = _EFFORTS[min(self.effort, len(_EFFORTS) - 1)] if self._begun else _COLD_SWEEPS
+        self._begun, self.coding = True, None
+        return self._swept(atoms, sweeps)
+
+    def refine(self, atoms: np.ndarray) -> Statistics:
+        """Exact codes, or, where they are dear, those of many sweeps."""
+        if self._encode is None:
+            return self.round(atoms, _EFFORTS[-1])
+        self.coding = self._encode(torch.from_numpy(atoms).to(self.rows), self.codes if self._begun else None)
+        self.codes, self._begun = self.coding.codes, True
+        return self._swept(atoms, 0)
+
+    def accept(self) -> None:
+        """Codes change in place: there is nothing to take over."""
+
+    def increase_effort(self, steps: int) -> None:
+        """Spend more on each round from now on."""
+        self.effort += steps
+
+    def _swept(self, atoms: np.ndarray, sweeps: int) -> Statistics:
+        n_atoms, d = atoms.shape
+        totals = self._sweep(atoms, sweeps)
+        products = totals[:-2].reshape(n_atoms, n_atoms + d)
+        lower = np.tril(products[:, :n_atoms])
+        gram, target = lower + np.tril(lower, -1).T, np.ascontiguousarray(products[:, n_atoms:])
+        fit = 0.5 * np.vdot(gram, atoms @ atoms.T) - np.vdot(target, atoms)
+        size, energy = totals[-2], 0.5 * totals[-1]
+        return Statistics(gram, target, float(energy + fit + self._l1 * size), float(energy))
+
+    def _sweep(self, atoms: np.ndarray, sweeps: int) -> np.ndarray:
+        from ..engine.dictionary import sweep_rows
+
+        rows, codes = self.rows.numpy(), self.codes.numpy()
+        dtype = rows.dtype
+        gram = atoms @ atoms.T
+        squares = np.diagonal(gram).copy()
+        np.fill_diagonal(gram, 0.0)
+        inverse = np.divide(1.0, squares, out=np.zeros_like(squares), where=squares > 0)
+        problem = (
+            atoms.astype(dtype).reshape(-1),
+            gram.astype(dtype).reshape(-1),
+            inverse.astype(dtype),
+            dtype.type(self._l1),
+            dtype.type(self._l1_neg),
+            sweeps,
+        )
+        n_chunks, chunk_rows = len(self._chunks), self._chunks[0][1]
+        totals = np.zeros((n_chunks, atoms.shape[0] * (atoms.shape[0] + atoms.shape[1]) + 2))
+        counter = np.zeros(1, np.int64)  # of chunks that threads have taken: who is free takes the next one
+        work = partial(sweep_rows, rows, codes, chunk_rows, counter, *problem, totals)
+        threads = min(torch.get_num_threads(), n_chunks)
+        if threads == 1:
+            work()
+        else:
+            work_together(work, threads, partial(counter.fill, n_chunks))
+        return totals.sum(0)
 
 
 @dataclass(frozen=True)
@@ -178,3 +296,41 @@ class _DeadAtoms:
         if self._left:
             moved[dead[: len(worst)]] = worst
         return moved, dead
+
+
+def update_atoms(rows: Tensor, atoms: Tensor, codes: Tensor) -> Tensor:
+    """Each atom in turn moved to its best place on the unit sphere, the others and the codes fixed.
+
+    rows (n_rows, d), atoms (n_atoms, d), codes (n_rows, n_atoms). An atom that no code refers to (a dead atom)
+    becomes the direction of a row that the others reconstruct worst. Never raises ``1/2 ||rows - codes atoms||_F^2``.
+    """
+    gram, target = second_moment(codes).cpu().numpy(), second_moment(codes, rows).cpu().numpy()
+    moved = moved_atoms(Statistics(gram, target, 0.0, 0.0), atoms.detach().double().cpu().numpy())
+    dead = np.flatnonzero(np.diagonal(gram) <= 0)
+    if dead.size:
+        worst, _ = worst_reconstructed(rows, torch.from_numpy(moved).to(rows), codes, dead.size)
+        moved[dead[: len(worst)]] = worst
+    return torch.from_numpy(moved).to(atoms)
+
+
+def moved_atoms(statistics: Statistics, atoms: np.ndarray) -> np.ndarray:
+    """The living atoms at their best places; dead ones stay."""
+    from ..engine.dictionary import sweep_atoms
+
+    moved = np.array(atoms, dtype=np.float64, order="C")
+    sweep_atoms(statistics.gram, statistics.target, moved, _SWEEPS_OF_ATOMS)
+    return moved
+
+
+def worst_reconstructed(rows: Tensor, atoms: Tensor, codes: Tensor, count: int) -> tuple[np.ndarray, float]:
+    """Unit-norm directions, float64, of the ``count`` rows with the largest residuals, and the largest ||residual||.
+
+    Rows that are reconstructed exactly are left out.
+    """
+    parts = zip(rows.split(1 << 16), codes.split(1 << 16), strict=True)
+    errors = torch.cat([(part - code @ atoms).square().sum(1) for part, code in parts])
+    order = errors.topk(min(count, len(errors)))
+    chosen = order.indices[order.values > 0]
+    worst = rows[chosen].double()
+    largest = float(order.values[0].double().sqrt()) if len(errors) else 0.0
+    return (worst / worst.norm(dim=1, keepdim=True)).cpu().numpy(), largest

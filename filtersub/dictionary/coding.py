@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,9 +13,7 @@ from torch import Tensor
 from ..errors import ConvergenceWarning
 from ..sparse_coding import SOLVERS, CodingResult, encode, lasso_objective
 from ..sparse_coding.linear import second_moment
-from .alternate import Coder
-from .descent import Descent, half_energy
-from .statistics import Statistics
+from .alternate import Coder, Descent, Statistics
 
 _FEW_ATOMS = 13  # up to which exact codes take little longer than the sweeps that come near them
 
@@ -51,8 +50,8 @@ class Task:
     def coder(self, rows: Tensor, effort: int = 0) -> Coder:
         """Descent for the exact LASSO, whose alternation needs no exact codes; else the solver itself."""
         if self.solver == "lasso" and self.l1_penalty > 0:
-            exactly = (lambda atoms, codes: self.encode(rows, atoms, codes)) if self.n_atoms <= _FEW_ATOMS else None
-            return Descent(rows, self.n_atoms, self.l1_penalty, self.nonnegative, exactly, effort)
+            encode_rows = partial(self.encode, rows) if self.n_atoms <= _FEW_ATOMS else None
+            return Descent(rows, self.n_atoms, self.l1_penalty, self.nonnegative, encode_rows, effort)
         return Coding(rows, self)
 
     def objective(self, rows: Tensor, atoms: Tensor, codes: Tensor) -> float:
@@ -78,7 +77,7 @@ class Coding:
         self.codes: Tensor | None = None
         self._task = task
         self._found: Tensor | None = None
-        self._energy = half_energy(rows)
+        self._energy = 0.5 * sum(float(part.double().square().sum()) for part in rows.split(1 << 16))
         self.rounding = float(torch.finfo(rows.dtype).eps)
 
     def round(self, atoms: np.ndarray, sweeps: int | None = None) -> Statistics:

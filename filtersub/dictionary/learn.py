@@ -10,18 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConvergenceWarning
-from ..sparse_coding import CodingResult, principal_atoms
-from ..sparse_coding.result import largest_penalty
+from ..engine.threads import chunks, for_each
+from ..errors import ConvergenceWarning, FiltersubError, check_name
+from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
+from ..sparse_coding.result import check_penalty, largest_penalty
 from .alternate import MAX_ROUNDS, TOL, Alternation, Stop
-from .canonical import canonical_
-from .checks import check_rows, check_settings, checked_task
 from .coding import Task
-from .initial import RANDOM_INITS, given_atoms, initial_atoms, random_directions
 from .online import learn_online
 from .result import DictionaryResult
-from .starts import array_of, learn_from_starts, usual_starts
+from .starts import (
+    INITS,
+    RANDOM_INITS,
+    array_of,
+    given_atoms,
+    initial_atoms,
+    learn_from_starts,
+    random_directions,
+    usual_starts,
+)
 
+LEARNERS = ("alternating", "ksvd", "approximate-ksvd", "online")
 _FEW_ROWS = 64
 _REHEARSED: set[tuple[object, ...]] = set()
 
@@ -213,3 +221,107 @@ def _warn(rows: Tensor, atoms: Tensor, task: Task, coding: CodingResult) -> None
             UserWarning,
             3,
         )
+
+
+def canonical_(atoms: Tensor, codes: Tensor, *, nonnegative: bool = False) -> tuple[Tensor, Tensor]:
+    """Atoms ordered by falling energy of their codes, each with its largest entry (in absolute value) positive.
+
+    atoms (n_atoms, d), codes (n_rows, n_atoms), which are changed in place where they are on the CPU. With nonnegative
+    codes the sign is not open, and stays. The first of equal entries decides the sign; atoms of equal energy keep
+    their order.
+    """
+    energy = _energy(codes)
+    order = energy.argsort(descending=True, stable=True)
+    peaks = atoms.gather(1, atoms.abs().argmax(1, keepdim=True))[:, 0]
+    signs = torch.where((peaks < 0) & (not nonnegative), -1.0, 1.0).to(atoms.dtype)[order]
+    atoms = atoms[order] * signs[:, None]
+    if codes.is_cuda or not codes.is_contiguous():
+        return atoms, codes[:, order] * signs
+    if bool((signs < 0).any()) or not torch.equal(order, torch.arange(len(order))):
+        from ..engine.dictionary import rearrange
+
+        there, wanted, turned = codes.numpy(), order.numpy(), signs.numpy()
+        for_each(lambda begin, end, _: rearrange(there, begin, end, wanted, turned), chunks(len(codes)))
+    return atoms, codes
+
+
+def _energy(codes: Tensor) -> Tensor:
+    """Squares of the codes of each atom, summed in float64 over fixed chunks."""
+    if codes.is_cuda or not codes.is_contiguous():
+        return torch.stack([part.double().square().sum(0) for part in codes.split(1 << 16)]).sum(0)
+    from ..engine.dictionary import add_energy
+
+    parts = chunks(len(codes))
+    totals, there = np.zeros((len(parts), codes.shape[1])), codes.numpy()
+    for_each(lambda begin, end, number: add_energy(there, begin, end, totals[number]), parts)
+    return torch.from_numpy(totals.sum(0))
+
+
+def check_rows(rows: Tensor) -> None:
+    """Raise FiltersubError unless the rows are a finite float32 or float64 matrix that is not empty."""
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise FiltersubError(f"rows must be (n_rows, d), neither 0, got {tuple(rows.shape)}")
+    if rows.dtype not in (torch.float32, torch.float64):
+        raise FiltersubError(f"rows must be float32 or float64, got {rows.dtype}")
+    # the sum is finite where all numbers are, unless it overflows: then each is looked at
+    if not bool(torch.isfinite(rows.sum())) and not bool(torch.isfinite(rows).all()):
+        raise FiltersubError("rows hold NaN or infinity")
+
+
+def checked_task(
+    rows: Tensor, n_atoms: int, solver: str, l1_penalty: float, n_nonzero: int | None, nonnegative: bool
+) -> Task:
+    """The task, with the default support where the solver needs one."""
+    kind = SOLVERS[check_solver(solver)]
+    check_penalty(l1_penalty)
+    if isinstance(n_atoms, bool) or not isinstance(n_atoms, int) or n_atoms < 1:
+        raise FiltersubError(f"the number of atoms must be a positive integer, got {n_atoms!r}")
+    if n_atoms > rows.shape[0]:
+        raise FiltersubError(f"{n_atoms} atoms for {rows.shape[0]} rows: use at most as many atoms as rows")
+    if kind == "linear" and n_atoms > rows.shape[1]:
+        raise FiltersubError(
+            f"solver {solver!r} has at most as many atoms as a patch has numbers, {rows.shape[1]}; got {n_atoms}"
+        )
+    if kind == "support" and n_nonzero is None:
+        n_nonzero = max(1, n_atoms // 3)
+    return Task(solver, n_atoms, l1_penalty, n_nonzero, nonnegative)
+
+
+def check_settings(
+    task: Task,
+    learner: str,
+    init: str,
+    max_rounds: int,
+    tol: float,
+    seed: int,
+    n_starts: int | None,
+    sample_rows: int,
+    batch_rows: int,
+    forgetting: float,
+) -> None:
+    """Raise FiltersubError on unknown names, numbers out of range, and pairs that make no sense."""
+    check_name("learner", learner, LEARNERS)
+    check_name("init", init, INITS)
+    for name, value, least in (
+        ("max_rounds", max_rounds, int(learner == "online")),
+        ("tol", tol, 0),
+        ("seed", seed, 0),
+        ("n_starts", 1 if n_starts is None else n_starts, 1),
+        ("sample_rows", sample_rows, 0),
+        ("batch_rows", batch_rows, 1),
+        ("forgetting", forgetting, 0),
+    ):
+        if not value >= least:
+            raise FiltersubError(f"{name} must be at least {least}, got {value}")
+    if task.kind == "linear" and learner != "alternating":
+        raise FiltersubError(
+            f"solver {task.solver!r} has its atoms in closed form, there is nothing for learner {learner!r} to do; "
+            "leave the learner out"
+        )
+    if learner.endswith("ksvd") and task.kind != "support":
+        raise FiltersubError(
+            f"learner {learner!r} refits the codes of a bounded support and knows no penalty: use it with "
+            f"{' or '.join(name for name, kind in SOLVERS.items() if kind == 'support')}, not with {task.solver!r}"
+        )
+    if learner.endswith("ksvd") and task.nonnegative:
+        raise FiltersubError(f"learner {learner!r} cannot keep codes nonnegative; use learner 'alternating'")

@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .alternate import Alternation, Coder, Stop
-from .atoms_update import moved_atoms, worst_reconstructed
-from .initial import drawn
-from .statistics import Statistics
+from .alternate import Alternation, Coder, Statistics, Stop, moved_atoms, worst_reconstructed
+from .starts import drawn
 
 _SWEEPS = 30  # of a Descent that meets its rows once
 

@@ -14,11 +14,11 @@ BLOCK = 64  # rows side by side
 
 
 @intrinsic
-def descend(typingctx, gram, n_atoms, atom, inverse, corr, codes, l1, down):
+def descend(typingctx, gram, n_atoms, atom, inverse, corr, codes, l1, l1_neg):
     """Minimise over the codes of one atom, the others fixed: the correlation left, shrunk, over the atom's square.
 
     ``gram`` is flat (n_atoms, n_atoms) with a zero diagonal, ``corr`` and ``codes`` flat (n_atoms, BLOCK), all of one
-    dtype. ``down`` penalises negative codes.
+    dtype. ``l1_neg`` penalises negative codes.
     """
 
     def codegen(context, builder, signature, args):
@@ -31,11 +31,11 @@ def descend(typingctx, gram, n_atoms, atom, inverse, corr, codes, l1, down):
 
         initial = load_vector(context, builder, signature, args, 4, place, BLOCK)
         (rest,) = for_range(builder, args[1], [initial], subtract)
-        l1, down, zero = *(splat(builder, args[a], BLOCK) for a in (6, 7)), ir.Constant(rest.type, None)
-        above, below = builder.fsub(rest, l1), builder.fadd(rest, down)
-        above = builder.select(builder.fcmp_ordered(">", above, zero), above, zero)
-        below = builder.select(builder.fcmp_ordered("<", below, zero), below, zero)
-        shrunk = builder.fmul(builder.fadd(above, below), splat(builder, args[3], BLOCK))
+        l1, l1_neg, zero = *(splat(builder, args[a], BLOCK) for a in (6, 7)), ir.Constant(rest.type, None)
+        positive, negative = builder.fsub(rest, l1), builder.fadd(rest, l1_neg)
+        positive = builder.select(builder.fcmp_ordered(">", positive, zero), positive, zero)
+        negative = builder.select(builder.fcmp_ordered("<", negative, zero), negative, zero)
+        shrunk = builder.fmul(builder.fadd(positive, negative), splat(builder, args[3], BLOCK))
         store_vector(context, builder, signature, args, 5, place, shrunk)
         return context.get_dummy_value()
 
@@ -44,7 +44,7 @@ def descend(typingctx, gram, n_atoms, atom, inverse, corr, codes, l1, down):
 
 
 @compiled
-def guess_codes(corr, stride, guess, l1, down, n_atoms, count, corr32, codes32):
+def guess_codes(corr, stride, guess, l1, l1_neg, n_atoms, count, corr32, codes32):
     """Improve ``codes32`` (n_atoms, BLOCK) flat, by the correlations ``corr[r * stride + j]`` of ``count`` rows."""
     gram32, inverse, sweeps = guess
     for j in range(n_atoms):
@@ -52,4 +52,4 @@ def guess_codes(corr, stride, guess, l1, down, n_atoms, count, corr32, codes32):
             corr32[j * BLOCK + r] = corr[r * stride + j]
     for _ in range(sweeps):
         for j in range(n_atoms):
-            descend(gram32, n_atoms, j, inverse[j], corr32, codes32, np.float32(l1), np.float32(down))
+            descend(gram32, n_atoms, j, inverse[j], corr32, codes32, np.float32(l1), np.float32(l1_neg))

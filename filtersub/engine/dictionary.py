@@ -7,18 +7,30 @@ import numpy as np
 from .compile import compiled
 from .coordinate_descent import BLOCK, descend
 from .dictionary_vectors import LANES, accumulate, correlate, fold, unfold
+from .vectors import take
 
 _FLUSH = 16  # blocks whose products are summed in the dtype of the rows before they go to float64
 
 
 @compiled
-def sweep_rows(rows, codes, begin, end, atoms, gram, inverse, l1, down, sweeps, totals):
-    """Improve the codes (n, m) of the rows begin to end by sweeps of coordinate descent, in place.
+def sweep_rows(rows, codes, chunk_rows, counter, atoms, gram, inverse, l1, l1_neg, sweeps, totals):
+    """Improve the codes (n, m) of the rows (n, d) by sweeps of coordinate descent, in place.
 
-    Adds the codes' statistics to ``totals``, float64: for each atom its products with the codes of the atoms up to
-    it (m places) and with the rows (d places); then the sums of the absolute codes and of the squared rows.
-    ``atoms`` (m, d) and ``gram`` (m, m; zero diagonal) are flat, of the rows' dtype; ``down`` penalises negative codes.
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows. Adds the codes' statistics to
+    the chunk's line of ``totals``, float64: for each atom its products with the codes of the atoms up to it (m places)
+    and with the rows (d places); then the sums of the absolute codes and of the squared rows. ``atoms`` (m, d) and
+    ``gram`` (m, m; zero diagonal) are flat, of the rows' dtype; ``l1_neg`` is the penalty of negative codes.
     """
+    while True:
+        chunk = take(counter)
+        if chunk >= totals.shape[0]:
+            return
+        end = min((chunk + 1) * chunk_rows, len(rows))
+        _sweep_chunk(rows, codes, chunk * chunk_rows, end, atoms, gram, inverse, l1, l1_neg, sweeps, totals[chunk])
+
+
+@compiled
+def _sweep_chunk(rows, codes, begin, end, atoms, gram, inverse, l1, l1_neg, sweeps, totals):
     m, d = codes.shape[1], rows.shape[1]
     stride = m + d
     x, z, corr = np.empty(d * BLOCK, rows.dtype), np.empty(m * BLOCK, rows.dtype), np.empty(m * BLOCK, rows.dtype)
@@ -38,7 +50,7 @@ def sweep_rows(rows, codes, begin, end, atoms, gram, inverse, l1, down, sweeps, 
             correlate(atoms, j * d, d, x, corr, j * BLOCK)
         for _ in range(sweeps):
             for j in range(m):
-                descend(gram, m, j, inverse[j], corr, z, l1, down)
+                descend(gram, m, j, inverse[j], corr, z, l1, l1_neg)
         for j in range(m):
             for r in range(BLOCK):
                 size[r] += abs(z[j * BLOCK + r])

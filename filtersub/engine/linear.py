@@ -13,11 +13,11 @@ from .vectors import I64, element_type, for_range, fused, load_scalar, load_vect
 
 
 @compiled
-def judge_rows(rows, codes, atoms, atoms_t, l2_penalty, totals):
+def measure_rows(rows, codes, atoms, atoms_t, l2_penalty, totals):
     """``totals`` gets the squared residuals, the squared codes and the largest gradient.
 
     atoms_t : (d, width); atoms : (n_atoms, length); zero beyond the last atom or dimension; width and length are
-    multiples of LANES. The codes are judged as they are stored, rounded to their dtype.
+    multiples of LANES. The codes are taken as they are stored, rounded to their dtype.
     """
     (d, width), length, n_atoms = atoms_t.shape, atoms.shape[1], codes.shape[1]
     x, fit, c, gradient = np.zeros(length), np.zeros(length), np.zeros(width), np.zeros(width)

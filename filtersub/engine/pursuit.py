@@ -30,8 +30,8 @@ _REFINEMENTS = 2
 
 
 @compiled
-def solve_rows(rows, bounds, codes, lefts, atoms, atoms_t, gram, inverse, limit, by_error, nonnegative, totals):
-    """Codes of each row; ``lefts`` (n, 3) gets the squared residual, the largest gradient, whether the bound is missed.
+def solve_rows(rows, bounds, codes, outcomes, atoms, atoms_t, gram, inverse, limit, by_error, nonnegative, totals):
+    """Codes of each row; ``outcomes`` (n, 3) gets squared residual, largest gradient, whether the bound is missed.
 
     ``totals`` (steps,) sums up what each step took off the squared residuals, its last place all later ones. A bound
     below zero is none. ``atoms_t`` (d, width), ``gram`` (n_atoms, width) and ``inverse`` (width,), one over the squared
@@ -104,8 +104,8 @@ def solve_rows(rows, bounds, codes, lefts, atoms, atoms_t, gram, inverse, limit,
             codes[i, j] = 0.0
         for k in range(count):
             codes[i, members[k]] = max(z[k], 0.0) if nonnegative else z[k]
-        lefts[i, 0], lefts[i, 1] = left, gradient
-        lefts[i, 2] = 1.0 if bound >= 0 and np.sqrt(left) > bound + _REACHED * np.sqrt(energy) else 0.0
+        outcomes[i, 0], outcomes[i, 1] = left, gradient
+        outcomes[i, 2] = 1.0 if bound >= 0 and np.sqrt(left) > bound + _REACHED * np.sqrt(energy) else 0.0
 
 
 @inlined

@@ -82,27 +82,27 @@ def for_each(work: Callable[..., None], parts: Iterable[tuple], n_threads: int |
 
 
 def over_rows(
-    kernel: Callable[..., None], share: int, arrays: Sequence[np.ndarray], n_outputs: int, *, widen: bool = True
+    kernel: Callable[..., None], chunk_rows: int, arrays: Sequence[np.ndarray], n_outputs: int, *, widen: bool = True
 ) -> None:
-    """Call ``kernel(number, *parts)`` with the same ``share`` rows of every array until all rows are done.
+    """Call ``kernel(number, *parts)`` with the same ``chunk_rows`` rows of every array until all rows are done.
 
     The last ``n_outputs`` arrays are written, the others read. With ``widen`` the kernel sees float64 only: of float32
-    arrays it gets copies, made and rounded back in cache. The number tells the shares apart: what is summed up for
+    arrays it gets copies, made and rounded back in cache. The number tells the chunks apart: what is summed up for
     each is the same whichever thread takes it. The kernels release the interpreter's lock.
     """
     first_output = len(arrays) - n_outputs
 
     def run(begin: int) -> None:
-        wanted = [array[begin : begin + share] for array in arrays]
+        wanted = [array[begin : begin + chunk_rows] for array in arrays]
         parts = wanted
         if widen:
             parts = [_widened(part, read=place < first_output) for place, part in enumerate(wanted)]
-        kernel(begin // share, *parts)
+        kernel(begin // chunk_rows, *parts)
         for target, part in list(zip(wanted, parts, strict=True))[first_output:]:
             if target is not part:
                 target[...] = part
 
-    for_each(run, ((begin,) for begin in range(0, arrays[0].shape[0], share)))
+    for_each(run, ((begin,) for begin in range(0, arrays[0].shape[0], chunk_rows)))
 
 
 def _widened(part: np.ndarray, read: bool) -> np.ndarray:

@@ -57,7 +57,7 @@ def lasso(
     CodingResult
         ``objective`` (one entry) and ``optimality`` belong to the float64 codes, before they are rounded to the dtype
         of the rows; rounding to float32 moves the gradient by about 1e-7 of the correlations. ``seconds`` leaves out
-        the compilation. ``details`` has the ``descents``: the fraction of rows left to the slow and sure method.
+        the compilation. ``details`` has the ``fallback_fraction`` of rows, left to the slow and sure method.
 
     Raises FiltersubError (a ValueError) when shapes disagree (naming both), l1_penalty < 0, or rows are not float32 or
     float64.
@@ -81,7 +81,7 @@ def lasso(
         found = _solve_where_rows_are(rows.detach(), atoms.detach(), *settings)
     else:
         found = _solve(rows, atoms, *settings)
-    codes, objective, optimality, rounding, steps, descents = found
+    codes, objective, optimality, rounding, steps, fallback = found
     if not math.isfinite(objective):
         check_problem(rows, atoms, codes_init)
     codes = codes if rows.device.type == "cpu" else codes.to(rows.device)
@@ -96,7 +96,7 @@ def lasso(
             ConvergenceWarning,
             stacklevel=2,
         )
-    return CodingResult(codes, (objective,), steps, seconds, optimality, converged, {"descents": descents})
+    return CodingResult(codes, (objective,), steps, seconds, optimality, converged, {"fallback_fraction": fallback})
 
 
 def _make_ready(n_atoms: int, dtype: torch.dtype) -> None:
@@ -113,17 +113,17 @@ def warm_up() -> None:
 
 
 def _solve(
-    rows: Tensor, atoms: Tensor, l1: float, down: float, tol: float, max_iter: int, codes_init: Tensor | None
+    rows: Tensor, atoms: Tensor, l1: float, l1_neg: float, tol: float, max_iter: int, codes_init: Tensor | None
 ) -> tuple[Tensor, float, float, float, int, float]:
     from ..engine.lasso.run import Problem, solve_wide, solve_with_table
 
     solve = solve_with_table if len(atoms) <= _TABLE_ATOMS else solve_wide
     data = _array(rows)
     start = np.empty((0, len(atoms)), data.dtype) if codes_init is None else _array(codes_init, data.dtype)
-    problem = Problem(_array(atoms, np.float64), l1, down, tol, max_iter)
+    problem = Problem(_array(atoms, np.float64), l1, l1_neg, tol, max_iter)
     found = solve(problem, data, start, torch.get_num_threads())
     codes = torch.from_numpy(found.codes)
-    return codes, found.objective, found.optimality, found.rounding, found.steps, found.descents
+    return codes, found.objective, found.optimality, found.rounding, found.steps, found.fallback_fraction
 
 
 def _array(tensor: Tensor, dtype: np.dtype | type | None = None) -> np.ndarray:
@@ -132,18 +132,18 @@ def _array(tensor: Tensor, dtype: np.dtype | type | None = None) -> np.ndarray:
 
 
 def _solve_where_rows_are(
-    rows: Tensor, atoms: Tensor, l1: float, down: float, tol: float, max_iter: int, codes_init: Tensor | None
+    rows: Tensor, atoms: Tensor, l1: float, l1_neg: float, tol: float, max_iter: int, codes_init: Tensor | None
 ) -> tuple[Tensor, float, float, float, int, float]:
     """Batched in torch on the device of the rows; rows that this does not solve go to the kernels on the CPU."""
     from . import lasso_batched
 
     start = None if codes_init is None else codes_init.detach().to(rows.device)
     few = atoms.shape[0] <= _TABLE_ATOMS
-    codes, solved, violation, slack = lasso_batched.solve(rows, atoms, l1, down, tol, max_iter, start, few)
+    codes, solved, violation, slack = lasso_batched.solve(rows, atoms, l1, l1_neg, tol, max_iter, start, few)
     steps, optimality = 1, float(violation[solved].max()) if bool(solved.any()) else 0.0
     rest = torch.nonzero(~solved)[:, 0]
     if rest.numel():
-        found, _, worst, _, steps, _ = _solve(rows[rest].double(), atoms, l1, down, tol, max_iter, codes[rest])
+        found, _, worst, _, steps, _ = _solve(rows[rest].double(), atoms, l1, l1_neg, tol, max_iter, codes[rest])
         codes[rest], optimality = found.to(codes.device), max(optimality, worst)
     rounding = float(slack.max()) - tol * l1 if rows.shape[0] else 0.0
     objective = sum(

@@ -3,7 +3,7 @@
 Few atoms: the primal-dual active set method by the table of principal pivots, from coordinate descent or the codes
 given. More atoms, and rows that cycle there: the solution path, all rows in step. Both in float64; a row counts as
 solved when its optimality conditions hold by the Gram matrix itself. What is left then (nearly dependent atoms) is
-marked, and the caller hands those few rows to the kernels on the CPU. ``down`` is the penalty of negative codes.
+marked, and the caller hands those few rows to the kernels on the CPU. ``l1_neg`` is the penalty of negative codes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BYTES = 1 << 30  # of scratch at a time
 
 
 def solve(
-    rows: Tensor, atoms: Tensor, l1: float, down: float, tol: float, max_iter: int, given: Tensor | None, few: bool
+    rows: Tensor, atoms: Tensor, l1: float, l1_neg: float, tol: float, max_iter: int, given: Tensor | None, few: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(codes, solved, violation, slack) in float64, of rows (n, d) over atoms (m, d); all but codes are (n,)."""
     atoms = atoms.to(rows.device, torch.float64)
@@ -33,35 +33,35 @@ def solve(
         part = slice(begin, begin + max(1, _BYTES // per_row))
         data = rows[part].double()
         start = None if given is None else given[part].double()
-        parts.append(_solve_part(data, atoms, gram, table, l1, down, tol, max_iter, start))
+        parts.append(_solve_part(data, atoms, gram, table, l1, l1_neg, tol, max_iter, start))
     if not parts:
         return rows.new_zeros((0, len(atoms)), dtype=torch.float64), *(rows.new_zeros(0) for _ in range(3))
     return tuple(torch.cat(piece) for piece in zip(*parts, strict=True))
 
 
-def _solve_part(data, atoms, gram, table, l1, down, tol, max_iter, start):
+def _solve_part(data, atoms, gram, table, l1, l1_neg, tol, max_iter, start):
     corr = data @ atoms.T
     norm = float(gram.diagonal().max().clamp_min(0).sqrt())
     slack = tol * l1 + _RELATIVE * len(atoms) * norm * data.norm(dim=1)
     codes = torch.zeros_like(corr)
     solved = torch.zeros(len(corr), dtype=torch.bool, device=corr.device)
     if table is not None:
-        first = _guess(corr, gram, l1, down) if start is None else start
-        codes, solved = _exchange(corr, gram, table, l1, down, slack, first)
+        first = _guess(corr, gram, l1, l1_neg) if start is None else start
+        codes, solved = _exchange(corr, gram, table, l1, l1_neg, slack, first)
     rest = torch.nonzero(~solved)[:, 0]
     if rest.numel():
-        found = follow(corr[rest], gram, l1, down, min(atoms.shape), min(max_iter, 8 * min(atoms.shape) + 8))
+        found = follow(corr[rest], gram, l1, l1_neg, min(atoms.shape), min(max_iter, 8 * min(atoms.shape) + 8))
         found = _refined(corr[rest], gram, l1, found)
         codes[rest] = found
-        solved[rest] = violation_of(corr[rest], gram, found, l1, down) <= slack[rest]
-    return codes, solved, violation_of(corr, gram, codes, l1, down), slack
+        solved[rest] = violation_of(corr[rest], gram, found, l1, l1_neg) <= slack[rest]
+    return codes, solved, violation_of(corr, gram, codes, l1, l1_neg), slack
 
 
-def violation_of(corr: Tensor, gram: Tensor, codes: Tensor, l1: float, down: float) -> Tensor:
+def violation_of(corr: Tensor, gram: Tensor, codes: Tensor, l1: float, l1_neg: float) -> Tensor:
     """Each row's largest violation of the optimality conditions."""
     left = corr - codes @ gram
     on = (left - l1 * codes.sign()).abs()
-    off = torch.maximum(left - l1, -left - down)
+    off = torch.maximum(left - l1, -left - l1_neg)
     return torch.where(codes != 0, on, off).amax(1).clamp_min(0)
 
 
@@ -80,7 +80,7 @@ def _table(atoms: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _guess(corr: Tensor, gram: Tensor, l1: float, down: float) -> Tensor:
+def _guess(corr: Tensor, gram: Tensor, l1: float, l1_neg: float) -> Tensor:
     """Some sweeps of coordinate descent in float32."""
     corr, gram = corr.float(), gram.float()
     codes, square = torch.zeros_like(corr), gram.diagonal()
@@ -88,15 +88,15 @@ def _guess(corr: Tensor, gram: Tensor, l1: float, down: float) -> Tensor:
     for _ in range(_SWEEPS):
         for j in alive:
             rest = corr[:, j] - codes @ gram[j] + square[j] * codes[:, j]
-            codes[:, j] = ((rest - l1).clamp_min(0) + (rest + down).clamp_max(0)) / square[j]
+            codes[:, j] = ((rest - l1).clamp_min(0) + (rest + l1_neg).clamp_max(0)) / square[j]
     return codes.double()
 
 
-def _exchange(corr, gram, table, l1, down, slack, first):
+def _exchange(corr, gram, table, l1, l1_neg, slack, first):
     """Primal-dual exchanges of all rows at once: codes, and which rows they solve."""
     columns, dependent = table
     bits = 1 << torch.arange(len(gram), device=corr.device)
-    first = torch.where(first.isfinite() & ((first > 0) | (down < float("inf"))), first, 0)
+    first = torch.where(first.isfinite() & ((first > 0) | (l1_neg < float("inf"))), first, 0)
     sign, codes = first.sign(), torch.zeros_like(corr)
     solved = torch.zeros(len(corr), dtype=torch.bool, device=corr.device)
     at = torch.arange(len(corr), device=corr.device)
@@ -107,11 +107,11 @@ def _exchange(corr, gram, table, l1, down, slack, first):
         b, on = corr[at], sign != 0
         y = torch.bmm(torch.where(on, b - l1 * sign, 0)[:, None], columns[active])[:, 0]
         left, bound = b - y, slack[at, None]
-        entering = (left > l1 + bound).double() - (left < -down - bound).double()
+        entering = (left > l1 + bound).double() - (left < -l1_neg - bound).double()
         following = torch.where(on, torch.where(y * sign > 0, sign, 0), entering)
         same = (following == sign).all(1)
         found = torch.where(on[same], y[same], 0)
-        good = violation_of(b[same], gram, found, l1, down) <= bound[same, 0]
+        good = violation_of(b[same], gram, found, l1, l1_neg) <= bound[same, 0]
         done = at[same][good]
         codes[done], solved[done] = found[good], True
         at, sign = at[~same], following[~same]
@@ -120,15 +120,15 @@ def _exchange(corr, gram, table, l1, down, slack, first):
     return codes, solved
 
 
-def follow(corr: Tensor, gram: Tensor, l1: float, down: float, room: int, max_steps: int) -> Tensor:
+def follow(corr: Tensor, gram: Tensor, l1: float, l1_neg: float, room: int, max_steps: int) -> Tensor:
     """Codes at l1 at the end of each row's path from zero; rows on which that goes wrong stop where it does."""
     n, m = corr.shape
     whole = corr.new_zeros(n, m)
     at = torch.arange(n, device=corr.device)
-    state = _start(corr, down, room, l1)
+    state = _start(corr, l1_neg, room, l1)
     for _ in range(max_steps):
         state = _enter(state, gram, room)
-        state, over = _advance(state, gram, l1, down)
+        state, over = _advance(state, gram, l1, l1_neg)
         if bool(over.any()):
             whole[at[over]] = _by_atom(state, m)[over]
             at, state = at[~over], {name: value[~over] for name, value in state.items()}
@@ -138,10 +138,10 @@ def follow(corr: Tensor, gram: Tensor, l1: float, down: float, room: int, max_st
     return whole
 
 
-def _start(corr: Tensor, down: float, room: int, l1: float) -> dict[str, Tensor]:
+def _start(corr: Tensor, l1_neg: float, room: int, l1: float) -> dict[str, Tensor]:
     """What is known of each row: correlations left (NaN: stays out), penalty, entering atom; active atoms by place."""
     n = len(corr)
-    penalty, entering = (corr.abs() if down < float("inf") else corr).max(1)
+    penalty, entering = (corr.abs() if l1_neg < float("inf") else corr).max(1)
     return {
         "left": corr.clone(),
         "penalty": penalty.clamp_min(l1),
@@ -179,7 +179,7 @@ def _enter(state: dict[str, Tensor], gram: Tensor, room: int) -> dict[str, Tenso
     return state
 
 
-def _advance(state: dict[str, Tensor], gram: Tensor, l1: float, down: float) -> tuple[dict[str, Tensor], Tensor]:
+def _advance(state: dict[str, Tensor], gram: Tensor, l1: float, l1_neg: float) -> tuple[dict[str, Tensor], Tensor]:
     """To the next change of the support, or to l1; which rows have arrived there."""
     room = state["sign"].shape[1]
     used = torch.arange(room, device=gram.device) < state["count"][:, None]
@@ -189,7 +189,7 @@ def _advance(state: dict[str, Tensor], gram: Tensor, l1: float, down: float) -> 
     never = float("inf")
     rise = torch.where(1 - slope > 0, (penalty - left).clamp_min(0) / (1 - slope), never)
     fall = torch.where(1 + slope > 0, (penalty + left).clamp_min(0) / (1 + slope), never)
-    times = torch.minimum(rise, fall if down < never else rise)
+    times = torch.minimum(rise, fall if l1_neg < never else rise)
     enter_time, entering = torch.where(left.isnan(), never, times).min(1)
     towards = -speed * state["sign"]
     vanish = torch.where(used & (towards > 0), (state["codes"] * state["sign"]).clamp_min(0) / towards, never)

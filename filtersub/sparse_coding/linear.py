@@ -15,7 +15,7 @@ from .result import CodingResult, check_finite, check_penalty, check_problem
 
 _SHORT = 64  # atoms or dimensions up to which judging codes in a compiled pass beats torch
 _NARROW = 32  # up to which a compiled product that sees NaN on its way beats a product of torch's and a look
-_SHARE = 8192  # rows that a thread takes at a time
+_CHUNK = 8192  # rows that a thread takes at a time
 _ORTHONORMAL = 1e-4  # largest norm of atoms' deviation from it that two steps of Newton's make up for, 1e-16
 _TILE = (0,) * 4  # rows side by side in registers
 
@@ -85,8 +85,8 @@ def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, starte
     seconds = time.perf_counter() - started
     if not math.isfinite(total):  # a finite sum is quick proof; another one may be an overflow of finite numbers
         check_finite("rows", rows)
-    judge = _judged if on_cpu and max(atoms.shape) <= _SHORT else _judged_by_torch
-    residuals, squares, optimality = judge(rows, atoms, codes, l2_penalty)
+    measure = _measured if on_cpu and max(atoms.shape) <= _SHORT else _measured_by_torch
+    residuals, squares, optimality = measure(rows, atoms, codes, l2_penalty)
     return CodingResult(codes, (0.5 * residuals + 0.5 * l2_penalty * squares,), 1, seconds, optimality, True)
 
 
@@ -114,12 +114,12 @@ def _projected(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
     matrix = np.zeros((len(coder), max(n_atoms, n_lanes)), data.dtype)
     matrix[:, :n_atoms] = coder.detach().numpy()
     codes, lanes = np.empty((len(data), n_atoms), data.dtype), (0,) * n_lanes
-    totals = np.zeros((-(-len(data) // _SHARE), n_lanes), data.dtype)
+    totals = np.zeros((-(-len(data) // _CHUNK), n_lanes), data.dtype)
 
     def kernel(number: int, rows: np.ndarray, codes: np.ndarray) -> None:
         project_rows(rows.reshape(-1), matrix, codes.reshape(-1), totals[number], n_atoms, _TILE, lanes)
 
-    over_rows(kernel, _SHARE, (data, codes), 1, widen=False)
+    over_rows(kernel, _CHUNK, (data, codes), 1, widen=False)
     with np.errstate(over="ignore", invalid="ignore"):
         return torch.from_numpy(codes), float(totals.sum())
 
@@ -137,7 +137,7 @@ def _lanes(n_atoms: int) -> int:
 def _make_ready(rows: Tensor, atoms: Tensor) -> None:
     def compile_it() -> None:
         two = torch.eye(2, dtype=rows.dtype)
-        _judged(two, two, two, 0.0)
+        _measured(two, two, two, 0.0)
         _projected(two, torch.ones(2, len(atoms), dtype=rows.dtype))
 
     if rows.device.type == "cpu":
@@ -146,17 +146,17 @@ def _make_ready(rows: Tensor, atoms: Tensor) -> None:
         make_ready(("linear", rows.dtype, _lanes(len(atoms))), compile_it)
 
 
-def _judged(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
+def _measured(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
     """Squared residuals, squared codes, largest gradient."""
-    from ..engine.linear import judge_rows
+    from ..engine.linear import measure_rows
 
     data, problem = rows.detach().contiguous().numpy(), (_padded(atoms), _padded(atoms.T), l2_penalty)
-    totals = np.zeros((-(-len(data) // _SHARE), 3))
+    totals = np.zeros((-(-len(data) // _CHUNK), 3))
 
     def kernel(number: int, rows: np.ndarray, codes: np.ndarray) -> None:
-        judge_rows(rows, codes, *problem, totals[number])
+        measure_rows(rows, codes, *problem, totals[number])
 
-    over_rows(kernel, _SHARE, (data, codes.numpy()), 0, widen=False)
+    over_rows(kernel, _CHUNK, (data, codes.numpy()), 0, widen=False)
     residuals, squares, gradients = totals.T
     return float(residuals.sum()), float(squares.sum()), float(gradients.max(initial=0.0))
 
@@ -170,10 +170,10 @@ def _padded(matrix: Tensor) -> np.ndarray:
     return wide
 
 
-def _judged_by_torch(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
+def _measured_by_torch(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
     atoms = atoms.to(rows)
     totals = torch.zeros(3, dtype=torch.float64, device=rows.device)  # there until the end: no waiting for the device
-    share = _SHARE if rows.device.type == "cpu" else 32 * _SHARE
+    share = _CHUNK if rows.device.type == "cpu" else 32 * _CHUNK
     for begin in range(0, rows.shape[0], share):
         part = slice(begin, begin + share)
         left = torch.addmm(rows[part], codes[part], atoms, alpha=-1)

@@ -19,7 +19,7 @@ from ..errors import ConvergenceWarning, FiltersubError
 from .pursuit_batched import pursue
 from .result import CodingResult, check_max_residual, check_nonzeros, check_problem
 
-_SHARE = 4096  # rows that a thread takes at a time
+_CHUNK = 4096  # rows that a thread takes at a time
 
 
 def orthogonal_matching_pursuit(
@@ -73,9 +73,9 @@ def orthogonal_matching_pursuit(
         make_ready("omp", lambda: _on_cpu(torch.zeros(1, 2), torch.ones(1, 2), None, 1, False, False))
     solve = _on_cpu if on_cpu else pursue
     started = time.perf_counter()
-    codes, lefts, gains = solve(rows, atoms, bounds, limit, rule == "error", nonnegative)
+    codes, outcomes, gains = solve(rows, atoms, bounds, limit, rule == "error", nonnegative)
     seconds = time.perf_counter() - started
-    return _result("omp", rows, codes, lefts, gains, n_nonzero, seconds)
+    return _result("omp", rows, codes, outcomes, gains, n_nonzero, seconds)
 
 
 def check_pursuit(
@@ -107,28 +107,28 @@ def _on_cpu(
 
     data = rows.detach().contiguous().numpy()
     stops = np.full(n_rows, -1.0) if bounds is None else bounds.contiguous().numpy()
-    codes, lefts = np.empty((n_rows, n_atoms), data.dtype), np.empty((n_rows, 3))
-    gains = np.zeros((-(-n_rows // _SHARE), limit * (2 if nonnegative else 1)))
+    codes, outcomes = np.empty((n_rows, n_atoms), data.dtype), np.empty((n_rows, 3))
+    gains = np.zeros((-(-n_rows // _CHUNK), limit * (2 if nonnegative else 1)))
 
-    def kernel(number, rows, stops, codes, lefts):
+    def kernel(number, rows, stops, codes, outcomes):
         problem = (atoms64.numpy(), atoms_t, gram, inverse, limit, by_error, nonnegative)
-        solve_rows(rows, stops, codes, lefts, *problem, gains[number])
+        solve_rows(rows, stops, codes, outcomes, *problem, gains[number])
 
-    over_rows(kernel, _SHARE, (data, stops, codes, lefts), 2)
-    return torch.from_numpy(codes), torch.from_numpy(lefts), gains.sum(0)
+    over_rows(kernel, _CHUNK, (data, stops, codes, outcomes), 2)
+    return torch.from_numpy(codes), torch.from_numpy(outcomes), gains.sum(0)
 
 
 def _result(
     name: str,
     rows: Tensor,
     codes: Tensor,
-    lefts: Tensor,
+    outcomes: Tensor,
     gains: np.ndarray,
     n_nonzero: int | None,
     seconds: float,
 ) -> CodingResult:
     steps = int(np.flatnonzero(gains)[-1]) + 1 if gains.any() else 0
-    square, gradient, missed = lefts.T
+    square, gradient, missed = outcomes.T
     last = 0.5 * float(square.sum())
     # backwards from the residual itself: forwards, the rows' energy would swallow small ones
     objective = [*(last + 0.5 * np.cumsum(gains[:steps][::-1])[::-1]), last]

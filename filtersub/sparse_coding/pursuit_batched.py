@@ -18,15 +18,15 @@ def pursue(
     """Codes; of each row the squared residual, largest gradient and whether it misses its bound; gain of each step."""
     n_rows, n_atoms = rows.shape[0], atoms.shape[0]
     codes = rows.new_zeros(n_rows, n_atoms)
-    lefts = rows.new_zeros(n_rows, 3, dtype=torch.float64)
+    outcomes = rows.new_zeros(n_rows, 3, dtype=torch.float64)
     gains = np.zeros(4 * n_atoms)
     share = max(1, _ELEMENTS // (limit * max(limit, n_atoms)))
     for begin in range(0, n_rows, share):
         part = slice(begin, begin + share)
         work = _Pursuit(rows[part].double(), atoms.to(rows.device, torch.float64), limit, by_error, nonnegative)
         work.run(None if bounds is None else bounds[part], gains)
-        codes[part], lefts[part] = work.codes.to(rows.dtype), work.lefts(None if bounds is None else bounds[part])
-    return codes, lefts, gains
+        codes[part], outcomes[part] = work.codes.to(rows.dtype), work.outcomes(None if bounds is None else bounds[part])
+    return codes, outcomes, gains
 
 
 class _Pursuit:
@@ -58,7 +58,7 @@ class _Pursuit:
             self.left = left
             self.free[stalled] &= self.chosen[stalled]
 
-    def lefts(self, bounds: Tensor | None) -> Tensor:
+    def outcomes(self, bounds: Tensor | None) -> Tensor:
         gradient = (self.correlations - self.codes @ self.gram).abs() * self.chosen
         missed = torch.zeros_like(self.left)
         if bounds is not None:

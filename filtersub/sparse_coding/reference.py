@@ -54,7 +54,7 @@ def spams_lasso(
         started = time.perf_counter()
         found = spams.lasso(signals, dictionary, lambda1=l1_penalty, mode=_PENALTY, **settings)
         codes = _codes(found, rows)
-        return _judged("spams", rows, atoms, codes, l1_penalty, nonnegative, time.perf_counter() - started)
+        return _result_of("spams", rows, atoms, codes, l1_penalty, nonnegative, time.perf_counter() - started)
     bounds = _positive_bounds(max_residual, rows)
     signals, dictionary = _columns(rows / bounds[:, None].to(rows)), _columns(atoms.to(rows))
     started = time.perf_counter()
@@ -100,7 +100,7 @@ def spams_coordinate_descent(rows: Tensor, atoms: Tensor, l1_penalty: float, *, 
         numThreads=torch.get_num_threads(),
     )
     codes = (_codes(found, rows.double()) / norms).to(rows)
-    return _judged("spams-cd", rows, atoms, codes, l1_penalty, False, time.perf_counter() - started)
+    return _result_of("spams-cd", rows, atoms, codes, l1_penalty, False, time.perf_counter() - started)
 
 
 def spams_pursuit(
@@ -180,7 +180,7 @@ def sklearn_lasso(
     seconds = time.perf_counter() - started
     codes = torch.from_numpy(np.atleast_2d(model.coef_)).to(rows)
     iterations = int(np.max(model.n_iter_))
-    return _judged("sklearn", rows, atoms, codes, l1_penalty, nonnegative, seconds, iterations)
+    return _result_of("sklearn", rows, atoms, codes, l1_penalty, nonnegative, seconds, iterations)
 
 
 def _of_no_rows(rows: Tensor, atoms: Tensor) -> CodingResult:
@@ -214,7 +214,7 @@ def _warn_of_missed(name: str, n_missed: int, n_rows: int) -> None:
         )
 
 
-def _judged(
+def _result_of(
     name: str,
     rows: Tensor,
     atoms: Tensor,

@@ -1,4 +1,4 @@
-"""What every solver returns, and how its quality is judged, whoever computed it."""
+"""The result of every solver, and measures of its quality."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from ..folder_lock import locks
 from ..models import head_name, load_model
 from ..records import Record, describe_environment
 from ..tuning import FilterSubspaceLayer
-from ..tuning.update import by_input
+from ..tuning.weight_sum import by_input
 
 _ADAPTER = "default"
 

@@ -2,8 +2,7 @@
 
 from .config import FilterSubspaceConfig
 from .layer import FilterSubspaceLayer
-from .model import FilterSubspaceModel
-from .registration import register
+from .model import FilterSubspaceModel, register
 
 register()
 

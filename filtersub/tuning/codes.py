@@ -1,9 +1,11 @@
-"""The frozen coefficients of a layer: stored, or V alone where they are a linear map ``alpha = F V`` of the kernels."""
+"""The coefficients of a layer: alpha, frozen, stored or V alone where they are a linear map ``alpha = F V`` of the
+kernels; those of expanded and of blocked atoms, which are trained, and the atoms that these stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from ..fingerprint import fingerprint, same_fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import encode, principal_atoms
 from ..sparse_coding.linear import second_moment
-from .update import by_input
+from .weight_sum import by_input
 
 # the tensors of a layer that hold an adapter's coefficients
 _FORMS = (
@@ -101,6 +103,44 @@ def _canonical_signs(atoms: Tensor) -> Tensor:
     """Each atom's largest entry positive, as in every learned dictionary."""
     peaks = atoms.gather(1, atoms.abs().argmax(1, keepdim=True))
     return torch.where(peaks < 0, -atoms, atoms)
+
+
+def start_of_expansion(
+    layout: KernelLayout, recipe: DecompositionConfig, init: str, scale: float, generator: torch.Generator
+) -> list[Tensor]:
+    """d-alpha_1, d-alpha_2, ... of a layer, float32, of shapes (m, m_1), (m, m_1, m_2), ...; d-alpha_1 per channel:
+    (c', m, m_1).
+
+    init : "uniform": Kaiming uniform (He et al., arXiv:1502.01852) whose fan-in is the m_l summands, of standard
+        deviation sqrt(2 / m_l). "fan-in-normal", that of the authors' code: Kaiming normal with a = sqrt(5) over the
+        c' m m_1 ... m_l maps that the two-step form sums, of standard deviation 1 / sqrt(3 m m_1 ... m_l c')
+    scale : a factor on either
+    """
+    n_atoms, sizes = recipe.n_atoms(layout), recipe.expansion_of(layout)
+    drawn = []
+    for level in range(1, len(sizes) + 1):
+        own = (layout.input_channels,) if level == 1 and recipe.expansion_coefficients == "per-channel" else ()
+        shape = (*own, n_atoms, *sizes[:level])
+        values = torch.empty(shape).reshape(-1, shape[-1])
+        if init == "uniform":
+            nn.init.kaiming_uniform_(values, generator=generator)
+        else:
+            maps = layout.input_channels * n_atoms * prod(sizes[:level])
+            values.normal_(0.0, (3 * maps) ** -0.5, generator=generator)
+        drawn.append(values.mul_(scale).reshape(shape))
+    return drawn
+
+
+def blocked_atoms(block_atoms: Tensor, atoms: Tensor, layout: KernelLayout) -> Tensor:
+    """``dD_c x D``: the patches (m_c, p d q) of the kernel that block atoms (m_c, p m q) of alpha stand for.
+
+    atoms (m, d), or (i, m, d) for each input channel; then (i / q, m_c, p d q). ``layout`` is that of alpha.
+    """
+    p, m, q = layout.patch_shape
+    parts = block_atoms.reshape(-1, p, m, q)
+    if atoms.ndim == 2:
+        return torch.einsum("apmq,md->apdq", parts, atoms).flatten(1)
+    return torch.einsum("apmq,iqmd->iapdq", parts, atoms.unflatten(0, (-1, q))).flatten(2)
 
 
 def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,14 +20,23 @@ from torch import Tensor, fx, nn
 from ..decomposition import DecompositionConfig
 from ..engine.conv.packed import Packed
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, coefficient_layout, layout_of
-from .codes import frozen_codes, mapped_fingerprint
+from ..kernels import KernelLayout, layout_of
+from .codes import blocked_atoms, frozen_codes, mapped_fingerprint, start_of_expansion
 from .config import FilterSubspaceConfig, coding_part
-from .other_tools import call_with, check_unchanged, onloaded
-from .run import can_run, run_summed
-from .start import start_of_expansion
+from .other_tools import call_with, check_unchanged, offloading_hooks, onloaded
 from .telling import tell
-from .update import BaseWeight, Summand, blocked_atoms, by_row, collapse, summed, without_autocast
+from .weight_sum import (
+    BaseWeight,
+    Summand,
+    SumPlan,
+    by_row,
+    can_run,
+    collapse,
+    plan_sum,
+    run_summed,
+    summed,
+    without_autocast,
+)
 
 PREFIX = "filtersub_"
 #: what code for peft's layers asks of every one of them, by the names that layers have for it
@@ -64,6 +74,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         "filtersub_dictionary",
         "filtersub_fingerprint",
         "layouts",
+        "plans",
+        "block_plans",
         "recipes",
         "rounds",
     )
@@ -85,6 +97,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.filtersub_dictionary = BufferDict({}, persistent=True)
         self.filtersub_fingerprint = BufferDict({}, persistent=True)
         self.layouts: dict[str, KernelLayout] = {}
+        self.plans: dict[str, SumPlan] = {}
+        self.block_plans: dict[str, tuple[KernelLayout, SumPlan]] = {}  # with the layout of alpha, where it is blocked
         self.recipes: dict[str, DecompositionConfig] = {}
         self.rounds: dict[str, int] = {}  # of dictionary learning
         self.foreign: set[str] = set()  # adapters whose coefficients are not those made of this layer's weight
@@ -99,7 +113,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
         Adapters of one coding recipe share their coefficients in memory. On the meta device only shapes are made.
         """
-        with onloaded(self):
+        with onloaded(offloading_hooks(self)):
             self._add_adapter(adapter, config)
 
     def _add_adapter(self, adapter: str, config: FilterSubspaceConfig) -> None:
@@ -109,7 +123,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         if layout is None:
             raise FiltersubError(f"layer {self.name!r} ({type(base).__name__}) cannot be decomposed by this recipe")
         self._freeze_codes(adapter, layout, recipe, config)
-        self.layouts[adapter], self.recipes[adapter] = layout, recipe
+        self.layouts[adapter], self.plans[adapter], self.recipes[adapter] = layout, plan_sum(layout), recipe
         n_atoms, sizes = recipe.n_atoms(layout), whole.expansion_of(layout)
         if sizes:
             generator = torch.Generator().manual_seed(whole.seed ^ zlib.crc32(self.name.encode()))
@@ -119,6 +133,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             of_alpha, its_recipe = recipe.coefficient_part(layout)
             shape = its_recipe.n_atoms(of_alpha), of_alpha.patch_size
             self.filtersub_block_atoms[adapter] = nn.Parameter(base.weight.new_zeros(shape))
+            self.block_plans[adapter] = of_alpha, plan_sum(replace(layout, block=of_alpha.block))
         if config.train_coefficients:
             shape = (layout.n_rows // layout.input_channels, n_atoms, layout.input_channels)
             self.filtersub_coefficients_update[adapter] = nn.Parameter(base.weight.new_zeros(shape))
@@ -214,8 +229,9 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
     def atoms_update(self, adapter: str) -> Tensor:
         """dD (m, d), collapsed where it is expanded; (i', m, d) where each input channel has atoms of its own."""
-        levels = list(self.filtersub_expansion[adapter]) if adapter in self.filtersub_expansion else []
-        return collapse(self.filtersub_atoms[adapter], levels)
+        if adapter not in self.filtersub_expansion:
+            return self.filtersub_atoms[adapter]
+        return collapse(self.filtersub_atoms[adapter], list(self.filtersub_expansion[adapter]))
 
     def _terms(self, adapters: list[str]) -> list[Summand]:
         """What the adapters add, those that share coefficients as one summand."""
@@ -223,7 +239,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         terms = []
         present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
         for adapter in present:
-            layout, held = self.layouts[adapter], self._holds(adapter)
+            plan, held = self.plans[adapter], self._holds(adapter)
             matrix = self.atoms_update(adapter)
             if held:
                 source = self._held(adapter)
@@ -234,22 +250,21 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 matrix = mapping @ matrix.to(mapping.dtype)
             first = next(other for other in present if self._share_codes(other, adapter))
             key = (first, matrix.ndim == 3)
-            shared[key] = Summand(layout, source, shared[key].matrix + matrix if key in shared else matrix)
+            shared[key] = Summand(plan, source, shared[key].matrix + matrix if key in shared else matrix)
             if adapter in self.filtersub_block_atoms:
                 terms.append(self._block_term(adapter))
             if adapter in self.filtersub_coefficients_update:
                 update, dictionary = self.filtersub_coefficients_update[adapter], self.filtersub_dictionary[adapter]
-                terms.append(Summand(layout, update.to(dictionary.dtype), dictionary))
+                terms.append(Summand(plan, update.to(dictionary.dtype), dictionary))
         return [*shared.values(), *terms]
 
     def _block_term(self, adapter: str) -> Summand:
         """``(alpha_c x dD_c) x (D + dD)``, as patches of the kernel in the blocks of alpha_c."""
-        recipe, layout = self.recipes[adapter], self.layouts[adapter]
+        of_alpha, plan = self.block_plans[adapter]
         dictionary, codes = self.filtersub_dictionary[adapter], self.filtersub_block_coefficients[adapter]
-        of_alpha = coefficient_layout(layout, recipe.n_atoms(layout), recipe.block)
         atoms = dictionary + self.atoms_update(adapter).to(dictionary.dtype)
         patches = blocked_atoms(self.filtersub_block_atoms[adapter].to(dictionary.dtype), atoms, of_alpha)
-        return Summand(replace(layout, block=of_alpha.block), codes, patches.to(codes.dtype))
+        return Summand(plan, codes, patches.to(codes.dtype))
 
     def _sum(self, adapters: list[str]) -> Tensor:
         weight = self._base_weight()
@@ -281,9 +296,9 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 f"layer {self.name!r} is symbolically traced (torch.fx, feature extractors) while its adapter is not "
                 "merged; call merge_and_unload first, or name FilterSubspaceLayer as a leaf module"
             )
-        if not torch.compiler.is_compiling():
-            check_unchanged(self)
-        with onloaded(self):
+        base = self.get_base_layer()
+        hooks = offloading_hooks(self) if torch.compiler.is_compiling() else check_unchanged(self, base)
+        with onloaded(hooks) if hooks else nullcontext():
             return self._run(x, *args, **kwargs)
 
     def _run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -317,8 +332,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         wanted = [a for a in check_adapters_to_merge(self, adapter_names) if a in self.filtersub_atoms]
         if not wanted:
             return
-        check_unchanged(self)
         base = self.get_base_layer()
+        check_unchanged(self, base)
         if not base.weight.is_meta:
             self._check_filled()
         merged = self._sum([*self.merged_adapters, *wanted]).detach()

@@ -1,4 +1,8 @@
-"""The tuner: wraps the layers that take part, combines adapters, and says what belongs to a saved adapter."""
+"""The tuner: wraps the layers that take part, combines adapters, and says what belongs to a saved adapter.
+
+peft keeps a closed enum of its methods, so ``register`` adds an entry to it: the one place that depends on how peft
+registers methods. tests/test_tuning.py fails loudly when that changes.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import aenum
 import torch
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import PeftType, register_peft_method
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
 from .codes import make_room
 from .combination import check_combined, combined_config, fill
-from .config import FilterSubspaceConfig
+from .config import METHOD, FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
 from .names import check_adapter_name, named_plainly, tuners_word_renamed
 from .statistics import RunningStatistics, statistics_of
@@ -268,3 +275,11 @@ def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Te
                 "or save it with save_coefficients=True"
             )
         state_dict[key] = made if made.device.type != "meta" else state_dict[key].to(torch.float64)
+
+
+def register() -> None:
+    """Add the method to peft's tables, once; a config is then saved and loaded by its peft_type."""
+    if METHOD.upper() not in PeftType.__members__:
+        aenum.extend_enum(PeftType, METHOD.upper(), METHOD.upper())
+    if PeftType[METHOD.upper()] not in PEFT_TYPE_TO_TUNER_MAPPING:
+        register_peft_method(name=METHOD, config_cls=FilterSubspaceConfig, model_cls=FilterSubspaceModel, prefix=PREFIX)

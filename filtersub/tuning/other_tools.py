@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..computed_weights import computes_weight
-from ..engine.conv.tracing import only_torch_runs
 from ..errors import FiltersubError
+from .weight_sum import only_torch_runs
 
 _TRAINED = ("filtersub_atoms", "filtersub_expansion", "filtersub_coefficients_update", "filtersub_block_atoms")
 
 
-def check_unchanged(layer: nn.Module) -> None:
-    """FiltersubError where the base weight or the atoms of a FilterSubspaceLayer have become something else.
+def check_unchanged(layer: nn.Module, base: nn.Module) -> list[tuple[nn.Module, Any]]:
+    """FiltersubError where the base weight or the atoms of a FilterSubspaceLayer over ``base`` have become something
+    else; the layer's offloading hooks.
 
     The layer reads both without calling the modules that hold them, so that hooks on these (pruning, opacus) would
     never run: a pruned weight would be that of the last call, and gradients of single images would be missing.
     """
-    base = layer.get_base_layer()
-    if computes_weight(base):
+    if "weight" not in base._parameters and computes_weight(base):
         raise FiltersubError(
             f"layer {layer.name!r}: the weight of its base layer was pruned, parametrised or quantised after the "
             "adapter was made; do that after merge_and_unload, or before the adapter is made"
@@ -35,13 +35,15 @@ def check_unchanged(layer: nn.Module) -> None:
             f"layer {layer.name!r}: its base weight was quantised ({type(base.weight).__name__}) after the adapter was "
             "made; quantise after merge_and_unload"
         )
-    if layer.training and torch.is_grad_enabled() and _atoms_elsewhere(layer):
+    hooks = offloading_hooks(layer)
+    elsewhere = hooks and any(p.is_meta and p.requires_grad for p in layer.parameters())
+    if elsewhere and layer.training and torch.is_grad_enabled():
         raise FiltersubError(
             f"layer {layer.name!r}: accelerate keeps its atoms elsewhere and brings copies for each call, which would "
             "leave them without a gradient; offload the base model before the adapter is made, or run it in eval mode"
         )
     for name in _TRAINED:
-        for held in getattr(layer, name).modules():
+        for held in layer._modules[name].modules():
             if held._forward_pre_hooks:
                 raise FiltersubError(
                     f"layer {layer.name!r}: its atoms were pruned or hooked, but they are read without a call; prune "
@@ -52,28 +54,26 @@ def check_unchanged(layer: nn.Module) -> None:
                     f"layer {layer.name!r}: opacus and torch's call_for_per_sample_grads cannot compute gradients of "
                     "its atoms for single images; torch.func does: vmap(grad(loss)) over functional_call"
                 )
-
-
-def _atoms_elsewhere(layer: nn.Module) -> bool:
-    hooks = (module.__dict__.get("_hf_hook") for module in layer.modules())
-    return any(getattr(hook, "offload", False) for hook in hooks) and any(
-        p.is_meta and p.requires_grad for p in layer.parameters()
-    )
+    return hooks
 
 
 def _expanded(held: nn.Module) -> bool:
     return any(type(each).__name__ == "ExpandedWeight" for each in held._parameters.values())
 
 
+def offloading_hooks(layer: nn.Module) -> list[tuple[nn.Module, Any]]:
+    """(module, hook) of this layer and its submodules where accelerate keeps what they hold elsewhere."""
+    return [(m, m._hf_hook) for m in layer.modules() if getattr(m.__dict__.get("_hf_hook"), "offload", False)]
+
+
 @contextmanager
-def onloaded(layer: nn.Module) -> Iterator[None]:
-    """Everything that accelerate has offloaded of this layer and its submodules, in memory.
+def onloaded(hooks: list[tuple[nn.Module, Any]]) -> Iterator[None]:
+    """What accelerate has offloaded of these modules, in memory.
 
     The hooks of accelerate load what a submodule holds when that is called; a tuned layer reads the weight of its base
     layer and the atoms beside it without a call. Within, the base layer runs without its hook, which would put the base
     weight back in the place of the summed one.
     """
-    hooks = [(m, m._hf_hook) for m in layer.modules() if getattr(m.__dict__.get("_hf_hook"), "offload", False)]
     hooked = [(m, m.__dict__["forward"]) for m, _ in hooks if "_old_forward" in m.__dict__]
     for module, hook in hooks:
         hook.pre_forward(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 
@@ -13,7 +12,7 @@ from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
 from ..decomposition.plan import check_matched
-from ..errors import FiltersubError
+from ..errors import FiltersubError, meant
 from ..kernels import KernelLayout, layout_of, untunable
 from ..models import head_name
 from .config import FilterSubspaceConfig
@@ -142,7 +141,7 @@ def _nothing(config: FilterSubspaceConfig, able: list[str], passed: dict[str, st
     blocks = "" if config.block is not None else " (1x1 and linear layers take part only with a block)"
     reasons = "".join(f"; {name}: {reason}" for name, reason in list(passed.items())[:1])
     known = f"; layers that could: {', '.join(able[:5])}" if able else ""
-    asked = config.target_modules if isinstance(config.target_modules, list) else [str(config.target_modules)]
-    near = [name for each in asked for name in difflib.get_close_matches(each, [*PRESETS, *able], n=2)]
-    meant = f"; did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near and config.target_modules else ""
-    return f"{wanted} no layer that can be tuned{reasons or blocks}{known}{meant}"
+    targets = config.target_modules or []
+    asked = targets if isinstance(targets, list) else [str(targets)]
+    hints = dict.fromkeys(meant(each, [*PRESETS, *able], 2) for each in asked)
+    return f"{wanted} no layer that can be tuned{reasons or blocks}{known}{''.join(hints)}"

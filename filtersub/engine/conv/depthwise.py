@@ -1,8 +1,8 @@
 """The weight gradient of depthwise convolutions with large kernels, where torch takes longer than for all the rest.
 
-``dW[c, i, j] = sum over images and positions (h, w) of gradient[h, w, c] x[h down + i, w across + j, c]``, x padded,
-in channels-last memory, LANES channels at a time. Images are cut between threads and added up in their order, so
-results do not depend on the number of threads.
+``dW[c, i, j] = sum over images and positions (h, w) of gradient[h, w, c] x[h stride_h + i, w stride_w + j, c]``,
+x padded, in channels-last memory, LANES channels at a time. Images are cut between threads and added up in their order,
+so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..compile import compiled, make_ready
 from ..threads import over_rows
 from ..vectors import I64, convert, for_range, fused, load_vector, store_vector
-from .products import in_channels_last
 
 LANES = 16
 _IMAGES = 4  # that a thread takes at a time
@@ -30,12 +29,16 @@ def takes(layer: nn.Module, gradient: Tensor, x: Tensor) -> bool:
         and layer.groups == layer.in_channels == layer.out_channels
         and layer.in_channels % LANES == 0
         and max(layer.kernel_size) >= _LARGE
-        and in_channels_last(gradient, x)
+        and gradient.dtype == x.dtype
+        and x.dtype in (torch.float32, torch.float64)
+        and all(t.device.type == "cpu" and t.is_contiguous(memory_format=torch.channels_last) for t in (gradient, x))
     )
 
 
-def weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor:
-    """dW (c, 1, kh, kw) for gradient (n, c, h', w') and x (n, c, h, w), both in channels-last memory."""
+def weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor | None:
+    """dW (c, 1, kh, kw) for gradient (n, c, h', w') and x (n, c, h, w); None where torch takes less time."""
+    if not takes(layer, gradient, x):
+        return None
     at, seen = (each.detach().permute(0, 2, 3, 1).numpy() for each in (gradient, x))
     sums = np.zeros((len(at), *layer.kernel_size, at.shape[3]), at.dtype)
     taps = (0,) * layer.kernel_size[1]
@@ -79,20 +82,20 @@ def gather_taps(typingctx, gradient, g_first, g_step, x, x_first, x_step, count,
 def _weight_gradients(gradient, x, into, padding, stride, dilation, taps):
     """Adds to ``into`` (n, kh, kw, c), for every image by itself; gradient (n, h', w', c), x (n, h, w, c)."""
     n_images, height, width, channels = gradient.shape
-    (above, left), (down, across), (dilated_down, dilated_across) = padding, stride, dilation
-    line, lines = (x.shape[2] + 2 * left) * channels, into.shape[1]
-    padded = np.zeros((x.shape[1] + 2 * above) * line, x.dtype)
+    (pad_h, pad_w), (stride_h, stride_w), (dilation_h, dilation_w) = padding, stride, dilation
+    line, lines = (x.shape[2] + 2 * pad_w) * channels, into.shape[1]
+    padded = np.zeros((x.shape[1] + 2 * pad_h) * line, x.dtype)
     flat, flat_x, flat_into, inner = gradient.reshape(-1), x.reshape(-1), into.reshape(-1), x.shape[2] * channels
     for n in range(n_images):
         for h in range(x.shape[1]):
-            convert(flat_x, (n * x.shape[1] + h) * inner, padded, (h + above) * line + left * channels, inner)
+            convert(flat_x, (n * x.shape[1] + h) * inner, padded, (h + pad_h) * line + pad_w * channels, inner)
         for c in range(0, channels, LANES):
             for i in range(lines):
                 first = (n * lines + i) * len(taps) * channels + c
                 for h in range(height):
                     start = (n * height + h) * width * channels + c
-                    seen = (h * down + i * dilated_down) * line + c
+                    seen = (h * stride_h + i * dilation_h) * line + c
                     gather_taps(
-                        flat, start, channels, padded, seen, across * channels, width,
-                        flat_into, first, channels, taps, dilated_across * channels,
+                        flat, start, channels, padded, seen, stride_w * channels, width,
+                        flat_into, first, channels, taps, dilation_w * channels,
                     )  # fmt: skip

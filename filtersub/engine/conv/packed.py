@@ -32,15 +32,15 @@ class Packed:
         return codes.scatter_(1, self.indices.long(), self.values)
 
 
-def is_matrix(layout: KernelLayout) -> bool:
-    """Whether the stored weight is an (outs, ins) matrix: what the kernels of this package work on."""
-    return layout.kind in _MATRICES and not layout.is_spatial
+def packs(layout: KernelLayout) -> bool:
+    """Whether the kernels take a layer: its stored weight is an (outs, ins) matrix, its patches are small."""
+    return layout.kind in _MATRICES and not layout.is_spatial and layout.patch_size <= MOST_LANES
 
 
 def pack(layout: KernelLayout, codes: Tensor) -> Packed | None:
     """Codes (n_rows, m) packed, or None where that would not pay: dense ones, or layers without kernels for them."""
     n_rows, n_atoms = codes.shape
-    if not is_matrix(layout) or layout.patch_size > MOST_LANES or n_atoms > torch.iinfo(torch.int16).max:
+    if not packs(layout) or n_atoms > torch.iinfo(torch.int16).max:
         return None
     longest = max(1, int((codes != 0).sum(1).max()))
     if longest * _MOST_SHARE > n_atoms:

@@ -1,7 +1,7 @@
 """``total + S x B`` in one pass over a stored (outs, ins) matrix, and ``dB = S^T dW``, as operators of torch.
 
 S are packed coefficients, or the kernels F themselves (B is then V dD). A pass reads and writes the weight where it
-lies: no dense coefficients, no repacked copy. Shares are cut by size alone and their sums are added in order, so
+lies: no dense coefficients, no repacked copy. Chunks are cut by size alone and their sums are added in order, so
 results do not depend on the number of threads. Under torch.compile each is one opaque operator.
 """
 
@@ -13,40 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...kernels import KernelLayout
-from ..compile import make_ready
+from ..compile import compiled, make_ready
 from ..threads import over_rows
-from . import patch_kernels as kernels
-from .packed import MOST_LANES, Packed, is_matrix
-from .tracing import only_torch_runs
+from .packed import Packed
+from .patch_vectors import add_mapped, add_packed, gather_mapped, gather_packed
 
-_MOST_MAPPED = 16  # entries of a patch whose d sums of d lanes fit the registers
-_SHARE = 16384  # rows of the kernel matrix that a thread takes at a time
+MOST_MAPPED = 16  # entries of a patch whose d sums of d lanes fit the registers
+_CHUNK = 16384  # rows of the kernel matrix that a thread takes at a time
 _FEW = 32768  # rows below which starting a thread costs more than it saves
 
 
-def quick(layout: KernelLayout, *tensors: Tensor, mapped: bool = False) -> bool:
-    """Whether the operators take a layer: a dense matrix on the CPU, all of one dtype, small patches."""
-    first = tensors[0]
-    return (
-        not only_torch_runs()
-        and is_matrix(layout)
-        and layout.patch_size <= (_MOST_MAPPED if mapped else MOST_LANES)
-        and all(t.device.type == "cpu" and t.dtype == first.dtype for t in tensors)
-        and first.dtype in (torch.float32, torch.float64)
-        and first.flatten(1).is_contiguous()
-    )
-
-
 @torch.library.custom_op("filtersub::packed_sum", mutates_args=())
-def packed_sum(total: Tensor, values: Tensor, indices: Tensor, small: Tensor, p: int, q: int) -> Tensor:
-    """``total + alpha x small``: total (outs, ins[, 1, ...]), codes (n_rows, s), small (m, p q)."""
-    out, small = torch.empty_like(total), _array(small.contiguous())
-    arrays = [_lines(each, len(total) // p) for each in (total, values, indices, out)]
+def packed_sum(total: Tensor, values: Tensor, indices: Tensor, matrix: Tensor, p: int, q: int) -> Tensor:
+    """``total + alpha x matrix``: total (outs, ins[, 1, ...]), codes (n_rows, s), matrix (m, p q)."""
+    out, matrix = torch.empty_like(total), _array(matrix.contiguous())
+    arrays = [_as_lines(each, len(total) // p) for each in (total, values, indices, out)]
     sides, count = ((0,) * p, (0,) * q), values.shape[1]
 
     def add(_: int, total: np.ndarray, values: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
-        kernels.sum_packed(total, values, indices, out, small, count, *sides)
+        _sum_packed(total, values, indices, out, matrix, count, *sides)
 
     _run(("sum_packed", total.dtype, indices.dtype, p, q), add, arrays, len(values), 1)
     return out
@@ -55,26 +40,26 @@ def packed_sum(total: Tensor, values: Tensor, indices: Tensor, small: Tensor, p:
 @torch.library.custom_op("filtersub::packed_gradient", mutates_args=())
 def packed_gradient(gradient: Tensor, values: Tensor, indices: Tensor, n_atoms: int, p: int, q: int) -> Tensor:
     """``alpha^T gradient`` (m, p q)."""
-    arrays = [_lines(each, len(gradient) // p) for each in (gradient, values, indices)]
-    sums = np.zeros((_n_shares(len(arrays[0]), len(values)), n_atoms, p * q), arrays[0].dtype)
+    arrays = [_as_lines(each, len(gradient) // p) for each in (gradient, values, indices)]
+    sums = np.zeros((_n_chunks(len(arrays[0]), len(values)), n_atoms, p * q), arrays[0].dtype)
     sides, count = ((0,) * p, (0,) * q), values.shape[1]
 
     def gather(number: int, gradient: np.ndarray, values: np.ndarray, indices: np.ndarray) -> None:
-        kernels.gradient_packed(gradient, values, indices, sums[number], count, *sides)
+        _gradient_packed(gradient, values, indices, sums[number], count, *sides)
 
     _run(("gradient_packed", gradient.dtype, indices.dtype, p, q), gather, arrays, len(values), 0)
     return torch.from_numpy(sums.sum(0))
 
 
 @torch.library.custom_op("filtersub::mapped_sum", mutates_args=())
-def mapped_sum(total: Tensor, source: Tensor, small: Tensor, p: int, q: int) -> Tensor:
-    """``total + F small`` for the kernels F = source in blocks; small (p q, p q)."""
-    out, small = torch.empty_like(total), _array(small.contiguous())
-    arrays = [_lines(each, len(total) // p) for each in (total, source, out)]
+def mapped_sum(total: Tensor, source: Tensor, matrix: Tensor, p: int, q: int) -> Tensor:
+    """``total + F matrix`` for the kernels F = source in blocks; matrix (p q, p q)."""
+    out, matrix = torch.empty_like(total), _array(matrix.contiguous())
+    arrays = [_as_lines(each, len(total) // p) for each in (total, source, out)]
     sides = ((0,) * p, (0,) * q)
 
     def add(_: int, total: np.ndarray, source: np.ndarray, out: np.ndarray) -> None:
-        kernels.sum_mapped(total, source, out, small, *sides)
+        _sum_mapped(total, source, out, matrix, *sides)
 
     _run(("sum_mapped", total.dtype, p, q), add, arrays, total.numel() // (p * q), 1)
     return out
@@ -84,18 +69,18 @@ def mapped_sum(total: Tensor, source: Tensor, small: Tensor, p: int, q: int) -> 
 def mapped_gradient(gradient: Tensor, source: Tensor, p: int, q: int) -> Tensor:
     """``F^T gradient`` (p q, p q)."""
     n_rows = gradient.numel() // (p * q)
-    arrays = [_lines(each, len(gradient) // p) for each in (source, gradient)]
-    sums = np.zeros((_n_shares(len(arrays[0]), n_rows), p * q, p * q), arrays[0].dtype)
+    arrays = [_as_lines(each, len(gradient) // p) for each in (source, gradient)]
+    sums = np.zeros((_n_chunks(len(arrays[0]), n_rows), p * q, p * q), arrays[0].dtype)
     sides = ((0,) * p, (0,) * q)
 
     def gather(number: int, source: np.ndarray, gradient: np.ndarray) -> None:
-        kernels.gradient_mapped(source, gradient, sums[number], *sides)
+        _gradient_mapped(source, gradient, sums[number], *sides)
 
     _run(("gradient_mapped", gradient.dtype, p, q), gather, arrays, n_rows, 0)
     return torch.from_numpy(sums.sum(0))
 
 
-def _lines(tensor: Tensor, n_lines: int) -> np.ndarray:
+def _as_lines(tensor: Tensor, n_lines: int) -> np.ndarray:
     return _array(tensor.detach().flatten(1).contiguous().view(n_lines, -1))
 
 
@@ -104,20 +89,69 @@ def _array(tensor: Tensor) -> np.ndarray:
     return np.from_dlpack(tensor.detach())
 
 
-def _share(n_lines: int, n_rows: int) -> int:
-    """Lines of a share: about _SHARE rows, or all of a small layer."""
-    return n_lines if n_rows < _FEW else max(1, n_lines * _SHARE // n_rows)
+def _chunk_lines(n_lines: int, n_rows: int) -> int:
+    """Lines of a chunk: about _CHUNK rows, or all of a small layer."""
+    return n_lines if n_rows < _FEW else max(1, n_lines * _CHUNK // n_rows)
 
 
-def _n_shares(n_lines: int, n_rows: int) -> int:
-    return -(-n_lines // _share(n_lines, n_rows))
+def _n_chunks(n_lines: int, n_rows: int) -> int:
+    return -(-n_lines // _chunk_lines(n_lines, n_rows))
 
 
 def _run(key: tuple, kernel: Any, arrays: list[np.ndarray], n_rows: int, n_outputs: int) -> None:
-    share = _share(len(arrays[0]), n_rows)
+    lines = _chunk_lines(len(arrays[0]), n_rows)
     nothing = [array[:0] for array in arrays]
     make_ready(key, lambda: kernel(0, *nothing))
-    over_rows(kernel, share, arrays, n_outputs, widen=False)
+    over_rows(kernel, lines, arrays, n_outputs, widen=False)
+
+
+# Of every array a kernel sees one line for each block row o': p lines of the weight, the i' codes of that row.
+
+
+@compiled
+def _sum_packed(total, values, indices, out, matrix, count, lines, line):
+    p, q = len(lines), len(line)
+    width = total.shape[1] // p
+    n_blocks = width // q
+    flat, flat_out = total.reshape(-1), out.reshape(-1)
+    flat_values, flat_indices, flat_matrix = values.reshape(-1), indices.reshape(-1), matrix.reshape(-1)
+    for o in range(total.shape[0]):
+        for i in range(n_blocks):
+            first, start = o * p * width + i * q, (o * n_blocks + i) * count
+            add_packed(flat, flat_out, first, width, flat_values, flat_indices, start, count, flat_matrix, lines, line)
+
+
+@compiled
+def _gradient_packed(gradient, values, indices, into, count, lines, line):
+    p, q = len(lines), len(line)
+    width = gradient.shape[1] // p
+    n_blocks = width // q
+    flat, flat_into = gradient.reshape(-1), into.reshape(-1)
+    flat_values, flat_indices = values.reshape(-1), indices.reshape(-1)
+    for o in range(gradient.shape[0]):
+        for i in range(n_blocks):
+            first, start = o * p * width + i * q, (o * n_blocks + i) * count
+            gather_packed(flat, first, width, flat_values, flat_indices, start, count, flat_into, lines, line)
+
+
+@compiled
+def _sum_mapped(total, source, out, matrix, lines, line):
+    p, q = len(lines), len(line)
+    width = total.shape[1] // p
+    flat, flat_source = total.reshape(-1), source.reshape(-1)
+    flat_out, flat_matrix = out.reshape(-1), matrix.reshape(-1)
+    for o in range(total.shape[0]):
+        for i in range(width // q):
+            add_mapped(flat, flat_source, flat_out, o * p * width + i * q, width, flat_matrix, lines, line)
+
+
+@compiled
+def _gradient_mapped(source, gradient, into, lines, line):
+    p, q = len(lines), len(line)
+    width = source.shape[1] // p
+    flat_source, flat, flat_into = source.reshape(-1), gradient.reshape(-1), into.reshape(-1)
+    for o in range(source.shape[0]):
+        gather_mapped(flat_source, flat, o * p * width, width, width // q, flat_into, lines, line)
 
 
 @packed_sum.register_fake
@@ -137,37 +171,37 @@ def _(gradient: Tensor, source: Tensor, p: int, q: int) -> Tensor:
 
 
 def _keep_packed(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    _, values, indices, small, p, q = inputs
+    _, values, indices, matrix, p, q = inputs
     ctx.save_for_backward(values, indices)
-    ctx.sizes = small.shape[0], p, q
+    ctx.sizes = matrix.shape[0], p, q
 
 
 def _packed_backward(ctx: Any, gradient: Tensor) -> tuple:
     (values, indices), (n_atoms, p, q) = ctx.saved_tensors, ctx.sizes
-    small = None
+    matrix = None
     if ctx.needs_input_grad[3] and torch.is_grad_enabled():  # to be differentiated again
-        small = Packed(values, indices, n_atoms).unpacked().T @ _rows(gradient, p, q)
+        matrix = Packed(values, indices, n_atoms).unpacked().T @ _rows(gradient, p, q)
     elif ctx.needs_input_grad[3]:
-        small = packed_gradient(gradient, values, indices, n_atoms, p, q)
-    return gradient, None, None, small, None, None
+        matrix = packed_gradient(gradient, values, indices, n_atoms, p, q)
+    return gradient, None, None, matrix, None, None
 
 
 def _keep_mapped(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    _, source, small, p, q = inputs
-    ctx.save_for_backward(source, small if ctx.needs_input_grad[1] else None)
+    _, source, matrix, p, q = inputs
+    ctx.save_for_backward(source, matrix if ctx.needs_input_grad[1] else None)
     ctx.sides = p, q
 
 
 def _mapped_backward(ctx: Any, gradient: Tensor) -> tuple:
-    (source, small), (p, q) = ctx.saved_tensors, ctx.sides
+    (source, matrix), (p, q) = ctx.saved_tensors, ctx.sides
     to_source = None
     if torch.is_grad_enabled():  # to be differentiated again
         rows = _rows(gradient, p, q)
         if ctx.needs_input_grad[1]:
-            to_source = _matrix(rows @ small.T, gradient, p, q)
+            to_source = _matrix(rows @ matrix.T, gradient, p, q)
         return gradient, to_source, _rows(source, p, q).T @ rows if ctx.needs_input_grad[2] else None, None, None
     if ctx.needs_input_grad[1]:
-        to_source = mapped_sum(torch.zeros_like(gradient), gradient, small.T, p, q)
+        to_source = mapped_sum(torch.zeros_like(gradient), gradient, matrix.T, p, q)
     to_small = mapped_gradient(gradient, source, p, q) if ctx.needs_input_grad[2] else None
     return gradient, to_source, to_small, None, None
 

@@ -12,37 +12,29 @@ import torch
 from torch import Tensor
 
 from ...kernels import KernelLayout
-from .tracing import only_torch_runs
 
 _ELEMENT = {8: torch.complex64, 16: torch.complex128}
 
 
+def repacks(layout: KernelLayout) -> bool:
+    """Whether a layer's blocks can be copied so: those of a stored (outs, ins) matrix."""
+    return layout.block != (1, 1) and not layout.is_spatial and layout.kind in ("linear", "conv1d", "conv2d", "conv3d")
+
+
 def to_rows(layout: KernelLayout, weight: Tensor) -> Tensor:
-    """layout.to_rows, differentiable, quick where it can be."""
-    if not _quick(layout, weight):
-        return layout.to_rows(weight)
+    """``layout.to_rows`` of a layer that ``repacks``, differentiable, quick where its neighbours fill 8 or 16 bytes."""
     (p, q), inputs = layout.block, layout.input_channels
+    if q * weight.element_size() not in _ELEMENT:
+        return layout.to_rows(weight)
     return _Swap.apply(weight.flatten(), p, inputs, q).view(layout.n_rows, layout.patch_size)
 
 
 def to_weight(layout: KernelLayout, rows: Tensor) -> Tensor:
-    """layout.to_weight, differentiable, quick where it can be."""
-    if not _quick(layout, rows):
-        return layout.to_weight(rows)
+    """``layout.to_weight`` likewise."""
     (p, q), inputs = layout.block, layout.input_channels
+    if q * rows.element_size() not in _ELEMENT:
+        return layout.to_weight(rows)
     return _Swap.apply(rows.flatten(), inputs, p, q).view(layout.shape)
-
-
-def _quick(layout: KernelLayout, tensor: Tensor) -> bool:
-    return (
-        layout.block != (1, 1)
-        and not layout.is_spatial
-        and layout.kind in ("linear", "conv1d", "conv2d", "conv3d")
-        and layout.block[1] * tensor.element_size() in _ELEMENT
-        and tensor.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and not only_torch_runs()
-    )
 
 
 class _Swap(torch.autograd.Function):

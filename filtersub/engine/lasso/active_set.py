@@ -103,7 +103,7 @@ def leave(place, space, members, shape, count):
 
 
 @compiled_wide
-def settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count, totals):
+def settle(corr, gram, l1, l1_neg, slack, max_steps, space, members, shape, count, totals):
     """Exchange atoms one by one until all conditions hold; the number of active atoms, or -1 where that fails.
 
     The method of Lee et al. from any codes whose signs agree. At the end, objective and violation join the totals.
@@ -128,9 +128,9 @@ def settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count,
             if place >= 0:
                 count, tries = leave(place, space, members, shape, count), 0
             continue
-        _, atom = furthest_out(space, left, width, l1, down, slack)
+        _, atom = furthest_out(space, left, width, l1, l1_neg, slack)
         if atom < 0:
-            worst, _ = furthest_out(space, left, width, l1, down, 0.0)
+            worst, _ = furthest_out(space, left, width, l1, l1_neg, 0.0)
             return _judge(corr, l1, slack, max(worst, unsolved), unsolved, space, members, shape, count, totals)
         if not enter(gram, atom, 1.0 if space[left + atom] > 0 else -1.0, 0.0, space, members, shape, count):
             return -1

@@ -66,15 +66,15 @@ def add_multiple(typingctx, space, out, source, factor, width):
 
 
 @intrinsic
-def first_to_enter(typingctx, space, corr, slope, width, up, down, longest):
-    """When ``corr - t slope`` first reaches ``up - t`` or ``-(down - t)``: (t, atom), or (longest, -1) if not before.
+def first_to_enter(typingctx, space, corr, slope, width, upper, lower, longest):
+    """When ``corr - t slope`` first reaches ``upper - t`` or ``-(lower - t)``: (t, atom); (longest, -1) if not before.
 
     Fractions are compared by their products, so that no lane divides. NaN never enters.
     """
 
     def codegen(context, builder, signature, args):
         one = splat(builder, F64(1.0), LANES)
-        up, down = (splat(builder, args[a], LANES) for a in (4, 5))
+        upper, lower = (splat(builder, args[a], LANES) for a in (4, 5))
 
         def vector(k, state):
             column = builder.mul(k, I64(LANES))
@@ -82,8 +82,8 @@ def first_to_enter(typingctx, space, corr, slope, width, up, down, longest):
                 load_vector(context, builder, signature, args, 0, builder.add(args[a], column), LANES) for a in (1, 2)
             )
             index = splat(builder, k, LANES)
-            state = _sooner(builder, builder.fsub(up, corr), builder.fsub(one, slope), index, state)
-            return _sooner(builder, builder.fadd(down, corr), builder.fadd(one, slope), index, state)
+            state = _sooner(builder, builder.fsub(upper, corr), builder.fsub(one, slope), index, state)
+            return _sooner(builder, builder.fadd(lower, corr), builder.fadd(one, slope), index, state)
 
         return _soonest(builder, args[3], args[6], vector)
 
@@ -102,8 +102,8 @@ def first_to_vanish(typingctx, space, codes, speed, sign, width, longest):
                 load_vector(context, builder, signature, args, 0, builder.add(args[a], column), LANES)
                 for a in (1, 2, 3)
             )
-            above, below = builder.fmul(codes, sign), builder.fneg(builder.fmul(speed, sign))
-            return _sooner(builder, above, below, splat(builder, k, LANES), state)
+            numerator, denominator = builder.fmul(codes, sign), builder.fneg(builder.fmul(speed, sign))
+            return _sooner(builder, numerator, denominator, splat(builder, k, LANES), state)
 
         return _soonest(builder, args[4], args[5], vector)
 
@@ -111,19 +111,19 @@ def first_to_vanish(typingctx, space, codes, speed, sign, width, longest):
 
 
 @intrinsic
-def furthest_out(typingctx, left, first, width, up, down, least):
-    """By how much an element exceeds ``up``, or ``-down`` downwards, at most: (excess, place), or (least, -1) if less.
+def furthest_out(typingctx, left, first, width, upper, lower, least):
+    """By how much an element exceeds ``upper``, or falls below ``-lower``, at most: (excess, place); or (least, -1).
 
     NaN exceeds nothing.
     """
 
     def codegen(context, builder, signature, args):
-        up, down = (splat(builder, args[a], LANES) for a in (3, 4))
+        upper, lower = (splat(builder, args[a], LANES) for a in (3, 4))
 
         def vector(k, state):
             place = builder.add(args[1], builder.mul(k, I64(LANES)))
             left = load_vector(context, builder, signature, args, 0, place, LANES)
-            for short in (builder.fsub(up, left), builder.fadd(down, left)):
+            for short in (builder.fsub(upper, left), builder.fadd(lower, left)):
                 better = builder.fcmp_ordered("<", short, state[0])
                 new = (short, splat(builder, k, LANES))
                 state = [builder.select(better, *pair) for pair in zip(new, state, strict=True)]
@@ -140,18 +140,19 @@ def _for_vectors(builder, width, initial, vector):
 
 
 def _soonest(builder, width, longest, vector):
-    """The event with the smallest fraction (above, below, index) that the vectors leave, if below ``longest``."""
+    """The event with the smallest fraction that the vectors leave, if below ``longest``."""
     initial = [splat(builder, longest, LANES), splat(builder, F64(1.0), LANES), splat(builder, I64(-1), LANES)]
-    above, below, index = _for_vectors(builder, width, initial, vector)
-    return _least(builder, builder.fdiv(above, below), index)
+    numerator, denominator, index = _for_vectors(builder, width, initial, vector)
+    return _least(builder, builder.fdiv(numerator, denominator), index)
 
 
-def _sooner(builder, above, below, index, state):
-    """Replace the lanes of (above, below, index) in which ``above / below`` is the smaller positive fraction."""
-    zero = ir.Constant(above.type, None)
-    above = builder.select(builder.fcmp_ordered("<", above, zero), zero, above)  # it is below by rounding alone
-    better = builder.fcmp_ordered("<", builder.fmul(above, state[1]), builder.fmul(state[0], below))
-    return [builder.select(better, new, old) for new, old in zip((above, below, index), state, strict=True)]
+def _sooner(builder, numerator, denominator, index, state):
+    """Replace the lanes of the state in which ``numerator / denominator`` is the smaller positive fraction."""
+    zero = ir.Constant(numerator.type, None)
+    # negative by rounding alone
+    numerator = builder.select(builder.fcmp_ordered("<", numerator, zero), zero, numerator)
+    better = builder.fcmp_ordered("<", builder.fmul(numerator, state[1]), builder.fmul(state[0], denominator))
+    return [builder.select(better, new, old) for new, old in zip((numerator, denominator, index), state, strict=True)]
 
 
 def _least(builder, values, index, negate=False):

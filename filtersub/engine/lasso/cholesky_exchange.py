@@ -32,7 +32,7 @@ def new_factor(n_atoms, width, most):
 
 
 @compiled_wide
-def exchange(corr, gram, l1, down, slack, max_steps, z, state, totals):
+def exchange(corr, gram, l1, l1_neg, slack, max_steps, z, state, totals):
     """Solve the row from the support and signs of z, in place; whether that went well, and then it is in the totals."""
     members, sign, factor, residual, _, codes, wanted, left, _ = state
     for j in range(z.size):
@@ -57,7 +57,7 @@ def exchange(corr, gram, l1, down, slack, max_steps, z, state, totals):
                 z[members[e]] = codes[e]
             else:
                 wanted[members[e]], changed = 0.0, True
-        worst, _ = furthest_out(left, 0, left.size, l1, down, 0.0)
+        worst, _ = furthest_out(left, 0, left.size, l1, l1_neg, 0.0)
         if not changed and worst <= slack and unsolved <= slack:
             value = 0.0
             for e in range(count):
@@ -70,7 +70,7 @@ def exchange(corr, gram, l1, down, slack, max_steps, z, state, totals):
         for j in range(z.size):
             if left[j] > l1 + slack:
                 wanted[j] = 1.0
-            elif left[j] < -down - slack:
+            elif left[j] < -l1_neg - slack:
                 wanted[j] = -1.0
     return False
 

@@ -26,7 +26,7 @@ _MOST = 48  # exchanges; what has not ended by then is going round in rounding
 
 
 @compiled
-def exchange_singly(columns, dependent, corr, first, l1, down, slack, active, positive, n_atoms, most, z, y, lanes):
+def exchange_singly(columns, dependent, corr, first, l1, l1_neg, slack, active, positive, n_atoms, most, z, y, lanes):
     """From codes z to the solution in y: (active, positive, exchanges), the last one negative where it was not reached.
 
     z agrees with ``active`` and ``positive``, and is used up.
@@ -41,7 +41,7 @@ def exchange_singly(columns, dependent, corr, first, l1, down, slack, active, po
             active = rest
             continue
         wrong, entering = solve_on(
-            columns, active, positive, corr, first, l1, l1 + slack, -down - slack, n_atoms, y, lanes
+            columns, active, positive, corr, first, l1, l1 + slack, -l1_neg - slack, n_atoms, y, lanes
         )
         if wrong:
             blocked = walk_to(y, z, active, wrong, lanes)
@@ -59,18 +59,18 @@ def exchange_singly(columns, dependent, corr, first, l1, down, slack, active, po
 
 
 @intrinsic
-def solve_on(typingctx, table, active, positive, corr, first, l1, above, below, n_atoms, out, lanes):
+def solve_on(typingctx, table, active, positive, corr, first, l1, upper, lower, n_atoms, out, lanes):
     """Codes that solve the normal equations on the active set: (atoms of the wrong sign, the atom to enter as a set).
 
     Writes ``y = T (corr - l1 s)`` like ``pivot_step``. The atom to enter is the one whose remaining correlation exceeds
-    ``above``, or falls short of ``below``, by most.
+    ``upper``, or falls short of ``lower``, by most.
     """
 
     def codegen(context, builder, signature, args):
         width = signature.args[10].count
         active, positive, correlations, y = solved_by_table(context, builder, signature, args)
-        up, down = (builder.fcmp_ordered(sign, y, zeros(width)) for sign in "><")
-        wrong = builder.and_(active, builder.not_(builder.select(positive, up, down)))
+        positives, negatives = (builder.fcmp_ordered(sign, y, zeros(width)) for sign in "><")
+        wrong = builder.and_(active, builder.not_(builder.select(positive, positives, negatives)))
         remainder = builder.fsub(correlations, y)
         over = builder.fsub(remainder, splat(builder, args[6], width))
         under = builder.fsub(splat(builder, args[7], width), remainder)

@@ -36,7 +36,7 @@ def new_state(n_atoms, d, capacity):
 
 
 @compiled_wide
-def judge(corr, gram, l1, down, z, left, totals):
+def add_objective_and_violation(corr, gram, l1, l1_neg, z, left, totals):
     """Add the row's objective, without its half square, and its violation, both from z and the Gram matrix."""
     for j in range(z.size):
         left[j] = corr[j]
@@ -50,13 +50,13 @@ def judge(corr, gram, l1, down, z, left, totals):
             totals[0] += l1 * abs(z[j]) - 0.5 * z[j] * (corr[j] + left[j])
             violation = abs(left[j] - (l1 if z[j] > 0 else -l1))
         else:
-            violation = max(left[j] - l1, -left[j] - down)
+            violation = max(left[j] - l1, -left[j] - l1_neg)
         if not violation <= totals[1] and totals[1] == totals[1]:  # once NaN, always NaN
             totals[1] = violation
 
 
 @compiled_wide
-def solve_row(corr, gram, atoms, l1, down, slack, max_iter, z, state):
+def solve_row(corr, gram, atoms, l1, l1_neg, slack, max_iter, z, state):
     """Solve one row from the codes z, in place; the number of exchanges."""
     members, sign, inverse, weights, left, _, target, wear = state
     wear[0] = 0
@@ -88,7 +88,7 @@ def solve_row(corr, gram, atoms, l1, down, slack, max_iter, z, state):
             continue
         entering, largest = np.int64(-1), slack
         for j in range(z.size):
-            excess = max(left[j] - l1, -left[j] - down)
+            excess = max(left[j] - l1, -left[j] - l1_neg)
             if excess > largest and z[j] == 0:
                 entering, largest = j, excess
         if entering < 0:

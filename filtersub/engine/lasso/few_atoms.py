@@ -15,7 +15,7 @@ from ..compile import compiled
 from ..coordinate_descent import BLOCK, guess_codes
 from ..vectors import convert, copy_vector, take
 from .exchange import exchange_singly
-from .fallback import judge, new_state, solve_row
+from .fallback import add_objective_and_violation, new_state, solve_row
 from .few_atoms_vectors import check_row, correlate, pivot_step, signs_of
 
 CHUNK = 16 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
@@ -24,11 +24,11 @@ _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and
 
 
 @compiled
-def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, sure, guess, l1, down, tol, max_iter, lanes):
+def solve_rows(rows, given, codes, totals, counter, limit, atoms, table, sure, guess, l1, l1_neg, tol, max_iter, lanes):
     """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 2 * lanes + 4); ``given`` is empty for a cold start.
 
-    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most.
-    ``down`` is the penalty of negative codes. rows, given and codes are flat. ``sure`` are the Gram matrix and the
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``limit`` of them at most.
+    ``l1_neg`` is the penalty of negative codes. rows, given and codes are flat. ``sure`` are the Gram matrix and the
     atoms with two axes, for the rows that fail.
     """
     _, _, _, n_atoms, d = atoms
@@ -42,7 +42,7 @@ def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, sure, gue
         np.zeros(BLOCK * n_atoms + width),
     )
     slow = (sure[0], sure[1], new_state(n_atoms, d, min(n_atoms, d) + 1), np.zeros(2))
-    for _ in range(lot):
+    for _ in range(limit):
         chunk = take(counter)
         if chunk >= totals.shape[0]:
             return
@@ -54,9 +54,9 @@ def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, sure, gue
             if given.size > 0:
                 convert(given, begin * n_atoms, start, 0, count * n_atoms)
                 for r in range(count):
-                    sets[0, r], sets[1, r] = signs_of(start, r * n_atoms, down, lanes)
+                    sets[0, r], sets[1, r] = signs_of(start, r * n_atoms, l1_neg, lanes)
             else:
-                _guess(corr, guess, l1, down, n_atoms, count, width, corr32, codes32, sets)
+                _guess(corr, guess, l1, l1_neg, n_atoms, count, width, corr32, codes32, sets)
                 for r in range(count):
                     for j in range(n_atoms):
                         start[r * n_atoms + j] = codes32[j * BLOCK + r]
@@ -72,7 +72,7 @@ def solve_rows(rows, given, codes, totals, counter, lot, atoms, table, sure, gue
                 table,
                 slow,
                 l1,
-                down,
+                l1_neg,
                 tol,
                 max_iter,
                 lanes,
@@ -88,11 +88,11 @@ def _correlate_block(data, count, atoms, corr, energy, lanes):
 
 
 @compiled
-def _guess(corr, guess, l1, down, n_atoms, count, width, corr32, codes32, sets):
+def _guess(corr, guess, l1, l1_neg, n_atoms, count, width, corr32, codes32, sets):
     """Signs by coordinate descent from zero."""
     for k in range(codes32.size):
         codes32[k] = 0.0
-    guess_codes(corr, width, guess, l1, down, n_atoms, count, corr32, codes32)
+    guess_codes(corr, width, guess, l1, l1_neg, n_atoms, count, corr32, codes32)
     for r in range(BLOCK):
         sets[0, r] = sets[1, r] = 0
     for j in range(n_atoms):
@@ -102,7 +102,9 @@ def _guess(corr, guess, l1, down, n_atoms, count, width, corr32, codes32, sets):
 
 
 @compiled
-def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table, slow, l1, down, tol, max_iter, lanes):
+def _solve_block(
+    count, corr, energy, sets, start, solved, totals, atoms, table, slow, l1, l1_neg, tol, max_iter, lanes
+):
     """Solve a block of rows from the signs in ``sets``, or the codes in ``start``, into ``solved``.
 
     What a row of them needs is in this one function: numba counts references to arrays wherever they are unpacked.
@@ -123,10 +125,12 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
             if dependent[active]:
                 break
             next_active, next_positive = pivot_step(
-                columns, active, positive, corr, r * width, l1, l1 + slack, -down - slack, n_atoms, y, lanes
+                columns, active, positive, corr, r * width, l1, l1 + slack, -l1_neg - slack, n_atoms, y, lanes
             )
             if next_active == active and next_positive == positive:
-                failing = check_row(gram, n_atoms, active, positive, corr, r * width, l1, down, slack, y, totals, lanes)
+                failing = check_row(
+                    gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes
+                )
                 break
             active, positive = next_active, next_positive
         if failing:
@@ -134,28 +138,30 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
             for j in range(n_atoms):
                 z[j] = start[r * n_atoms + j] if active >> j & 1 else 0.0
             active, positive, steps = exchange_singly(
-                columns, dependent, corr, r * width, l1, down, slack, active, positive, n_atoms, max_iter, z, y, lanes
+                columns, dependent, corr, r * width, l1, l1_neg, slack, active, positive, n_atoms, max_iter, z, y, lanes
             )
             if steps > 0:
-                failing = check_row(gram, n_atoms, active, positive, corr, r * width, l1, down, slack, y, totals, lanes)
+                failing = check_row(
+                    gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes
+                )
                 totals[2 * width + 3] = max(totals[2 * width + 3], steps)
         if failing:
             for j in range(n_atoms):
                 y[j] = start[r * n_atoms + j] if sets[0, r] >> j & 1 else 0.0
             b = corr[r * width : r * width + n_atoms]
-            _solve_surely(b, l1, down, slack, max_iter, y[:n_atoms], slow, totals, width)
+            _solve_surely(b, l1, l1_neg, slack, max_iter, y[:n_atoms], slow, totals, width)
         copy_vector(y, solved, r * n_atoms, lanes)  # what it writes too far, the next rows overwrite
     totals[2 * width] += square
     totals[2 * width + 1] = max(totals[2 * width + 1], worst)
 
 
 @compiled
-def _solve_surely(corr, l1, down, slack, max_iter, z, slow, totals, width):
+def _solve_surely(corr, l1, l1_neg, slack, max_iter, z, slow, totals, width):
     """Solve one row from the codes z, in place, by the slow and sure method."""
     gram, atoms, state, found = slow
-    steps = solve_row(corr, gram, atoms, l1, down, slack, max_iter, z, state)
+    steps = solve_row(corr, gram, atoms, l1, l1_neg, slack, max_iter, z, state)
     found[0] = found[1] = 0.0
-    judge(corr, gram, l1, down, z, state[4], found)
+    add_objective_and_violation(corr, gram, l1, l1_neg, z, state[4], found)
     totals[0] = max(totals[0], found[1])
     totals[width] += found[0]
     totals[2 * width + 2] += 1

@@ -56,12 +56,12 @@ def correlate(typingctx, rows, first, count, atoms_t, out, out_first, lanes):
 
 
 @intrinsic
-def pivot_step(typingctx, table, active, positive, corr, first, l1, above, below, n_atoms, out, lanes):
+def pivot_step(typingctx, table, active, positive, corr, first, l1, upper, lower, n_atoms, out, lanes):
     """One exchange of the primal-dual active set method, for a row with correlations ``corr[first:]``.
 
     With the signs s of the active atoms, writes ``y = T (corr - l1 s)``, where T are the columns of the principal
     pivot of the active set: the codes on the active set, and ``gram @ codes`` off it. Returns the next (active,
-    positive): codes of the wrong sign leave, remaining correlations above the one bound or below the other enter.
+    positive): codes of the wrong sign leave, remaining correlations above the upper bound or below the lower one enter.
     All atoms take part, with weight zero off the active set: a loop of one length needs no guess of its end. Where
     their number is odd, so does a column after the last one.
     """
@@ -71,20 +71,20 @@ def pivot_step(typingctx, table, active, positive, corr, first, l1, above, below
         active, positive, correlations, y = solved_by_table(context, builder, signature, args)
         zero = zeros(width)
         remainder = builder.fsub(correlations, y)
-        stays_up = builder.and_(positive, builder.fcmp_ordered(">", y, zero))
-        stays_down = builder.and_(builder.not_(positive), builder.fcmp_ordered("<", y, zero))
-        enters_up = builder.fcmp_ordered(">", remainder, splat(builder, args[6], width))
-        enters_down = builder.fcmp_ordered("<", remainder, splat(builder, args[7], width))
-        up = bits_of(builder, builder.select(active, stays_up, enters_up))
-        down = bits_of(builder, builder.select(active, stays_down, enters_down))
-        return cgutils.pack_array(builder, [builder.or_(up, down), up])
+        stays_positive = builder.and_(positive, builder.fcmp_ordered(">", y, zero))
+        stays_negative = builder.and_(builder.not_(positive), builder.fcmp_ordered("<", y, zero))
+        enters_positive = builder.fcmp_ordered(">", remainder, splat(builder, args[6], width))
+        enters_negative = builder.fcmp_ordered("<", remainder, splat(builder, args[7], width))
+        positives = bits_of(builder, builder.select(active, stays_positive, enters_positive))
+        negatives = bits_of(builder, builder.select(active, stays_negative, enters_negative))
+        return cgutils.pack_array(builder, [builder.or_(positives, negatives), positives])
 
     integer, real = types.int64, types.float64
     return SETS(table, integer, integer, corr, integer, real, real, real, integer, out, lanes), codegen
 
 
 @intrinsic
-def check_row(typingctx, gram, n_atoms, active, positive, corr, first, l1, down, slack, codes, totals, lanes):
+def check_row(typingctx, gram, n_atoms, active, positive, corr, first, l1, l1_neg, slack, codes, totals, lanes):
     """Check ``codes`` against the optimality conditions with the Gram matrix itself; returns the failing atoms.
 
     Clears the codes off the active set. Where every atom is within ``slack``, the violations and the objective
@@ -99,12 +99,12 @@ def check_row(typingctx, gram, n_atoms, active, positive, corr, first, l1, down,
         store_vector(context, builder, signature, args, 9, I64(0), codes)
         worst = load_vector(context, builder, signature, args, 10, I64(0), width)
         value = load_vector(context, builder, signature, args, 10, I64(width), width)
-        l1, down, slack = (splat(builder, args[a], width) for a in (6, 7, 8))
+        l1, l1_neg, slack = (splat(builder, args[a], width) for a in (6, 7, 8))
 
         remainder = _minus_gram_times(context, builder, signature, args, (0, 1, 9, 4, 5), width)
-        below = builder.fneg(remainder)
-        on = absolute(builder, builder.fsub(builder.select(positive, remainder, below), l1))
-        over, under = builder.fsub(remainder, l1), builder.fsub(below, down)
+        negated = builder.fneg(remainder)
+        on = absolute(builder, builder.fsub(builder.select(positive, remainder, negated), l1))
+        over, under = builder.fsub(remainder, l1), builder.fsub(negated, l1_neg)
         off = builder.select(builder.fcmp_ordered(">", over, under), over, under)
         violation = builder.select(active, on, off)
         # negated, so that NaN counts as a failure
@@ -126,7 +126,7 @@ def check_row(typingctx, gram, n_atoms, active, positive, corr, first, l1, down,
 
 
 @intrinsic
-def signs_of(typingctx, codes, first, down, lanes):
+def signs_of(typingctx, codes, first, l1_neg, lanes):
     """Which atoms have a code in ``codes[first:]``, and one above zero; not where it is not finite, or forbidden."""
 
     def codegen(context, builder, signature, args):
@@ -135,13 +135,13 @@ def signs_of(typingctx, codes, first, down, lanes):
         zero = ir.Constant(values.type, None)
         infinity = splat(builder, values.type.element(float("inf")), width)
         allowed = builder.fcmp_ordered("<", args[2], F64(float("inf")))
-        up = builder.and_(builder.fcmp_ordered(">", values, zero), builder.fcmp_ordered("<", values, infinity))
-        down = builder.and_(
+        positives = builder.and_(builder.fcmp_ordered(">", values, zero), builder.fcmp_ordered("<", values, infinity))
+        negatives = builder.and_(
             builder.fcmp_ordered("<", values, zero), builder.fcmp_ordered(">", values, builder.fneg(infinity))
         )
-        down = builder.select(allowed, bits_of(builder, down), I64(0))
-        up = bits_of(builder, up)
-        return cgutils.pack_array(builder, [builder.or_(up, down), up])
+        negatives = builder.select(allowed, bits_of(builder, negatives), I64(0))
+        positives = bits_of(builder, positives)
+        return cgutils.pack_array(builder, [builder.or_(positives, negatives), positives])
 
     return SETS(codes, types.int64, types.float64, lanes), codegen
 

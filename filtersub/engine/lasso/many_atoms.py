@@ -17,7 +17,7 @@ from ..vectors import take
 from .active_set import CODES, clear, enter, new_active, settle
 from .active_set_vectors import LANES
 from .cholesky_exchange import exchange, new_factor
-from .fallback import judge, new_state, solve_row
+from .fallback import add_objective_and_violation, new_state, solve_row
 from .path import follow
 
 CHUNK = 4 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
@@ -32,11 +32,11 @@ def padded_width(n_atoms: int) -> int:
 
 
 @compiled_wide
-def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, guess, l1, down, tol, max_iter):
+def solve_rows(rows, given, codes, totals, counter, limit, gram, atoms, atoms_t, guess, l1, l1_neg, tol, max_iter):
     """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 5): objective, violation, rounding, exchanges, slow rows.
 
-    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``lot`` of them at most.
-    ``gram`` is padded, ``down`` the penalty of negative codes.
+    Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``limit`` of them at most.
+    ``gram`` is padded, ``l1_neg`` the penalty of negative codes.
     """
     n_atoms, d = atoms.shape
     dense = n_atoms <= d
@@ -51,7 +51,7 @@ def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, g
     relative = 0.0
     for j in range(n_atoms):
         relative = max(relative, _RELATIVE * n_atoms * np.sqrt(gram[j, j]))
-    for _ in range(lot):
+    for _ in range(limit):
         chunk = take(counter)
         if chunk >= totals.shape[0]:
             return
@@ -68,11 +68,11 @@ def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, g
             total[2] = max(total[2], rounding)
             slack, b, warm = tol * l1 + rounding, corr[waiting, :n_atoms], given.size > 0
             solved = False
-            if dense and _wanted(b, start, warm, l1, down) > _FEW * n_atoms:
+            if dense and _wanted(b, start, warm, l1, l1_neg) > _FEW * n_atoms:
                 for j in range(n_atoms):
-                    z[j] = start[j] if abs(start[j]) < np.inf and (start[j] > 0 or down < np.inf) else 0.0
+                    z[j] = start[j] if abs(start[j]) < np.inf and (start[j] > 0 or l1_neg < np.inf) else 0.0
             else:
-                solved = _few(b, gram, l1, down, slack, max_iter, warm, start, z, space, members, shape, room, total)
+                solved = _few(b, gram, l1, l1_neg, slack, max_iter, warm, start, z, space, members, shape, room, total)
             if not solved and dense:
                 for j in range(n_atoms):
                     codes32[j * BLOCK + waiting] = z[j]
@@ -80,62 +80,62 @@ def solve_rows(rows, given, codes, totals, counter, lot, gram, atoms, atoms_t, g
                 waiting += 1
                 if waiting == BLOCK:
                     _many(
-                        corr, gram, atoms, guess, l1, down, slacks, max_iter, codes32, waiting, slow, total, codes, at
+                        corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, waiting, slow, total, codes, at
                     )
                     waiting = np.int64(0)
                 continue
             if not solved:
-                _solve_surely(b, gram, atoms, l1, down, slack, max_iter, z, slow, total)
+                _solve_surely(b, gram, atoms, l1, l1_neg, slack, max_iter, z, slow, total)
             for j in range(n_atoms):
                 codes[r, j] = z[j]
         if waiting > 0:
-            _many(corr, gram, atoms, guess, l1, down, slacks, max_iter, codes32, waiting, slow, total, codes, at)
+            _many(corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, waiting, slow, total, codes, at)
 
 
 @compiled_wide
-def _many(corr, gram, atoms, guess, l1, down, slacks, max_iter, codes32, count, slow, total, codes, at):
+def _many(corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, count, slow, total, codes, at):
     """Solve a block of rows with many active atoms, from the codes in ``codes32``; row w of it is row at[w]."""
     n_atoms, d = atoms.shape
     z, factor = np.zeros(n_atoms), new_factor(n_atoms, gram.shape[1], min(n_atoms, d))
     corr32 = np.zeros(n_atoms * BLOCK, np.float32)
-    guess_codes(corr.reshape(-1), gram.shape[1], guess, l1, down, n_atoms, count, corr32, codes32)
+    guess_codes(corr.reshape(-1), gram.shape[1], guess, l1, l1_neg, n_atoms, count, corr32, codes32)
     for w in range(count):
         for j in range(n_atoms):
             z[j] = codes32[j * BLOCK + w]
         b = corr[w, :n_atoms]
-        if not exchange(b, gram, l1, down, slacks[w], max_iter, z, factor, total):
+        if not exchange(b, gram, l1, l1_neg, slacks[w], max_iter, z, factor, total):
             for j in range(n_atoms):
                 z[j] = codes32[j * BLOCK + w]
-            _solve_surely(b, gram, atoms, l1, down, slacks[w], max_iter, z, slow, total)
+            _solve_surely(b, gram, atoms, l1, l1_neg, slacks[w], max_iter, z, slow, total)
         for j in range(n_atoms):
             codes[at[w], j] = z[j]
 
 
 @compiled_wide
-def _wanted(corr, start, warm, l1, down):
+def _wanted(corr, start, warm, l1, l1_neg):
     """How many atoms the given codes have, or how many correlations exceed the penalty where all codes are zero."""
     count = 0
     for j in range(corr.size):
-        count += start[j] != 0 if warm else corr[j] > l1 or corr[j] < -down
+        count += start[j] != 0 if warm else corr[j] > l1 or corr[j] < -l1_neg
     return count
 
 
 @compiled_wide
-def _few(corr, gram, l1, down, slack, max_iter, warm, start, z, space, members, shape, room, total):
+def _few(corr, gram, l1, l1_neg, slack, max_iter, warm, start, z, space, members, shape, room, total):
     """Solve a row whose active atoms are few into z; whether that went well. If not, z is where to go on from."""
     max_steps = min(max_iter, 8 * room + 8)
     count = np.int64(-1)
     if warm:
-        count = _activate(gram, down, start, room, space, members, shape)
+        count = _activate(gram, l1_neg, start, room, space, members, shape)
         if count >= 0:
-            count = settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count, total)
+            count = settle(corr, gram, l1, l1_neg, slack, max_steps, space, members, shape, count, total)
     solved = count >= 0
     if not solved:
-        count = follow(corr, gram, l1, down, room, max_steps, space, members, shape)
+        count = follow(corr, gram, l1, l1_neg, room, max_steps, space, members, shape)
         if count < 0:
             count = -1 - count
         else:
-            reached = settle(corr, gram, l1, down, slack, max_steps, space, members, shape, count, total)
+            reached = settle(corr, gram, l1, l1_neg, slack, max_steps, space, members, shape, count, total)
             solved = reached >= 0
             count = max(reached, 0)
     for j in range(z.size):
@@ -146,12 +146,12 @@ def _few(corr, gram, l1, down, slack, max_iter, warm, start, z, space, members, 
 
 
 @compiled_wide
-def _activate(gram, down, start, room, space, members, shape):
+def _activate(gram, l1_neg, start, room, space, members, shape):
     """Make the atoms of these codes active, but those that hardly differ from others; -1 where they are too many."""
     clear(space, shape)
     count = np.int64(0)
     for j in range(start.size):
-        if start[j] != 0 and abs(start[j]) < np.inf and (start[j] > 0 or down < np.inf):
+        if start[j] != 0 and abs(start[j]) < np.inf and (start[j] > 0 or l1_neg < np.inf):
             if count == room:
                 return -1
             if enter(gram, j, 1.0 if start[j] > 0 else -1.0, start[j], space, members, shape, count):
@@ -160,11 +160,11 @@ def _activate(gram, down, start, room, space, members, shape):
 
 
 @compiled_wide
-def _solve_surely(corr, gram, atoms, l1, down, slack, max_iter, z, state, total):
-    steps = solve_row(corr, gram, atoms, l1, down, slack, max_iter, z, state)
+def _solve_surely(corr, gram, atoms, l1, l1_neg, slack, max_iter, z, state, total):
+    steps = solve_row(corr, gram, atoms, l1, l1_neg, slack, max_iter, z, state)
     total[3] = max(total[3], steps)
     total[4] += 1
-    judge(corr, gram, l1, down, z, state[4], total)
+    add_objective_and_violation(corr, gram, l1, l1_neg, z, state[4], total)
 
 
 @compiled_wide

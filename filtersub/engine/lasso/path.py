@@ -15,7 +15,7 @@ from .active_set_vectors import add_multiple, combine, first_to_enter, first_to_
 
 
 @compiled_wide
-def follow(corr, gram, l1, down, most, max_steps, space, members, shape):
+def follow(corr, gram, l1, l1_neg, most, max_steps, space, members, shape):
     """Number of active atoms at l1, or minus that number, less one, where ``most`` did not suffice."""
     room, width = shape
     sign, codes, speed, left, slope = SIGN * room, CODES * room, SPEED * room, LEFT * room, LEFT * room + width
@@ -24,7 +24,7 @@ def follow(corr, gram, l1, down, most, max_steps, space, members, shape):
     for j in range(width):
         space[left + j] = corr[j] if j < corr.size else np.nan
     for j in range(corr.size):
-        size = abs(corr[j]) if down < np.inf else corr[j]
+        size = abs(corr[j]) if l1_neg < np.inf else corr[j]
         if size > penalty:
             penalty, atom = size, np.int64(j)
     for _ in range(max_steps):
@@ -41,8 +41,8 @@ def follow(corr, gram, l1, down, most, max_steps, space, members, shape):
         used = padded(count)
         times_inverse(space, members, shape, SIGN, SPEED, count)
         combine(gram, 0, width, members, space, speed, count, space, slope, width)
-        below = penalty if down < np.inf else down
-        length, atom = first_to_enter(space, left, slope, width, penalty, below, penalty - l1)
+        lower = penalty if l1_neg < np.inf else l1_neg
+        length, atom = first_to_enter(space, left, slope, width, penalty, lower, penalty - l1)
         sooner, place = first_to_vanish(space, codes, speed, sign, used, length)
         if place >= 0:
             length, atom = sooner, np.int64(-1)

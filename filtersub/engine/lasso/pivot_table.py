@@ -36,12 +36,14 @@ def lanes_for(n_atoms: int) -> tuple[int, ...]:
 class Space:
     """Room for a table and the matrices that go with it, each from the beginning of a cache line on.
 
+    lanes : see lanes_for
     columns : of the table, flat: one for each atom of each set, and one more, since sums take atoms in pairs
     gram, atoms_t : (n_atoms + 1, lanes) and (d, lanes)
     """
 
     def __init__(self, n_atoms: int, d: int) -> None:
-        self.shape, width = (n_atoms, d), len(lanes_for(n_atoms))
+        self.shape, self.lanes = (n_atoms, d), lanes_for(n_atoms)
+        width = len(self.lanes)
         sizes = ((1 << n_atoms) * n_atoms + 1) * width, (n_atoms + 1) * width, d * width
         room = np.zeros(sum(sizes) + _LINE // 8 - 1)
         begin = -room.ctypes.data % _LINE // 8  # a vector that lies across two lines takes two loads

@@ -14,7 +14,7 @@ from . import few_atoms, many_atoms, pivot_table
 _SWEEPS = 6  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
 _MANY_SWEEPS = 14  # where atoms outnumber the dimensions
 _WIDE_SWEEPS = 5
-_LOT, _WIDE_LOT = 65536, 4096  # rows between two turns of the interpreter, a tenth of a second at most
+_ROWS_A_CALL, _WIDE_ROWS_A_CALL = 65536, 4096  # rows between two turns of the interpreter, a tenth of a second at most
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Solved:
     """Codes (n_rows, n_atoms) in the dtype of the rows, and what is known of them in float64.
 
     ``rounding``: what the correlations of the largest row may be off by; ``steps``: changes of the support of the
-    slowest row; ``descents``: the fraction of rows that the sure but slow method had to solve.
+    slowest row; ``fallback_fraction``: the fraction of rows that the sure but slow method had to solve.
     """
 
     codes: np.ndarray
@@ -30,20 +30,20 @@ class Solved:
     optimality: float
     rounding: float
     steps: int
-    descents: float
+    fallback_fraction: float
 
 
 @dataclass(frozen=True)
 class _Plan:
     """A kernel, all that it needs beside the rows, and how it is called.
 
-    ``chunk`` rows are summed up together, in ``n_totals`` numbers; a call takes ``lot`` chunks at most.
+    ``chunk`` rows are summed up together, in ``n_totals`` numbers; a call takes ``limit`` of them at most.
     """
 
     kernel: Callable
     arguments: tuple
     chunk: int
-    lot: int
+    limit: int
     n_totals: int
     flat: bool  # whether the kernel sees arrays of one axis
 
@@ -54,7 +54,7 @@ class Problem:
 
     atoms: np.ndarray
     l1: float
-    down: float
+    l1_neg: float
     tol: float
     max_iter: int
 
@@ -64,7 +64,7 @@ def solve_with_table(problem: Problem, rows: np.ndarray, given: np.ndarray, thre
     n_atoms, d = problem.atoms.shape
     with pivot_table.space(n_atoms, d) as space:
         totals, codes = _run(_table_plan(problem, space, threads), rows, given, n_atoms, threads)
-    objective, worst, rounding, steps, slow = few_atoms.sum_up(totals, len(pivot_table.lanes_for(n_atoms)))
+    objective, worst, rounding, steps, slow = few_atoms.sum_up(totals, len(space.lanes))
     return Solved(codes, objective, worst, rounding, max(1, int(steps)), slow / max(len(codes), 1))
 
 
@@ -87,8 +87,7 @@ def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
 
 
 def _table_plan(problem: Problem, space: pivot_table.Space, threads: int) -> _Plan:
-    n_atoms, d = problem.atoms.shape
-    lanes = pivot_table.lanes_for(n_atoms)
+    (n_atoms, d), lanes = problem.atoms.shape, space.lanes
     off_diagonal, inverse = np.empty(n_atoms * n_atoms, np.float32), np.empty(n_atoms, np.float32)
     gram, atoms_t = space.gram, space.atoms_t
     norm = pivot_table.set_up(problem.atoms, gram, atoms_t, off_diagonal, inverse)
@@ -96,8 +95,8 @@ def _table_plan(problem: Problem, space: pivot_table.Space, threads: int) -> _Pl
     guess = (off_diagonal, inverse, _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
     table = pivot_table.build(gram[:n_atoms], atoms_t, space.columns, threads)
     arguments = (flat, table, (gram[:n_atoms], problem.atoms), guess, *_settings(problem), lanes)
-    lot = _LOT // few_atoms.CHUNK
-    return _Plan(few_atoms.solve_rows, arguments, few_atoms.CHUNK, lot, 2 * len(lanes) + 4, True)
+    limit = _ROWS_A_CALL // few_atoms.CHUNK
+    return _Plan(few_atoms.solve_rows, arguments, few_atoms.CHUNK, limit, 2 * len(lanes) + 4, True)
 
 
 def _wide_plan(problem: Problem) -> _Plan:
@@ -109,11 +108,11 @@ def _wide_plan(problem: Problem) -> _Plan:
     off_diagonal = (gram[:, :n_atoms] - np.diag(square)).astype(np.float32)
     guess = (off_diagonal.reshape(-1), inverse, _WIDE_SWEEPS)  # of coordinate descent in float32
     arguments = (gram, atoms, np.ascontiguousarray(atoms.T), guess, *_settings(problem))
-    return _Plan(many_atoms.solve_rows, arguments, many_atoms.CHUNK, _WIDE_LOT // many_atoms.CHUNK, 5, False)
+    return _Plan(many_atoms.solve_rows, arguments, many_atoms.CHUNK, _WIDE_ROWS_A_CALL // many_atoms.CHUNK, 5, False)
 
 
 def _settings(problem: Problem) -> tuple[float, float, float, int]:
-    return problem.l1, problem.down, problem.tol, problem.max_iter
+    return problem.l1, problem.l1_neg, problem.tol, problem.max_iter
 
 
 def _run(plan: _Plan, rows: np.ndarray, given: np.ndarray, n_atoms: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,13 +125,13 @@ def _run(plan: _Plan, rows: np.ndarray, given: np.ndarray, n_atoms: int, threads
         *(array.reshape(-1) if plan.flat else array for array in (rows, given, codes)),
         totals,
         counter,
-        plan.lot,
+        plan.limit,
         *plan.arguments,
     )
 
     def work() -> None:
         plan.kernel(*arguments)
-        while counter[0] < len(totals):  # between two lots the interpreter has its turn, and hears Ctrl-C
+        while counter[0] < len(totals):  # between two calls the interpreter has its turn, and hears Ctrl-C
             plan.kernel(*arguments)
 
     def stop() -> None:

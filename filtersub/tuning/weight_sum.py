@@ -1,0 +1,365 @@
+"""What adapters add to a weight, and a layer run with the sum, its backward pass written out.
+
+An adapter adds small matrices B against tall sources S, ``delta[o, i] = sum_j S[o, j, i] B[j]``. S holds the frozen
+coefficients alpha, laid out (o', m, i') for o' x i' rows of the kernel matrix, or, where the codes are a linear map
+alpha = F V of the kernels, the kernels F themselves; then B is ``V dD`` and alpha is never stored. In this layout a
+channels-last weight (o, *k, i) is one batched product, sum included, with no copy in between (Chen, Miao and Qiu,
+arXiv:2403.00269, equations 2 to 4).
+
+Left to autograd each summand would cost a pass over the weight for its gradient, in the layout that autograd happens
+to arrive at; here the weight's gradient is contracted with the frozen source once, where it lies: ``dB = sum_o S[o]
+dW[o]^T``. The summed weight, which a convolution needs for the gradient of its input, is kept, or made again in the
+backward pass: summed weights are new tensors, one a layer, as large as the model together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from threading import local
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.nn.functional import linear
+
+from ..engine.conv import depthwise
+from ..engine.conv.packed import Packed, packs
+from ..engine.conv.patches import MOST_MAPPED, mapped_gradient, mapped_sum, packed_gradient, packed_sum
+from ..engine.conv.repack import repacks, to_rows, to_weight
+from ..kernels import KernelLayout
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NARROW = 8  # input channels below which batched products are slower than one tall one
+_state = local()
+
+
+@dataclass(frozen=True)
+class SumPlan:
+    """How sums of one layout are made, decided once: what depends on the layer alone.
+
+    plain : the stored weight is (o, i, *k), a row of the kernel matrix for each channel pair
+    batched : one batched product gives the weight's own memory format
+    packed, mapped : the compiled operators take packed codes, and the kernels F as a source
+    repacked : how q neighbours are copied at once, see ``repacks``
+    """
+
+    layout: KernelLayout
+    block: tuple[int, int]
+    inputs: int
+    plain: bool
+    batched: bool
+    packed: bool
+    mapped: bool
+    repacked: bool
+
+
+def plan_sum(layout: KernelLayout) -> SumPlan:
+    """The plan of a layer's sums."""
+    plain = layout.block == (1, 1) and layout.kind in ("conv1d", "conv2d", "conv3d")
+    inputs, packed = layout.input_channels, packs(layout)
+    batched = plain and layout.kind != "conv1d" and inputs >= _NARROW
+    mapped = packed and layout.patch_size <= MOST_MAPPED
+    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped, repacks(layout))
+
+
+@dataclass(frozen=True)
+class BaseWeight:
+    """The base weight F, in its stored shape, as a source: that of linear codes."""
+
+    weight: Tensor
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Summand:
+    """One summand: source S (o', m, i'), packed or F, and small matrix B, (m, d) or one for each input channel,
+    (i', m, d)."""
+
+    plan: SumPlan
+    source: Tensor | Packed | BaseWeight
+    matrix: Tensor
+
+
+def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
+    """The atoms that expanded atoms stand for: ``D[i] = sum_j alpha_1[i, j] D_1[i, j]``, level by level.
+
+    atoms (m, m_1, ..., m_n, d), levels alpha_1 to alpha_n with alpha_l of shape (m, m_1, ..., m_l); alpha_1 may have a
+    leading axis of input channels, which the result, (m, d) else, then has too.
+    """
+    for coefficients in reversed(levels):
+        atoms = (coefficients[..., None, :] @ atoms)[..., 0, :]
+    return atoms
+
+
+def by_input(rows: Tensor, layout: KernelLayout) -> Tensor:
+    """A kernel matrix (n_rows, m) as the view (o', m, i')."""
+    return rows.unflatten(0, (-1, layout.input_channels)).transpose(1, 2)
+
+
+def by_row(source: Tensor) -> Tensor:
+    """The inverse of by_input: (o', m, i') as (n_rows, m)."""
+    return source.transpose(1, 2).flatten(0, 1)
+
+
+def summed(weight: Tensor, terms: list[Summand]) -> Tensor:
+    """``weight + sum of the terms`` in the weight's shape, dtype and memory format, summed in the terms' precision.
+
+    Where every B is zero the result equals the weight bit for bit.
+    """
+    if len(terms) == 1 and _lands_in_place(weight, terms[0]):
+        source, matrix = _dense(terms[0]), terms[0].matrix
+        flat = weight.flatten(2).transpose(1, 2)  # (o, k, i), dense in channels-last memory
+        total = torch.baddbmm(flat, matrix.T.expand(flat.shape[0], -1, -1), source)
+        return total.transpose(1, 2).unflatten(2, weight.shape[2:])
+    if not terms:
+        return weight
+    total = weight.to(terms[0].matrix.dtype)
+    for term in terms:
+        total = _plus(total, term)
+    return total.to(weight.dtype)
+
+
+def _lands_in_place(weight: Tensor, term: Summand) -> bool:
+    """Whether the batched product gives the weight's own memory format."""
+    return (
+        term.plan.batched
+        and term.matrix.ndim == 2
+        and weight.dtype == term.matrix.dtype
+        and weight.flatten(2).transpose(1, 2).is_contiguous()
+    )
+
+
+def _plus(total: Tensor, term: Summand) -> Tensor:
+    source, matrix = term.source, term.matrix
+    if isinstance(source, Packed) and _one_pass(term, term.plan.packed, total, source.values, matrix):
+        return packed_sum(total, source.values, source.indices, matrix, *term.plan.block)
+    kernels = _one_pass_kernels(term, total, matrix)
+    if kernels is not None:
+        return mapped_sum(total, kernels, matrix, *term.plan.block)
+    return total + _product(term)
+
+
+def _product(term: Summand) -> Tensor:
+    """``S x B`` in the stored shape of the weight."""
+    source, plan = _dense(term), term.plan
+    if term.matrix.ndim == 3:
+        rows = torch.bmm(source.permute(2, 0, 1), term.matrix).transpose(0, 1).flatten(0, 1)
+    else:
+        rows = by_row(source) @ term.matrix
+    if plan.plain:
+        return rows.reshape(plan.layout.shape)
+    return to_weight(plan.layout, rows) if _repacks(plan, rows) else plan.layout.to_weight(rows)
+
+
+def _dense(term: Summand) -> Tensor:
+    """S as (o', m, i')."""
+    source, plan = term.source, term.plan
+    if isinstance(source, Packed):
+        return by_input(source.unpacked(), plan.layout)
+    if isinstance(source, BaseWeight):
+        if plan.plain:
+            return source.weight.flatten(2).transpose(1, 2).to(source.dtype)
+        return by_input(_rows(plan, source.weight).to(source.dtype), plan.layout)
+    return source
+
+
+def _rows(plan: SumPlan, weight: Tensor) -> Tensor:
+    """A stored weight as its kernel matrix (n_rows, d)."""
+    return to_rows(plan.layout, weight) if _repacks(plan, weight) else plan.layout.to_rows(weight)
+
+
+def _repacks(plan: SumPlan, tensor: Tensor) -> bool:
+    return plan.repacked and tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not only_torch_runs()
+
+
+def matrix_gradient(term: Summand, to_weight: Tensor) -> Tensor:
+    """``dB = sum_o S[o] dW[o]^T`` of a summand, for the gradient dW in the weight's stored shape, in B's dtype."""
+    source, matrix, plan = term.source, term.matrix, term.plan
+    to_weight = to_weight.to(matrix.dtype)
+    if isinstance(source, Packed) and _one_pass(term, plan.packed, to_weight, source.values, matrix):
+        return packed_gradient(to_weight, source.values, source.indices, source.n_atoms, *plan.block)
+    kernels = _one_pass_kernels(term, to_weight, matrix)
+    if kernels is not None:
+        return mapped_gradient(to_weight, kernels, *plan.block)
+    lines = to_weight.flatten(2) if plan.plain else _rows(plan, to_weight).unflatten(0, (-1, plan.inputs))  # (o, i, k)
+    if matrix.ndim == 3:
+        return torch.bmm(_dense(term).permute(2, 1, 0), lines.transpose(0, 1))
+    if plan.plain and plan.inputs >= _NARROW:
+        return torch.bmm(_dense(term), lines).sum(0)
+    return by_row(_dense(term)).T @ lines.flatten(0, 1)
+
+
+def _one_pass(term: Summand, planned: bool, *tensors: Tensor) -> bool:
+    """Whether the compiled operators take these tensors: on the CPU, all of one dtype, the first a dense matrix."""
+    first = tensors[0]
+    return (
+        planned
+        and term.matrix.ndim == 2
+        and first.dtype in (torch.float32, torch.float64)
+        and all(t.device.type == "cpu" and t.dtype == first.dtype for t in tensors)
+        and first.flatten(1).is_contiguous()
+        and not only_torch_runs()
+    )
+
+
+def _one_pass_kernels(term: Summand, *tensors: Tensor) -> Tensor | None:
+    """F as a source that the compiled operators take beside a sum or a gradient; None where they do not."""
+    source = term.source
+    if not isinstance(source, BaseWeight) or not _one_pass(term, term.plan.mapped, *tensors):
+        return None
+    weight = source.weight.to(source.dtype)
+    return weight if _one_pass(term, term.plan.mapped, weight) else None
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager:
+    """Autocast off, for the device of a tensor: sums of weights are made in their own precision."""
+    kind = "cpu" if tensor.is_meta else tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def only_torch_runs() -> bool:
+    """Whether torch's own operators alone may run: a graph is traced or exported, a transform of torch.func or
+    forward-mode differentiation is active, or ``only_torch`` is. Under torch.compile the compiled operators stay.
+
+    These know one derivative, no batching rule, and are not at hand where an exported file is loaded.
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    return (
+        getattr(_state, "only_torch", False)
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or get_proxy_mode() is not None
+    )
+
+
+@contextmanager
+def only_torch() -> Iterator[None]:
+    """Torch's own operators alone, which can be differentiated again."""
+    before = getattr(_state, "only_torch", False)
+    _state.only_torch = True
+    try:
+        yield
+    finally:
+        _state.only_torch = before
+
+
+def can_run(layer: nn.Module, weight: Tensor, terms: list[Summand]) -> bool:
+    """Whether run_summed knows this layer: a plain one without hooks, of whose weight only the B are trained."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or only_torch_runs():
+        return False
+    plain = type(layer) is nn.Linear or (
+        type(layer) in _CONVOLUTIONS and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    )
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    trained = (term.source for term in terms if isinstance(term.source, Tensor))
+    return (
+        plain
+        and not any(hooks)
+        and not weight.requires_grad
+        and not any(source.requires_grad for source in trained)
+        and any(term.matrix.requires_grad for term in terms)
+    )
+
+
+def run_summed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Summand], *, recompute: bool = False) -> Tensor:
+    """``layer(x)`` with the weight ``weight + sum of the terms``; differentiable, also twice, in x, the bias and
+    every B.
+
+    recompute : make the summed weight again in the backward pass instead of keeping it
+    """
+    kind, bias = "cpu" if x.is_meta else x.device.type, layer.bias
+    if torch.is_autocast_enabled(kind):
+        lower = torch.get_autocast_dtype(kind)
+        x, bias = x.to(lower), None if bias is None else bias.to(lower)
+    return _Summed.apply(layer, terms, recompute, x, weight, bias, *(term.matrix for term in terms))
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layer: nn.Module,
+        terms: list[Summand],
+        recompute: bool,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        *matrices: Tensor,
+    ) -> Tensor:
+        with without_autocast(weight):
+            total = summed(weight, terms)
+        if torch.is_autocast_enabled("cpu" if x.is_meta else x.device.type):
+            total = total.to(x.dtype)
+        ctx.layer, ctx.plans, ctx.has_bias = layer, [term.plan for term in terms], bias is not None
+        forms = [_taken_apart(term) for term in terms]
+        ctx.forms = [(len(tensors), build) for tensors, build in forms]
+        ctx.total = None if recompute else total
+        # through autograd's own keeper, which notices tensors that are overwritten before the backward pass
+        ctx.save_for_backward(x, weight, *matrices, *(t for tensors, _ in forms for t in tensors))
+        with without_autocast(x):
+            return linear(x, total, bias) if type(layer) is nn.Linear else layer._conv_forward(x, total, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        again = torch.is_grad_enabled()  # create_graph: these gradients are differentiated themselves
+        _, _, _, to_x, _, to_bias, *to_matrices = ctx.needs_input_grad
+        x, weight, *rest = ctx.saved_tensors
+        terms = _put_together(ctx.plans, ctx.forms, rest)
+        with only_torch() if again else nullcontext(), without_autocast(weight):
+            total = summed(weight, terms) if again or ctx.total is None else ctx.total
+            needs = [to_x, any(to_matrices), ctx.has_bias and to_bias]
+            for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total.to(gradient.dtype), needs)
+            ctx.total = total = None
+            for_matrices = [
+                matrix_gradient(term, for_weight) if need else None
+                for term, need in zip(terms, to_matrices, strict=True)
+            ]
+        return None, None, None, for_x, None, for_bias, *for_matrices
+
+
+def _taken_apart(term: Summand) -> tuple[list[Tensor], Any]:
+    """The tensors of a source, and what makes the source of them again."""
+    source = term.source
+    if isinstance(source, Packed):
+        return [source.values, source.indices], lambda values, indices: Packed(values, indices, source.n_atoms)
+    if isinstance(source, BaseWeight):
+        dtype = source.dtype
+        return [source.weight], lambda weight: BaseWeight(weight, dtype)
+    return [source], lambda same: same
+
+
+def _put_together(plans: list[SumPlan], forms: list[tuple[int, Any]], tensors: list[Tensor]) -> list[Summand]:
+    """Terms of every B and then the tensors of every source."""
+    matrices, tensors = tensors[: len(forms)], tensors[len(forms) :]
+    terms = []
+    for plan, (count, build), each in zip(plans, forms, matrices, strict=True):
+        terms.append(Summand(plan, build(*tensors[:count]), each))
+        tensors = tensors[count:]
+    return terms
+
+
+def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:
+    """Gradients of input, weight and bias of a convolution or linear layer, those that are needed."""
+    if type(layer) is nn.Linear:
+        to_x = gradient @ weight if needs[0] else None
+        flat = gradient.reshape(-1, gradient.shape[-1])
+        to_weight = flat.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
+        return to_x, to_weight, flat.sum(0) if needs[2] else None
+    if x.ndim != weight.ndim:  # one image without a batch
+        to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
+        return None if to_x is None else to_x[0], *rest
+    to_weight = None
+    if needs[1] and layer.groups == x.shape[1] and not only_torch_runs():
+        to_weight = depthwise.weight_gradient(layer, gradient, x)
+    n = len(layer.stride)
+    sizes = None if layer.bias is None else list(layer.bias.shape)
+    settings = (list(layer.stride), list(layer.padding), list(layer.dilation), False, [0] * n, layer.groups)
+    wanted = [needs[0], needs[1] and to_weight is None, needs[2]]
+    to_x, by_torch, to_bias = torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, wanted)
+    return to_x, by_torch if to_weight is None else to_weight, to_bias
