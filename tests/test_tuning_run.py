@@ -7,6 +7,7 @@ from torch import nn
 
 from filtersub.engine.conv import depthwise
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
+from filtersub.tuning import layer as layer_module
 from filtersub.tuning import model as model_module
 
 LAYERS = {
