@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -41,7 +41,7 @@ def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: De
     if config.code_kind == "random":
         found = _of_drawn_codes(rows, distinct, config.seed)
     else:
-        found = _of_learned(learn(rows, distinct, config, layout))
+        found = learn(rows, distinct, config, layout)
     atoms, codes = found.atoms, found.codes
     if not config.limit_atoms:
         kept = with_energy(codes.double().square().sum(0))
@@ -70,7 +70,7 @@ def code_weight(
     if learned is not None:
         seconds += share * learned.seconds
         rounds, converged, stopped = learned.rounds, learned.converged, learned.stopped
-    found = Coded(atoms.to(rows), coding.codes, rounds, seconds, converged, (), stopped)
+    found = DictionaryResult(atoms.to(rows), coding.codes, (), rounds, seconds, coding.optimality, converged, stopped)
     return _finish(layout, rows, config, found, dictionary=dictionary)
 
 
@@ -166,73 +166,54 @@ def largest_patch(rows: Tensor) -> float:
     return max((float(part.norm(dim=1).max()) for part in rows.split(1 << 12)), default=0.0)
 
 
-@dataclass(frozen=True)
-class Coded:
-    """Atoms and codes of one kernel matrix, before their errors are known."""
-
-    atoms: Tensor
-    codes: Tensor
-    rounds: int
-    seconds: float
-    converged: bool
-    history: tuple[float, ...]
-    stopped: str
-
-
-def _of_zeros(rows: Tensor, n_atoms: int, seed: int) -> Coded:
+def _of_zeros(rows: Tensor, n_atoms: int, seed: int) -> DictionaryResult:
     """Any atoms do for rows of zeros: seeded random directions."""
     atoms = torch.randn(n_atoms, rows.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     atoms = (atoms / atoms.norm(dim=1, keepdim=True)).to(rows)
-    return Coded(atoms, rows.new_zeros(rows.shape[0], n_atoms), 0, 0.0, True, (0.0,), "the kernel is zero")
+    codes = rows.new_zeros(rows.shape[0], n_atoms)
+    return DictionaryResult(atoms, codes, (0.0,), 0, 0.0, 0.0, True, "the kernel is zero")
 
 
-def _of_learned(learned: DictionaryResult) -> Coded:
-    return Coded(
-        learned.atoms,
-        learned.codes,
-        learned.rounds,
-        learned.seconds,
-        learned.converged,
-        learned.objective,
-        learned.stopped,
-    )
-
-
-def _of_drawn_codes(rows: Tensor, n_atoms: int, seed: int) -> Coded:
+def _of_drawn_codes(rows: Tensor, n_atoms: int, seed: int) -> DictionaryResult:
     began = time.perf_counter()
     codes = drawn_codes(rows, n_atoms, seed)
     atoms = least_squares_atoms(rows, codes)
-    return Coded(atoms, codes, 0, time.perf_counter() - began, True, (), "random coefficients, atoms of least squares")
+    seconds, stopped = time.perf_counter() - began, "random coefficients, atoms of least squares"
+    return DictionaryResult(atoms, codes, (), 0, seconds, 0.0, True, stopped)
 
 
 def _finish(
-    layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, *, dictionary: str | None = None
+    layout: KernelLayout,
+    rows: Tensor,
+    config: DecompositionConfig,
+    found: DictionaryResult,
+    *,
+    dictionary: str | None = None,
 ) -> Decomposition:
-    began = time.perf_counter()
-    squared_error = squared_residual(rows, coded.codes, coded.atoms)
+    began, codes = time.perf_counter(), found.codes
+    squared_error = squared_residual(rows, codes, found.atoms)
     channels = layout.input_channels if config.expansion_coefficients == "per-channel" else None
-    levels = expand(rows, coded.codes, coded.atoms, config.expansion_of(layout), channels=channels, seed=config.seed)
-    objective = 0.5 * squared_error + _penalty(coded.codes, config)
-    note = _note(layout, rows, config, coded, dictionary)
-    blocks = blocks_of(layout, coded.codes, config)
+    levels = expand(rows, codes, found.atoms, config.expansion_of(layout), channels=channels, seed=config.seed)
+    objective = 0.5 * squared_error + _penalty(codes, config)
+    note = _note(layout, rows, config, codes, dictionary)
     return Decomposition(
         layout,
-        coded.atoms,
-        coded.codes,
+        found.atoms,
+        codes,
         config.solver,
-        objective,
-        squared_error,
-        squared_norm(rows),
-        coded.rounds,
-        coded.seconds + (time.perf_counter() - began if levels else 0.0),
-        coded.converged,
-        coded.history or (objective,),
-        levels,
-        coded.stopped,
-        note,
-        dictionary,
-        tuple(fingerprint(rows).tolist()),
-        blocks,
+        blocks=blocks_of(layout, codes, config),
+        objective=objective,
+        squared_error=squared_error,
+        squared_norm=squared_norm(rows),
+        iterations=found.rounds,
+        seconds=found.seconds + (time.perf_counter() - began if levels else 0.0),
+        converged=found.converged,
+        history=found.objective or (objective,),
+        levels=levels,
+        stopped=found.stopped,
+        note=note,
+        dictionary=dictionary,
+        weight_fingerprint=tuple(fingerprint(rows).tolist()),
     )
 
 
@@ -251,7 +232,9 @@ def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
     return config.l1_penalty * absolute_sum(codes)
 
 
-def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded: Coded, dictionary: str | None) -> str:
+def _note(
+    layout: KernelLayout, rows: Tensor, config: DecompositionConfig, codes: Tensor, dictionary: str | None
+) -> str:
     notes = []
     wanted, distinct = config.atoms * prod(layout.block), config.distinct_atoms(layout)
     if distinct < wanted and dictionary is None:
@@ -260,7 +243,7 @@ def _note(layout: KernelLayout, rows: Tensor, config: DecompositionConfig, coded
             f"{distinct} atoms instead of {wanted}" if config.limit_atoms else f"{distinct} of {wanted} atoms differ"
         )
         notes.append(f"{found}: there are only {limit}")
-    if not bool(coded.codes.any()):
+    if not bool(codes.any()):
         if not bool(rows.any()):
             notes.append("the kernel is zero")
         else:

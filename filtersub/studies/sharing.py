@@ -153,7 +153,3 @@ def _use_codes_(model: nn.Module, found: ModelDecomposition) -> None:
 
 def _layers(model: nn.Module) -> dict[str, FilterSubspaceLayer]:
     return {module.name: module for module in model.modules() if isinstance(module, FilterSubspaceLayer)}
-
-
-def _own(layer: FilterSubspaceLayer) -> list[nn.Parameter]:
-    return [p for name, p in layer.named_parameters() if name.startswith("filtersub_") and p.requires_grad]

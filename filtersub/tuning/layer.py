@@ -180,7 +180,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def _held(self, adapter: str) -> Tensor | Packed:
         if adapter in self.filtersub_coefficients:
             return self.filtersub_coefficients[adapter]
-        n_atoms = self.recipes[adapter].n_atoms(self.layouts[adapter])
+        n_atoms = len(self.filtersub_atoms[adapter])
         return Packed(self.filtersub_packed_values[adapter], self.filtersub_packed_indices[adapter], n_atoms)
 
     def _share_codes(self, one: str, other: str) -> bool:
