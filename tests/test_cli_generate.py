@@ -65,11 +65,13 @@ def test_every_setting_is_an_option_with_the_same_default():
 def test_options_reach_the_record(stored, data, tmp_path):
     asked = {"solver": "lasso", "warmup_steps": 1, "checkpoint_every": 1, "preview_every": 1, "weight_decay": 0.0}
     asked |= {"schedule": "cosine", "condition_dropout": 0.5, "sampling_batch": 3, "reference_images": 7}
+    asked |= {"optimizer": "soap", "min_rate": 1e-6, "warmup_rate": 1e-5, "clip_norm": 0.5, "l1_penalty": 1e-2}
     options = [part for name, value in asked.items() for part in (f"--{name.replace('_', '-')}", value)]
     run("generate-tune", stored, "--data", data, "--out", tmp_path / "run", *TINY, "--flip", *options)
     recorded = read_record(tmp_path / "run").parameters
     assert {name: recorded[name] for name in asked} == asked
     assert recorded["flip"] is True
+    assert read_record(tmp_path / "run").label.endswith(", SOAP")
     assert recorded["sampling_steps"] == 2
     assert sorted(file.name for file in (tmp_path / "run" / "previews").glob("*.png")) == ["step-1.png", "step-2.png"]
 

@@ -1,12 +1,22 @@
 """The denoising loop: gradients reach what is tuned, resumed and split runs equal whole ones, bad input; the digits."""
 
 import copy
+import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from filtersub.errors import FiltersubError
-from filtersub.generation import DenoisingConfig, DenoisingSet, MethodSettings, fit_denoiser, inject_method
+from filtersub.generation import (
+    DenoisingConfig,
+    DenoisingSet,
+    MethodSettings,
+    fit_denoiser,
+    inject_method,
+    load_adapter,
+    save_adapter,
+)  # fmt: skip
 from filtersub.generation.digits import (
     ASSETS,
     FIRST,
@@ -20,7 +30,7 @@ from filtersub.generation.digits import (
     sample_digits,
 )  # fmt: skip
 from filtersub.generation.digits_run import DigitsSettings, digits_run
-from filtersub.generation.methods import PAPER_RATES
+from filtersub.generation.methods import NAMES, PAPER_RATES
 from filtersub.generation.paper import PAPER_FID, PAPER_MEAN
 from filtersub.generation.tables import beside_paper, generation_sentence, generation_table, method_table, not_beside
 from filtersub.parameters import load_architecture
@@ -193,6 +203,55 @@ def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(unet, tmp_path):
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"x")
     with pytest.raises(FiltersubError, match="damaged"):
         fitted(unet, TINY, tmp_path)
+
+
+@pytest.mark.parametrize("method", NAMES[2:])
+def test_every_adapter_trains_saves_and_loads(base, unet, tmp_path, method):
+    """From the one table of methods: what training moved is in the folder, and nothing else is needed."""
+    settings = MethodSettings(method=method, rank=2, block=2, block_spatial=False, layers=r".*up_blocks\.\d\.resnets.*")
+    injected = inject_method(unet, settings)
+    assert 0 < injected.trainable < injected.total == sum(p.numel() for p in base.parameters())
+    noisy, times = torch.randn(2, 1, 8, 8), torch.tensor([10, 500])
+
+    def predicted(network):
+        with torch.no_grad():
+            return network.eval()(noisy, times).sample
+
+    plain = predicted(base)
+    torch.testing.assert_close(predicted(unet), plain, atol=1e-5, rtol=1e-4)
+    fitted(unet, DenoisingConfig(**{**vars(TINY), "learning_rate": 3e-2}))
+    assert float((predicted(unet) - plain).abs().max()) > 1e-3
+    save_adapter(unet, tmp_path)
+    loaded = copy.deepcopy(base)
+    load_adapter(loaded, tmp_path)
+    torch.testing.assert_close(predicted(loaded), predicted(unet), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [MethodSettings(method="lora", rank=2), MethodSettings(block=None, expansion=2)])
+def test_initial_updates_follow_the_seed_alone(base, settings):
+    drawn = []
+    for state, seed in ((1, 0), (2, 0), (2, 1)):
+        unet = copy.deepcopy(base)
+        torch.manual_seed(state)
+        inject_method(unet, replace(settings, seed=seed, block_spatial=False, layers="resnets"))
+        drawn.append(torch.cat([p.detach().flatten() for p in unet.parameters() if p.requires_grad]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_records_of_before_are_read_back(tmp_path):
+    """A record that has not every setting of today is of their defaults; one with another setting is another run."""
+    settings = DigitsSettings(method="none", images=4, sampling_steps=1)
+    made = digits_run(settings, tmp_path)
+    kept = json.loads((tmp_path / "record.json").read_text())
+    added = ("optimizer", "clip_norm", "l1_penalty", "warmup_steps", "min_rate", "ema_warmup", "gradient_checkpointing")
+    kept["parameters"] = {name: value for name, value in kept["parameters"].items() if name not in added}
+    (tmp_path / "record.json").write_text(json.dumps(kept))
+    assert digits_run(settings, tmp_path).metrics == made.metrics
+    kept["parameters"]["epochs"] = 8
+    (tmp_path / "record.json").write_text(json.dumps(kept))
+    with pytest.raises(FiltersubError, match="record of another run"):
+        digits_run(settings, tmp_path)
 
 
 def test_a_rank_that_no_layer_has_is_refused_before_memory_is_taken(unet):

@@ -64,6 +64,7 @@ def test_a_run_of_the_paper_s_task_stands_beside_its_number(method):
         ({"image_size": 512}, "images of 512 pixels a side, not 256"),
         ({"steps": 1000}, "1,000 steps, not 5,000"),
         ({"learning_rate": 1e-4}, "a rate of 0.0001, not 0.001"),
+        ({"optimizer": "soap"}, "the optimiser soap, not adamw"),
         ({"atoms": 4}, "atoms m=4, 4×4 blocks of spatial kernels too, not atoms m=9"),
         ({"layers": "resnets"}, "atoms m=9, 4×4 blocks of spatial kernels too on other layers"),
         ({"data": "digits 5 to 9"}, "digits 5 to 9: no data set of Table 3."),

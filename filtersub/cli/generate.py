@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .console import Tenths, print_json
-from .options import AsJson, Device, Solver, chosen_device, stated
+from .options import AsJson, Device, L1Penalty, Solver, chosen_device, stated
 
-
-class Method(StrEnum):
-    NONE = "none"
-    FILTER_SUBSPACE = "filter-subspace"
-    LORA = "lora"
-    FULL = "full"
-
-
+_METHODS = "none, full, filter-subspace, lora, dora, loha, lokr, oft, boft, hra, hira or ia3"
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="Folder of a Stable Diffusion pipeline.")]
 Seed = Annotated[int, typer.Option(help="Of noise, order and initial updates.")]
 Size = Annotated[int, typer.Option(help="Pixels a side.")]
@@ -35,13 +27,14 @@ def generate_tune(
     pipeline: Pipeline,
     data: Annotated[Path, typer.Option(help="Folder of images: one folder a class, or metadata.jsonl.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: record, adapter, images.")],
-    method: Annotated[Method, typer.Option(help="What is trained.")] = Method.FILTER_SUBSPACE,
+    method: Annotated[str, typer.Option(help=f"What is trained: {_METHODS}.")] = "filter-subspace",
     atoms: Annotated[int, typer.Option(help="Filter atoms m; a block of p x q channels gets m p q.")] = 9,
     block: Annotated[int, typer.Option(help="Channel block k_c; 0 for none.")] = 4,
     block_spatial: Annotated[bool, typer.Option(help="Block the channels of spatial kernels too.")] = True,
     expansion: Annotated[int | None, typer.Option(help="m_1: every atom over m_1 atoms of its own.")] = None,
     solver: Solver = "pca",
-    rank: Annotated[int, typer.Option(help="Of LoRA.")] = 16,
+    l1_penalty: L1Penalty = 1e-3,
+    rank: Annotated[int, typer.Option(help="Of lora, dora, loha, lokr, hra and hira.")] = 16,
     layers: Annotated[
         str | None, typer.Option(help="resnets, convolutions, attention, blocks, or a regular expression.")
     ] = None,
@@ -50,15 +43,22 @@ def generate_tune(
     steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 5000,
     batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.")] = 8,
     accumulation: Annotated[int, typer.Option(help="Parts that a batch is computed in, to save memory.")] = 1,
+    optimizer: Annotated[str, typer.Option(help="adamw, adam or soap.")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(help="Default the paper's: 1e-3, full tuning 5e-6.")] = None,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-2,
-    warmup_steps: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-2,
     schedule: Annotated[str, typer.Option(help="Of the rate after warm-up: constant or cosine.")] = "constant",
+    min_rate: Annotated[float, typer.Option(help="Learning rate at the end of the cosine.")] = 0.0,
+    warmup_steps: Annotated[int, typer.Option(help="Steps of linear warm-up.")] = 0,
+    warmup_rate: Annotated[float | None, typer.Option(help="Learning rate of the first step of the warm-up.")] = None,
+    clip_norm: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
     condition_dropout: Annotated[float, typer.Option(help="Share of prompts left empty, for guidance.")] = 0.1,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the images.")] = False,
     ema_decay: Annotated[
         float | None, typer.Option(help="Draw with an average of the trained weights, such as 0.999.")
     ] = None,
+    ema_warmup: Annotated[
+        bool, typer.Option("--ema-warmup/--no-ema-warmup", help="At step t its decay is at most t / (t + 9).")
+    ] = True,
     mixed_precision: Annotated[str, typer.Option(help="auto, no, bf16 or fp16.")] = "auto",
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory.")] = False,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 500,
@@ -165,4 +165,4 @@ def _read(name: str, value: Any) -> Any:
     """An option as the settings know it: paths as text, no block as None."""
     if name == "block":
         return value or None
-    return str(value) if isinstance(value, (Path, StrEnum)) else value
+    return str(value) if isinstance(value, Path) else value

@@ -182,7 +182,7 @@ def _prepared(settings: TuneSettings, folder: Path, quiet: bool) -> _Prepared:
     if head is None:
         raise FiltersubError(f"{settings.model} has no classification head that could be trained")
     add_head_dropout_(model, head, settings.head_dropout)
-    total, statistics = sum(p.numel() for p in model.parameters()), input_statistics(model)
+    statistics = input_statistics(model)
     with progress_bar() as bar:
         injected = inject(
             model,
@@ -196,9 +196,8 @@ def _prepared(settings: TuneSettings, folder: Path, quiet: bool) -> _Prepared:
             on_layer=None if quiet else _layer_lines(bar),
             **settings.of_atoms,
         )
-    return _Prepared(
-        injected, head, count_trained(injected.model, head, settings.model, settings.method, total), statistics
-    )
+    count = count_trained(injected.model, head, settings.model, settings.method, injected.total)
+    return _Prepared(injected, head, count, statistics)
 
 
 def _write(

@@ -23,7 +23,12 @@ _PREFIX = "base_model.model."  # as peft names a wrapped model's tensors: PeftMo
 def inject(unet: nn.Module, config: PeftConfig, name: str = "default") -> None:
     """Wrap the layers that the configuration names, in place; the network keeps its class and its methods."""
     inject_adapter_in_model(config, unet, name)
-    unet._hf_peft_config_loaded = True  # diffusers' own mark: its set_adapter, disable_adapters then work
+    mark_injected(unet)
+
+
+def mark_injected(unet: nn.Module) -> None:
+    """Sets diffusers' own mark: its set_adapter, disable_adapters then work."""
+    unet._hf_peft_config_loaded = True
 
 
 def save_adapter(unet: nn.Module, folder: str | os.PathLike[str], name: str = "default") -> Path:

@@ -26,34 +26,33 @@ from ..metrics import (
     inception_features,
 )
 from ..records import RECORD_FILE, Record, read_record
-from ..settings import check_number, check_whole, select_fields
+from ..settings import check_number, check_whole
 from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
-from .adapters import save_adapter
 from .captions import TEMPLATE, CaptionedImages, captioned_images
 from .denoising import DenoisingResult, fit_denoiser
-from .denoising_config import DenoisingConfig
 from .latents import encode_images
-from .methods import PAPER_RATES, MethodSettings, inject_method
+from .methods import inject_method
 from .pipeline import load_pipeline, training_scheduler
 from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
 from .sampling import check_sampling, sample_images, save_png
+from .settings import GenerationSettings
+from .tuned import save_tuned
 
 Progress = Callable[[str, int, int], None]
 FEATURES = ("inception", "none")
 
 
-@dataclass(frozen=True)
-class DiffusionSettings:
+@dataclass(frozen=True, kw_only=True)
+class DiffusionSettings(GenerationSettings):
     """Everything that determines a run; the defaults are the paper's (its section 5.4), where it says.
 
-    method to layers as in MethodSettings, steps to preview_every as in DenoisingConfig; beside them:
+    Beside the fields of GenerationSettings:
 
     Attributes
     ----------
     pipeline : folder of a Stable Diffusion pipeline, or a name in the hub's cache; data : folder of captioned_images
     template : of prompts from class names; image_size : pixels a side (the paper: 256)
-    learning_rate : None takes the paper's: 1e-3, and 5e-6 for full tuning
     images : samples that are drawn and compared (the paper: 20,000); 0 for none
     reference_images : real images that the distance takes at most (the paper: 20,000)
     sampling_steps, guidance : of the pipeline's own scheduler; the paper states neither
@@ -64,28 +63,8 @@ class DiffusionSettings:
     pipeline: str
     data: str
     template: str = TEMPLATE
-    method: str = "filter-subspace"
-    atoms: int = 9
-    block: int | None = 4
-    block_spatial: bool = True
-    expansion: int | None = None
-    solver: str = "pca"
-    rank: int = 16
-    layers: str | None = None
     image_size: int = 256
-    steps: int = 5000
-    batch_size: int = 8
-    accumulation: int = 1
-    learning_rate: float | None = None
-    weight_decay: float = 1e-2
-    warmup_steps: int = 0
-    schedule: str = "constant"
     condition_dropout: float = 0.1
-    flip: bool = False
-    ema_decay: float | None = None
-    mixed_precision: str = "auto"
-    gradient_checkpointing: bool = False
-    checkpoint_every: int = 500
     preview_every: int = 1000
     images: int = 20000
     reference_images: int = 20000
@@ -94,25 +73,12 @@ class DiffusionSettings:
     sampling_batch: int = 8
     features: str = "inception"
     feature_weights: str | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        _ = self.tuned
-        if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", PAPER_RATES[self.method])
-        _ = self.training
+        super().__post_init__()
         for name in ("image_size", "reference_images", "sampling_steps", "sampling_batch"):
             check_whole(name, getattr(self, name), 1)
-        check_whole("images", self.images, 0)
         check_number("guidance", self.guidance)
-
-    @property
-    def tuned(self) -> MethodSettings:
-        return select_fields(self, MethodSettings)
-
-    @property
-    def training(self) -> DenoisingConfig:
-        return select_fields(self, DenoisingConfig)
 
 
 @locks("out")
@@ -149,14 +115,13 @@ def diffusion_run(
     result = _trained(settings, pipeline, latents, folder, data, tell)
     if not processes().is_main_process:
         return _awaited(folder)
-    saved = _saved(pipeline, settings.method, folder / ADAPTER_FOLDER)
+    saved = save_tuned(pipeline.unet, settings.method, folder / ADAPTER_FOLDER)
     pipeline.unet.eval()
     sampled = time.perf_counter()
     drawn = _drawn(pipeline, settings, data, max(settings.images, GRID_IMAGES), folder / "images", tell)
     sampling_seconds = time.perf_counter() - sampled
     record = write_run(
         folder,
-        label=settings.tuned.label,
         settings=settings,
         data=Path(settings.data).name,
         injected=injected,
@@ -211,17 +176,6 @@ def _trained(
         on_step=lambda row: tell("training", int(row["step"]), settings.steps),
         on_preview=preview,
     )
-
-
-def _saved(pipeline: Any, method: str, target: Path) -> int:
-    """Writes what was trained, kB to MB for adapters, the whole UNet for full tuning; its size in bytes."""
-    if method == "none":
-        return 0
-    if method == "full":
-        pipeline.unet.save_pretrained(target, safe_serialization=True)
-    else:
-        save_adapter(pipeline.unet, target)
-    return sum(file.stat().st_size for file in target.glob("*.safetensors"))
 
 
 def _drawn(

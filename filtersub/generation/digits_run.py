@@ -8,77 +8,59 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
-
-from ..files import atomic_write, make_folder
+from ..files import make_folder
 from ..folder_lock import locks
 from ..metrics import FewImagesWarning, compare
 from ..metrics.statistics import FEWEST
 from ..records import Record
-from ..settings import check_whole, select_fields
+from ..settings import check_whole
 from ..training import CHECKPOINT_FILE
-from .adapters import save_adapter
 from .denoising import fit_denoiser
-from .denoising_config import DenoisingConfig, DenoisingSet
+from .denoising_config import DenoisingSet
 from .digits import LAST, as_images, base_unet, digits, digits_features, noise_schedule, sample_digits
-from .methods import MethodSettings, inject_method
+from .methods import inject_method
 from .record import ADAPTER_FOLDER, finished, write_run
+from .settings import GenerationSettings
 from .timesteps import check_number_of_steps
+from .tuned import save_tuned
 
 #: by what is tuned; chosen on the training images of 5 to 9 (docs/generation.md)
 RATES = {"none": 1e-2, "spatial": 1e-1, "blocks": 3e-2, "spatial blocks": 1e-2, "lora": 1e-2, "full": 3e-3}
 
 
-@dataclass(frozen=True)
-class DigitsSettings:
-    """A run on the digits; method to layers as in MethodSettings, the rest as in DenoisingConfig.
+@dataclass(frozen=True, kw_only=True)
+class DigitsSettings(GenerationSettings):
+    """A run on the digits; see GenerationSettings. ``learning_rate`` None takes RATES.
 
-    ``learning_rate`` None takes RATES. ``images`` are drawn and compared with the 389 test images of 5 to 9;
-    ``sampling_steps`` of DDIM.
+    ``images`` are drawn and compared with the 389 test images of 5 to 9; ``sampling_steps`` of DDIM; ``warmup_steps``
+    None is 20, or all steps but the last.
     """
 
-    method: str = "filter-subspace"
-    atoms: int = 9
     block: int | None = None
     block_spatial: bool = False
-    expansion: int | None = None
-    solver: str = "pca"
     rank: int = 4
-    layers: str = "blocks"
+    layers: str | None = "blocks"
     steps: int = 300
     batch_size: int = 32
-    learning_rate: float | None = None
+    warmup_steps: int | None = None
+    schedule: str = "cosine"
+    mixed_precision: str = "no"
     images: int = 500
     sampling_steps: int = 25
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        _ = self.tuned
-        if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", RATES[self._kind])
-        _ = self.training
+        if self.warmup_steps is None:
+            check_whole("steps", self.steps, 1)
+            object.__setattr__(self, "warmup_steps", min(20, self.steps - 1))
+        super().__post_init__()
         check_number_of_steps(self.sampling_steps)
         check_whole("images", self.images, FEWEST)
 
     @property
-    def _kind(self) -> str:
+    def usual_rate(self) -> float:
         if self.method != "filter-subspace":
-            return self.method
-        return "spatial" if self.block is None else "spatial blocks" if self.block_spatial else "blocks"
-
-    @property
-    def tuned(self) -> MethodSettings:
-        return select_fields(self, MethodSettings)
-
-    @property
-    def training(self) -> DenoisingConfig:
-        """Cosine after 20 steps of warm-up."""
-        return DenoisingConfig(
-            steps=self.steps, batch_size=self.batch_size, learning_rate=self.learning_rate, seed=self.seed,
-            warmup_steps=min(20, self.steps - 1), schedule="cosine", mixed_precision="no",
-        )  # fmt: skip
+            return RATES.get(self.method, RATES["lora"])
+        return RATES["spatial" if self.block is None else "spatial blocks" if self.block_spatial else "blocks"]
 
 
 @locks("out")
@@ -106,7 +88,7 @@ def digits_run(
         data = DenoisingSet(digits(LAST))
         result = fit_denoiser(unet, noise_schedule(), data, settings.training, folder=folder, on_step=on_step)
     unet.eval()
-    saved = _saved(unet, settings.method, folder)
+    saved = save_tuned(unet, settings.method, folder / ADAPTER_FOLDER)
     sampled = time.perf_counter()
     drawn = sample_digits(unet, settings.images, seed=settings.seed, steps=settings.sampling_steps)
     sampling_seconds = time.perf_counter() - sampled
@@ -117,7 +99,6 @@ def digits_run(
         limit = compare(real, as_images(digits(LAST), "training digits 5 to 9"), extractor)
     record = write_run(
         folder,
-        label=settings.tuned.label,
         settings=settings,
         data="digits 5 to 9",
         injected=injected,
@@ -130,21 +111,3 @@ def digits_run(
     )
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return record
-
-
-def _saved(unet: nn.Module, method: str, folder: os.PathLike[str]) -> int:
-    """Writes what was trained; its size in bytes."""
-    target = make_folder(folder) / ADAPTER_FOLDER
-    if method == "none":
-        return 0
-    if method == "full":
-        with atomic_write(target / "weights.safetensors") as aside:
-            save_file(_contiguous(unet), aside)
-    else:
-        save_adapter(unet, target)
-    return sum(file.stat().st_size for file in target.glob("*.safetensors"))
-
-
-def _contiguous(unet: nn.Module) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return {name: value.contiguous() for name, value in unet.state_dict().items()}

@@ -1,28 +1,21 @@
-"""What is trained in a denoising network: nothing, filter atoms, LoRA, or everything."""
+"""What is trained in a denoising network: nothing, everything, or what an adapter of peft adds; ``methods`` does it."""
 
 from __future__ import annotations
 
-import re
-import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from peft import LoraConfig, PeftConfig
+from accelerate.utils import set_seed
 from torch import nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import compile_pattern
-from ..methods.rank import check_rank
+from ..methods import METHODS, Injected, MethodOptions, inject
 from ..settings import select_fields
-from ..tuning import FilterSubspaceConfig
-from .adapters import inject
+from .adapters import mark_injected
 
-METHODS = {
-    "none": "nothing: the pretrained network as it is",
-    "filter-subspace": "filter atoms",
-    "lora": "low-rank updates (Hu et al., 2021)",
-    "full": "every weight",
-}
+#: AdaLoRA is left out: it hands its ranks on through peft's wrapper of a whole model, and a pipeline keeps its own UNet
+NAMES = ("none", "full", *(name for name, method in METHODS.items() if method.by_peft and name != "adalora"))
 #: layers of a diffusers UNet by name. "convolutions" is the reading that meets the paper's 1.11 M (docs/parameters.md):
 #: the convolutions of the blocks, those around the attention's input and output among them.
 LAYERS = {
@@ -31,8 +24,8 @@ LAYERS = {
     "attention": r".*attn\d?\.(to_[qkv]|to_out\.0)|.*attentions\.\d+\.to_([qkv]|out\.0)|.*ff\.net\.(0\.proj|2)",
 }
 LAYERS["blocks"] = f"{LAYERS['convolutions']}|{LAYERS['attention']}|.*resnets\\.\\d+\\.(conv_shortcut|time_emb_proj)"
-#: the paper's rates for Stable Diffusion (its section 5.4)
-PAPER_RATES = {"none": 1e-3, "filter-subspace": 1e-3, "lora": 1e-3, "full": 5e-6}
+#: the paper's rates for Stable Diffusion (its section 5.4): of full tuning, and of LoRA and atoms, which others take
+PAPER_RATES = {**dict.fromkeys(NAMES, 1e-3), "full": 5e-6}
 
 
 @dataclass(frozen=True)
@@ -45,11 +38,11 @@ class MethodSettings:
 
     Attributes
     ----------
-    method : one of METHODS
+    method : one of NAMES
     atoms, block, block_spatial, expansion, solver, l1_penalty, seed : see DecompositionConfig
-    rank : of LoRA
+    rank : of LoRA and the other low-rank methods
     layers : "resnets", "convolutions", "attention", "blocks", or a regular expression of full names. Default
-        "convolutions" for atoms, "blocks" for LoRA.
+        "convolutions" for atoms, "blocks" for the others.
     """
 
     method: str = "filter-subspace"
@@ -64,65 +57,50 @@ class MethodSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise FiltersubError(f"unknown method {self.method!r}; known: {', '.join(METHODS)}")
-        if self.rank < 1:
-            raise FiltersubError(f"the rank of LoRA must be at least 1, got {self.rank}")
-        select_fields(self, DecompositionConfig)  # validates
+        if self.method not in NAMES:
+            raise FiltersubError(f"unknown method {self.method!r}; known: {', '.join(NAMES)}")
+        _ = self.recipe, self.options  # validates
         compile_pattern(self.pattern)
+
+    @property
+    def recipe(self) -> DecompositionConfig:
+        return select_fields(self, DecompositionConfig)
+
+    @property
+    def options(self) -> MethodOptions:
+        return select_fields(self, MethodOptions)
 
     @property
     def pattern(self) -> str:
         """The regular expression that the full name of a tuned layer matches."""
-        default = "blocks" if self.method == "lora" else "convolutions"
+        default = "convolutions" if self.method in ("none", "full", "filter-subspace") else "blocks"
         asked = default if self.layers is None else self.layers
         return LAYERS.get(asked, asked)
 
     @property
     def label(self) -> str:
         """What a reader calls the method."""
-        if self.method in ("none", "full"):
-            return {"none": "not tuned", "full": "full tuning"}[self.method]
-        if self.method == "lora":
-            return f"LoRA r={self.rank}"
+        if self.method == "none":
+            return "not tuned"
+        if self.method != "filter-subspace":
+            return METHODS[self.method].label.format(**asdict(self.options))
         expanded = "" if self.expansion is None else f", m₁={self.expansion}"
         blocks = "" if self.block is None else f", {self.block}×{self.block} blocks"
         spatial = " of spatial kernels too" if self.block is not None and self.block_spatial else ""
         return f"atoms m={self.atoms}{expanded}{blocks}{spatial}"
 
-    def config(self) -> PeftConfig:
-        """peft's configuration of the adapter; only of atoms and LoRA."""
-        if self.method == "lora":
-            return LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=self.pattern)
-        recipe = select_fields(self, DecompositionConfig)
-        fields = ("atoms", "block", "block_spatial", "expansion", "solver", "l1_penalty", "seed")
-        return FilterSubspaceConfig(target_modules=self.pattern, **{name: getattr(recipe, name) for name in fields})
 
+def inject_method(unet: nn.Module, settings: MethodSettings) -> Injected:
+    """Freeze the network and make what the method trains trainable, in place; initial updates follow the seed.
 
-@dataclass(frozen=True)
-class Injected:
-    """Parameters that train, parameters of the network, what the injection took (for atoms: the decomposition)."""
-
-    trainable: int
-    total: int
-    seconds: float
-
-
-def inject_method(unet: nn.Module, settings: MethodSettings, adapter: str = "default") -> Injected:
-    """Freeze the network and make what the method trains trainable, in place.
-
-    Raises FiltersubError when no layer matches, or none has the rank of LoRA.
+    Raises FiltersubError when no layer matches, or none has the rank of a low-rank method.
     """
-    total, began = sum(p.numel() for p in unet.parameters()), time.perf_counter()
+    set_seed(settings.seed)
     unet.requires_grad_(settings.method == "full")
-    if settings.method == "lora":
-        layers = ((name, layer.weight) for name, layer in unet.named_modules() if hasattr(layer, "weight"))
-        matching = {name: tuple(w.shape) for name, w in layers if re.fullmatch(settings.pattern, name)}
-        check_rank(settings.rank, matching)
-    if settings.method in ("filter-subspace", "lora"):
-        try:
-            inject(unet, settings.config(), adapter)
-        except ValueError as error:  # peft's own word for a pattern that matches nothing
-            raise FiltersubError(str(error).splitlines()[0]) from None
-    trainable = sum(p.numel() for p in unet.parameters() if p.requires_grad)
-    return Injected(trainable, total, time.perf_counter() - began)
+    if settings.method == "none":
+        return Injected(unet, total=sum(p.numel() for p in unet.parameters()))
+    chosen = {"recipe": settings.recipe, "options": settings.options, "layers": f"^(?:{settings.pattern})$"}
+    found = inject(unet, settings.method, None, **chosen)
+    if settings.method != "full":
+        mark_injected(unet)
+    return found

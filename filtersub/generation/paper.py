@@ -84,6 +84,8 @@ def _differing_training(asked: dict[str, Any]) -> list[str]:
         wrong.append(f"{asked['steps']:,} steps, not {PAPER_STEPS:,}")
     if asked["learning_rate"] != PAPER_RATES[method]:
         wrong.append(f"a rate of {asked['learning_rate']:g}, not {PAPER_RATES[method]:g}")
+    if asked.get("optimizer", "adamw") != "adamw":
+        wrong.append(f"the optimiser {asked['optimizer']}, not adamw")
     known = {field.name: asked[field.name] for field in fields(MethodSettings) if field.name in asked}
     own, theirs = MethodSettings(**known), MethodSettings(method=method)
     if own.label != theirs.label:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import pandas as pd
 from torch import Tensor
 
 from ..errors import FiltersubError
+from ..methods import Injected
 from ..metrics import Comparison
-from ..records import RECORD_FILE, Record, describe_environment, read_record
+from ..records import OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from .denoising import DenoisingResult
-from .methods import Injected
 from .sampling import grid, save_png
+from .settings import GenerationSettings
 
 KIND = "generation"
 GRID_FILE, ADAPTER_FOLDER = "samples.png", "adapter"
@@ -28,7 +29,8 @@ def finished(folder: Path, settings: Any) -> Record | None:
     if not (folder / RECORD_FILE).exists():
         return None
     record = read_record(folder)
-    if record.parameters != as_json(settings):
+    known = {field.name for field in fields(settings)}  # a record of an earlier version has not all of them
+    if not known >= set(record.parameters) or as_json(type(settings)(**record.parameters)) != as_json(settings):
         raise FiltersubError(f"{folder} holds the record of another run; choose another output folder")
     return record
 
@@ -41,8 +43,7 @@ def as_json(settings: Any) -> dict[str, Any]:
 def write_run(
     folder: Path,
     *,
-    label: str,
-    settings: Any,
+    settings: GenerationSettings,
     data: str,
     injected: Injected,
     result: DenoisingResult | None,
@@ -68,24 +69,28 @@ def write_run(
         sizes = {key: numbers.pop(key) for key in ("floor_images", "real_images", "images")}
         measured |= numbers
         stated |= {key: comparison.as_dict()[key] for key in words} | sizes
-    costs = {"decomposition_seconds": injected.seconds, "saved_bytes": saved_bytes, **cost}
+    costs, notes = {**injected.cost, "saved_bytes": saved_bytes, **cost}, dict(injected.skipped)
     history = pd.DataFrame(columns=["step", "loss", "learning_rate"])
     if result is not None:
         history = pd.DataFrame(result.history)
         measured["train_loss"] = float(history["loss"].tail(50).mean())
         costs |= {"seconds_per_step": result.seconds_per_step, "peak_memory_bytes": result.peak_memory_bytes}
+        costs["added_memory_bytes"] = result.added_memory_bytes
         stated |= {"trained_on": result.device, "mixed_precision": result.mixed_precision}
-        stated["resumed_from_step"] = result.resumed_from_step
+        stated |= {"processes": result.processes, "resumed_from_step": result.resumed_from_step}
+        notes |= dict.fromkeys(result.untouched, "no gradient ever reached it")
+        notes |= {OPTIMIZER_NOTE: result.optimizer_note} if result.optimizer_note else {}
         if result.ema_decay_reached is not None:
             stated["ema_decay_reached"] = result.ema_decay_reached
     record = Record(
         kind=KIND,
-        label=label,
+        label=settings.label,
         parameters=as_json(settings),
         seed=settings.seed,
         metrics=measured,
         counts={"trainable": injected.trainable, "head": 0, "total": injected.total},
         cost={key: value for key, value in costs.items() if value == value},
         environment={**describe_environment(), **stated},
+        notes=notes,
     )
     return record.write(folder, history=history)

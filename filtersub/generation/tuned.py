@@ -1,4 +1,4 @@
-"""What a run trained, put into a pipeline again: an adapter, or the whole UNet of full tuning."""
+"""What a run trained, saved and put into a pipeline again: an adapter, or the whole UNet of full tuning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..errors import FiltersubError
-from .adapters import CONFIG_FILE, WEIGHTS_FILE, load_adapter
+from .adapters import CONFIG_FILE, WEIGHTS_FILE, load_adapter, save_adapter
 
 UNET_CONFIG, UNET_WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+
+
+def save_tuned(unet: nn.Module, method: str, folder: Path) -> int:
+    """Writes what the method trained, kB to MB for adapters, the whole UNet for full tuning; its size in bytes."""
+    if method == "full":
+        unet.save_pretrained(folder, safe_serialization=True)
+    elif method != "none":
+        save_adapter(unet, folder)
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from peft import PeftConfig, PeftModel, get_peft_model
@@ -39,6 +39,7 @@ class Injected:
     Attributes
     ----------
     model : the model given, changed, or peft's wrapper of it
+    total : parameters of the model before
     skipped : why, by the name of each layer that the method cannot take
     cost : where there was a decomposition, decomposition_seconds and decomposition_iterations (rounds of dictionary
         learning, summed over layers). Where layers were read that an earlier call or another run had decomposed, both
@@ -49,12 +50,18 @@ class Injected:
     model: nn.Module
     skipped: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
+    total: int = 0
+
+    @property
+    def trainable(self) -> int:
+        """Parameters that train, those of the head among them."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
 
 def inject(
     model: nn.Module,
     method: str,
-    head: str,
+    head: str | None,
     *,
     recipe: DecompositionConfig | None = None,
     options: MethodOptions | None = None,
@@ -68,7 +75,7 @@ def inject(
 
     Parameters
     ----------
-    head : name of the classification head, which is trained whole
+    head : name of the classification head, which is trained whole; None where there is none
     recipe : of the method filter-subspace
     options : of the others
     layers : regular expression of layer names; linear probing and full tuning have no use for it
@@ -85,17 +92,23 @@ def inject(
     options = options or MethodOptions()
     check_options(method, options)
     check_lycoris(method)
-    if method == "full":
-        return Injected(model)
+    total = sum(p.numel() for p in model.parameters())
     if method == "filter-subspace":
         of_atoms = {**of_atoms, "save_batch_norm": save_batch_norm}
-        return _with_atoms(model, head, recipe or DecompositionConfig(), layers, of_atoms, keep_in, on_layer)
-    if METHODS[method].by_peft:
-        return _with_adapter(model, method, head, options, layers)
+        found = _with_atoms(model, head, recipe or DecompositionConfig(), layers, of_atoms, keep_in, on_layer)
+    elif METHODS[method].by_peft:
+        found = _with_adapter(model, method, head, options, layers)
+    else:
+        found = Injected(model) if method == "full" else _in_place(model, method, head, options, layers)
+    return replace(found, total=total)
+
+
+def _in_place(model: nn.Module, method: str, head: str | None, options: MethodOptions, layers: str | None) -> Injected:
     names = [] if method == "linear" else _counted(model, method, head, options, layers)
     refused = _refused(model, method, names, options, layers) if METHODS[method].adds else {}
     model.requires_grad_(False)
-    model.get_submodule(head).requires_grad_(True)
+    for each in _heads(head):
+        model.get_submodule(each).requires_grad_(True)
     if METHODS[method].adds:
         add_(model, method, [name for name in names if name not in refused], options)
     elif method != "linear":
@@ -115,9 +128,13 @@ def merged(model: nn.Module, method: str) -> nn.Module:
     return model
 
 
+def _heads(head: str | None) -> list[str]:
+    return [] if head is None else [head]
+
+
 def _with_atoms(
     model: nn.Module,
-    head: str,
+    head: str | None,
     recipe: DecompositionConfig,
     layers: str | None,
     of_atoms: dict[str, Any],
@@ -125,13 +142,13 @@ def _with_atoms(
     on_layer: Callable[[int, int, str], None] | None,
 ) -> Injected:
     overrides = of_atoms.get("overrides")
-    chosen = plan_layers(model, recipe, layers=layers, exclude=(head,), overrides=overrides, one_override=True)
+    chosen = plan_layers(model, recipe, layers=layers, exclude=_heads(head), overrides=overrides, one_override=True)
     reasons = {name: untunable(model.get_submodule(name)) for name in chosen}
     alike = _like_head(model, head)
     skipped = {name: reason for name, reason in reasons.items() if reason is not None} | _left_out(chosen, alike)
     config = FilterSubspaceConfig(
         target_modules=as_pattern([name for name in chosen if name not in skipped] or list(chosen)),
-        modules_to_save=[head],
+        modules_to_save=_heads(head) or None,
         **of_atoms,
         **asdict(recipe),
     )
@@ -151,8 +168,10 @@ def _with_atoms(
     return Injected(tuned, skipped, cost)
 
 
-def _like_head(model: nn.Module, head: str) -> list[str]:
+def _like_head(model: nn.Module, head: str | None) -> list[str]:
     """Modules that peft, which goes by the endings of names, would take for the head and train whole."""
+    if head is None:
+        return []
     return [name for name, _ in model.named_modules() if name.endswith(head) and not f"{name}.".startswith(f"{head}.")]
 
 
@@ -169,26 +188,28 @@ def _injected(model: nn.Module, config: PeftConfig, alike: list[str]) -> PeftMod
     return tuned
 
 
-def _counted(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> list[str]:
+def _counted(model: nn.Module, method: str, head: str | None, options: MethodOptions, layers: str | None) -> list[str]:
     """Names of the layers that the method trains something of."""
     names = [layer.name for layer in count_parameters(model, method, options=options, layers=layers).layers]
     if not names:
         raise FiltersubError(f"{method} tunes {COUNTED[method]}, and the model has none{_by(layers)}")
     if method in MEANT_FOR["rank"]:
-        layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
+        layouts = select_layers(model, layers=layers, block=1, exclude=_heads(head))
         shape = loralib_shape if method == "lora-loralib" else lambda layout: layout.shape
         check_rank(options.rank, {name: shape(layouts[name]) for name in names})
     return names
 
 
-def _with_adapter(model: nn.Module, method: str, head: str, options: MethodOptions, layers: str | None) -> Injected:
-    layouts = select_layers(model, layers=layers, block=1, exclude=(head,))
+def _with_adapter(
+    model: nn.Module, method: str, head: str | None, options: MethodOptions, layers: str | None
+) -> Injected:
+    layouts = select_layers(model, layers=layers, block=1, exclude=_heads(head))
     if method in MEANT_FOR["rank"]:
         check_rank(options.rank, {name: layout.shape for name, layout in layouts.items()})
     alike = _like_head(model, head)
     refused = _refused(model, method, list(layouts), options, layers, _left_out(layouts, alike))
     chosen = [name for name in layouts if name not in refused]
-    config = adapter_config(method, options, target_modules=as_pattern(chosen), modules_to_save=[head])
+    config = adapter_config(method, options, target_modules=as_pattern(chosen), modules_to_save=_heads(head) or None)
     return Injected(_injected(model, config, alike), skipped=refused)
 
 
