@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 OUT := reports/quickstart
 
-.PHONY: report test test-fast install format check notebooks bench fuzz torture zoo docs clean
+.PHONY: report test test-fast install format check notebooks bench fuzz torture cluster zoo docs clean
 .DEFAULT_GOAL := report
 
 report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
@@ -53,6 +53,9 @@ fuzz: $(READY)  ## 2,000 random inputs for settings, files, records and options;
 
 torture: $(READY)  ## kill every command at 50 random moments, run it again, compare; hours
 	$(BIN)/python tests/torture.py --kills 50
+
+cluster: $(READY)  ## an ablation on workers with networks and files of their own; Linux, as root; minutes
+	$(BIN)/python tests/cluster.py
 
 zoo: $(READY)  ## a hundred architectures through every operation, and crossings with other tools; writes docs/zoo.md; hours
 	OMP_NUM_THREADS=1 $(BIN)/python tests/zoo.py

@@ -23,7 +23,7 @@ from ..folder_lock import locked
 from ..processes import LOG_WITH, exit_text
 from ..records import RECORD_FILE, read_records
 from .dry_run import DryRun, dry_run
-from .folder import set_aside_damaged, take_folder, write_plan
+from .folder import ABLATION_FILE, set_aside_damaged, take_folder, write_plan
 from .kept_results import kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR
 from .notebook_run import ERROR_FILE, HTML_FILE, RUN_FILE, keep_executed, read_state, update_state
@@ -31,7 +31,7 @@ from .planning import Run, plan
 from .progress import RunProgress
 from .run_slot import DECOMPOSITIONS_FOLDER, LOG_FILE, Terms, cores, end_children, run_child, visible_gpus
 from .run_times import RunTimes, machine
-from .slots import checked_workers, open_slots, threads_of_workers
+from .slots import check_workers, checked_workers, open_slots, threads_of_workers
 from .spec import Spec, load_spec
 
 
@@ -77,8 +77,8 @@ def run_ablation(
     on_begin : called once all runs are checked, before the first line of progress
 
     Raises FiltersubError, before anything runs, for a bad spec, a parameter that a notebook does not have, an output
-    folder of another ablation, one that another process writes into, or one that cannot be written. KeyboardInterrupt
-    ends the children and keeps every finished run.
+    folder of another ablation, one that another process writes into, one that cannot be written, or workers that do not
+    see it. KeyboardInterrupt ends the children and keeps every finished run.
     """
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     variables = {} if log_with is None else _tracked(log_with, spec.name, Path(out).resolve())
@@ -91,6 +91,8 @@ def run_ablation(
         stack.enter_context(locked(out))
         root = take_folder(out, spec, force=force)
         write_plan(spec, runs, root)
+        if client is not None:
+            check_workers(client, root / ABLATION_FILE, dict.fromkeys(run.notebook for run in runs))
         progress = RunProgress(len(runs))
         on_begin()
         stack.enter_context(progress)  # from here on there is a bar: opening the slots takes a second or two

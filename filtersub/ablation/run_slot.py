@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import FiltersubError
 from ..processes import DECOMPOSITIONS, end_tree
-from .notebook_run import update_state
+from .notebook_run import RUN_FILE, update_state
 from .run_times import machine
 from .warm_start import AVAILABLE, WarmStart
 
@@ -69,6 +71,8 @@ def run_child(notebook: str, folder: str, terms: Terms) -> int:
     """Run a notebook's process to its end and return its exit code, negative for the signal that killed it."""
     from distributed import get_worker
 
+    if not Path(folder, RUN_FILE).exists():  # a worker that joined after all others were asked
+        raise FiltersubError(f"the worker on {socket.gethostname()} does not see {folder}; it needs the output folder")
     worker = get_worker()
     # One that joined late shares this machine with nobody that is known of.
     threads = terms.threads.get(worker.address, max(1, cores() // worker.state.nthreads))

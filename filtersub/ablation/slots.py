@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
+from ..version import package_version
 from .run_slot import cores, visible_gpus
+
+_PATIENCE = 10.0  # seconds in which a file that was just written shows on other machines
 
 
 def checked_workers(workers: int | None) -> int:
@@ -56,6 +62,46 @@ def open_slots(workers: int, scheduler: str | None) -> Iterator[Any]:
         Client(cluster) as client,
     ):
         yield client
+
+
+def check_workers(client: Any, plan: Path, notebooks: Iterable[Path]) -> None:
+    """FiltersubError, naming the hosts, where Dask workers do not see this plan file or the notebooks under the same
+    paths, or have another version of the package."""
+    digest = hashlib.sha256(plan.read_bytes()).hexdigest()
+    asked = str(plan), digest, [str(path) for path in notebooks]
+    found = client.run(_seen_there, *asked, on_error="return")
+    odd: dict[str, list[str]] = {}
+    for address, seen in found.items():
+        host, version, unseen = (address, None, repr(seen)) if isinstance(seen, BaseException) else seen
+        if version is None:
+            odd.setdefault(f"cannot answer ({unseen}): each needs the same Python environment", []).append(host)
+        elif unseen is not None:
+            each = "each needs the output folder and the notebooks, by a network file system, under the same paths"
+            odd.setdefault(f"do not see {unseen}: {each}", []).append(host)
+        elif version != package_version():
+            odd.setdefault(f"have filtersub {version}, not {package_version()}: install the same", []).append(host)
+    if odd:
+        raise FiltersubError("; ".join(f"Dask workers on {', '.join(sorted(set(h)))} {why}" for why, h in odd.items()))
+
+
+def _seen_there(plan: str, digest: str, notebooks: list[str]) -> tuple[str, str, str | None]:
+    """On a worker: (its host, its version of the package, a path that it does not see)."""
+    deadline = time.monotonic() + _PATIENCE
+    while not (same := _digest(plan) == digest) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    unseen = None if same else str(Path(plan).parent)
+    return (
+        socket.gethostname(),
+        package_version(),
+        unseen or next((n for n in notebooks if not Path(n).is_file()), None),
+    )
+
+
+def _digest(path: str) -> str | None:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def threads_of_workers(client: Any) -> dict[str, int]:
