@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
+import typing
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from .errors import FiltersubError
 
 T = TypeVar("T")
+MOST_SEED = 2**32 - 1  # that of numpy's global generator
+MOST = 1_000_000  # of anything that is counted and means something: atoms, epochs, images of a batch
 
 
 def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
@@ -33,6 +37,50 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
         raise FiltersubError(f"{name} must be a finite number, got {value!r}")
     if value < least:
         raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")
+
+
+def check_types(settings: Any) -> None:
+    """Raises FiltersubError unless each number and each switch of a dataclass is of its field's type.
+
+    A number of numpy becomes one of Python, in place. Fields of texts and tuples, and what bounds a number has, are the
+    class's own matter.
+
+    >>> from filtersub.experiment import TuneSettings
+    >>> TuneSettings(epochs="6")
+    Traceback (most recent call last):
+    filtersub.errors.FiltersubError: epochs must be a whole number, got '6'
+    """
+    for name, kinds in _numeric_fields(type(settings)).items():
+        value = getattr(settings, name)
+        plain = _plain_number(value)
+        if plain is not value:
+            object.__setattr__(settings, name, plain)
+        other = any(isinstance(plain, kind) for kind in kinds - {bool, int, float})
+        number = type(plain) in kinds or (type(plain) is int and float in kinds)
+        if not (other or number):
+            wanted = "true or false" if bool in kinds else "a number" if float in kinds else "a whole number"
+            raise FiltersubError(f"{name} must be {wanted}, got {value!r}")
+
+
+@functools.cache
+def _numeric_fields(kind: type) -> dict[str, frozenset[type]]:
+    """The types of each field that takes a number or a switch; a list stands for a tuple, as JSON has it."""
+    hints = typing.get_type_hints(kind)
+    found = {}
+    for field in fields(kind):
+        parts = typing.get_args(hints[field.name]) or (hints[field.name],)
+        kinds = {typing.get_origin(part) or part for part in parts}
+        if kinds & {bool, int, float}:
+            found[field.name] = frozenset(kinds | ({list} if tuple in kinds else set()))
+    return found
+
+
+def _plain_number(value: Any) -> Any:
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    if type(value) in (bool, int, float) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def select_fields(source: object, kind: type[T]) -> T:

@@ -1,19 +1,28 @@
 """Values at the ends of what an option takes, and terminals that know no Greek letters."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from filtersub import DecompositionConfig
+from filtersub import DecompositionConfig, FilterSubspaceConfig, encode, learn_dictionary
 from filtersub.ablation.planning import _digest, _Identity
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
+from filtersub.generation.denoising_config import DenoisingConfig
+from filtersub.methods.options import MethodOptions
 from filtersub.parameters import parse_budget
 from filtersub.studies.parameters import parameter_study
+from filtersub.training import TrainingConfig
+
+NAN, INF = float("nan"), float("inf")
 
 REFUSED = {
     "top 0": ("suggest resnet18 --budget 100k --top 0", "top must be a positive integer, .*got 0"),
@@ -54,6 +63,77 @@ def test_the_same_from_python(make, message):
         make()
     assert parse_budget("100%", 10) == 10
     assert DecompositionConfig(seed=2**32 - 1).seed == 2**32 - 1
+
+
+# no setting that is a number takes one of these
+NO_NUMBERS = [NAN, INF, -INF, "6", b"6", [], {}, (), 1j, torch.tensor([6, 7]), np.array([6, 7])]
+LARGE = [2**63, 10**40]
+CONFIGS = (DecompositionConfig, TuneSettings, TrainingConfig, DenoisingConfig, MethodOptions)
+#: of whole numbers, those that may be as large as they like: they are held against the data or the model later
+UNBOUNDED = {"patience", "n_train", "checkpoint_every", "preview_every", "sampling_steps", "steps", "warmup_steps"}
+UNBOUNDED |= {"rank", "depthwise_rank", "oft_block", "boft_block", "reduction", "preview_count", "block"}
+
+
+def numeric(kind):
+    """(field, whether it is a whole number, whether None means something) of each number of a dataclass."""
+    for field in dataclasses.fields(kind):
+        words = set(str(field.type).split(" | "))
+        if words & {"int", "float"}:
+            yield field.name, "float" not in words, "None" in words, words
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_number_of_every_config_is_used_or_refused_by_its_name(kind):
+    for name, whole, optional, words in numeric(kind):
+        refused = [*NO_NUMBERS, True, *([6.0, 6.5, np.float32(6)] if whole else []), *([] if optional else [None])]
+        if any(word.startswith("tuple") for word in words):
+            refused = [value for value in refused if not isinstance(value, list | tuple)]
+        for value in [*refused, *(LARGE if whole and name not in UNBOUNDED else [])]:
+            with pytest.raises(FiltersubError) as error:
+                kind(**{name: value})
+            assert name.removesuffix("s") in str(error.value).replace(" ", "_") or name == "depthwise_rank"
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [DecompositionConfig, TuneSettings, TrainingConfig, MethodOptions])
+def test_numbers_of_numpy_are_those_of_python(kind):
+    """So that records and adapters can hold them."""
+    for name, whole, _, _ in numeric(kind):
+        value = getattr(kind(), name)
+        value = (2 if whole else 0.5) if value is None or isinstance(value, tuple) else value
+        if name in ("patience", "rates", "ema_decay", "warmup_rate"):  # mean something beside others
+            continue
+        made = getattr(kind(**{name: np.int64(value) if whole else np.float32(value)}), name)
+        assert type(made) is (int if whole else float)
+        assert made == (value if whole else float(np.float32(value)))
+    held = FilterSubspaceConfig(atoms=np.int32(6), l1_penalty=np.float64(0.5), save_coefficients=np.True_)
+    assert json.loads(json.dumps(dataclasses.asdict(held)["atoms"])) == 6
+    assert (type(held.l1_penalty), held.save_coefficients) == (float, True)
+
+
+ROWS = torch.eye(4, dtype=torch.float64)
+FUNCTIONS = {
+    "l1_penalty": lambda value: encode(ROWS, ROWS, "lasso", l1_penalty=value),
+    "l1_penalty of fista": lambda value: encode(ROWS, ROWS, "fista", l1_penalty=value),
+    "n_nonzero": lambda value: encode(ROWS, ROWS, "omp", n_nonzero=value),
+    "max_residual": lambda value: encode(ROWS, ROWS, "omp", max_residual=value),
+    "atoms": lambda value: learn_dictionary(ROWS, value),
+    "n_nonzero of learning": lambda value: learn_dictionary(ROWS, 2, solver="omp", n_nonzero=value),
+    **{
+        name: lambda value, name=name: learn_dictionary(ROWS, 2, **{name: value})
+        for name in ("max_rounds", "tol", "seed", "n_starts", "sample_rows", "batch_rows", "forgetting")
+    },
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_numbers_of_coding_and_learning(name):
+    for value in [*NO_NUMBERS, True, -1]:
+        if isinstance(value, torch.Tensor) and name == "max_residual":  # one for each row is meant
+            continue
+        with pytest.raises(FiltersubError) as error:
+            FUNCTIONS[name](value)
+        assert name.split()[0].replace("l1_penalty", "L1 penalty") in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["models", "atoms", "expansions", "blocks", "ranks", "presets"])

@@ -12,15 +12,13 @@ from ..dictionary import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..errors import FiltersubError, check_name
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, check_block, coefficient_layout, compile_pattern
+from ..settings import MOST, MOST_SEED, check_types
 from ..solver_names import CODES
 
 EXPANSION_COEFFICIENTS = ("shared", "per-channel")
 EXPANSION_LAYERS = ("spatial", "all")
 #: how the coefficients of expanded atoms start when they are tuned
 EXPANSION_INITS = ("uniform", "fan-in-normal")
-
-MOST = 1_000_000  # atoms, nonzeros, rounds: more than any kernel has rows, and no room for them
-MOST_SEED = 2**32 - 1  # that of numpy's global generator
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,7 @@ class DecompositionConfig:
         for name in ("block", "expansion"):  # JSON and YAML know no tuples
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_types(self)
         check_name("solver", self.solver, tuple(CODES))
         check_block(self.block)
         _check_count("the number of atoms", self.atoms, 1)

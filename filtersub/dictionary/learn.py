@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..engine.threads import chunks, for_each
 from ..errors import ConvergenceWarning, FiltersubError, check_name
+from ..settings import check_number, check_whole
 from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
 from ..sparse_coding.result import check_penalty, largest_penalty
 from .alternate import MAX_ROUNDS, TOL, Alternation, Stop
@@ -274,7 +276,9 @@ def checked_task(
     """The task, with the default support where the solver needs one."""
     kind = SOLVERS[check_solver(solver)]
     check_penalty(l1_penalty)
-    if isinstance(n_atoms, bool) or not isinstance(n_atoms, int) or n_atoms < 1:
+    if n_nonzero is not None:
+        check_whole("n_nonzero", n_nonzero, 1)
+    if isinstance(n_atoms, bool) or not isinstance(n_atoms, Integral) or n_atoms < 1:
         raise FiltersubError(f"the number of atoms must be a positive integer, got {n_atoms!r}")
     if n_atoms > rows.shape[0]:
         raise FiltersubError(f"{n_atoms} atoms for {rows.shape[0]} rows: use at most as many atoms as rows")
@@ -302,17 +306,16 @@ def check_settings(
     """Raise FiltersubError on unknown names, numbers out of range, and pairs that make no sense."""
     check_name("learner", learner, LEARNERS)
     check_name("init", init, INITS)
-    for name, value, least in (
+    for name, count, least in (
         ("max_rounds", max_rounds, int(learner == "online")),
-        ("tol", tol, 0),
         ("seed", seed, 0),
         ("n_starts", 1 if n_starts is None else n_starts, 1),
         ("sample_rows", sample_rows, 0),
         ("batch_rows", batch_rows, 1),
-        ("forgetting", forgetting, 0),
     ):
-        if not value >= least:
-            raise FiltersubError(f"{name} must be at least {least}, got {value}")
+        check_whole(name, count, least)
+    check_number("tol", tol, 0)
+    check_number("forgetting", forgetting, 0)
     if task.kind == "linear" and learner != "alternating":
         raise FiltersubError(
             f"solver {task.solver!r} has its atoms in closed form, there is nothing for learner {learner!r} to do; "

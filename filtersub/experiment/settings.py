@@ -9,18 +9,19 @@ from typing import Any
 from ..data.augmentation import check_augmentation
 from ..data.load import check_judge_crop
 from ..decomposition import DecompositionConfig
-from ..decomposition.recipe import MOST_SEED, check_expansion_start, check_overrides
+from ..decomposition.recipe import check_expansion_start, check_overrides
 from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
 from ..methods.options import HEAD_RATE, METHODS, OF_ATOMS, MethodOptions, check_method, check_options, usual_rate
 from ..models import check_share
-from ..settings import select_fields
+from ..settings import MOST_SEED, check_types, check_whole, select_fields
 from ..training import TrainingConfig
 from ..training.rank_allocation import check_allocation
 
 CHOOSE = "choose"
 #: candidates of ``learning_rate="choose"``, as multiples of the method's usual rate
 RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
+_MOST_PIXELS = 8_192  # on a side of an image
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,10 @@ class TuneSettings:
         for name in ("expansion", "block", "rates"):  # JSON knows no tuples
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_types(self)
+        if not 0 <= self.seed <= MOST_SEED:
+            raise FiltersubError(f"seed must be an integer from 0 to {MOST_SEED:,}, got {self.seed!r}")
+        check_whole("image_size", self.image_size, 1, _MOST_PIXELS)
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", self.usual_rate)
         if self.head_learning_rate is None:
@@ -117,8 +122,6 @@ class TuneSettings:
             raise FiltersubError("patience stops by validation images; set validation, or leave patience out")
         if self.block_spatial and self.block is None:
             raise FiltersubError("block_spatial blocks spatial kernels by block; set block, or leave block_spatial out")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise FiltersubError(f"seed must be an integer from 0 to {MOST_SEED:,}, got {self.seed!r}")
         if self.n_train is not None and self.n_train < 1:
             raise FiltersubError(f"n_train must be positive, got {self.n_train}")
         check_augmentation(self.augmentation)

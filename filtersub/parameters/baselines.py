@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..kernels import KernelLayout
+from ..settings import check_types
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class BaselineOptions:
     reduction: int = 4
 
     def __post_init__(self) -> None:
+        check_types(self)
         named = {
             "rank": self.rank,
             "rank of depthwise convolutions": self.rank if self.depthwise_rank is None else self.depthwise_rank,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 import torch
@@ -156,8 +157,8 @@ def _sum(tensor: Tensor) -> float:
 
 def check_penalty(l1_penalty: float) -> None:
     """Raise FiltersubError unless the penalty is a finite number >= 0."""
-    if not 0 <= l1_penalty < float("inf"):
-        raise FiltersubError(f"the L1 penalty must be a finite number >= 0, got {l1_penalty}")
+    if isinstance(l1_penalty, bool) or not isinstance(l1_penalty, Real) or not 0 <= l1_penalty < float("inf"):
+        raise FiltersubError(f"the L1 penalty must be a finite number >= 0, got {l1_penalty!r}")
 
 
 def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FiltersubError, check_name
+from ..settings import check_number, check_whole
 from ..solver_names import SOLVERS
 from .constrained import constrained_lasso
 from .lasso import lasso
@@ -19,7 +20,7 @@ from .matching import matching_pursuit
 from .proximal import fista, ista
 from .pursuit import orthogonal_matching_pursuit
 from .reference import sklearn_lasso, spams_coordinate_descent, spams_lasso, spams_pursuit
-from .result import CodingResult
+from .result import CodingResult, check_penalty
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,11 @@ def encode(
     mean nothing.
     """
     known, kind = _TABLE[check_solver(solver)], SOLVERS[solver]
+    check_penalty(l1_penalty)
+    if n_nonzero is not None:
+        check_whole("n_nonzero", n_nonzero, 1)
+    if max_residual is not None and not isinstance(max_residual, Tensor):
+        check_number("max_residual", max_residual)
     for name, asked in (("max_residual", max_residual is not None), ("nonnegative", nonnegative)):
         if asked and name not in known.takes:
             raise FiltersubError(f"solver {solver!r} does not take {name}; those that do: {_that_take(name)}")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..errors import FiltersubError
-from ..settings import check_number, check_whole
+from ..settings import MOST, MOST_SEED, check_number, check_types, check_whole
 
 BATCH_NORM = ("adapted", "frozen", "updated", "recomputed")
 #: of the settings that are one of a few words
@@ -20,6 +20,7 @@ WORDS = {
     "batch_norm": BATCH_NORM,
     "compile": ("no", "inductor", "aot_eager", "eager"),
 }
+_MOST_WORKERS = 1_024
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ class OptimizationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("batch_size", "accumulation"):
-            check_whole(name, getattr(self, name), 1)
+            check_whole(name, getattr(self, name), 1, MOST)
+        check_whole("seed", self.seed, 0, MOST_SEED)
         self._check_positive("learning_rate", "clip_norm")
         if self.accumulation > self.batch_size:
             raise FiltersubError(f"accumulation {self.accumulation} is more parts than a batch has images")
@@ -176,10 +179,10 @@ class TrainingConfig(OptimizationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positive("head_learning_rate")
-        check_whole("epochs", self.epochs, 1)
+        check_whole("epochs", self.epochs, 1, MOST)
         if self.patience is not None:
             check_whole("patience", self.patience, 1)
-        check_whole("workers", self.workers, 0)
+        check_whole("workers", self.workers, 0, _MOST_WORKERS)
         if not 0 <= self.label_smoothing < 1:
             raise FiltersubError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
         for name in ("mixup", "cutmix"):

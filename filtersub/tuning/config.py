@@ -12,7 +12,7 @@ from ..decomposition import DecompositionConfig
 from ..decomposition.recipe import check_expansion_start, check_no_conflict, check_overrides, recipe_of
 from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
-from ..settings import select_fields
+from ..settings import check_types, select_fields
 
 METHOD = "filter_subspace"
 
@@ -103,6 +103,7 @@ class FilterSubspaceConfig(PeftConfig):
         for name in ("block", "expansion"):  # JSON knows no tuples
             if isinstance(getattr(self, name), list):
                 setattr(self, name, tuple(getattr(self, name)))
+        check_types(self)
         self.overrides = check_overrides(self.overrides) or None
         self._check_held(self.recipe)  # which validates
         check_expansion_start(self.expansion_init, self.init_scale)
