@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import numbers
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,8 @@ from .errors import FiltersubError
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it becomes ``path`` on success and is removed on failure.
 
-    Raises FiltersubError when the folder cannot be written.
+    Raises FiltersubError, with what to do, when the file cannot be written: also for what safetensors and torch make of
+    a full disk.
     """
     target = Path(path)
     make_folder(target.parent)
@@ -26,10 +29,28 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield aside
         os.replace(aside, target)
-    except OSError as error:
-        raise FiltersubError(f"cannot write {target}: {error.strerror or error}") from None
+    except Exception as error:
+        if (reason := _why_not_written(error)) is None:
+            raise
+        raise FiltersubError(f"cannot write {target}: {reason}") from None
     finally:
         aside.unlink(missing_ok=True)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _why_not_written(error: Exception) -> str | None:
+    """Why a file could not be written, and what to do; None for an error that is about something else."""
+    number, words = getattr(error, "errno", None), str(error)
+    if type(error).__module__.startswith("safetensors") and (found := re.search(r"\(os error (\d+)\)", words)):
+        number = int(found[1])
+    elif isinstance(error, RuntimeError) and "inline_container" in words:  # torch.save does not say why
+        return "the disk is full, or the file larger than is allowed; make room, then run the same command again"
+    elif not isinstance(error, OSError):
+        return None
+    reason = os.strerror(number) if number else words
+    return f"{reason}; make room, then run the same command again" if number in _FULL else reason
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

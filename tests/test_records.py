@@ -1,6 +1,7 @@
 """The door of records: numbers of any library go in as numbers, odd records are named by file, field and value."""
 
 import json
+import resource
 import subprocess
 from decimal import Decimal
 from importlib import metadata
@@ -10,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import filtersub.records as records
 from filtersub.errors import FiltersubError
-from filtersub.files import plain_json
+from filtersub.files import atomic_write, plain_json
 from filtersub.records import Record, describe_environment, read_record, read_records, read_table
 
 
@@ -183,3 +185,35 @@ def test_names_are_texts():
     assert plain_json({1: np.float32(0.5), np.int64(2): None}) == {"1": 0.5, "2": None}
     with pytest.raises(ValueError, match="has the name"):
         plain_json({"a": {(1, 2): 3}})
+
+
+WRITERS = {
+    "text": lambda path: path.write_text("x" * 100_000),
+    "a table": lambda path: pd.DataFrame({"a": range(50_000)}).to_csv(path),
+    "safetensors": lambda path: save_file({"a": torch.zeros(50_000)}, path),
+    "torch": lambda path: torch.save({"a": torch.zeros(50_000)}, path),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_has_no_room_is_one_line_and_leaves_the_older_file(kind, tmp_path):
+    """The system itself refuses to write past a limit, in the middle of the file."""
+    (tmp_path / "file").write_text("older")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with (
+            pytest.raises(FiltersubError, match=r"^cannot write .*/file: .*; make room, then run the same command"),
+            atomic_write(tmp_path / "file") as aside,
+        ):
+            WRITERS[kind](aside)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "older"
+
+
+def test_errors_that_are_not_about_writing_are_left_as_they_are(tmp_path):
+    with pytest.raises(RuntimeError, match="of the network"), atomic_write(tmp_path / "file"):
+        raise RuntimeError("of the network")
+    assert list(tmp_path.iterdir()) == []
