@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..engine.threads import chunks, for_each
 from ..errors import ConvergenceWarning, FiltersubError, check_name
-from ..settings import check_number, check_whole
 from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
 from ..sparse_coding.result import check_penalty, largest_penalty
 from .alternate import MAX_ROUNDS, TOL, Alternation, Stop
@@ -276,8 +275,6 @@ def checked_task(
     """The task, with the default support where the solver needs one."""
     kind = SOLVERS[check_solver(solver)]
     check_penalty(l1_penalty)
-    if n_nonzero is not None:
-        check_whole("n_nonzero", n_nonzero, 1)
     if isinstance(n_atoms, bool) or not isinstance(n_atoms, Integral) or n_atoms < 1:
         raise FiltersubError(f"the number of atoms must be a positive integer, got {n_atoms!r}")
     if n_atoms > rows.shape[0]:
@@ -306,16 +303,19 @@ def check_settings(
     """Raise FiltersubError on unknown names, numbers out of range, and pairs that make no sense."""
     check_name("learner", learner, LEARNERS)
     check_name("init", init, INITS)
-    for name, count, least in (
-        ("max_rounds", max_rounds, int(learner == "online")),
-        ("seed", seed, 0),
-        ("n_starts", 1 if n_starts is None else n_starts, 1),
-        ("sample_rows", sample_rows, 0),
-        ("batch_rows", batch_rows, 1),
+    for name, value, least, kind in (
+        ("max_rounds", max_rounds, int(learner == "online"), Integral),
+        ("tol", tol, 0, Real),
+        ("seed", seed, 0, Integral),
+        ("n_starts", 1 if n_starts is None else n_starts, 1, Integral),
+        ("sample_rows", sample_rows, 0, Integral),
+        ("batch_rows", batch_rows, 1, Integral),
+        ("forgetting", forgetting, 0, Real),
+        ("n_nonzero", 1 if task.n_nonzero is None else task.n_nonzero, 1, Integral),
     ):
-        check_whole(name, count, least)
-    check_number("tol", tol, 0)
-    check_number("forgetting", forgetting, 0)
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < float("inf"):
+            wanted = "whole" if kind is Integral else "finite"
+            raise FiltersubError(f"{name} must be a {wanted} number of at least {least}, got {value!r}")
     if task.kind == "linear" and learner != "alternating":
         raise FiltersubError(
             f"solver {task.solver!r} has its atoms in closed form, there is nothing for learner {learner!r} to do; "
