@@ -33,10 +33,12 @@ def test_the_record_says_everything(atoms_run):
     assert read_record(folder) == record
     assert sorted(path.name for path in folder.iterdir()) == [
         "adapter",
+        "atoms.csv",
         "classes.csv",
         "confusion.csv",
         "confusions.csv",
         "history.csv",
+        "layers.csv",
         "record.json",
     ]
     counted = count_parameters("efficientnet_lite0", recipe=SMALL.recipe, num_classes=10)

@@ -63,9 +63,11 @@ def test_layers_come_in_the_networks_order_with_the_norms_of_their_changes(tmp_p
     [one], odd = found_in(tmp_path)
     assert odd == []
     assert one.seed == 0
-    assert list(one.layers) == list(MEANS)
-    assert one.layers["conv_stem"].tolist() == [5.0, 0.0]
-    assert one.means == pytest.approx(MEANS)
+    table = one.table.set_index("layer")
+    assert table["mean_change"].to_dict() == pytest.approx(MEANS)
+    assert list(table.index) == list(MEANS)
+    assert table.loc["conv_stem", ["atoms", "largest_change"]].tolist() == [2, 5.0]
+    assert not one.has_errors
     [row] = change_rows([one])
     assert row["mean"] == "1.65"  # of 5, 0, 2, 1 and 1/4
     assert row["most"] == "conv_stem (2.5), blocks.2 (2), blocks.10 (1)"

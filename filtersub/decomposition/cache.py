@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,16 @@ from .result import Decomposition
 _current: ContextVar[DecompositionCache | None] = ContextVar("cache of decompositions", default=None)
 
 
+@dataclass(frozen=True)
+class LayerFit:
+    """How atoms (n_atoms, d) and their coefficients rebuild a layer: ``||F - alpha x D|| / ||F||``, and the fraction of
+    nonzero coefficients."""
+
+    atoms: Tensor
+    relative_error: float
+    density: float
+
+
 class DecompositionCache:
     """Decomposed layers in a folder, which is made when the first one is written.
 
@@ -38,14 +48,21 @@ class DecompositionCache:
     ----------
     reused : layers that were read instead of decomposed
     reused_seconds : what decomposing those had taken, in whichever process did it
+    fits : by layer, how well those that came through here are rebuilt
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.reused, self.reused_seconds = 0, 0.0
+        self.fits: dict[str, LayerFit] = {}
 
     def decomposed(self, layout: KernelLayout, layer: nn.Module | Tensor, recipe: DecompositionConfig) -> Decomposition:
         """What decompose_weight returns, bit for bit; read where it is there, else made and written."""
+        found = self._found(layout, layer, recipe)
+        self.fits[layout.name] = LayerFit(found.atoms, found.relative_error, found.density)
+        return found
+
+    def _found(self, layout: KernelLayout, layer: nn.Module | Tensor, recipe: DecompositionConfig) -> Decomposition:
         path = self._path(layout, layer, recipe)
         if path is None:
             return decompose_weight(layout, layer, recipe)

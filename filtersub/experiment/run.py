@@ -36,6 +36,7 @@ from ..records import (
 )
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
+from .layer_tables import layer_tables
 from .log import PROGRESS_FILE, TrainingLog
 from .model_card import CARD_FILE, model_card
 from .rate_choice import RateChoice, choose_rate
@@ -221,6 +222,7 @@ def _write(
         confusion=_long_form(result.confusion),
         confusions=_occurring(result),
         classes=_classes(result),
+        **layer_tables(prepared.model, prepared.injected.fits),
     )
     for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
         (folder / leftover).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from ..decomposition import DecompositionConfig, plan_layers
-from ..decomposition.cache import cache_for, using
+from ..decomposition.cache import LayerFit, cache_for, using
 from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..kernels import layout_of, select_layers, untunable
@@ -25,6 +25,7 @@ from ..tuning.telling import telling
 from .adapters import adapter_config
 from .added import add_, merge_added_
 from .features import train_biases_, train_whole_
+from .fits import layer_fits
 from .low_rank import loralib_shape
 from .options import MEANT_FOR, METHODS, MethodOptions, check_method, check_options
 from .rank import check_rank
@@ -45,12 +46,14 @@ class Injected:
         learning, summed over layers). Where layers were read that an earlier call or another run had decomposed, both
         hold what those had taken, decomposition_reused_layers counts them and decomposition_reused_seconds is their
         part of decomposition_seconds
+    fits : by layer, the atoms before tuning and how well they rebuild it; of filter-subspace
     """
 
     model: nn.Module
     skipped: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     total: int = 0
+    fits: Mapping[str, LayerFit] = field(default_factory=dict)
 
     @property
     def trainable(self) -> int:
@@ -165,7 +168,7 @@ def _with_atoms(
     if cache is not None and cache.reused:
         cost["decomposition_seconds"] += cache.reused_seconds
         cost |= {"decomposition_reused_seconds": cache.reused_seconds, "decomposition_reused_layers": cache.reused}
-    return Injected(tuned, skipped, cost)
+    return Injected(tuned, skipped, cost, fits=layer_fits(tuned, cache))
 
 
 def _like_head(model: nn.Module, head: str | None) -> list[str]:

@@ -5,6 +5,7 @@ inline SVG with a description for those who cannot see it, and ``show`` displays
 """
 
 from .attribution import activation_maps, active_shares
+from .changes import atom_changes
 from .codes import atom_usage, spectrum, support_histogram, supports
 from .costs import accuracy_vs_costs, accuracy_vs_images, accuracy_vs_steps, sharing_errors
 from .decomposition import atoms_grid, chosen_atoms, convergence, error_vs_atoms
@@ -27,6 +28,7 @@ __all__ = [
     "activation_maps",
     "active_shares",
     "allotted_layers",
+    "atom_changes",
     "atom_usage",
     "atoms_grid",
     "chosen_atoms",

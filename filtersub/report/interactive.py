@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from .. import plots
-from .layer_changes import LayerChanges
+from .atom_charts import atoms_spec, pair_of_atoms
+from .layer_changes import MEASURES, LayerChanges
 from .numbers import percent
 from .table import Column
 
@@ -41,6 +42,7 @@ def exploration(
     columns: Sequence[Column],
     rows: list[dict],
     changes: Sequence[LayerChanges] = (),
+    atoms: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any] | None:
     """``legend`` (settings with their colours on white and on black), ``titles`` and ``data`` (JSON) of the charts, and
     Vega's ``script``; None without runs. With learning curves, ``data`` holds as ``pair`` a chart for two runs, which
@@ -51,6 +53,7 @@ def exploration(
     settings, runs, history : collect.settings_table, tuning_table and history_table
     columns, rows : table.table_columns and table_rows of the same runs
     changes : layer_changes.layer_changes of them
+    atoms : atom_charts.layer_atoms of them
     """
     if settings.empty:
         return None
@@ -60,8 +63,11 @@ def exploration(
     ]
     ids = dict(zip(map(str, runs["folder"]), (row["id"] for row in rows), strict=True))
     curves = _curves(history, ids)
-    charts = [_scatter(settings), *curves, *_layers(changes), _parallel(columns, rows, runs)]
-    pair = {"pair": _pair(curves[0]["spec"])} if curves else {}
+    pictures = [_chart("Atoms before and after tuning", list(atoms), **atoms_spec(atoms))] if atoms else []
+    charts = [_scatter(settings), *curves, *_layers(changes), *pictures, _parallel(columns, rows, runs)]
+    pair: dict[str, Any] = {"pair": _pair(curves[0]["spec"])} if curves else {}
+    if pictures:
+        pair |= {"atoms": charts.index(pictures[0]), "pairAtoms": pair_of_atoms(pictures[0]["spec"])}
     data = json.dumps({"legend": legend, "charts": charts, **pair}, separators=(",", ":"), allow_nan=False)
     titles = [(chart["title"], n > len(curves)) for n, chart in enumerate(charts)]  # layers and parallel axes need room
     return {"legend": legend, "titles": titles, "data": data.replace("<", "\\u003c"), "script": vega_script()}
@@ -158,31 +164,40 @@ def _curves(history: pd.DataFrame, ids: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
-    """One chart with a point a setting and layer: how far its atoms moved; none where no adapter says it."""
+    """One chart with a point a setting and layer: how far its atoms moved, or another measure that a reader chooses;
+    none where no run says it."""
     values = [
         {
-            **{"setting": one.label, "seed": one.seed, "layer": name, "atoms": len(norms)},
-            **{"mean": _rounded(norms.mean()), "largest": _rounded(norms.max())},
+            **{"setting": one.label, "seed": one.seed, "layer": row["layer"], "atoms": int(row["atoms"])},
+            **{name: _rounded(row[name]) for name in MEASURES},
         }
         for one in changes
-        for name, norms in one.layers.items()
+        for row in one.table.to_dict("records")
     ]
     if not values:
         return []
-    longest = sorted(
-        changes, key=lambda one: -len(one.layers)
-    )  # its order is the network's, for the others' layers too
-    order = list(dict.fromkeys(name for one in longest for name in one.layers))
+    known = [name for name in MEASURES if any(value[name] is not None for value in values)]
+    longest = sorted(changes, key=lambda one: -len(one.table))  # its order is the network's, for the others' layers too
+    order = list(dict.fromkeys(name for one in longest for name in one.table["layer"]))
     x = {"field": "layer", "type": "nominal", "sort": order, "title": None}
     x["axis"] = {"labelAngle": -90, "labelFontSize": 10, "labelLimit": 150}
-    y = {"field": "mean", "type": "quantitative", "title": "mean norm of the atoms' change"}
-    titles = {"mean": "mean norm of the change", "largest": "largest norm of the change"}
-    fields = ("setting", "seed", "layer", "atoms", "mean", "largest")
-    tooltip = [{"field": name, "title": titles.get(name, name)} for name in fields]
+    y = {"field": "_value", "type": "quantitative", "title": None}
+    fields = ("setting", "seed", "layer", "atoms", *known)
+    tooltip = [{"field": name, "title": MEASURES.get(name, name)} for name in fields]
     mark = {"type": "point", "filled": True, "size": 60}
     layer = {"mark": mark, "encoding": {"y": y, "tooltip": tooltip, "opacity": _FADED}}
-    title, encoding = "How far tuning moved the atoms of each layer", {"x": x, "color": _colour()}
-    return [_chart(title, values, [layer], encoding, height=380)]
+    options = {"input": "select", "options": known, "labels": [MEASURES[name] for name in known], "name": "Measure "}
+    return [
+        _chart(
+            "How far tuning moved the atoms of each layer" + (", and how well they rebuilt it" * (len(known) > 2)),
+            values,
+            [layer],
+            {"x": x, "color": _colour()},
+            height=380,
+            params=[{"name": "of_layer", "value": known[0], "bind": options}],
+            transform=[{"calculate": "datum[of_layer]", "as": "_value"}, {"filter": "isValid(datum._value)"}],
+        )
+    ]
 
 
 def _pair(curves: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
 from ..records import Record
 from .against import Comparison, compare
+from .atom_charts import layer_atoms, moved_most, pictures
 from .effect_words import contrast_rows, effect_sentences, effect_table, headline, records_sentence
 from .effects import Effects, all_effects
 from .grids import setting_grids
@@ -116,7 +117,9 @@ def report_content(
     effects = attempt("what the parameters do", odd, all_effects, found) or []
     history = _in_order(history_table(found.records, odd), settings)
     changes = layer_changes(runs, odd)
-    explored = attempt("the charts to explore", odd, exploration, settings, runs, history, columns, rows, changes)
+    atoms = attempt("atoms of layers", odd, layer_atoms, runs, rows, odd) or []
+    shown = (settings, runs, history, columns, rows, changes, atoms)
+    explored = attempt("the charts to explore", odd, exploration, *shown)
     pairs = attempt("runs beside each other", odd, pair_data, found, runs, columns, rows) if explored else None
     heading = found.plan if spec is None else {"name": spec.name, "title": spec.title, "question": spec.question}
     taken = portable(runs, found.root)
@@ -142,6 +145,7 @@ def report_content(
         "decomposed": decomposition_sentence(curve),
         "has_atoms": any(record.parameters.get("method") == "filter-subspace" for record in tuning),
         "changes": change_rows(changes),
+        "atoms": attempt("atoms before and after tuning", odd, _atoms, settings, atoms),
         "grids": _grids(runs, varying_parameters(tuning), interval),
         "tasks": _tasks(settings),
         "sections": [drawn for section in sections if (drawn := attempt(section.title, odd, _section, section))],
@@ -242,6 +246,18 @@ def _grids(runs: pd.DataFrame, varying: list[str], interval: str) -> list[dict[s
         figure = _both(plots.setting_grid, grid.cells, words, rows=grid.rows, columns=grid.columns)
         drawn.append({**figure, "title": f"{grid.rows} and {grid.columns}", "fixed": grid.fixed, "words": words})
     return drawn
+
+
+def _atoms(settings: pd.DataFrame, atoms: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The layers of the most accurate setting whose atoms are known that moved most, drawn; None without any."""
+    known = {row["setting"] for row in atoms}
+    told = settings[settings["label"].isin(known)] if len(settings) else settings
+    if told.empty:
+        return None
+    layers = moved_most(atoms, told.loc[told["test_accuracy"].idxmax(), "label"])
+    run, names = layers[0]["run"], ", ".join(one["layer"] for one in layers)
+    words = f"Filter atoms of {run}, before and after tuning, in {names}"
+    return {**_both(plots.atom_changes, {one["layer"]: pictures(one) for one in layers}, words), "run": run}
 
 
 def _tasks(settings: pd.DataFrame) -> dict[str, Any]:

@@ -4,6 +4,7 @@ const pairRoot = document.getElementById("pair");
 const pairTable = document.getElementById("pair-table");
 const pairBoxes = [...document.querySelectorAll("input.pair")];
 const pairChart = pairRoot.querySelector(".chart");
+const pairAtoms = document.getElementById("pair-atoms");
 let pair = [];
 
 const pairRow = (tag, texts, name = "") => {
@@ -49,6 +50,7 @@ const showPair = () => {
   pairTable.tHead.replaceChildren(pairRow("th", ["What", `A: ${a.title}`, `B: ${b.title}`, "Difference"]));
   pairTable.tBodies[0].replaceChildren(...body);
   drawPair();
+  drawAtoms();
 };
 
 const drawPair = () => {
@@ -60,6 +62,21 @@ const drawPair = () => {
     .map((one) => ({ ...one, run: pair[0] === one._id ? "A" : "B" }));
   pairChart.hidden = spec.data.values.length === 0;
   if (!pairChart.hidden) embed(pairChart, spec);
+};
+
+const drawAtoms = () => {
+  if (!exploreData.pairAtoms || pairRoot.hidden) return;
+  const spec = structuredClone(exploreData.pairAtoms);
+  const known = exploreData.charts[exploreData.atoms].spec.data.values.filter((one) => pair.includes(one._id));
+  const layers = [...new Set(known.map((one) => one.layer))];
+  pairAtoms.hidden = known.length === 0;
+  pairAtoms.previousElementSibling.hidden = known.length > 0;
+  if (pairAtoms.hidden) return;
+  spec.data.values = known.map((one) => ({ ...one, _side: pair[0] === one._id ? "A" : "B" }));
+  const choice = spec.params.find((param) => param.name === "of_layer");
+  choice.bind.options = layers;
+  if (!layers.includes(choice.value)) choice.value = layers[0];
+  embed(pairAtoms, spec);
 };
 
 const choosePair = (ids) => {
@@ -83,5 +100,7 @@ for (const box of pairBoxes) {
 document.getElementById("pair-close").addEventListener("click", () => choosePair([]));
 document.querySelector(".ask").hidden = false;
 scheme.addEventListener("change", drawPair);
+scheme.addEventListener("change", drawAtoms);
+pairAtoms.hidden = !exploreData.pairAtoms;
 addEventListener("hashchange", restorePair);
 restorePair();
