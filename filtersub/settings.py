@@ -58,7 +58,7 @@ def check_types(settings: Any) -> None:
         other = any(isinstance(plain, kind) for kind in kinds - {bool, int, float})
         number = type(plain) in kinds or (type(plain) is int and float in kinds)
         if not (other or number):
-            wanted = "true or false" if bool in kinds else "a number" if float in kinds else "a whole number"
+            wanted = "true or false" if bool in kinds else "a finite number" if float in kinds else "a whole number"
             raise FiltersubError(f"{name} must be {wanted}, got {value!r}")
 
 
