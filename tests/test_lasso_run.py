@@ -14,7 +14,7 @@ ROWS, N_ATOMS = np.ones((100, 3)), 2
 
 
 def plan(kernel):
-    return lasso_run._Plan(kernel, (), chunk=10, lot=4, n_totals=1, flat=False)
+    return lasso_run._Plan(kernel, (), chunk=10, limit=4, n_totals=1, flat=False)
 
 
 def run(kernel, threads=3):
@@ -25,7 +25,7 @@ def run(kernel, threads=3):
 def test_an_interrupt_ends_the_threads(threads):
     alive, started, begun, ended = _thread._count(), threading.Event(), [], []
 
-    def short(rows, given, codes, totals, counter, lot):
+    def short(rows, given, codes, totals, counter, limit):
         """One call of many: as no chunk is ever taken, they would go on for ever."""
         begun.append(True)
         started.set()
@@ -48,7 +48,7 @@ def test_an_interrupt_ends_the_threads(threads):
 
 
 def test_what_a_thread_raises_is_raised():
-    def failing(rows, given, codes, totals, counter, lot):
+    def failing(rows, given, codes, totals, counter, limit):
         raise ZeroDivisionError("in a kernel")
 
     with pytest.raises(ZeroDivisionError, match="in a kernel"):
@@ -58,8 +58,8 @@ def test_what_a_thread_raises_is_raised():
 def test_every_chunk_is_taken_once():
     lock = threading.Lock()
 
-    def counting(rows, given, codes, totals, counter, lot):
-        for _ in range(lot):
+    def counting(rows, given, codes, totals, counter, limit):
+        for _ in range(limit):
             with lock:
                 chunk = counter[0]
                 counter[0] += 1
