@@ -11,7 +11,9 @@ for name; do
     find "$target" -name tuned -prune -exec rm -r {} +
     find "$target" -name notebook.ipynb -delete
     shown=$([ "$name" = gallery ] && echo 1 || echo 0) # the gallery has one page of every notebook
-    find "$target/runs" -path "*/tuning-*" -name notebook.html | sort | tail -n +$((shown + 1)) | xargs -r rm
+    for kind in tuning generation; do
+        find "$target/runs" -path "*/$kind-*" -name notebook.html | sort | tail -n +$((shown + 1)) | xargs -r rm
+    done
     .venv/bin/python -m filtersub report "$target"
     find "$target" -type f ! -name index.html ! -name runs.csv ! -name notebook.html -delete
     find "$target" \( -name runs.csv -size -2c \) -delete # there were no tuning runs

@@ -139,8 +139,10 @@ def _curves(history: pd.DataFrame, ids: dict[str, str]) -> list[dict[str, Any]]:
             {"_run": len(values), "_id": ids.get(folder), "setting": label, "seed": int(seed), "epoch": epochs, **curve}
         )
     first = "test_accuracy" if "test_accuracy" in measures else measures[0]
-    options = {"input": "select", "options": measures, "name": "Measure "}
-    y = {"field": "_value", "type": "quantitative", "title": None, "scale": {"zero": False}}
+    shown = [name.replace("_", " ") for name in measures]
+    options = {"input": "select", "options": measures, "labels": shown, "name": "Measure "}
+    axis = {"labelExpr": "test(/accuracy$/, measure) ? format(datum.value, '.3~%') : datum.label"}
+    y = {"field": "_value", "type": "quantitative", "title": None, "scale": {"zero": False}, "axis": axis}
     encoding = {
         "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1}},
         "y": y,
