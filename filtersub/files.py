@@ -43,7 +43,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def _why_not_written(error: Exception) -> str | None:
     """Why a file could not be written, and what to do; None for an error that is about something else."""
     number, words = getattr(error, "errno", None), str(error)
-    if type(error).__module__.startswith("safetensors") and (found := re.search(r"\(os error (\d+)\)", words)):
+    if type(error).__module__.startswith("safetensors") and (found := re.search(r"(?:os error|code:) (\d+)", words)):
         number = int(found[1])
     elif isinstance(error, RuntimeError) and "inline_container" in words:  # torch.save does not say why
         return "the disk is full, or the file larger than is allowed; make room, then run the same command again"

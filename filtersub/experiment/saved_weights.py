@@ -89,10 +89,7 @@ def _numbers(file: Path) -> int:
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
     with atomic_write(file) as aside:
-        try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside)
-        except SafetensorError as error:
-            raise _full(file, error) from None
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside)
 
 
 def _normalisations(base: nn.Module) -> list[str]:

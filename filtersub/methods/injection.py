@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +13,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
 from ..decomposition import DecompositionConfig, plan_layers
-from ..decomposition.cache import LayerFit, cache_for, using
+from ..decomposition.cache import DecompositionCache, LayerFit, cache_for, using
 from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..kernels import layout_of, select_layers, untunable
@@ -46,14 +47,19 @@ class Injected:
         learning, summed over layers). Where layers were read that an earlier call or another run had decomposed, both
         hold what those had taken, decomposition_reused_layers counts them and decomposition_reused_seconds is their
         part of decomposition_seconds
-    fits : by layer, the atoms before tuning and how well they rebuild it; of filter-subspace
+    cache : what the layers were decomposed through, where there was one
     """
 
     model: nn.Module
     skipped: Mapping[str, str] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     total: int = 0
-    fits: Mapping[str, LayerFit] = field(default_factory=dict)
+    cache: DecompositionCache | None = None
+
+    @functools.cached_property
+    def fits(self) -> Mapping[str, LayerFit]:
+        """By layer, the atoms before tuning and how well they rebuild it; of filter-subspace."""
+        return layer_fits(self.model, self.cache)
 
     @property
     def trainable(self) -> int:
@@ -168,7 +174,7 @@ def _with_atoms(
     if cache is not None and cache.reused:
         cost["decomposition_seconds"] += cache.reused_seconds
         cost |= {"decomposition_reused_seconds": cache.reused_seconds, "decomposition_reused_layers": cache.reused}
-    return Injected(tuned, skipped, cost, fits=layer_fits(tuned, cache))
+    return Injected(tuned, skipped, cost, cache=cache)
 
 
 def _like_head(model: nn.Module, head: str | None) -> list[str]:

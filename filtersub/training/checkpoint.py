@@ -67,13 +67,7 @@ class Checkpoint:
             "random": random,
         }
         with atomic_write(self.path) as aside:
-            try:
-                torch.save(state, aside)
-            except RuntimeError as error:  # torch's own writer says so where the disk is full
-                raise FiltersubError(
-                    f"cannot write {self.path}: {str(error).splitlines()[0][:120]} (is the disk full?); the checkpoint "
-                    "before it is kept"
-                ) from None
+            torch.save(state, aside)
 
     def resume(self) -> dict[str, Any]:
         """The progress so far, everything else put back in place; empty where there is no checkpoint."""

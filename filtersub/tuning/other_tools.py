@@ -99,7 +99,8 @@ def call_with(name: str, layer: nn.Module, weight: Tensor, *args: Any, **kwargs:
     looked_at = not (type(layer).__module__.startswith("torch.") or only_torch_runs() or torch.compiler.is_compiling())
     before = weight.detach().clone() if looked_at and not weight.is_meta else None
     output = functional_call(layer, {"weight": weight}, args, kwargs)
-    if before is not None and not torch.allclose(before, weight.detach(), rtol=0.0, atol=0.0, equal_nan=True):
+    after = weight.detach()
+    if before is not None and not (torch.equal(before, after) or torch.allclose(before, after, 0.0, 0.0, True)):  # NaN
         raise FiltersubError(
             f"layer {name!r} ({type(layer).__name__}) changes its weight whenever it runs, so its atoms would get a "
             "wrong gradient; leave it out with exclude_modules"
