@@ -1,11 +1,11 @@
 """What a Dask cluster must have, and the lines for SLURM in docs/ablations.md; tests/cluster.py tries the rest."""
 
 import re
+import signal
 import socket
 from pathlib import Path
 
 import pytest
-from dask_jobqueue import SLURMCluster
 
 from filtersub.ablation import slots
 from filtersub.ablation.run_slot import Terms, run_child
@@ -38,12 +38,22 @@ def test_workers_that_do_not_see_the_files_are_named(tmp_path, monkeypatch):
                 slots.check_workers(client, planned, [])
 
 
+@pytest.fixture
+def slurm_cluster():
+    """The class, imported with Ctrl-C kept: dask-jobqueue 0.9 makes it leave the process by sys.exit() from then on."""
+    before = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, before)
+    return SLURMCluster
+
+
 @pytest.mark.filterwarnings("ignore:Port .* already in use")
-def test_the_lines_for_slurm_ask_for_what_they_say(monkeypatch):
+def test_the_lines_for_slurm_ask_for_what_they_say(monkeypatch, slurm_cluster):
     """dask-jobqueue writes the job script that SLURM is given; nothing is handed in here."""
     (lines,) = re.findall(r"```python\n(from dask_jobqueue .*?)```", DOCS.read_text(), flags=re.S)
     made = []
-    monkeypatch.setattr(SLURMCluster, "scale", lambda self, jobs: made.append((self, jobs)))
+    monkeypatch.setattr(slurm_cluster, "scale", lambda self, jobs: made.append((self, jobs)))
     exec(compile(lines, "docs/ablations.md", "exec"), {"input": lambda text: None, "print": lambda text: None})
     ((cluster, jobs),) = made
     with cluster:
