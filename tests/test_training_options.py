@@ -33,8 +33,10 @@ def problem():
     return model, TensorDataset(images[:60], labels[:60]), TensorDataset(images[60:], labels[60:])
 
 
-def trained(config, **options):
+def trained(config, *, norm=False, **options):
     model, train, judged = problem()
+    if norm:
+        model.insert(1, nn.BatchNorm2d(6))
     return fit(model, train, judged, 3, config, **options), model
 
 
@@ -229,6 +231,34 @@ def test_patience_stops_and_keeps_the_best_epoch():
         found = float((model(judged.tensors[0]).argmax(1) == judged.tensors[1]).double().mean())
     assert found == pytest.approx(max(accuracies))
     assert float(result.confusion.diagonal().sum()) / 12 == pytest.approx(max(accuracies))
+
+
+@pytest.mark.parametrize("interval", [2, 3, 10])
+@pytest.mark.parametrize("batch_norm", ["recomputed", "updated"])
+def test_epochs_between_evaluations_are_trained_alike(interval, batch_norm, tmp_path):
+    config = replace(CONFIG, epochs=5, batch_norm=batch_norm)
+    each, model = trained(config, norm=True)
+    config = replace(config, evaluation_interval=interval)
+    rare, other = trained(config, norm=True, folder=tmp_path)
+    evaluated = {epoch for epoch in range(1, 6) if epoch % interval == 0 or epoch == 5}
+    assert {row["epoch"] for row in rare.history if "test_accuracy" in row} == evaluated
+    for one, two in zip(each.history, rare.history, strict=True):
+        for name in set(two) - {"seconds"}:
+            assert two[name] == one[name], name
+        assert ("test_loss" in two) == ("test_mean_class_accuracy" in two) == (two["epoch"] in evaluated)
+    kept = other.state_dict()
+    for name, tensor in model.state_dict().items():
+        if not name.endswith("num_batches_tracked"):  # counts the passes that an evaluation makes, too
+            assert torch.equal(tensor, kept[name]), name
+    assert torch.equal(each.confusion, rare.confusion)
+    assert [len(pairs) > 0 for pairs in rare.confusions] == [epoch in evaluated for epoch in range(1, 6)]
+    for epoch in range(1, 6):
+        known = each.class_accuracy[epoch - 1] if epoch in evaluated else torch.full((3,), torch.nan)
+        assert torch.equal(rare.class_accuracy[epoch - 1].nan_to_num(-1), known.nan_to_num(-1))
+    again, _ = trained(config, norm=True, folder=tmp_path)
+    assert again.resumed_from_epoch == 5
+    assert again.history == rare.history
+    assert torch.equal(again.confusion, rare.confusion)
 
 
 def test_patience_never_looks_at_test_images():
@@ -476,6 +506,8 @@ def test_training_on_the_cpu_keeps_what_a_step_frees_for_the_next():
         ({"clip_norm": 0.0}, "clip_norm must be a positive number"),
         ({"ema_decay": 1.0}, "ema_decay must lie between 0 and 1"),
         ({"patience": 0}, "patience must be at least 1"),
+        ({"evaluation_interval": 0}, "evaluation_interval must be at least 1"),
+        ({"patience": 2, "evaluation_interval": 3}, "patience looks at every epoch, and evaluation_interval is 3"),
         ({"schedule": "step"}, "unknown schedule 'step'; known: cosine, constant"),
         ({"compile": "yes"}, "unknown compile 'yes'"),
         ({"workers": -1}, "workers must not be negative"),

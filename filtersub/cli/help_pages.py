@@ -36,8 +36,9 @@ GROUPS = {
     ),
     "Training": (
         *("batch_size", "accumulation", "optimizer", "rates", "head_learning_rate", "weight_decay", "schedule"),
-        *("min_rate", "warmup_epochs", "warmup_steps", "warmup_rate", "clip_norm", "patience", "ema_decay"),
-        *("ema_warmup", "batch_norm", "mixed_precision", "compile", "gradient_checkpointing", "checkpoint_every"),
+        *("min_rate", "warmup_epochs", "warmup_steps", "warmup_rate", "clip_norm", "ema_decay", "ema_warmup"),
+        *("evaluation_interval", "patience", "batch_norm", "mixed_precision", "compile", "gradient_checkpointing"),
+        "checkpoint_every",
     ),
     "Regularisation": ("label_smoothing", "mixup", "cutmix", "drop_path", "head_dropout", "condition_dropout"),
     "Samples and their distance": (

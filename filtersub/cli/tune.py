@@ -124,6 +124,9 @@ def tune(
     ema_warmup: Annotated[
         bool, typer.Option("--ema-warmup/--no-ema-warmup", help="At step t the decay is at most t / (t + 10).")
     ] = True,
+    evaluation_interval: Annotated[
+        int, typer.Option(help="Evaluate after every so many epochs; after the last in any case.")
+    ] = 1,
     patience: Annotated[
         int | None, typer.Option(help="Epochs without a better validation accuracy, then stop.")
     ] = None,

@@ -49,13 +49,14 @@ class TrainingLog:
         write_json(self.folder / PROGRESS_FILE, {"epoch": row["epoch"], "epochs": self.epochs})
         for tracker in self.trackers:
             tracker.log({_tag(name): value for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
-        accuracy = row[f"{self.judged_on}_accuracy"]
+        part = self.judged_on if f"{self.judged_on}_accuracy" in row else "training"  # not evaluated after this epoch
+        accuracy = row.get(f"{part}_accuracy", row["train_accuracy"])
         if self.on_terminal:
-            self.bar.set_postfix({f"{self.judged_on} accuracy": f"{accuracy:.1%}"})
+            self.bar.set_postfix({f"{part} accuracy": f"{accuracy:.1%}"})
         elif not self.quiet:
             print(
                 f"epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.3f}  "
-                f"{self.judged_on} accuracy {accuracy:.1%}  {row['seconds']:.1f} s",
+                f"{part} accuracy {accuracy:.1%}  {row['seconds']:.1f} s",
                 flush=True,
             )
 

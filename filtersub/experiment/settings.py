@@ -93,6 +93,7 @@ class TuneSettings:
     clip_norm: float | None = None
     ema_decay: float | None = None
     ema_warmup: bool = True
+    evaluation_interval: int = 1
     patience: int | None = None
     batch_norm: str = "recomputed"
     mixed_precision: str = "auto"

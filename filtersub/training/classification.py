@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,10 +35,13 @@ class TrainingResult(LoopResult):
     Attributes
     ----------
     history : one row an epoch: epoch, train_loss, train_accuracy, <judged>_loss, <judged>_accuracy,
-        <judged>_mean_class_accuracy, learning_rate, seconds; <judged> is "test" or "validation"
+        <judged>_mean_class_accuracy, learning_rate, seconds; <judged> is "test" or "validation". Epochs that
+        ``evaluation_interval`` leaves out have no entry of the judged images.
     confusion : Tensor (n_classes, n_classes), counts of the judged images after the kept epoch; true classes down
-    class_accuracy : Tensor (epochs, n_classes), float64; NaN for classes without images
-    confusions : of each epoch, Tensor (pairs, 3): true class, predicted class, count, of the pairs that occur
+    class_accuracy : Tensor (epochs, n_classes), float64; NaN for classes without images, and for epochs without
+        evaluation
+    confusions : of each epoch, Tensor (pairs, 3): true class, predicted class, count, of the pairs that occur; none in
+        epochs without evaluation
     resumed_from_epoch : epochs that a checkpoint had done before
     kept_epoch : the epoch whose weights the model has: the last, or with patience the best
     """
@@ -63,7 +67,7 @@ def fit(
     on_epoch: Callable[[Row], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> TrainingResult:
-    """Train what requires a gradient, judge after each epoch, keep a checkpoint an epoch, resume from it.
+    """Train what requires a gradient, judge between epochs, keep a checkpoint an epoch, resume from it.
 
     Parameters
     ----------
@@ -196,23 +200,15 @@ class _Classification(Loop):
 
     def end_round(self) -> None:
         seen, loss_sum, correct = self._over_processes(self._sums)
-        judged_loss, self.confusion = self._judge(len(self.history) + 1 == self.config.epochs)
-        self.check_finite(judged_loss, f"{self.judged_on} loss")
-        accuracy = class_accuracies(self.confusion)
-        row = {
-            "epoch": len(self.history) + 1,
-            "train_loss": loss_sum / seen,
-            "train_accuracy": correct / seen,
-            f"{self.judged_on}_loss": judged_loss,
-            f"{self.judged_on}_accuracy": float(self.confusion.diagonal().sum() / self.confusion.sum()),
-            f"{self.judged_on}_mean_class_accuracy": float(accuracy[~accuracy.isnan()].mean()),
-            "learning_rate": self._rate,
-            "seconds": time.perf_counter() - self._began,
-        }
-        pairs = self.confusion.nonzero()
+        epoch = len(self.history) + 1
+        row = {"epoch": epoch, "train_loss": loss_sum / seen, "train_accuracy": correct / seen}
+        if epoch % self.config.evaluation_interval == 0 or epoch == self.config.epochs:
+            row |= self._evaluation(is_last=epoch == self.config.epochs)
+        else:
+            self.progress["classes"].append([math.nan] * self.n_classes)
+            self.progress["confusions"].append(torch.empty(0, 3, dtype=torch.int64))
+        row |= {"learning_rate": self._rate, "seconds": time.perf_counter() - self._began}
         self.progress["history"].append(row)
-        self.progress["classes"].append(accuracy.tolist())
-        self.progress["confusions"].append(torch.column_stack([pairs, self.confusion[*pairs.T]]))
         if self.config.patience is not None and self.kept_epoch == len(self.history):
             with self.averaged():
                 now = weights_of(self.raw, state_names(self.raw))
@@ -220,6 +216,19 @@ class _Classification(Loop):
         super().end_round()
         if self.on_epoch is not None and self.accelerator.is_main_process:
             self.on_epoch(row)
+
+    def _evaluation(self, *, is_last: bool) -> Row:
+        """Entries of the history; accuracies by class and the confusion are kept beside it."""
+        judged_loss, self.confusion = self._judge(is_last)
+        self.check_finite(judged_loss, f"{self.judged_on} loss")
+        accuracy, pairs = class_accuracies(self.confusion), self.confusion.nonzero()
+        self.progress["classes"].append(accuracy.tolist())
+        self.progress["confusions"].append(torch.column_stack([pairs, self.confusion[*pairs.T]]))
+        return {
+            f"{self.judged_on}_loss": judged_loss,
+            f"{self.judged_on}_accuracy": float(self.confusion.diagonal().sum() / self.confusion.sum()),
+            f"{self.judged_on}_mean_class_accuracy": float(accuracy[~accuracy.isnan()].mean()),
+        }
 
     def result(self) -> TrainingResult:
         """Leaves the model with the weights that are kept."""

@@ -145,8 +145,10 @@ class TrainingConfig(OptimizationConfig):
     mixup, cutmix : alpha of the Beta distribution that the share of each image is drawn from, once a batch; 0 is off
         (Zhang et al., arXiv:1710.09412; Yun et al., arXiv:1905.04899; by torchvision). Where both are on, each batch
         takes one of them, either as often. On several processes each mixes its share of a batch.
+    evaluation_interval : int; the judged images are classified after every such many epochs, and after the last one.
+        Where they are many and the training images few, evaluations take most of a run. It changes no weight.
     patience : int, optional: stop after this many epochs without a better accuracy on the validation images, and keep
-        the weights of the best epoch; needs a split with validation images
+        the weights of the best epoch; needs a split with validation images, and an evaluation after each epoch
     batch_norm : what becomes of the running statistics.
         "adapted": averaged over the training images once, before the first step, then frozen, so that training and
         judging compute the same function (AdaBN; Li et al., arXiv:1603.04779).
@@ -170,6 +172,7 @@ class TrainingConfig(OptimizationConfig):
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    evaluation_interval: int = 1
     patience: int | None = None
     batch_norm: str = "recomputed"
     channels_last: bool = True
@@ -179,9 +182,13 @@ class TrainingConfig(OptimizationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positive("head_learning_rate")
-        check_whole("epochs", self.epochs, 1, MOST)
+        for name in ("epochs", "evaluation_interval"):
+            check_whole(name, getattr(self, name), 1, MOST)
         if self.patience is not None:
             check_whole("patience", self.patience, 1)
+            if self.evaluation_interval > 1:
+                found = f"evaluation_interval is {self.evaluation_interval}"
+                raise FiltersubError(f"patience looks at every epoch, and {found}; leave one of them out")
         check_whole("workers", self.workers, 0, _MOST_WORKERS)
         if not 0 <= self.label_smoothing < 1:
             raise FiltersubError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
