@@ -77,6 +77,19 @@ def words_of(page):
     return " ".join(re.sub(r"<[^>]+>", " ", page).replace(NBSP, " ").split())
 
 
+@pytest.mark.parametrize(("evaluated", "drawn"), [([1, 2, 3], "test"), ([2, 3], "test"), ([3], "train"), ([], "train")])
+def test_curves_are_of_test_images_where_these_make_a_curve(root, evaluated, drawn):
+    for folder in (root / "runs").glob("run*"):
+        table = pd.DataFrame({"epoch": [1, 2, 3], "train_accuracy": [0.2, 0.4, 0.625]})
+        table["test_accuracy"] = [0.5 if epoch in evaluated else None for epoch in table["epoch"]]
+        table.to_csv(folder / "history.csv", index=False)
+    page = page_of(root)
+    assert f"{drawn.capitalize()} accuracy after each epoch" in page
+    assert re.findall(r'"name": ?"measure", ?"value": ?"(\w+)"', page) == 2 * [
+        f"{drawn}_accuracy"
+    ]  # of all runs, of a pair
+
+
 def test_every_number_of_every_run_is_in_the_page(root):
     page, words = page_of(root), words_of(page_of(root))
     for folder, record in collect(root).of_kind("tuning").items():

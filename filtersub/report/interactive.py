@@ -18,6 +18,7 @@ from .. import plots
 from .atom_charts import atoms_spec, pair_of_atoms
 from .layer_changes import MEASURES, LayerChanges
 from .numbers import percent
+from .sentences import curve_measure
 from .table import Column
 
 _MOST_MEASURES = 4
@@ -138,7 +139,8 @@ def _curves(history: pd.DataFrame, ids: dict[str, str]) -> list[dict[str, Any]]:
         values.append(
             {"_run": len(values), "_id": ids.get(folder), "setting": label, "seed": int(seed), "epoch": epochs, **curve}
         )
-    first = "test_accuracy" if "test_accuracy" in measures else measures[0]
+    usual = curve_measure(history)
+    first = usual if usual in measures else measures[0]
     shown = [name.replace("_", " ") for name in measures]
     options = {"input": "select", "options": measures, "labels": shown, "name": "Measure "}
     axis = {"labelExpr": "test(/accuracy$/, measure) ? format(datum.value, '.3~%') : datum.label"}

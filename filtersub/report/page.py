@@ -44,6 +44,7 @@ from .sentences import (
     accuracy_description,
     answer,
     compared,
+    curve_measure,
     decomposition_sentence,
     error_description,
     grid_description,
@@ -219,7 +220,7 @@ def _figures(
         figures["accuracy"] = _both(plots.accuracy_vs_parameters, runs, words, interval=interval)
     elif len(runs):
         figures["accuracy"] = _over_tasks(runs, interval)
-    measure = next((name for name in ("test_accuracy", "train_accuracy") if _measured(history, name)), None)
+    measure = curve_measure(history)
     if measure is not None:
         words = learning_description(history, measure)
         figures["learning"] = _both(plots.learning_curves, history, words, measure=measure)
@@ -321,10 +322,6 @@ def _section(section: Section) -> dict[str, Any]:
         {**_both_of(draw, f"{section.title}. {caption}"), "caption": caption} for draw, caption in section.figures
     ]
     return {**vars(section), "figures": figures}
-
-
-def _measured(history: pd.DataFrame, name: str) -> bool:
-    return name in history and history[name].notna().any()
 
 
 def _both(draw: Any, table: pd.DataFrame, alt: str, **options: Any) -> dict[str, str]:

@@ -246,6 +246,15 @@ def accuracy_description(runs: pd.DataFrame) -> str:
     )
 
 
+def curve_measure(history: pd.DataFrame) -> str | None:
+    """The measure that learning curves show: accuracy on test images, or on training images where the test images
+    were classified once a run alone; None without either."""
+    names = [name for name in ("test_accuracy", "train_accuracy") if name in history]
+    epochs = {name: history.loc[history[name].notna(), "epoch"].nunique() for name in names}
+    curves = [name for name in names if epochs[name] > 1]
+    return next((name for name in curves or names if epochs[name]), None)
+
+
 def learning_description(history: pd.DataFrame, measure: str = "test_accuracy") -> str:
     """In words what plots.learning_curves shows."""
     last = history.dropna(subset=[measure]).sort_values("epoch").groupby(["label", "seed"], sort=False)[measure].last()
