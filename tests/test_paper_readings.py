@@ -439,6 +439,11 @@ def test_counted_parameters_guard_where_settings_agree():
     assert differing_settings(VTAB.parameters, "table1", 440_000) == ["440,000 trained parameters (447,504)"]
 
 
+def test_what_changes_no_weight_changes_no_reading():
+    same = replace(VTAB, evaluation_interval=1, workers=2, accumulation=4, seed=3)
+    assert differing_settings(same.parameters, "table1") == []
+
+
 def test_what_a_source_leaves_open_stays_open():
     assert differing_settings(replace(VTAB, solver="fista").parameters, "table1") == []
     text = tune_settings(choose("text", "figure4/setting-2"), {})

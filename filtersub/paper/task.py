@@ -20,7 +20,8 @@ from .readings import READINGS, Part, parts, run_of
 _PARTS = ("figure4", "table1", "table2")
 _METHOD = {"method", *MEANT_FOR} - {"train_coefficients"}
 _RATES = {"learning_rate", "head_learning_rate", "rates"}  # the task's only where the paper prints them
-_WITHOUT_EFFECT = {"seed", "workers", "accumulation", "compile", "mixed_precision"}  # on what is learned, but rounding
+#: on what is learned, but rounding
+_WITHOUT_EFFECT = {"seed", "workers", "accumulation", "compile", "mixed_precision", "evaluation_interval"}
 _SIZES = ("atoms", "expansion", "block")
 _ROWS = {"atoms": "filter-subspace"}  # run -> row of Tables 1 and 2, where they are called differently
 
