@@ -15,7 +15,7 @@ import pandas as pd
 from .ablation import read_plan
 from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
-from .experiment.settings import TuneSettings
+from .experiment.settings import WITHOUT_EFFECT, TuneSettings
 from .intervals import interval, on_pareto_front
 from .records import LONG_AGO, RECORD_FILE, Record, read_records, read_table, records_table
 
@@ -237,13 +237,16 @@ def family(parameters: Mapping[str, Any]) -> str:
 
 
 def varying_parameters(records: Iterable[Record]) -> list[str]:
-    """Names of the parameters, but for the seed, in which these records differ, in the records' order.
+    """Names of the parameters in which these records differ, in the records' order.
+
+    Left out are the seed and what changes nothing that is learned.
 
     A tuning record of before a setting existed has its default.
     """
     found = [completed_parameters(record) for record in records]
-    names = dict.fromkeys(name for parameters in found for name in parameters if name != "seed")
-    return [name for name in names if len({repr(parameters.get(name)) for parameters in found}) > 1]
+    names = dict.fromkeys(name for parameters in found for name in parameters)
+    telling = [name for name in names if name not in WITHOUT_EFFECT | {"seed"}]
+    return [name for name in telling if len({repr(parameters.get(name)) for parameters in found}) > 1]
 
 
 def completed_parameters(record: Record) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from filtersub.ablation.notebook_html import draw_formulas, external_references, to_html
-from filtersub.collect import collect, settings_table, tuning_table
+from filtersub.collect import collect, settings_table, tuning_table, varying_parameters
 from filtersub.errors import FiltersubError
 from filtersub.records import Record
 from filtersub.report import answer, write_report
@@ -88,6 +88,15 @@ def test_curves_are_of_test_images_where_these_make_a_curve(root, evaluated, dra
     assert re.findall(r'"name": ?"measure", ?"value": ?"(\w+)"', page) == 2 * [
         f"{drawn}_accuracy"
     ]  # of all runs, of a pair
+
+
+def test_what_changes_nothing_that_is_learned_makes_no_other_setting():
+    one, two, other = (
+        record_of("atoms m=9", seed, parameters={"method": "filter-subspace", **changes})
+        for seed, changes in ((0, {}), (1, {"evaluation_interval": 4, "workers": 2}), (1, {"epochs": 3}))
+    )
+    assert varying_parameters([one, two]) == []
+    assert varying_parameters([one, two, other]) == ["epochs"]
 
 
 def test_every_number_of_every_run_is_in_the_page(root):

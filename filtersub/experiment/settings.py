@@ -19,6 +19,8 @@ from ..training import TrainingConfig
 from ..training.rank_allocation import check_allocation
 
 CHOOSE = "choose"
+#: settings that change nothing that is learned, so that runs which differ in them alone are runs of one setting
+WITHOUT_EFFECT = frozenset({"workers", "evaluation_interval"})
 #: candidates of ``learning_rate="choose"``, as multiples of the method's usual rate
 RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
 _MOST_PIXELS = 8_192  # on a side of an image

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from ..errors import FiltersubError
-from ..experiment.settings import TuneSettings, settings_from
+from ..experiment.settings import WITHOUT_EFFECT, TuneSettings, settings_from
 from ..methods.options import MEANT_FOR
 from ..recipes import load_recipe
 from .counts import architecture, count_run, count_settings
@@ -20,8 +20,7 @@ from .readings import READINGS, Part, parts, run_of
 _PARTS = ("figure4", "table1", "table2")
 _METHOD = {"method", *MEANT_FOR} - {"train_coefficients"}
 _RATES = {"learning_rate", "head_learning_rate", "rates"}  # the task's only where the paper prints them
-#: on what is learned, but rounding
-_WITHOUT_EFFECT = {"seed", "workers", "accumulation", "compile", "mixed_precision", "evaluation_interval"}
+_WITHOUT_EFFECT = WITHOUT_EFFECT | {"seed", "accumulation", "compile", "mixed_precision"}  # on more than rounding
 _SIZES = ("atoms", "expansion", "block")
 _ROWS = {"atoms": "filter-subspace"}  # run -> row of Tables 1 and 2, where they are called differently
 
