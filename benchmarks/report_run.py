@@ -1,10 +1,11 @@
 """Where the time of one tuning run of `make report` goes; beside another checkout of this project, the ratio.
 
 Seconds are of the processor (user and system, one thread), so that neighbours on a shared machine count little. With
---against both sides run alternately, each in a process of its own, on the same settings; accuracies stand beside. The
-last part is the notebook and its page: a finished run is executed as a notebook, which then reads the record.
+--against both sides run alternately, each in a process of its own, on the settings of its own quickstart; accuracies
+stand beside. The last part is the notebook and its page: a finished run is executed as a notebook, which then reads the
+record.
 
-    python benchmarks/report_run.py [--methods filter-subspace linear full] [--epochs 8] [--against CHECKOUT] [--json]
+    python benchmarks/report_run.py [--methods filter-subspace linear full] [--epochs N] [--against CHECKOUT] [--json]
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 HERE = Path(__file__).resolve().parents[1]
 CAPS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 PARTS = {  # what is timed, by module of the package and name; an earlier checkout has some by other names
@@ -42,7 +45,7 @@ PARTS = {  # what is timed, by module of the package and name; an earlier checko
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["filter-subspace", "linear", "full"])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, help="others than the quickstart's")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--against", type=Path, help="another checkout, the side before")
     parser.add_argument("--json", action="store_true")
@@ -54,16 +57,23 @@ def main() -> None:
     sides = {"now": HERE} if args.against is None else {"before": args.against.resolve(), "now": HERE}
     found = {}
     for method in args.methods:
-        settings = {"method": method, "epochs": args.epochs}
         runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
         for _ in range(args.repeats):
             for side, folder in sides.items():
-                runs[side].append(in_process(folder, settings))
+                settings = {**settings_of_quickstart(folder), "method": method}
+                runs[side].append(in_process(folder, settings | ({"epochs": args.epochs} if args.epochs else {})))
         found[method] = {side: medians(of_side) for side, of_side in runs.items()}
         if not args.json:
             show(method, found[method])
     if args.json:
         json.dump(found, sys.stdout, indent=1)
+
+
+def settings_of_quickstart(checkout: Path) -> dict[str, Any]:
+    """Of its tuning runs, but for the method."""
+    stages = yaml.safe_load((checkout / "filtersub" / "presets" / "quickstart.yaml").read_text())["stages"]
+    (tuning,) = (stage for stage in stages if stage["notebook"] == "02_tuning")
+    return tuning["parameters"]
 
 
 def in_process(checkout: Path, settings: dict[str, Any]) -> dict[str, float]:
