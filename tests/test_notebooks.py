@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import filtersub
 from filtersub.ablation import find_notebook, run_ablation
 from filtersub.ablation.notebook_contract import notebook_parameters
 from filtersub.ablation.notebook_html import external_references
@@ -16,6 +17,7 @@ from filtersub.collect import collect
 from filtersub.experiment import TuneSettings
 from filtersub.report import write_report
 
+TEMPLATE = Path(filtersub.__file__).parent / "templates" / "new" / "notebook.ipynb"
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
@@ -37,6 +39,14 @@ def test_sources_carry_no_outputs(notebook):
     for cell in code_of(notebook):
         assert cell.outputs == []
         assert cell.execution_count is None
+
+
+def test_formulas_are_legible_without_tex(notebook):
+    """nbconvert's page would fetch MathJax for them."""
+    for cell in [*notebook.cells, *nbformat.read(TEMPLATE, as_version=4).cells]:
+        if cell.cell_type == "markdown":
+            assert "$" not in cell.source
+            assert "\\" not in cell.source
 
 
 def test_parameters_are_literals_with_their_meaning(notebook):
