@@ -66,7 +66,8 @@ class Collection:
     Attributes
     ----------
     root : the folder looked into
-    plan : the content of its ``ablation.json``; empty where there is none
+    plan : the content of its ``ablation.json``; empty where there is none, or none that can be read
+    plan_fault : a line about a plan that cannot be read, else nothing
     records : by folder
     damaged : a line for each record that cannot be read or believed
     superseded : folders of records left out, since a newer run of the same name replaces them
@@ -79,6 +80,7 @@ class Collection:
 
     root: Path
     plan: dict[str, Any]
+    plan_fault: str
     records: dict[Path, Record]
     damaged: tuple[str, ...]
     superseded: tuple[Path, ...]
@@ -113,7 +115,10 @@ def collect(root: str | os.PathLike[str]) -> Collection:
     root = Path(root)
     if not root.is_dir():
         raise FiltersubError(f"{root} is not a folder, so there are no records to report")
-    plan = read_plan(root)
+    try:
+        plan, fault = read_plan(root), ""
+    except FiltersubError as error:
+        plan, fault = {}, str(error)
     planned = {run["run_id"]: run for run in plan.get("runs", [])}
     found, damaged = read_records(root)
     damaged |= {folder: line for folder, record in found.items() if (line := _of_the_future(folder, record))}
@@ -141,7 +146,7 @@ def collect(root: str | os.PathLike[str]) -> Collection:
         elif state == "failed":  # one that is still to run, or is the reader itself, is not missing from the records
             failures.append(_failure(run_id, folder))
     lost = tuple(folder for folder in records if folder not in newest)
-    return Collection(root, plan, kept, tuple(damaged.values()), lost, tuple(doubtful), tuple(failures), readers)
+    return Collection(root, plan, fault, kept, tuple(damaged.values()), lost, tuple(doubtful), tuple(failures), readers)
 
 
 def tuning_table(records: Mapping[Path, Record]) -> pd.DataFrame:

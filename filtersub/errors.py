@@ -16,6 +16,10 @@ class WeightFileWarning(UserWarning):
     """What was taken out of a file of weights, where it holds more than one thing or in another layout."""
 
 
+class DamagedPlanWarning(UserWarning):
+    """The plan of an output folder cannot be read; what needs no plan is done without it."""
+
+
 class FormerNameWarning(UserWarning):
     """A setting was given under a name of before; it is taken under its name of today."""
 

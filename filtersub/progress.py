@@ -33,7 +33,7 @@ def progress_bar(first: str = "") -> Iterator[Callable[[int, int, str], None]]:
             told = "" if left is None else f", about {clock(left)} left"
             return Text(clock(passed) + told, style="progress.elapsed")
 
-    columns = (BarColumn(), MofNCompleteColumn(), Times(), TextColumn("{task.description}"))
+    columns = (BarColumn(), MofNCompleteColumn(), Times(), TextColumn("{task.description}", markup=False))
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(first, total=None)
@@ -47,12 +47,13 @@ def waiting(what: str) -> Iterator[Callable[[], None]]:
     Nothing where that is not a terminal.
     """
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda: None
         return
-    with console.status(f"{what} ...") as status:
+    with console.status(Text(f"{what} ...")) as status:
         yield status.stop
 
 

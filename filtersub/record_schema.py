@@ -21,10 +21,10 @@ _MEASURED = (
 
 
 def inside(file: str) -> str:
-    """The name of a file in the record's own folder, or in a folder in it."""
+    """The name of a file in the folder of the file that names it, or in a folder in that one."""
     for path in (PurePosixPath(file), PureWindowsPath(file)):
         if path.is_absolute() or path.drive or ".." in path.parts or not path.parts:
-            raise ValueError(f"is {file!r}, which is outside the record's folder; a table lies beside its record")
+            raise ValueError(f"is {file!r}, which is no place inside the folder of the file that names it")
     return file
 
 

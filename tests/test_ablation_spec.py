@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from filtersub.ablation import dry_run, list_runs, plan, run_ablation
 from filtersub.ablation.conditions import matches
 from filtersub.ablation.dry_run import makespan
-from filtersub.ablation.folder import ABLATION_FILE, set_aside_damaged, take_folder
+from filtersub.ablation.folder import ABLATION_FILE, check_folder, set_aside_damaged, take_folder
 from filtersub.ablation.notebook_check import notebook_faults
 from filtersub.ablation.progress import RunProgress
 from filtersub.ablation.run_slot import _one_gpu, visible_gpus
@@ -220,9 +220,15 @@ def test_a_folder_of_another_ablation_is_refused_unless_forced(work, tmp_path):
     with pytest.raises(FiltersubError, match=r"holds the ablation 'other', not 't'.*--force"):
         run_ablation(spec, out)
     assert json.loads((out / ABLATION_FILE).read_text()) == {"name": "other", "runs": []}
-    assert take_folder(out, spec, force=True) == out.resolve()
+    path = written(tmp_path, work, "")
+    shown = CliRunner().invoke(app, ["ablate", str(path), "--out", str(out), "--dry-run"])
+    assert "holds the ablation 'other', not 't'" in str(shown.exception)
+    assert take_folder(out, spec, force=True) == (out.resolve(), [])
     (out / ABLATION_FILE).write_text("{")
-    take_folder(out, spec)
+    assert "is not a readable plan" in check_folder(out, spec)
+    root, (line,) = take_folder(out, spec)
+    assert root == out.resolve()
+    assert line.endswith(f"`filtersub ablate` writes it anew; the damaged one is kept as {ABLATION_FILE}.damaged")
     assert (out / f"{ABLATION_FILE}.damaged").read_text() == "{"
 
 

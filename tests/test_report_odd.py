@@ -12,8 +12,10 @@ import pytest
 from test_report import history_of, page_of, record_of, words_of
 
 from filtersub.collect import collect, curve_table, history_table
+from filtersub.errors import DamagedPlanWarning
 from filtersub.files import write_json
 from filtersub.records import Record
+from filtersub.report.merge import merge
 from filtersub.report.provenance import last_date
 from filtersub.report.studies import study_sections
 
@@ -227,3 +229,62 @@ def test_a_planned_run_with_a_damaged_record_is_missing_once(root):
     words = words_of(page_of(root))
     assert "1 run is missing from what follows" in words
     assert words.count("bad") == 1
+
+
+PLANNED = {"run_id": "atoms-0", "folder": "atoms-0", "reads_records": False, "notebook": "n", "parameters": {}}
+PLAN = {"schema": 1, "name": "n", "title": "T", "question": "Q?", "source": "s.yaml", "runs": [PLANNED]}
+
+
+def plan_with(**changes):
+    return json.dumps({**PLAN, **changes}).encode()
+
+
+def plan_of_run(**changes):
+    return plan_with(runs=[{**PLANNED, **changes}])
+
+
+DAMAGED_PLANS = {
+    "truncated": (json.dumps(PLAN).encode()[:60], "line 1 column"),
+    "empty": (b"", "line 1 column 1"),
+    "a page": (b"<!doctype html>", "line 1 column 1"),
+    "UTF-16": (json.dumps(PLAN).encode("utf-16"), "it is no UTF-8 text (byte 0); save it as UTF-8"),
+    "a list": (b"[]", "should be a mapping, got []"),
+    "null": (b"null", "should be a mapping, got None"),
+    "NaN": (b'{"runs": [], "title": NaN}', "it holds NaN, which is no JSON"),
+    "deep": (b"[" * 100_000, "its brackets are nested too deeply"),
+    "no runs": (b'{"name": "n"}', "runs is missing"),
+    "runs by name": (plan_with(runs={"atoms-0": {}}), "runs should be a list"),
+    "a run of a word": (plan_with(runs=["atoms-0"]), "runs[0] should be a mapping, got 'atoms-0'"),
+    "a run without a folder": (plan_with(runs=[{"run_id": "a", "reads_records": False}]), "runs[0].folder is missing"),
+    "a number as a name": (plan_with(name=3), "name should be text, got 3"),
+    "a word for a switch": (plan_of_run(reads_records="no"), "runs[0].reads_records should be true or false"),
+    "parameters in a list": (plan_of_run(parameters=[1]), "runs[0].parameters should be a mapping, got [1]"),
+    "a folder elsewhere": (plan_of_run(folder="../x"), "runs[0].folder is '../x', which is no place inside"),
+    "a run twice": (plan_with(runs=[PLANNED, PLANNED]), "runs has the value 'atoms-0' twice"),
+    "of a newer version": (plan_with(schema=99, plan={}), "schema 99 is of a newer filtersub, this one reads up to 1"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_PLANS)
+def test_a_damaged_plan_costs_the_runs_nothing_and_is_named(name, root):
+    content, message = DAMAGED_PLANS[name]
+    path = root / "ablation.json"
+    path.write_bytes(content)
+    found = collect(root)
+    assert (len(found.of_kind("tuning")), found.damaged, found.plan) == (4, (), {})
+    assert found.plan_fault.startswith(f"{path} is not a readable plan: ")
+    assert message in found.plan_fault
+    assert found.plan_fault.endswith("; `filtersub ablate` writes it anew")
+    assert "\n" not in found.plan_fault
+
+
+def test_the_report_beside_a_damaged_plan_is_made_and_says_so(root, tmp_path_factory):
+    (root / "ablation.json").write_text('{"runs": [{}]}')
+    with pytest.warns(DamagedPlanWarning, match=r"runs\[0\].run_id is missing"):
+        words = words_of(page_of(root))
+    assert "The plan of these runs cannot be read ablation.json is not a readable plan: runs[0].run_id is miss" in words
+    assert "All 4 runs that are compared" in words
+    merged = merge([root], tmp_path_factory.mktemp("elsewhere") / "all")
+    assert merged.copied == 4
+    (line,) = merged.plan_faults
+    assert "runs[0].run_id is missing" in line

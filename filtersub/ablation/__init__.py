@@ -11,6 +11,7 @@ _MODULES = {
     "AblationSummary": "run",
     "Run": "planning",
     "Spec": "spec",
+    "check_folder": "folder",
     "find_notebook": "notebook_contract",
     "is_finished": "run",
     "list_runs": "run",

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import FiltersubError
 from ..files import make_folder, read_json, write_json
 from ..records import RECORD_FILE, read_record
-from ..schema import check
+from ..schema import check_with, joined, shown
 from .notebook_run import ASIDE
 from .planning import Run
 from .run_times import RUNS_FOLDER
@@ -17,25 +17,43 @@ from .spec import Spec
 
 ABLATION_FILE = "ablation.json"
 _DAMAGED = ".damaged"
+_SCHEMA = 1  # of the plan; the first ones named none
 
 
-def take_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False) -> Path:
-    """The folder, made where it is missing. FiltersubError where another ablation's plan is in it, unless forced."""
-    path = Path(out).resolve() / ABLATION_FILE
+def check_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False) -> str:
+    """A line about a plan in the folder that cannot be read, else nothing.
+
+    Raises FiltersubError where another ablation's plan is in it, unless forced.
+    """
     try:
-        held = read_plan(path.parent).get("name")
-    except FiltersubError:  # damaged: kept for whoever wants to look, and written anew
-        path.replace(path.with_name(path.name + _DAMAGED))
-        held = None
+        held = read_plan(Path(out).resolve()).get("name")
+    except FiltersubError as error:
+        return str(error)
     if held not in (None, spec.name) and not force:
         raise FiltersubError(
-            f"{out} holds the ablation {held!r}, not {spec.name!r}; choose another folder, or use --force to plan this "
-            "one there (the finished runs of both stay)"
+            f"{out} holds the ablation {shown(held)}, not {spec.name!r}; choose another folder, or use --force to plan "
+            "this one there (the finished runs of both stay)"
         )
+    return ""
+
+
+def take_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False) -> tuple[Path, list[str]]:
+    """The folder, made where it is missing, and a line about a damaged plan that was set aside in it.
+
+    Raises FiltersubError where another ablation's plan is in it, unless forced.
+    """
+    damaged = check_folder(out, spec, force=force)
     root = make_folder(Path(out).resolve())
+    if damaged:
+        aside = f"{ABLATION_FILE}{_DAMAGED}"
+        try:
+            (root / ABLATION_FILE).replace(root / aside)
+        except OSError as error:
+            raise FiltersubError(f"{damaged}; it cannot be set aside as {aside} ({error.strerror})") from None
+        damaged += f"; the damaged one is kept as {aside}"
     for leftover in make_folder(root / RUNS_FOLDER).glob(f"*/{ASIDE}"):  # of a process that was killed
         leftover.unlink()
-    return root
+    return root, [damaged] if damaged else []
 
 
 def read_plan(root: Path) -> dict[str, Any]:
@@ -50,10 +68,18 @@ def read_plan(root: Path) -> dict[str, Any]:
 
     try:
         plan = read_json(path)
-        check(PlanSchema, plan, "it")
+        _check_schema(plan)
+        check_with(PlanSchema, plan, lambda field, said: FiltersubError(f"{joined(field)}{said}"))
     except (OSError, ValueError) as error:
-        raise FiltersubError(f"{path} is not a readable plan: {error}; run the ablation again to make it") from None
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise FiltersubError(f"{path} is not a readable plan: {said}; `filtersub ablate` writes it anew") from None
     return plan
+
+
+def _check_schema(plan: Any) -> None:
+    newer = plan.get("schema") if isinstance(plan, dict) else None
+    if isinstance(newer, int) and newer > _SCHEMA:
+        raise FiltersubError(f"schema {shown(newer)} is of a newer filtersub, this one reads up to {_SCHEMA}")
 
 
 def write_plan(spec: Spec, runs: list[Run], root: Path) -> None:
@@ -69,7 +95,7 @@ def write_plan(spec: Spec, runs: list[Run], root: Path) -> None:
         for run in runs
     ]
     source = Path(spec.source).name if Path(spec.source).is_absolute() else spec.source
-    heading = {"name": spec.name, "title": spec.title, "question": spec.question, "source": source}
+    heading = {"schema": _SCHEMA, "name": spec.name, "title": spec.title, "question": spec.question, "source": source}
     write_json(root / ABLATION_FILE, {**heading, "runs": planned})
 
 

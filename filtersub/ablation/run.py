@@ -89,14 +89,14 @@ def run_ablation(
         # A scheduler that does not answer leaves no file behind; this process's own slots take a second to open.
         client = None if scheduler is None else stack.enter_context(open_slots(workers, scheduler))
         stack.enter_context(locked(out))
-        root = take_folder(out, spec, force=force)
+        root, damaged = take_folder(out, spec, force=force)
         write_plan(spec, runs, root)
         if client is not None:
             check_workers(client, root / ABLATION_FILE, dict.fromkeys(run.notebook for run in runs))
         progress = RunProgress(len(runs))
         on_begin()
         stack.enter_context(progress)  # from here on there is a bar: opening the slots takes a second or two
-        progress.told(set_aside_damaged(runs))
+        progress.told([*damaged, *set_aside_damaged(runs)])
         client = client or stack.enter_context(open_slots(workers, scheduler))
         threads = dict.fromkeys(client.scheduler_info()["workers"], max(1, cores() // workers))
         if scheduler is not None:

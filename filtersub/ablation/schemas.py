@@ -70,13 +70,19 @@ class PlannedRunSchema(BaseModel):
     parameters: dict[str, JsonValue] = {}
 
 
+def _distinct_names(runs: list[PlannedRunSchema]) -> list[PlannedRunSchema]:
+    _distinct([run.run_id for run in runs])
+    return runs
+
+
 class PlanSchema(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
+    version: Annotated[int, Field(alias="schema", ge=1)] = 1
     name: str = ""
     title: str = ""
     question: str = ""
     source: str = ""
-    runs: list[PlannedRunSchema]
+    runs: Annotated[list[PlannedRunSchema], AfterValidator(_distinct_names)]
 
 
 class StateSchema(BaseModel):

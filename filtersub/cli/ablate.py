@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import FiltersubError
-from .console import Tenths, cell, print_json
+from .console import Tenths, cell, plain_console, print_json
 from .options import AsJson, LogWith, Reading
 
 if TYPE_CHECKING:
@@ -38,14 +38,17 @@ def ablate(
     from ..progress import waiting
 
     with waiting("checking the runs") as stop:
-        from ..ablation import load_spec, run_ablation
+        from ..ablation import check_folder, load_spec, run_ablation
 
         loaded = load_spec(spec, reading)
         if loaded.n_runs > _MANY:  # whose check takes a while
             typer.echo(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
         if dry_run:
+            damaged = check_folder(out, loaded, force=force)
             found = _planned(loaded, out, workers)
             stop()
+            if damaged:
+                typer.echo(damaged, err=True)
             return print_json(found.to_json()) if as_json else _show_plan(loaded, found)
         if as_json:
             raise FiltersubError("--json goes with --dry-run; the results of an ablation are in its report's tables")
@@ -66,7 +69,6 @@ def _planned(spec: Spec, out: Path, workers: int | None) -> DryRun:
 
 
 def _show_plan(spec: Spec, found: DryRun) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{spec.name}: {spec.title}")
@@ -79,7 +81,7 @@ def _show_plan(spec: Spec, found: DryRun) -> None:
         table.add_column(name, justify="right")
     for row in replace(found, runs=found.runs.head(_MANY)).to_json()["runs"]:
         table.add_row(row["run_id"], *(cell(row[name]) for name in shown.values()))
-    Console().print(table)
+    plain_console().print(table)
     if len(found.runs) > _MANY:
         typer.echo(f"these are the first {_MANY:,} of {len(found.runs):,} runs; --json lists all")
     for claim in found.claims:

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
 
 def print_json(value: Any) -> None:
@@ -23,7 +24,6 @@ def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -
     A number is never cut: headings and texts are folded where columns do not fit. A table that is still too wide, or
     goes into a pipe or file, is as wide as it needs to be.
     """
-    from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
 
@@ -36,10 +36,17 @@ def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -
         shown.add_column(heading, justify="right" if numeric else "left", min_width=narrowest, overflow="fold")
     for row in zip(*cells.values(), strict=True):
         shown.add_row(*row)
-    console = Console()
+    console = plain_console()
     needed = Measurement.get(console, console.options.update(max_width=10_000), shown)
     wanted = console.width if console.is_terminal else max(console.width, needed.maximum)
-    Console(width=max(wanted, needed.minimum)).print(shown)
+    plain_console(width=max(wanted, needed.minimum)).print(shown)
+
+
+def plain_console(**options: Any) -> Console:
+    """A console that prints texts as they are: names such as ``layers[0]`` or ``:cat:`` are no markup."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False, **options)
 
 
 def _is_numeric(values: Any) -> bool:

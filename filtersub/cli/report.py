@@ -30,5 +30,7 @@ def report(
     if out is not None:
         done = merge(folders, out)
         damaged = f", {done.damaged} of them damaged" if done.damaged else ""
+        for fault in done.plan_faults:
+            typer.echo(f"filtersub: {fault}; its runs are merged without it", err=True)
         typer.echo(f"merged: {done.copied} runs copied into {out}, {done.kept} left as they were{damaged}")
     typer.echo(f"report: {write_report(out or folders[0], against=against, interval=interval)}")

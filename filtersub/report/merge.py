@@ -22,12 +22,14 @@ _RUNS = "runs"
 
 @dataclass(frozen=True)
 class Merged:
-    """The folder, and how many runs were copied into it, were there as new or newer already, and could not be read."""
+    """The folder, and how many runs were copied into it, were there as new or newer already, and could not be read; a
+    line for each plan that could not be read."""
 
     root: Path
     copied: int
     kept: int
     damaged: int
+    plan_faults: tuple[str, ...] = ()
 
 
 def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Merged:
@@ -43,7 +45,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     """
     root, folders = Path(out), [Path(source) for source in sources]
     _check_places(folders, root)
-    plans = [plan for plan in (_plan_of(folder) for folder in [*folders, root]) if plan]
+    plans, faults = _plans_of([*folders, root])
     names = dict.fromkeys(plan.get("name") for plan in plans)
     if len(names) > 1:
         raise FiltersubError(
@@ -67,7 +69,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
                 copied += 1
         if plans:
             write_json(root / ABLATION_FILE, _joined_plan(plans))
-    return Merged(root, copied, kept, damaged)
+    return Merged(root, copied, kept, damaged, faults)
 
 
 def _check_places(folders: list[Path], root: Path) -> None:
@@ -117,11 +119,15 @@ def _copy_whole(run: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _plan_of(folder: Path) -> dict[str, Any]:
-    try:
-        return read_plan(folder)
-    except FiltersubError:  # its runs count all the same
-        return {}
+def _plans_of(folders: list[Path]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The plans that are there, and a line for each that cannot be read: the runs beside it count all the same."""
+    plans, faults = [], []
+    for folder in folders:
+        try:
+            plans.append(read_plan(folder))
+        except FiltersubError as error:
+            faults.append(str(error))
+    return [plan for plan in plans if plan], tuple(faults)
 
 
 def _joined_plan(plans: list[dict[str, Any]]) -> dict[str, Any]:

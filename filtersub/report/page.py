@@ -6,6 +6,7 @@ Nothing is trained here and no number is typed in: every sentence, figure and ce
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ..collect import (
     tuning_table,
     varying_parameters,
 )
-from ..errors import FiltersubError
+from ..errors import DamagedPlanWarning, FiltersubError
 from ..files import atomic_write, make_folder, write_text
 from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
@@ -73,10 +74,12 @@ def write_report(
     against : folder of an earlier report; the page then says what changed beyond noise
     interval : how the uncertainty of a mean over seeds is computed, a name in intervals.INTERVALS
 
-    Raises FiltersubError when a folder does not exist or cannot be written, when its plan is damaged, for an unknown
-    interval, and where ``against`` holds no record. Damaged records are named in the report.
+    Raises FiltersubError when a folder does not exist or cannot be written, for an unknown interval, and where
+    ``against`` holds no record. Damaged records and a damaged plan are named in the report. Warns DamagedPlanWarning.
     """
     found = collect(root)
+    if found.plan_fault:
+        warnings.warn(f"{found.plan_fault}; the report is made without it", DamagedPlanWarning, stacklevel=2)
     sweep(make_folder(root), deep=False)
     spec = load_spec(spec) if isinstance(spec, str) else spec
     content = report_content(found, spec, against=against, interval=interval)
@@ -161,6 +164,7 @@ def report_content(
         "environments": environments(found),
         "repeat": command(found),
         "failures": failures(found),
+        "plan_fault": found.plan_fault.replace(f"{found.root}{os.sep}", ""),
         "damaged": [line.replace(f"{found.root}{os.sep}", "") for line in found.damaged],
         "odd": [line.replace(f"{found.root}{os.sep}", "") for line in odd],
         "superseded": [folder.name for folder in found.superseded],

@@ -165,7 +165,7 @@ def portable(runs: pd.DataFrame, root: Path) -> pd.DataFrame:
 def parquet(runs: pd.DataFrame) -> bytes:
     """The table as a Parquet file; a column of mixed values (a setting that is a word here, a list there) is JSON."""
     plain = runs.copy()
-    for name in plain.select_dtypes(object):
+    for name in [name for name in plain if plain[name].dtype.kind == "O"]:
         kinds = {type(value) for value in plain[name] if not _is_missing(value)}
         if len(kinds) > 1 or kinds & {
             list,
