@@ -380,6 +380,40 @@ def test_prompts_come_from_classes_or_a_file(data, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "template",
+    [
+        *("a photo", "{} and {}", "{{}}", "{0}", "{0.__class__}", "{} in {style}", "{!r}", "{:>9999999999}", "{} {"),
+        *("{}}", "", 3, None, b"{}"),
+    ],
+)
+def test_a_template_has_one_place_and_nothing_that_is_evaluated(stored, data, template):
+    with pytest.raises(FiltersubError, match=r"needs one \{\} for the class and no other braces"):
+        captioned_images(data, template=template)
+    with pytest.raises(FiltersubError, match=r"template"):
+        small_settings(stored, data, template=template)
+
+
+NAMES = ("{0.__class__}", "{}", "%s", "$HOME", "\N{LINE SEPARATOR}two lines", "[red]")
+
+
+def test_names_of_classes_and_captions_are_taken_as_they_are(data, tmp_path):
+    image = next(data.rglob("*.png"))
+    for name in NAMES:
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        shutil.copy(image, tmp_path / "classes" / name / "0.png")
+    assert set(captioned_images(tmp_path / "classes").prompts) == {
+        f"a photo of a {name.replace('_', ' ')}" for name in NAMES
+    }
+    listed = shutil.copytree(data, tmp_path / "listed") / "metadata.jsonl"
+    lines = [json.dumps({"file_name": "dark_square/0.png", "text": name}, ensure_ascii=False) for name in NAMES]
+    listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert captioned_images(tmp_path / "listed").prompts == NAMES
+    listed.write_bytes(lines[0].encode().replace(b"class", b"cl\xe4ss"))
+    with pytest.raises(FiltersubError, match=r"metadata.jsonl are not UTF-8 text \(byte "):
+        captioned_images(tmp_path / "listed")
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("{broken", "line 2: expected"),
@@ -387,6 +421,9 @@ def test_prompts_come_from_classes_or_a_file(data, tmp_path):
         ('{"file_name": "nowhere.png", "text": "x"}', "line 2: there is no file"),
         ('{"file_name": "../../secret.png", "text": "x"}', "line 2: .*outside the folder"),
         ('{"file_name": "dark_square/0.png", "text": 3}', "line 2: the text must be a string"),
+        ('{"file_name": ["dark_square/0.png"], "text": "x"}', "line 2: file_name must be the name of a file"),
+        ('{"file_name": "dark_square/0.png\\u0000", "text": "x"}', "line 2: file_name must be the name of a file"),
+        ("[" * 100_000, "line 2: expected"),
     ],
 )
 def test_prompts_files_that_do_not_parse_name_the_line(data, tmp_path, line, message):

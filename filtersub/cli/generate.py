@@ -38,7 +38,9 @@ def generate_tune(
     layers: Annotated[
         str | None, typer.Option(help="resnets, convolutions, attention, blocks, or a regular expression.")
     ] = None,
-    template: Annotated[str, typer.Option(help="Of prompts from class names.")] = "a photo of a {}",
+    template: Annotated[
+        str, typer.Option(help="Of prompts from class names, one {} for the name.")
+    ] = "a photo of a {}",
     image_size: Size = 256,
     steps: Annotated[int, typer.Option(help="Steps of the optimiser.")] = 5000,
     batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.")] = 8,

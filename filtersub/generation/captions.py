@@ -43,7 +43,7 @@ def captioned_images(folder: str | os.PathLike[str], *, template: str = TEMPLATE
     whose name, underscores as spaces, is put into ``template``.
 
     Raises FiltersubError on a missing folder, lines that do not parse (with their numbers), files that are missing or
-    lie outside the folder, and a template without its place for the class.
+    lie outside the folder, and a template that check_template refuses.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -74,41 +74,57 @@ def read_prompts(path: str | os.PathLike[str]) -> list[str]:
     Raises FiltersubError when the file is missing, is no UTF-8 text or holds no prompt.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        prompts = [line.strip() for line in _lines(Path(path)) if line.strip()]
     except OSError as error:
         raise FiltersubError(f"cannot read the prompts {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise FiltersubError(f"the prompts {path} are not UTF-8 text (byte {error.start})") from None
-    prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise FiltersubError(f"{path} holds no prompt")
     return prompts
 
 
+def check_template(template: str) -> str:
+    """The template; FiltersubError unless it is a text with one ``{}`` and no other brace. Nothing is evaluated."""
+    plain = isinstance(template, str) and template.count("{}") == template.count("{") == template.count("}") == 1
+    if not plain:
+        raise FiltersubError(
+            f"the template of prompts needs one {{}} for the class and no other braces, got {template!r}"
+        )
+    return template
+
+
 def _by_class(root: Path, template: str) -> list[tuple[Path, str]]:
-    if template.count("{}") != 1:
-        raise FiltersubError(f"the template of prompts needs one {{}} for the class, got {template!r}")
+    check_template(template)
     found = []
     for folder in sorted(part for part in root.iterdir() if part.is_dir() and not is_hidden(part.name)):
-        prompt = template.format(folder.name.replace("_", " "))
+        prompt = template.replace("{}", folder.name.replace("_", " "))
         found += [(file, prompt) for file in image_paths(folder)]
     return found
 
 
+def _lines(path: Path) -> list[str]:
+    """Lines of a text; a prompt may hold what only ``splitlines`` takes for an end of line, U+2028 for one."""
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise FiltersubError(f"the prompts {path} are not UTF-8 text (byte {error.start})") from None
+
+
 def _listed(root: Path) -> list[tuple[Path, str]]:
     listing, found = root / PROMPTS_FILE, []
-    for number, line in enumerate(listing.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(_lines(listing), start=1):
         if not line.strip():
             continue
         where = f"{listing}, line {number}"
         try:
             row = json.loads(line)
             name, prompt = row["file_name"], row["text"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise FiltersubError(
                 f'{where}: expected {{"file_name": "...", "text": "..."}}, got {line[:60]!r}'
             ) from None
-        file = root / str(name)
+        if not isinstance(name, str) or "\0" in name:
+            raise FiltersubError(f"{where}: file_name must be the name of a file, got {name!r}")
+        file = root / name
         if not file.resolve().is_relative_to(root.resolve()):
             raise FiltersubError(f"{where}: {name!r} lies outside the folder")
         if not file.is_file():

@@ -29,7 +29,7 @@ from ..records import RECORD_FILE, Record, read_record
 from ..settings import check_number, check_whole
 from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
-from .captions import TEMPLATE, CaptionedImages, captioned_images
+from .captions import TEMPLATE, CaptionedImages, captioned_images, check_template
 from .denoising import DenoisingResult, fit_denoiser
 from .latents import encode_images
 from .methods import inject_method
@@ -79,6 +79,7 @@ class DiffusionSettings(GenerationSettings):
         for name in ("image_size", "reference_images", "sampling_steps", "sampling_batch"):
             check_whole(name, getattr(self, name), 1)
         check_number("guidance", self.guidance)
+        check_template(self.template)
 
 
 @locks("out")
