@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,38 +16,11 @@ import torch
 from torch import Tensor
 
 from .errors import FiltersubError, WeightFileWarning
+from .weight_format import ELSEWHERE, format_of
 from .weight_layout import in_torch_layout
 from .weight_names import effective_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".th")
-_SAVE = "save its state dict with safetensors, or torch.save(model.state_dict(), 'weights.pth'), and give that file"
-_ELSEWHERE = {  # suffix -> what such a file is; none of them is read here
-    ".onnx": "an ONNX graph",
-    ".h5": "a file of Keras (HDF5)",
-    ".hdf5": "a file of Keras (HDF5)",
-    ".keras": "a file of Keras",
-    ".npz": "an archive of numpy",
-    ".npy": "an array of numpy",
-    ".msgpack": "a file of Flax (msgpack)",
-    ".pb": "a graph of TensorFlow",
-    ".tflite": "a graph of TensorFlow Lite",
-    ".gguf": "a file of llama.cpp (GGUF)",
-    ".ggml": "a file of llama.cpp (GGML)",
-    ".pt2": "a program of torch.export",
-    ".mlmodel": "a model of Core ML",
-    ".pdparams": "a file of Paddle",
-    ".zip": "an archive",
-    ".gz": "a compressed file",
-}
-_BEGINNINGS = {  # first bytes -> what it is, whatever its name
-    b"\x89HDF": "a file of Keras (HDF5)",
-    b"\x93NUMPY": "an array of numpy",
-    b"GGUF": "a file of llama.cpp (GGUF)",
-    b"\x1f\x8b": "a compressed file",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself (git lfs pull fetches it)",
-    b"<!doctype": "a web page",
-    b"<html": "a web page",
-}
 #: where training scripts put weights, averages of them first, as timm takes them
 _KEYS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "g_ema"),
@@ -62,7 +34,7 @@ _DEEPEST = 4  # levels of dictionaries
 def is_weight_file(name: str) -> bool:
     """Whether a MODEL argument names a bare file of weights, readable or not, rather than an architecture."""
     lowered = name.lower()
-    return lowered.endswith((*SUFFIXES, *_ELSEWHERE)) or (os.sep in name and Path(name).is_file())
+    return lowered.endswith((*SUFFIXES, *ELSEWHERE)) or (os.sep in name and Path(name).is_file())
 
 
 def load_weight_file(path: str | os.PathLike[str], *, layout: str = "auto") -> dict[str, Tensor]:
@@ -97,60 +69,38 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str]:
         raise FiltersubError(f"{file} is a folder; name the file of weights in it")
     if not file.is_file():
         raise FiltersubError(f"no file of weights at {file}")
-    begun = _beginning(file)
-    if begun is not None:
-        raise FiltersubError(f"{file} is {begun}, which is not read as weights; {_SAVE}")
-    found, metadata = _contents(file)
+    found, metadata = _contents(file, format_of(file))
     return _tensors(file, found), metadata.get("format", "")
 
 
-def _beginning(file: Path) -> str | None:
-    """What the file is, where it is of no format that is read here."""
-    with open(file, "rb") as opened:
-        first = opened.read(64)
-    for mark, words in _BEGINNINGS.items():
-        if first.lower().startswith(mark.lower()):
-            return words
-    if zipfile.is_zipfile(file):
-        try:
-            names = [name.partition("/")[2] for name in zipfile.ZipFile(file).namelist()]
-        except (OSError, zipfile.BadZipFile):
-            return None  # torch says what is damaged
-        if any(name.startswith("code/") or name == "constants.pkl" for name in names):
-            return "a TorchScript archive (torch.jit.load(FILE).state_dict() gives its weights)"
-        if "archive_format" in names:
-            return "a program of torch.export"
-        if "data.pkl" not in names:
-            return _ELSEWHERE.get(file.suffix.lower(), "an archive")
-        return None
-    return _ELSEWHERE.get(file.suffix.lower())
-
-
-def _contents(file: Path) -> tuple[Any, dict[str, str]]:
-    """(what the file holds, the metadata of a safetensors file)."""
+def _contents(file: Path, kind: str) -> tuple[Any, dict[str, str]]:
+    """(what a file of a kind of format_of holds, the metadata of a safetensors file)."""
     try:
-        with open(file, "rb") as opened:
-            opened.seek(8)
-            in_safetensors = file.suffix.lower() == ".safetensors" or opened.read(1) == b"{"
-        if in_safetensors:
+        if kind == "safetensors":
             from safetensors import safe_open
 
             with safe_open(file, framework="pt") as tensors:
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
         with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on formats of old versions of torch
-            return torch.load(file, map_location="cpu", weights_only=True), {}
+            with open(file, "rb") as opened:  # of a path torch believes the suffix
+                return torch.load(opened, map_location="cpu", weights_only=True), {}
     except Exception as error:  # each reader raises classes of its own for damage
         unsafe = _objects(file, error)
         if unsafe:
             raise FiltersubError(
                 f"{file} cannot be read as weights: it holds objects ({', '.join(unsafe[:3])}), which only running its "
-                f"code could read. Where you trust it, {_SAVE}"
+                "code could read. Where you trust it, save its state dict, and give that file"
             ) from None
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise FiltersubError(
-            f"{file} cannot be read as weights (truncated, damaged or not weights): {reason}"
-        ) from None
+        raise FiltersubError(f"{file} cannot be read as weights (truncated or damaged): {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """A reader's own words without torch's advice to switch its safety off."""
+    said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    lines = said.strip().splitlines()
+    usable = bool(lines) and "weights_only" not in lines[0] and not lines[0].isdigit()
+    return lines[0][:200] if usable else f"its pickle breaks off ({type(error).__name__})"
 
 
 def _harmless() -> list[Any]:

@@ -40,7 +40,7 @@ ROOMS = (
     ("decomposition",),
     ("recipe_file",),
     ("diagnostics",),
-    ("weight_file", "weight_layout", "weight_names"),
+    ("weight_file", "weight_format", "weight_layout", "weight_names"),
     ("models", "data", "photographs"),
     ("attribution",),
     ("parameters",),

@@ -1,9 +1,15 @@
 """Weights as people share them: read as the layer runs with them, or refused in one line that says what to do."""
 
 import argparse
+import bz2
 import collections
+import gzip
+import lzma
 import pathlib
+import pickle
+import tarfile
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -97,31 +103,142 @@ def torch_script(path):
     torch.jit.script(nn.Conv2d(2, 2, 3)).save(path)
 
 
+def archive(*names):
+    def write(path):
+        with zipfile.ZipFile(path, "w") as file:
+            for name in names:
+                file.writestr(name, "x")
+
+    return write
+
+
+def tar_of_weights(path):
+    with tarfile.open(path, "w") as file:
+        file.add(saved(path.parent, STATE), "model.pth")
+
+
+def compressed(by):
+    return lambda path: path.write_bytes(by(saved(path.parent, STATE).read_bytes()))
+
+
+def truncated(path):
+    path.write_bytes(saved(path.parent, STATE).read_bytes()[:-100])
+
+
+ONNX = b"\x08\x07\x12\x07pytorch\x1a\x052.1.0:\x80\x04" + bytes(600)
+STATE_DICT, FETCH, UNPACK = "state dict", "fetch the file of weights itself", "unpack it"
 FORMATS = {
-    "model.onnx": (b"\x08\x07\x12\x07pytorch", "an ONNX graph"),
-    "model.h5": (b"\x89HDF\r\n\x1a\n", "Keras"),
-    "model.keras": (b"PK\x05\x06" + bytes(18), "Keras"),
-    "model.msgpack": (b"\x81\xa6params", "Flax"),
-    "model.npz": (lambda path: np.savez(path, a=np.ones(3)), "numpy"),
-    "model.npy": (lambda path: np.save(path, np.ones(3)), "numpy"),
-    "model.gguf": (b"GGUF\3\0\0\0", "GGUF"),
-    "model.tflite": (b"\x1c\0\0\0TFL3", "TensorFlow Lite"),
-    "model.pt": (torch_script, r"TorchScript archive \(torch\.jit\.load"),
-    "scripted.pth": (torch_script, "TorchScript archive"),
-    "renamed.pth": (b"\x89HDF\r\n\x1a\n", "Keras"),
-    "pointer.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "page.pth": (b"<!DOCTYPE html><html>404</html>", "a web page"),
-    "packed.pth": (b"\x1f\x8b\x08\0", "a compressed file"),
+    "model.onnx": (b"\x08\x07\x12\x07pytorch", "an ONNX graph", STATE_DICT),
+    "onnx.pt": (ONNX, "an ONNX graph", STATE_DICT),
+    "onnx.safetensors": (ONNX, "an ONNX graph", STATE_DICT),
+    "graph alone.bin": (b"\x08\x0a\x3a\x80\x04" + bytes(600), "an ONNX graph", STATE_DICT),
+    "model.h5": (b"\x89HDF\r\n\x1a\n", "Keras", STATE_DICT),
+    "model.keras": (b"PK\x05\x06" + bytes(18), "Keras", STATE_DICT),
+    "model.msgpack": (b"\x81\xa6params", "Flax", STATE_DICT),
+    "model.npz": (lambda path: np.savez(path, a=np.ones(3)), "numpy", STATE_DICT),
+    "model.npy": (lambda path: np.save(path, np.ones(3)), "numpy", STATE_DICT),
+    "model.gguf": (b"GGUF\3\0\0\0", "GGUF", STATE_DICT),
+    "model.tflite": (b"\x1c\0\0\0TFL3", "TensorFlow Lite", STATE_DICT),
+    "model.pt": (torch_script, r"TorchScript archive.*torch\.jit\.load", STATE_DICT),
+    "scripted.pth": (torch_script, "TorchScript archive", STATE_DICT),
+    "scripted.safetensors": (torch_script, "TorchScript archive", STATE_DICT),
+    "renamed.pth": (b"\x89HDF\r\n\x1a\n", "Keras", STATE_DICT),
+    "pickled.pt": (pickle.dumps({"a.weight": np.ones((3, 3))}), "a pickle that torch.save did not write", STATE_DICT),
+    "code.pt": (pickle.dumps(print, protocol=4), "a pickle that torch.save did not write", STATE_DICT),
+    "noise.bin": (np.random.default_rng(0).bytes(4096), "of no format that is known here", STATE_DICT),
+    "zeros.pth": (bytes(4096), "of no format that is known here", STATE_DICT),
+    "photos.pt": (archive("a/readme.txt", "b.png"), "an archive", UNPACK),
+    "in zip.safetensors": (archive("model.safetensors"), "an archive", UNPACK),
+    "weights.tar": (tar_of_weights, r"an archive \(tar\)", UNPACK),
+    "tar.pth": (tar_of_weights, r"an archive \(tar\)", UNPACK),
+    "packed.pth": (b"\x1f\x8b\x08\0", "a compressed file", UNPACK),
+    "gzip.safetensors": (compressed(gzip.compress), "a compressed file", UNPACK),
+    "bzip2.bin": (compressed(bz2.compress), "a compressed file", UNPACK),
+    "xz.pt": (compressed(lzma.compress), "a compressed file", UNPACK),
+    "zstandard.pt": (b"\x28\xb5\x2f\xfd" + bytes(99), "a compressed file", UNPACK),
+    "pointer.safetensors": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+    "windows pointer.bin": (b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\r\n", "Git LFS", "git lfs pull"),
+    "xet.pt": (b"# xet version 0\nfilesize = 3\n", "Git Xet", "git xet pull"),
+    "page.pth": (b"<!DOCTYPE html><html>404</html>", "a web page", FETCH),
+    "page.safetensors": (b"\n\n  <HTML><body>", "a web page", FETCH),
+    "utf-16.bin": ("<html>Gru\u00df</html>".encode("utf-16"), "a web page", FETCH),
+    "denied.pt": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a text in XML", FETCH),
+    "index.bin": (b'{"metadata": {}, "weight_map": {"a": "b"}}', "a text in JSON", FETCH),
+    "not found.safetensors": (b'{"error":"Repository not found"}', "a text in JSON", FETCH),
+    "entry.bin": (b"Entry not found", "a text", FETCH),
+    "recipe.ckpt": ("model: resnet\nname: Gr\u00fc\u00dfe\n".encode() * 99, "a text", FETCH),
+    "attack.pth": (b"cos\nsystem\n(S'exit'\ntR.", "a text", FETCH),
+    "picture.pth": (b"\x89PNG\r\n\x1a\n" + bytes(50), "an image", FETCH),
+    "paper.pt": (b"%PDF-1.4\n" + bytes(50), "a PDF document", FETCH),
+    "empty.pt": (b"", "an empty file", FETCH),
+    "empty.safetensors": (b"", "an empty file", FETCH),
+    "empty.onnx": (b"", "an empty file", FETCH),
+    "cut.pt": (truncated, "whose end is missing", "to its end"),
+    "cut.safetensors": (truncated, "whose end is missing", "to its end"),
 }
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_other_formats_are_called_what_they_are(tmp_path, name):
-    content, message = FORMATS[name]
+    content, message, fix = FORMATS[name]
     content(tmp_path / name) if callable(content) else (tmp_path / name).write_bytes(content)
     assert is_weight_file(str(tmp_path / name))
-    with pytest.raises(FiltersubError, match=rf"{name} is .*{message}.*state dict"):
+    with pytest.raises(FiltersubError, match=rf"{name} is .*{message}.*{fix}") as refused:
         load_weight_file(tmp_path / name)
+    assert "\n" not in str(refused.value)
+
+
+RENAMED = (
+    "x.onnx",
+    "x.safetensors",
+    "x.bin",
+    "x.h5",
+    "x.npz",
+    "x.gz",
+    "x.zip",
+    "x.tar",
+    "x.pt",
+    "x.gguf",
+    "x.JSON",
+    "x",
+)
+
+
+@pytest.mark.parametrize("name", RENAMED)
+@pytest.mark.parametrize("form", ["archive", "before archives", "safetensors"])
+def test_weights_are_read_by_their_content_whatever_their_name(tmp_path, name, form):
+    path = tmp_path / name
+    if form == "safetensors":
+        save_file(STATE, path)
+    else:
+        with open(path, "wb") as file:  # of a path torch might believe the suffix
+            torch.save(STATE, file, _use_new_zipfile_serialization=form == "archive")
+    found = load_weight_file(path)
+    assert all(torch.equal(found[key], value) for key, value in STATE.items())
+
+
+DAMAGED = {
+    "safetensors": lambda whole: whole[:-20],
+    "safetensors of more": lambda whole: whole + b"xx",
+    "header": lambda whole: (2**60).to_bytes(8, "little") + whole[8:],
+    "old": lambda whole: whole[:-50],
+    "old, in its pickle": lambda whole: whole[:80],
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_is_said_without_advice_to_switch_safety_off(tmp_path, kind):
+    path = tmp_path / "x.safetensors"
+    if kind.startswith("old"):
+        torch.save(STATE, path.with_suffix(".pt"), _use_new_zipfile_serialization=False)
+        path = path.with_suffix(".pt")
+    else:
+        save_file(STATE, path)
+    path.write_bytes(DAMAGED[kind](path.read_bytes()))
+    with pytest.raises(FiltersubError, match=r"cannot be read as weights \(truncated or damaged\): .") as refused:
+        load_weight_file(path)
+    assert "weights_only" not in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def weight_normed():
