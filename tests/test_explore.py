@@ -1,6 +1,7 @@
 """Looks at a layer: quick, but about that layer; from where the last one ended; the same without widgets."""
 
 import contextlib
+import subprocess
 import sys
 
 import pytest
@@ -137,3 +138,13 @@ def test_a_look_is_a_page_of_its_own(explorer):
     assert external_references(page) == []
     assert "<script" not in page
     assert "aria-label=" in page
+
+
+def test_a_first_look_waits_for_no_table_or_training_library():
+    code = (
+        "import sys, torch; from filtersub.explore import Explorer, look_html\n"
+        "look_html(Explorer({'a': torch.randn(4, 4, 3, 3)}).look('a', 2, 'pca'))\n"
+        "print(*{'pandas', 'peft', 'timm', 'torchvision', 'sklearn'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []

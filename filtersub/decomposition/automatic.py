@@ -12,9 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +23,9 @@ from ..sparse_coding.linear import second_moment
 from .layer import decomposable_rows, decompose_weight
 from .plan import PlannedLayer, check_weights, plan_layers
 from .recipe import DecompositionConfig, is_file_of_atoms
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PER = ("layer", "model")
 
@@ -69,6 +71,8 @@ def choose_atoms(
     Raises FiltersubError where no m up to ``most`` meets the error; it then says how near it came, and that the
     penalty is in the way where that is so.
     """
+    import pandas as pd  # takes half a second, which a first look at a layer need not wait for
+
     if isinstance(max_error, bool) or not isinstance(max_error, (int, float)) or not 0 < max_error < 1:
         raise FiltersubError(f"max_error is a relative error between 0 and 1, got {max_error!r}")
     if per not in PER:
@@ -157,6 +161,8 @@ class _Trial:
         return self.tried[m]
 
     def table(self, chosen: int) -> pd.DataFrame:
+        import pandas as pd
+
         rows = [
             {
                 "name": self.title,

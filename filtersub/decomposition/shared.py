@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +16,9 @@ from ..sparse_coding.linear import second_moment
 from .file import ModelDecomposition
 from .layer import decomposable_rows, learn
 from .plan import PlannedLayer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MOST_ROWS = 1 << 20  # stacked rows that are learned on: all of them, or so many drawn at random
 
@@ -72,6 +75,8 @@ def sharing_table(shared: ModelDecomposition, own: ModelDecomposition) -> pd.Dat
         )
     if not rows:
         raise FiltersubError("no layers share a dictionary here; decompose with shared=True first")
+    import pandas as pd
+
     return pd.DataFrame(rows)
 
 
