@@ -23,6 +23,7 @@ _MODULES = {
     "load_model": "models",
     "progress_bar": "progress",
     "sharing_table": "decomposition",
+    "show_explorer": "explore_widgets",
     "tune": "experiment",
     "TuneSettings": "experiment",
 }

@@ -86,6 +86,15 @@ class KernelLayout:
         """c' of the atoms of an input channel: input channels of a group over q. Row (o, i) belongs to input i."""
         return self.channels[1] // self.block[1]
 
+    def row_words(self, row: int) -> str:
+        """Which channels a row of the kernel matrix is of, in words; input channels are counted within the group.
+
+        >>> KernelLayout("a", "conv2d", (4, 6, 3, 3), block=(2, 1)).row_words(7)
+        'output channels 2 to 3, input channel 1'
+        """
+        (p, q), (out, into) = self.block, divmod(row, self.input_channels)
+        return f"{_channels('output', out * p, p)}, {_channels('input', into * q, q)}"
+
     def to_rows(self, weight: Tensor) -> Tensor:
         """The weight (stored shape) as its kernel matrix of shape (n_rows, d); a view where the layout allows one."""
         (outs, ins), (p, q) = self.channels, self.block
@@ -125,6 +134,10 @@ class KernelLayout:
             grouped = canonical.reshape(self.groups, outs // self.groups, ins, *self.kernel_size)
             return grouped.transpose(1, 2).reshape(self.shape)
         return canonical
+
+
+def _channels(side: str, first: int, count: int) -> str:
+    return f"{side} channel {first}" if count == 1 else f"{side} channels {first} to {first + count - 1}"
 
 
 def check_block(block: int | tuple[int, int] | None) -> tuple[int, int] | None:

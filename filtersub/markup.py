@@ -9,12 +9,13 @@ import base64
 import html
 import io
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
 _MOST_ATOMS, _MOST_ROWS = 24, 12
 _CELL = 'style="text-align:left;padding:.2em .8em .2em 0;vertical-align:top"'
 
@@ -29,6 +30,37 @@ def facts_html(title: str, facts: Iterable[tuple[str, object]], picture: str = "
     return f"<div><p><strong>{html.escape(title)}</strong></p><table><tbody>{rows}</tbody></table>{picture}</div>"
 
 
+def codes_html(codes: Tensor, name: Callable[[int], str], most: int = 8) -> str:
+    """Rows of largest norm among the codes (n_rows, n_atoms), to be unfolded: what each is, and its largest codes.
+
+    ``name`` says in words what the row of a number is.
+    """
+    norms = codes.double().norm(dim=1)
+    rows = []
+    for number in norms.topk(min(most, len(norms))).indices.tolist():
+        row = codes[number]
+        largest = row.abs().topk(min(3, len(row))).indices.tolist()
+        words = ", ".join(f"{float(row[atom]):.3g} of atom {atom + 1}" for atom in largest if row[atom] != 0)
+        rows.append((name(number), int((row != 0).sum()), words))
+    return unfold_html("codes of largest norm", table_html(("", "atoms used", "largest codes"), rows))
+
+
+def unfold_html(title: str, inside: str) -> str:
+    """HTML that a click on the title unfolds, without script."""
+    return f"<details><summary>{html.escape(title)}</summary>{inside}</details>"
+
+
+def explore_hint() -> str:
+    """How to go on from a result that shows itself in a cell."""
+    return "<p><code>filtersub.show_explorer(result)</code> explores it: kernel by kernel, with other settings.</p>"
+
+
+def text_html(title: str, text: str = "") -> str:
+    """A title, and a text below it that stays as it is, line by line."""
+    body = f'<pre style="white-space:pre-wrap">{html.escape(text)}</pre>' if text else ""
+    return f"<p><strong>{html.escape(title)}</strong></p>{body}"
+
+
 def markdown_text(value: object) -> str:
     r"""The value as one line of Markdown that shows its very characters, in a table's cell too.
 
@@ -41,7 +73,7 @@ def markdown_text(value: object) -> str:
 
 def table_html(headings: Sequence[str], rows: Sequence[Sequence[object]], most: int = _MOST_ROWS) -> str:
     """A table, its middle left out where it is long, which its caption tells."""
-    shown = [*rows[: most // 2], *rows[-(most // 2) :]] if len(rows) > most else list(rows)
+    shown = first_and_last(rows, most)
     left = len(rows) - len(shown)
     caption = f"<caption>the first and last {most // 2} of {len(rows):,}</caption>" if left else ""
     head = "".join(f'<th scope="col" {_CELL}>{html.escape(name)}</th>' for name in headings)
@@ -49,6 +81,11 @@ def table_html(headings: Sequence[str], rows: Sequence[Sequence[object]], most: 
         "<tr>" + "".join(f"<td {_CELL}>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in shown
     )
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def first_and_last(rows: Sequence[T], most: int = _MOST_ROWS) -> list[T]:
+    """All rows, or where they are more than ``most`` the first and last half of that."""
+    return [*rows[: most // 2], *rows[-(most // 2) :]] if len(rows) > most else list(rows)
 
 
 def atoms_html(pictures: Tensor, most: int = _MOST_ATOMS) -> str:
@@ -61,12 +98,37 @@ def atoms_html(pictures: Tensor, most: int = _MOST_ATOMS) -> str:
     if count == 0 or height * width < 2 or max(height, width) > 64:
         return ""
     shown = min(count, most)
-    source = base64.b64encode(_png(pictures[:shown].detach().cpu().double())).decode()
+    source = picture_source(pictures[:shown])
     scale = max(2, 42 // max(height, width))
     wide = shown * (width + 1) - 1
     words = f"{shown} of {count} filter atoms as small pictures, red above zero, blue below"
     style = f"width:{wide * scale}px;max-width:100%;image-rendering:pixelated"
-    return f'<img alt="{words}" style="{style}" src="data:image/png;base64,{source}">'
+    return f'<img alt="{words}" style="{style}" src="{source}">'
+
+
+def picture_source(pictures: Tensor) -> str:
+    """Pictures (n, height, width) in a row with a blank pixel between, each on its own scale, as a data URL."""
+    return f"data:image/png;base64,{base64.b64encode(_png(pictures.detach().cpu().double())).decode()}"
+
+
+def tiles_css(selector: str, pictures: Tensor, side: int = 40) -> str:
+    """A style sheet that shows pictures (n, height, width) on the elements, the first on the first child and so on.
+
+    Their longer side is ``side`` pixels. No script, no reference to elsewhere.
+    """
+    count, height, width = pictures.shape
+    scale = side / max(height, width)
+    wide, tall, whole = width * scale, height * scale, (count * (width + 1) - 1) * scale
+    rules = [
+        f"{selector}{{box-sizing:border-box;width:{wide:g}px;height:{tall:g}px;min-width:0;padding:0;margin:2px;"
+        "font-size:0;border:0;image-rendering:pixelated;background-repeat:no-repeat;"
+        f"background-size:{whole:g}px {tall:g}px;background-image:url({picture_source(pictures)})}}",
+        f"{selector}.mod-active,{selector}:focus{{outline:3px solid #d55e00;outline-offset:0}}",
+    ]
+    rules += [
+        f"{selector}:nth-child({n + 1}){{background-position:{-n * (width + 1) * scale:g}px 0}}" for n in range(count)
+    ]
+    return f"<style>{''.join(rules)}</style>"
 
 
 def boards(atoms: Tensor, patch_shape: tuple[int, ...]) -> Tensor:

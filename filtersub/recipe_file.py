@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -30,6 +31,7 @@ _OTHER = {
     "max_error_per": str,
 }
 RECIPE_FILE = "recipe.yaml"
+_ALWAYS_SAID = ("atoms", "solver", "l1_penalty")
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -71,6 +73,20 @@ def write_recipe(
     shared: Any = False,
 ) -> Path:
     """A YAML file that read_recipe and read_for_tuning read, written whole or not at all."""
+    text = recipe_text(recipe, overrides=overrides, layers=layers, shared=shared)
+    with atomic_write(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def recipe_text(
+    recipe: DecompositionConfig,
+    *,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    layers: str | None = None,
+    shared: Any = False,
+) -> str:
+    """The YAML that write_recipe writes."""
     settings: dict[str, Any] = {name: _plain(value) for name, value in asdict(recipe).items()}
     if layers is not None:
         settings["layers"] = layers
@@ -80,9 +96,38 @@ def write_recipe(
         settings["overrides"] = {
             pattern: {name: _plain(value) for name, value in own.items()} for pattern, own in overrides.items()
         }
-    with atomic_write(path) as aside:
-        aside.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return Path(path)
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+
+def layer_pattern(layer: str) -> str:
+    r"""The regular expression that matches the layer of this name alone.
+
+    >>> print(layer_pattern("layer1.0.conv1"))
+    ^layer1\.0\.conv1$
+    """
+    return f"^{re.escape(layer)}$"
+
+
+def recipe_command(model: str | Sequence[str], recipe: DecompositionConfig, *, layer: str) -> str:
+    """The command that decomposes one layer by the recipe: settings that differ from the defaults, and m, solver, l.
+
+    ``model`` is what the command line calls it, options of its own after it (``["resnet18", "--no-pretrained"]``).
+
+    >>> recipe_command("resnet18", DecompositionConfig(atoms=6, limit_atoms=False), layer="conv1")
+    "filtersub decompose resnet18 --layers '^conv1$' --atoms 6 --solver lasso --l1-penalty 0.001 --any-atoms"
+    """
+    named = [model] if isinstance(model, str) else [*model]
+    options = ["--layers", layer_pattern(layer)]
+    for field in fields(DecompositionConfig):
+        value = getattr(recipe, field.name)
+        if value == field.default and field.name not in _ALWAYS_SAID:
+            continue
+        option = "--any-atoms" if field.name == "limit_atoms" else f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            options.append(option)
+        else:
+            options += [option, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return shlex.join(["filtersub", "decompose", *named, *options])
 
 
 def read_for_tuning(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -108,18 +107,40 @@ def test_a_notebook_runs_from_top_to_bottom_by_hand(lab, tmp_path, name):
     assert record.parameters.items() >= {k: v for k, v in BY_HAND[name].items() if k != "atoms_grid"}.items()
 
 
-def test_a_slider_moves_the_figure(lab, tmp_path):
+SLOW = """
+import time
+from filtersub.explore import Explorer
+
+quick = Explorer.look
+
+
+def slow(*args, every_kernel=False, **options):
+    time.sleep(300 * every_kernel)
+    return quick(*args, every_kernel=every_kernel, **options)
+
+
+Explorer.look = slow
+"""
+
+
+def test_the_explorer_by_hand(lab, tmp_path):
+    """A slider moves the figure, a click shows a kernel's codes, a second setting stands beside the first, and an
+    interrupt of the kernel leaves the last figure."""
     shots = Path(os.environ.get("FILTERSUB_SCREENSHOTS") or tmp_path)  # a folder that a person names keeps them
     shots.mkdir(parents=True, exist_ok=True)
     address, work = lab
-    shutil.copy(NOTEBOOKS / "00_explore.ipynb", work)
+    notebook = nbformat.read(NOTEBOOKS / "00_explore.ipynb", as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(SLOW))  # every kernel now takes long enough to be interrupted
+    nbformat.write(notebook, work / "00_explore.ipynb")
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1100})
         run_all(page, address, "00_explore.ipynb")
         assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
         assert page.locator(".jp-OutputArea").get_by_text("Of these looks at").count()  # the last cell's answer
         slider = page.locator(".widget-slider", has_text="Atoms m")
-        figure, words = page.locator(".widget-html svg"), page.locator(".widget-html figcaption")
+        figures = page.locator(".widget-html figure")
+        figure, words = figures.nth(0).locator("svg"), figures.nth(0).locator("figcaption")
+        codes = figures.nth(1).locator("figcaption")
         slider.scroll_into_view_if_needed()
         before = figure.inner_html()
         assert slider.locator(".widget-readout").inner_text() == "9"
@@ -132,4 +153,35 @@ def test_a_slider_moves_the_figure(lab, tmp_path):
         assert slider.locator(".widget-readout").inner_text() == "10"
         assert figure.inner_html() != before
         page.screenshot(path=shots / "lab-after.png")
+
+        tile = page.locator(".widget-toggle-button").nth(5)
+        assert tile.evaluate("node => getComputedStyle(node).backgroundImage").startswith('url("data:image/png')
+        assert tile.bounding_box()["width"] <= 60
+        name = tile.get_attribute("title")
+        assert name.startswith("output channel")
+        assert f"Kernel of {name}:" not in codes.inner_text()
+        tile.click()
+        codes.get_by_text(f"Kernel of {name}:").wait_for()
+        assert "of 10 atoms" in codes.inner_text()
+
+        page.get_by_role("button", name="Compare with another setting").click()
+        figures.nth(3).wait_for()
+        second = page.locator(".widget-dropdown", has_text="Solver").nth(1).locator("select")
+        second.select_option("omp")
+        figures.nth(2).locator("figcaption").get_by_text("Solver omp").wait_for()
+        table = page.locator(".widget-html table", has_text="nonzero coefficients")
+        assert table.locator("td", has_text="lasso").count() == table.locator("td", has_text="omp").count() == 1
+        page.screenshot(path=shots / "lab-compared.png", full_page=True)
+
+        before = [figures.nth(number).inner_html() for number in range(4)]
+        waiting = page.get_by_text("is being decomposed")
+        page.get_by_role("button", name="Decompose every kernel").first.click()
+        waiting.wait_for()
+        page.locator(".lm-MenuBar-item", has_text="Kernel").click()
+        page.locator(".lm-Menu-item", has_text="Interrupt Kernel").first.click()
+        waiting.wait_for(state="detached")
+        assert [figures.nth(number).inner_html() for number in range(4)] == before
+        handle.focus()
+        handle.press("ArrowRight")  # and the next move works
+        words.get_by_text("11 atoms rebuild").wait_for()
     assert (shots / "lab-before.png").read_bytes() != (shots / "lab-after.png").read_bytes()

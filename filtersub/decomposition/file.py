@@ -26,7 +26,16 @@ from ..files import atomic_write
 from ..fingerprint import fingerprint, fingerprint_gap
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
-from ..markup import facts_html, table_html
+from ..markup import (
+    atoms_html,
+    boards,
+    codes_html,
+    explore_hint,
+    facts_html,
+    first_and_last,
+    table_html,
+    unfold_html,
+)
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated
 from .recipe import DecompositionConfig, check_overrides, recipe_of
@@ -64,7 +73,17 @@ class ModelDecomposition:
             for name, layer in self.layers.items()
         ]
         table = table_html(("layer", "kernels", "atoms", "relative error", "nonzero"), rows)
-        return facts_html("ModelDecomposition", [("in all", counted), ("recipe", self.config)], table)
+        shown = first_and_last(list(self.layers.items()))
+        atoms = "".join(
+            unfold_html(
+                f"atoms of {name}",
+                atoms_html(boards(layer.atoms, layer.layout.patch_shape))
+                + codes_html(layer.coefficients, layer.layout.row_words, most=3),
+            )
+            for name, layer in shown
+        )
+        facts = [("in all", counted), ("recipe", self.config)]
+        return facts_html("ModelDecomposition", facts, table + atoms + explore_hint())
 
     @property
     def seconds(self) -> float:

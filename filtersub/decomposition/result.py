@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..kernels import KernelLayout
-from ..markup import atoms_html, boards, facts_html
+from ..markup import atoms_html, boards, codes_html, explore_hint, facts_html
 from .expansion import Level, chained_atoms, combine
 
 
@@ -83,7 +83,8 @@ class Decomposition:
             ("note", self.note),
         ]
         picture = atoms_html(boards(self.atoms, self.layout.patch_shape))
-        return facts_html(f"Decomposition of {self.layout.name}", facts, picture)
+        codes = codes_html(self.coefficients, self.layout.row_words)
+        return facts_html(f"Decomposition of {self.layout.name}", facts, picture + codes + explore_hint())
 
     def _atom_counts(self) -> list[int]:
         return [self.atoms.shape[0], *(prod(level.atoms.shape[:-1]) for level in self.levels)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..markup import atoms_html, facts_html, square_boards
+from ..markup import atoms_html, codes_html, explore_hint, facts_html, square_boards
 
 
 @dataclass(frozen=True)
@@ -53,4 +53,5 @@ class DictionaryResult:
             ("took", f"{self.rounds} rounds, {self.seconds:.3g} s; {self.stopped}"),
             ("notes", "; ".join(self.notes)),
         ]
-        return facts_html("Dictionary", facts, atoms_html(square_boards(self.atoms)))
+        codes = codes_html(self.codes, "row {}".format)
+        return facts_html("Dictionary", facts, atoms_html(square_boards(self.atoms)) + codes + explore_hint())

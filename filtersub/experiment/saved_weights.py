@@ -63,7 +63,7 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
     """The base model with what a run trained, merged into plain weights where the method can be."""
     if METHODS[settings.method].by_peft:
         with _without_false_alarms():
-            model = merged(PeftModel.from_pretrained(model, folder / ADAPTER_FOLDER), settings.method)
+            model = merged(with_adapter(model, folder), settings.method)
         if (folder / STATISTICS_FILE).exists():
             base = model.get_base_model() if isinstance(model, PeftModel) else model
             base.load_state_dict(stored_tensors(folder / STATISTICS_FILE), strict=False)
@@ -73,6 +73,12 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
         model = inject(model, settings.method, head, options=settings.options, layers=settings.layers).model
     model.load_state_dict(stored_tensors(folder / WEIGHTS_FILE), strict=False)
     return merged(model, settings.method)
+
+
+def with_adapter(model: nn.Module, folder: Path) -> PeftModel:
+    """The base model with the adapter of a run around its layers, not merged."""
+    with _without_false_alarms():
+        return PeftModel.from_pretrained(model, folder / ADAPTER_FOLDER)
 
 
 def saved_size(folder: Path) -> tuple[int, int]:

@@ -28,6 +28,7 @@ _MODULES = {
     "exploration": "looks",
     "families_style": "style",
     "figure_html": "page",
+    "kernel_codes": "looks",
     "kernel_errors": "layers",
     "kernel_name": "style",
     "layer_costs": "layers",

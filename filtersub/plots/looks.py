@@ -1,4 +1,4 @@
-"""One layer at a glance: its atoms as pictures, how many of them a kernel uses, and some kernels' codes."""
+"""One layer at a glance: its atoms as pictures, how many of them a kernel uses, some kernels' codes; one kernel's."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, INK, house_figure, percent
+from .style import BLUE, INK, MUTED, VERMILION, house_figure, percent
+
+_MOST_PICTURES = 32  # atoms under bars: more are too small to be seen
 
 
 def exploration(
-    pictures: np.ndarray, shown_codes: np.ndarray, codes: np.ndarray, *, width: float = 7.4, height: float = 4.4
+    pictures: np.ndarray | None,
+    shown_codes: np.ndarray,
+    codes: np.ndarray,
+    *,
+    width: float = 7.4,
+    height: float = 4.4,
 ) -> Figure:
     """Atoms, the histogram of supports, and codes as a board: a row an atom, a column a kernel, red above zero.
 
     Parameters
     ----------
-    pictures : (n_atoms, height, width); each atom on its own scale, which is symmetric about zero
+    pictures : (n_atoms, height, width); each atom on its own scale, which is symmetric about zero. None: codes alone
     shown_codes : (n, n_atoms), the kernels of the board
     codes : array or Tensor (n_rows, n_atoms), of which the histogram is made
     """
@@ -28,7 +35,8 @@ def exploration(
         grid = axes[0, 0].get_gridspec()
         axes[0, 0].remove()
         axes[0, 1].remove()
-        _atoms(figure.add_subplot(grid[0, :]), np.asarray(pictures, dtype=float))
+        if pictures is not None:
+            _atoms(figure.add_subplot(grid[0, :]), np.asarray(pictures, dtype=float))
         _board(axes[1, 0], np.asarray(shown_codes, dtype=float))
         counts = np.asarray((codes != 0).sum(1))
         shares = np.bincount(counts, minlength=codes.shape[1] + 1) / max(1, len(counts))
@@ -39,6 +47,75 @@ def exploration(
         ax.set_xlabel("atoms that a kernel uses")
         ax.set_ylabel("kernels")
     return figure
+
+
+def kernel_codes(
+    codes: np.ndarray,
+    kernel: np.ndarray | None = None,
+    rebuilt: np.ndarray | None = None,
+    atoms: np.ndarray | None = None,
+    *,
+    width: float = 7.4,
+    height: float = 1.9,
+) -> Figure:
+    """One kernel beside what rebuilds it, and a bar an atom: its coefficient, with the atom below it.
+
+    Parameters
+    ----------
+    codes : (n_atoms,)
+    kernel, rebuilt : (height, width), both on one scale; left out where they are not known
+    atoms : (n_atoms, height, width); pictured where they are few enough to be seen
+    """
+    boards = {"kernel": kernel, "rebuilt": rebuilt}
+    boards = {name: np.asarray(board, dtype=float) for name, board in boards.items() if board is not None}
+    largest = max((float(np.abs(board).max()) for board in boards.values()), default=0.0) or 1.0
+    ratios = [*(height for _ in boards), max(2.0, width - height * len(boards))]
+    with house_figure(width, height, ncols=len(ratios), width_ratios=ratios) as (figure, axes):
+        for ax, (name, board) in zip(axes[0], boards.items(), strict=False):
+            ax.imshow(board, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+            ax.set_xlabel(name)
+            _only_pixels(ax)
+        ax = axes[0, -1]
+        ax.bar(np.arange(len(codes)), codes, color=np.where(np.asarray(codes) < 0, BLUE, VERMILION), width=0.8)
+        ax.axhline(0, color=MUTED, lw=0.8)
+        ax.set_xlim(-0.6, len(codes) - 0.4)
+        ax.set_ylabel("coefficient")
+        if atoms is not None and len(codes) <= _MOST_PICTURES:
+            _atoms_below(ax, np.asarray(atoms, dtype=float))
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+            ax.set_xlabel("atom")
+    return figure
+
+
+def _atoms_below(ax: Axes, atoms: np.ndarray) -> None:
+    """Each atom under its bar, on its own scale: one picture, for many axes are slow to draw."""
+    count, height, width = atoms.shape
+    strip = np.full((height, count, width + 1), np.nan)
+    scaled = atoms / np.maximum(np.abs(atoms).max((1, 2), keepdims=True), 1e-12)
+    strip[..., :width] = scaled.transpose(1, 0, 2)
+    below = ax.inset_axes((0, -0.36, 1, 0.32))
+    below.imshow(
+        strip.reshape(height, -1),
+        extent=(-0.5, count - 0.5 + 0.5 / (width + 1), 0, 1),
+        aspect="auto",
+        cmap="RdBu_r",
+        vmin=-1,
+        vmax=1,
+        interpolation="nearest",
+    )
+    below.set_xlim(ax.get_xlim())
+    below.set_xlabel("atoms")
+    _only_pixels(below)
+    ax.set_xticks([])
+
+
+def _only_pixels(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
 
 
 def _atoms(ax: Axes, pictures: np.ndarray) -> None:
@@ -52,12 +129,8 @@ def _atoms(ax: Axes, pictures: np.ndarray) -> None:
         y, x = (n // columns) * (height + 1), (n % columns) * (width + 1)
         board[y : y + height, x : x + width] = atom
     ax.imshow(board, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.grid(False)
+    _only_pixels(ax)
     ax.set_xlabel(f"{count} filter atoms, strongest first: red above zero, blue below, each on its own scale")
-    for spine in ax.spines.values():
-        spine.set_visible(False)
 
 
 def _board(ax: Axes, codes: np.ndarray) -> None:

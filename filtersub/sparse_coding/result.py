@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FiltersubError
-from ..markup import facts_html
+from ..markup import codes_html, explore_hint, facts_html
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class CodingResult:
             ("largest violation", f"{self.optimality:.1e}" + ("" if self.converged else ", not converged")),
             ("took", f"{self.iterations:,} iterations, {self.seconds:.3g} s"),
         ]
-        return facts_html("Sparse codes", [*facts, *self.details.items()])
+        codes = codes_html(self.codes, "row {}".format) + explore_hint()
+        return facts_html("Sparse codes", [*facts, *self.details.items()], codes)
 
     @property
     def density(self) -> float:

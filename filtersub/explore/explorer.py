@@ -1,0 +1,176 @@
+"""Looks at the layers of a model while a slider moves, each from where the last one at the layer ended."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..decomposition import DecompositionConfig
+from ..decomposition.layer import coding_settings, decomposable_rows, learn
+from ..dictionary import learn_dictionary
+from ..errors import FiltersubError
+from ..kernels import KernelLayout, named_layers, select_layers
+from ..recipe_file import recipe_command
+from ..sparse_coding import check_solver
+from .look import SHOWN_OF, Look, density, mixed, relative_error, shown_kernels
+
+#: Solver -> kernels that one look at a layer codes; those that take many iterations get fewer.
+SAMPLE_ROWS = {"lasso": 65_536, "omp": 32_768, "pca": 65_536, "ridge": 65_536, "fista": SHOWN_OF}
+_ROUNDS, _TOL = 12, 1e-3  # of a look; a full decomposition takes up to 1,000 at 1e-5
+
+
+class Explorer:
+    """Looks at the layers of a model, each from where the last look at it ended.
+
+    Parameters
+    ----------
+    model : module, or state dict of weights; None where there are only results
+    block : int, optional; 1x1 kernels and linear layers take part in blocks of block x block channels
+    layers : regular expression of layer names, optional
+    seed : of the sample of kernels and of the first atoms
+    name : what the command line calls the model, or a list of that and options, for the exported command
+    title : what the weights are, such as "after tuning"
+    found : results by layer that are there already, each as a function that returns its Look
+
+    Raises FiltersubError when no layer matches.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Mapping[str, Tensor] | None,
+        *,
+        block: int | tuple[int, int] | None = None,
+        layers: str | None = None,
+        seed: int = 0,
+        name: str | list[str] | None = None,
+        title: str = "",
+        found: Mapping[str, Callable[[], Look]] | None = None,
+    ) -> None:
+        self.layouts = {} if model is None else select_layers(model, layers=layers, block=block)
+        self.name, self.title = name, title
+        self._modules = {} if model is None else dict(named_layers(model))
+        self._block, self._seed, self._found = block, seed, dict(found or {})
+        self._rows: dict[str, Tensor] = {}
+        self._last: dict[tuple[str, bool], Tensor] = {}
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys([*self.layouts, *self._found]))
+
+    @property
+    def first(self) -> str:
+        """The layer to begin with: that of the first result that is there, else the model's first."""
+        return next(iter(self._found or self.layouts))
+
+    def beside(self) -> Explorer:
+        """The same layers to look at by another setting: its looks start from its own last ones."""
+        other = copy.copy(self)
+        other._last = {}
+        return other
+
+    def has_found(self, layer: str) -> bool:
+        """Whether a result of the layer is there already, for ``found``."""
+        return layer in self._found
+
+    def found(self, layer: str) -> Look:
+        """The result of a layer that is there already. Raises FiltersubError where there is none."""
+        if layer not in self._found:
+            raise FiltersubError(f"no result of layer {layer!r} is there; those there are: {', '.join(self._found)}")
+        return self._found[layer]()
+
+    def look(
+        self, layer: str, atoms: int = 9, solver: str = "lasso", l1_penalty: float = 1e-3, *, every_kernel: bool = False
+    ) -> Look:
+        """Decompose one layer quickly, or in full with ``every_kernel``.
+
+        ``atoms`` is m: a block of p x q channels has m p q atoms. ``l1_penalty`` is l in ``1/2 ||F - C D||^2 +
+        l ||C||_1``; solvers that bound the support take a third of the atoms instead. More atoms than the layer allows
+        become as many as it does. Raises FiltersubError for a layer or a solver that is not known, for fewer atoms
+        than 1 and a negative l.
+        """
+        started = time.perf_counter()
+        layout = self._layout(layer)
+        check_solver(solver)
+        recipe = DecompositionConfig(
+            atoms=atoms, block=self._block, solver=solver, l1_penalty=l1_penalty, seed=self._seed
+        )
+        rows = self._kernels(layer)
+        places = None if every_kernel else self._sample(rows, SAMPLE_ROWS.get(solver, SHOWN_OF))
+        seen = rows if places is None else rows[places]
+        n_atoms = min(recipe.n_atoms(layout), seen.shape[0])
+        start = self._start(layer, n_atoms, seen, recipe) if recipe.learns_atoms and not every_kernel else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few rounds are what is wanted here; a penalty that leaves nothing shows
+            if every_kernel:
+                found = learn(rows, n_atoms, recipe, layout)
+            else:
+                found = learn_dictionary(
+                    seen,
+                    n_atoms,
+                    atoms_init=start,
+                    max_rounds=_ROUNDS,
+                    tol=_TOL,
+                    sample_rows=0,
+                    n_starts=1,
+                    seed=self._seed,
+                    **coding_settings(recipe, n_atoms),
+                )
+        look = Look(
+            layer,
+            layout,
+            solver,
+            l1_penalty,
+            found.atoms,
+            found.codes,
+            relative_error(seen, found.codes, found.atoms),
+            density(found.codes),
+            seen.shape[0],
+            rows.shape[0],
+            time.perf_counter() - started,
+            start is not None,
+            seen,
+            places,
+            shown_kernels(seen, rows.shape[0], self._seed, in_order=places is None),
+            recipe,
+        )
+        self._last[layer, recipe.nonnegative] = found.atoms  # at the very end: an interrupt leaves what was there
+        return look
+
+    def command(self, look: Look) -> str | None:
+        """The command that decomposes the look's layer in full by its recipe; None where the recipe is not known.
+
+        ``MODEL`` stands in it where the explorer does not know what the command line calls the model.
+        """
+        return None if look.recipe is None else recipe_command(self.name or "MODEL", look.recipe, layer=look.layer)
+
+    def _layout(self, layer: str) -> KernelLayout:
+        if layer not in self.layouts:
+            raise FiltersubError(f"no layer {layer!r} to explore; known: {', '.join(self.layouts)}")
+        return self.layouts[layer]
+
+    def _kernels(self, layer: str) -> Tensor:
+        if layer not in self._rows:
+            self._rows = {layer: decomposable_rows(self.layouts[layer], self._modules[layer]).detach()}  # one at a time
+        return self._rows[layer]
+
+    def _sample(self, rows: Tensor, most: int) -> Tensor | None:
+        """Which rows a look codes: a small sample is the beginning of a large one, so that two can be compared."""
+        return None if rows.shape[0] <= most else mixed(rows.shape[0], self._seed)[:most]
+
+    def _start(self, layer: str, n_atoms: int, rows: Tensor, recipe: DecompositionConfig) -> Tensor | None:
+        """The last atoms of the layer, the weakest left out or kernels of the sample joined; None at the first look."""
+        last = self._last.get((layer, recipe.nonnegative))
+        if last is None:
+            return None
+        missing = n_atoms - last.shape[0]
+        if missing <= 0:
+            return last[:n_atoms]
+        strongest = rows[rows.norm(dim=1).topk(min(rows.shape[0], 4 * missing)).indices]
+        left = strongest - (strongest @ last.T) @ torch.linalg.pinv(last @ last.T) @ last
+        new = strongest[left.norm(dim=1).topk(missing).indices]
+        return torch.cat([last, new / new.norm(dim=1, keepdim=True).clamp_min(torch.finfo(new.dtype).tiny)])

@@ -1,0 +1,152 @@
+"""What one look at a layer tells, and a finished result as a look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decomposition import DecompositionConfig
+from ..kernels import KernelLayout
+from ..markup import boards, square_boards
+
+SHOWN_KERNELS = 48
+#: the kernels shown are among so many, which every solver looks at
+SHOWN_OF = 512
+
+
+@dataclass(frozen=True)
+class Look:
+    """A layer over a few atoms, as far as one look tells.
+
+    Attributes
+    ----------
+    atoms : Tensor (n_atoms, d); pictures : the same as (n_atoms, height, width), a picture each. None where a result
+        holds codes alone
+    codes : Tensor (n_looked_at, n_atoms) of the kernels looked at
+    relative_error, density : over these kernels; relative_error is None where the kernels are not known
+    looked_at, rows : how many kernels these are, and how many the layer has
+    warm : whether the atoms of an earlier look were the start
+    kernels : Tensor (n_looked_at, d), the kernels looked at; None where they are not known
+    places : Tensor (n_looked_at,), their rows in the kernel matrix; None where all rows are there in order
+    shown : Tensor (n_shown,), numbers among the kernels looked at of those that are shown one by one
+    recipe : decomposes the layer alike in full; None where it is not known
+    found_by : how the result came about, in words, where no look found it
+    """
+
+    layer: str
+    layout: KernelLayout | None
+    solver: str
+    l1_penalty: float | None
+    atoms: Tensor | None
+    codes: Tensor
+    relative_error: float | None
+    density: float
+    looked_at: int
+    rows: int
+    seconds: float
+    warm: bool
+    kernels: Tensor | None
+    places: Tensor | None
+    shown: Tensor
+    recipe: DecompositionConfig | None
+    found_by: str = ""
+
+    @property
+    def pictures(self) -> Tensor | None:
+        return None if self.atoms is None else pictures_of(self.atoms, self.layout)
+
+    def row(self) -> dict[str, Any]:
+        """The look without its tensors, as a row of a table."""
+        names = ("layer", "solver", "l1_penalty", "relative_error", "density", "looked_at", "rows", "seconds", "warm")
+        return {"atoms": self.codes.shape[1], **{name: getattr(self, name) for name in names}}
+
+    @property
+    def sentence(self) -> str:
+        """The numbers in words, and of how much of the layer they are."""
+        whole = self.looked_at == self.rows
+        seen = f"all {self.rows:,} kernels" if whole else f"a random {self.looked_at:,} of {self.rows:,} kernels"
+        error = "" if self.relative_error is None else f" with a relative error of {self.relative_error:.1%}"
+        how = [f"solver {self.solver}"] if self.solver else []
+        how += [] if self.l1_penalty is None else [f"l = {self.l1_penalty:g}"]
+        how += [self.found_by or ("from the last atoms" if self.warm else "from new atoms"), f"{self.seconds:.2f} s"]
+        said = ", ".join(how)
+        return (
+            f"{self.layer}: {self.codes.shape[1]} atoms rebuild {seen}{error}; {self.density:.1%} of the coefficients "
+            f"are not zero. {said[0].upper()}{said[1:]}."
+        )
+
+    def kernel_words(self, number: int) -> str:
+        """Which kernel of the layer the one with this number among those looked at is."""
+        place = number if self.places is None else int(self.places[number])
+        return f"row {place}" if self.layout is None else self.layout.row_words(place)
+
+    def tiles(self) -> Tensor:
+        """A picture (height, width) of each kernel shown: itself, else as rebuilt, else its codes as a strip."""
+        if self.kernels is not None:
+            return pictures_of(self.kernels[self.shown], self.layout)
+        if self.atoms is not None:
+            return pictures_of(self.codes[self.shown] @ self.atoms, self.layout)
+        return self.codes[self.shown][:, None, :]
+
+
+def found_look(
+    layer: str,
+    codes: Tensor,
+    atoms: Tensor | None = None,
+    kernels: Tensor | None = None,
+    *,
+    layout: KernelLayout | None = None,
+    solver: str,
+    found_by: str,
+    seconds: float,
+    error: float | None = None,
+    recipe: DecompositionConfig | None = None,
+) -> Look:
+    """A result as a look at all its rows: codes (n_rows, n_atoms), atoms (n_atoms, d), kernels (n_rows, d).
+
+    ``error`` is the relative error where the kernels are not known.
+    """
+    if atoms is not None and kernels is not None:
+        error = relative_error(kernels, codes, atoms)
+    norms = codes if kernels is None else kernels
+    seed, penalty = (0, None) if recipe is None else (recipe.seed, recipe.l1_penalty)
+    shown = shown_kernels(norms, len(codes), seed, in_order=True)
+    rows, nonzero = len(codes), density(codes)
+    sizes = (nonzero, rows, rows, seconds, False)
+    return Look(
+        layer, layout, solver, penalty, atoms, codes, error, *sizes, kernels, None, shown, recipe, found_by=found_by
+    )
+
+
+def relative_error(kernels: Tensor, codes: Tensor, atoms: Tensor) -> float:
+    """``||F - C D||_F / ||F||_F``; 0 for kernels of zeros."""
+    norm = float(kernels.norm())
+    return float((kernels - codes @ atoms).norm()) / norm if norm > 0 else 0.0
+
+
+def shown_kernels(kernels: Tensor, rows: int, seed: int, *, in_order: bool) -> Tensor:
+    """Numbers of the kernels of largest norm among the first of the sample; looks at a layer show the same ones.
+
+    ``kernels`` (n, d) are all ``rows`` of the layer in order, or its sample.
+    """
+    first = mixed(rows, seed)[:SHOWN_OF] if in_order else torch.arange(min(len(kernels), SHOWN_OF))
+    first = first.to(kernels.device)
+    return first[kernels[first].norm(dim=1).topk(min(SHOWN_KERNELS, len(first))).indices]
+
+
+def density(codes: Tensor) -> float:
+    """Fraction of nonzero codes."""
+    return int(torch.count_nonzero(codes)) / max(1, codes.numel())
+
+
+def mixed(rows: int, seed: int) -> Tensor:
+    """The numbers of the rows, mixed by the seed: a sample is its beginning."""
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures_of(rows: Tensor, layout: KernelLayout | None) -> Tensor:
+    """Atoms or kernels (n, d) as (n, height, width)."""
+    return square_boards(rows) if layout is None else boards(rows, layout.patch_shape)
