@@ -137,7 +137,7 @@ def test_the_explorer_by_hand(lab, tmp_path):
         run_all(page, address, "00_explore.ipynb")
         assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
         assert page.locator(".jp-OutputArea").get_by_text("Of these looks at").count()  # the last cell's answer
-        slider = page.locator(".widget-slider", has_text="Atoms m")
+        slider = page.locator(".widget-slider", has_text="Atoms m").first
         figures = page.locator(".widget-html figure")
         figure, words = figures.nth(0).locator("svg"), figures.nth(0).locator("figcaption")
         codes = figures.nth(1).locator("figcaption")
