@@ -182,7 +182,7 @@ class Panel:
 
         self.explorer, self.shown, self.drawn, self.recipe_file = explorer, begin, drawn, recipe_file
         self._changed, self._quiet = changed, True
-        wide = {"style": {"description_width": "5.5rem"}, "layout": {"width": "24rem"}}
+        wide = {"style": {"description_width": "5.5rem"}, "layout": {"width": "22rem"}}
         still = {"continuous_update": False, **wide}  # a look when the slider is let go, not one a pixel
         self.layer = widgets.Dropdown(options=explorer.names, value=begin.layer, description="Layer", **wide)
         self.solver = widgets.Dropdown(options=self._solvers(begin), description="Solver", **wide)
@@ -206,7 +206,7 @@ class Panel:
         words = widgets.HTML("<p>Kernels of largest norm: click on one for its codes.</p>")
         controls = [title, self.layer, self.solver, self.atoms, self.l1_penalty, self.every, self.status]
         parts = [*controls, self.figure, self.tiles, words, self.kernels, self.kernel, export]
-        self.box = widgets.VBox(parts, layout={"width": "660px", "max_width": "100%"})
+        self.box = widgets.VBox(parts, layout={"flex": "1 1 400px", "min_width": "0", "max_width": "660px"})
         self._put(begin, drawn)
         for control in (self.layer, self.solver, self.atoms, self.l1_penalty):
             control.observe(lambda _change: self._move(), names="value")

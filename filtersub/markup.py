@@ -33,14 +33,14 @@ def facts_html(title: str, facts: Iterable[tuple[str, object]], picture: str = "
 def codes_html(codes: Tensor, name: Callable[[int], str], most: int = 8) -> str:
     """Rows of largest norm among the codes (n_rows, n_atoms), to be unfolded: what each is, and its largest codes.
 
-    ``name`` says in words what the row of a number is.
+    ``name`` says in words what the row of a number is; atoms are numbered from 0, as in the figures.
     """
     norms = codes.double().norm(dim=1)
     rows = []
     for number in norms.topk(min(most, len(norms))).indices.tolist():
         row = codes[number]
         largest = row.abs().topk(min(3, len(row))).indices.tolist()
-        words = ", ".join(f"{float(row[atom]):.3g} of atom {atom + 1}" for atom in largest if row[atom] != 0)
+        words = ", ".join(f"{float(row[atom]):.3g} of atom {atom}" for atom in largest if row[atom] != 0)
         rows.append((name(number), int((row != 0).sum()), words))
     return unfold_html("codes of largest norm", table_html(("", "atoms used", "largest codes"), rows))
 

@@ -171,7 +171,11 @@ def test_the_explorer_by_hand(lab, tmp_path):
         figures.nth(2).locator("figcaption").get_by_text("Solver omp").wait_for()
         table = page.locator(".widget-html table", has_text="nonzero coefficients")
         assert table.locator("td", has_text="lasso").count() == table.locator("td", has_text="omp").count() == 1
-        page.screenshot(path=shots / "lab-compared.png", full_page=True)
+        left, right = (figures.nth(number).bounding_box() for number in (0, 2))
+        assert left["y"] == right["y"]  # side by side, not below each other
+        assert left["x"] + left["width"] <= right["x"]
+        table.scroll_into_view_if_needed()
+        page.screenshot(path=shots / "lab-compared.png")
 
         before = [figures.nth(number).inner_html() for number in range(4)]
         waiting = page.get_by_text("is being decomposed")

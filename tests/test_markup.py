@@ -12,7 +12,7 @@ from torch import nn
 
 from filtersub import DecompositionConfig, count_parameters, decompose_model, encode, learn_dictionary
 from filtersub.ablation.notebook_html import external_references
-from filtersub.markup import atoms_html, boards, facts_html, table_html
+from filtersub.markup import atoms_html, boards, codes_html, facts_html, table_html
 from filtersub.records import Record
 
 ROWS, ATOMS, _ = planted(200, 4, 9, 2)
@@ -52,6 +52,15 @@ def test_long_tables_lose_their_middle_and_say_so():
     shown = table_html(["n"], [[n] for n in range(100)], most=6)
     assert re.findall(r">(\d+)</td>", shown) == ["0", "1", "2", "97", "98", "99"]
     assert "the first and last 3 of 100" in shown
+
+
+def test_codes_of_largest_norm_are_unfolded_with_their_largest_atoms():
+    shown = codes_html(torch.tensor([[0.0, 0.5], [0.0, 0.0], [-3.0, 1.0]]), "kernel {}".format, most=2)
+    assert re.findall(r">([^<>]+)</td>", shown) == [
+        *("kernel 2", "2", "-3 of atom 0, 1 of atom 1"),
+        *("kernel 0", "1", "0.5 of atom 1"),
+    ]
+    assert "<details>" in shown
 
 
 def test_atoms_are_pictured_pixel_by_pixel():
