@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 from peft import PeftModel
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_pipeline import save_classes, save_encoder, save_pipeline
 
 from filtersub.errors import FiltersubError
@@ -21,6 +24,9 @@ from filtersub.generation.diffusion_run import DiffusionSettings, diffusion_run
 from filtersub.generation.latents import encode_images
 from filtersub.generation.pipeline import load_pipeline
 from filtersub.generation.sampling import grid, sample_images
+from filtersub.generation.table_run import table_runs
+from filtersub.generation.tuned import load_tuned, save_tuned
+from filtersub.paper import READINGS, find_part
 
 SMALL = MethodSettings(atoms=2, block=2)
 LINEAR = MethodSettings(atoms=2, block=2, solver="pca")
@@ -90,6 +96,78 @@ def test_an_adapter_loads_into_any_pipeline_in_three_lines(stored, tmp_path):
     assert size < unet / 2
     wrapped = PeftModel.from_pretrained(load_pipeline(stored).unet, tmp_path / "adapter")  # peft's own way
     torch.testing.assert_close(noise_of(wrapped), expected)
+
+
+def test_loralib_s_factors_draw_as_they_were_trained(stored, pipeline, tmp_path):
+    unet = load_pipeline(stored).unet
+    before = noise_of(unet)
+    inject_method(unet, MethodSettings(method="lora-loralib", rank=2))
+    assert torch.equal(noise_of(unet), before)
+    trained = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
+    assert {name.rpartition(".")[2] for name in trained} == {"lora_A", "lora_B"}
+    with torch.no_grad():
+        for parameter in trained.values():
+            parameter += 0.05 * torch.randn_like(parameter)
+    size = save_tuned(unet, "lora-loralib", tmp_path / "factors")
+    assert size > 4 * sum(parameter.numel() for parameter in trained.values())
+    load_tuned(pipeline, tmp_path / "factors")
+    torch.testing.assert_close(noise_of(pipeline.unet), noise_of(unet))
+    assert not torch.allclose(noise_of(pipeline.unet), before)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("another layer", "no layer 'nowhere'"),
+        ("one factor", "no layer 'conv_out' with both factors"),
+        ("another shape", r"conv_out is \(4, 16, 3, 3\), not \(7, 3\) x \(3, 48\)"),
+        ("no safetensors", "cannot be read"),
+    ],
+)
+def test_factors_that_do_not_fit_change_nothing(pipeline, damage, told, tmp_path):
+    before = noise_of(pipeline.unet)
+    factors = {"conv_in.lora_A": torch.ones(3, 12), "conv_in.lora_B": torch.ones(48, 3)}
+    factors |= {"conv_out.lora_A": torch.ones(3, 48), "conv_out.lora_B": torch.ones(12, 3)}
+    if damage == "another layer":
+        factors = {name.replace("conv_out", "nowhere"): factor for name, factor in factors.items()}
+    elif damage == "one factor":
+        del factors["conv_out.lora_B"]
+    elif damage == "another shape":
+        factors["conv_out.lora_B"] = torch.ones(7, 3)
+    file = tmp_path / "loralib.safetensors"
+    save_file(factors, file)
+    if damage == "no safetensors":
+        file.write_bytes(b"nothing")
+    with pytest.raises(FiltersubError, match=told):
+        load_tuned(pipeline, tmp_path)
+    assert torch.equal(noise_of(pipeline.unet), before)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_reading_says_what_the_rows_of_table_3_train(stored, data, reading, tmp_path):
+    """Counts by hand: loralib's factors are r k (c_in k + c_out k) a layer, m k_c^2 atoms of k_c^2 k^2 entries."""
+    shutil.copytree(data, tmp_path / "table3" / "flowers")
+    small = asdict(small_settings(stored, data, rank=2))
+    names = ("steps", "batch_size", "image_size", "images", "sampling_steps", "features", "mixed_precision")
+    settings = {name: small[name] for name in (*names, "atoms", "block", "rank")}
+    places = {"pipeline": str(stored), "data_dir": tmp_path / "table3"}
+    made = table_runs(tmp_path / "out", **places, reading=reading, methods=("lora", "filter-subspace"), **settings)
+    lora, atoms = made.values()
+    assert (lora.parameters["method"], atoms.parameters["limit_atoms"]) == ("lora-loralib", reading == "text")
+    rules, unet = find_part("table3").readings[reading].rules, load_pipeline(stored).unet
+    kinds = (torch.nn.Conv2d, torch.nn.Linear)
+    weights = {name: module.weight for name, module in unet.named_modules() if isinstance(module, kinds)}
+    taken = {
+        run: [w for n, w in weights.items() if re.match(rules[run]["layers"].value, n)] for run in ("lora", "atoms")
+    }
+    sides = [(*w.shape[:2], w.shape[2] if w.ndim == 4 else 1) for w in taken["lora"]]
+    assert lora.counts["trainable"] == sum(2 * k * (c_in * k + c_out * k) for c_out, c_in, k in sides)
+    rows = [(w.shape[0] * w.shape[1] // 4, w.shape[2]) for w in taken["atoms"]]
+    most = [min(8, n) if reading == "text" else 8 for n, _ in rows]
+    assert atoms.counts["trainable"] == sum(m * 4 * k * k for m, (_, k) in zip(most, rows, strict=True))
+    loaded = load_pipeline(stored)
+    load_tuned(loaded, next(iter(made)) / "adapter")
+    assert not torch.equal(noise_of(loaded.unet), noise_of(unet))
 
 
 @pytest.mark.parametrize("second", [SMALL, MethodSettings(method="lora", rank=2)], ids=["atoms", "lora"])

@@ -6,14 +6,17 @@ import pytest
 
 from filtersub.generation.diffusion_run import DiffusionSettings
 from filtersub.generation.paper import PAPER_FID, PAPER_UNET, differing_settings
+from filtersub.generation.table_run import table_method
 from filtersub.generation.tables import beside_paper, generation_table, not_beside, side_by_side
+from filtersub.paper import READINGS
 from filtersub.records import Record
 
 
 def record(method="filter-subspace", data="flowers", frechet=40.0, seed=0, **changes):
     """A run of the paper's task, but for the changes of its settings, environment or total parameters."""
     total = changes.pop("total", PAPER_UNET)
-    counted = {"none": 0, "full": PAPER_UNET, "lora": 22_670_336, "filter-subspace": 1_110_528}
+    counted = {"none": 0, "full": PAPER_UNET, "lora": 22_670_336, "lora-loralib": 22_670_336}
+    counted["filter-subspace"] = 1_110_528 if changes.get("limit_atoms", True) else 1_184_256
     trained = changes.pop("trained", counted[method])
     stated = {"features": "inception-2048", "distance_name": "FID", "kernel_name": "KID", "data": data}
     stated |= {"images": 20_000, "real_images": 8189, "floor_images": 4094}
@@ -49,6 +52,16 @@ def test_a_run_of_the_paper_s_task_stands_beside_its_number(method):
     assert wide.shape == (16, 5)
     assert wide.loc["flowers", ("measured", row["label"])] == 39.0
     assert wide["measured"].count().item() == 1
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("method", ["lora", "filter-subspace"])
+def test_a_run_by_either_reading_stands_beside(method, reading):
+    settings = {**table_method(method, reading)}
+    (row,) = beside_paper(table(record(**settings, frechet=41.0))).dropna(subset="measured").to_dict("records")
+    assert (row["data"], row["method"], row["measured"]) == ("flowers", method, 41.0)
+    assert differing_settings(record(**{**settings, "trained": 7})) != []
+    assert differing_settings(record(**{**settings, "layers": "resnets"})) != []
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def generate_tune(
     atoms: Annotated[int, typer.Option(help="Filter atoms m; a block of p x q channels gets m p q.")] = 9,
     block: Annotated[int, typer.Option(help="Channel block k_c; 0 for none.")] = 4,
     block_spatial: Annotated[bool, typer.Option(help="Block the channels of spatial kernels too.")] = True,
+    limit_atoms: Annotated[bool, typer.Option(help="No more atoms than a layer has rows.")] = True,
     expansion: Annotated[int | None, typer.Option(help="m_1: every atom over m_1 atoms of its own.")] = None,
     solver: Solver = "pca",
     l1_penalty: L1Penalty = 1e-3,

@@ -16,6 +16,7 @@ from .adapters import mark_injected
 
 #: AdaLoRA is left out: it hands its ranks on through peft's wrapper of a whole model, and a pipeline keeps its own UNet
 NAMES = ("none", "full", *(name for name, method in METHODS.items() if method.by_peft and name != "adalora"))
+NAMES += ("lora-loralib",)  # the paper's form of LoRA by both readings
 #: layers of a diffusers UNet by name. "convolutions" is the reading that meets the paper's 1.11 M (docs/parameters.md):
 #: the convolutions of the blocks, those around the attention's input and output among them.
 LAYERS = {
@@ -39,7 +40,7 @@ class MethodSettings:
     Attributes
     ----------
     method : one of NAMES
-    atoms, block, block_spatial, expansion, solver, l1_penalty, seed : see DecompositionConfig
+    atoms, block, block_spatial, limit_atoms, expansion, solver, l1_penalty, seed : see DecompositionConfig
     rank : of LoRA and the other low-rank methods
     layers : "resnets", "convolutions", "attention", "blocks", or a regular expression of full names. Default
         "convolutions" for atoms, "blocks" for the others.
@@ -49,6 +50,7 @@ class MethodSettings:
     atoms: int = 9
     block: int | None = 4
     block_spatial: bool = True
+    limit_atoms: bool = True
     expansion: int | None = None
     solver: str = "pca"
     l1_penalty: float = 1e-3
@@ -87,7 +89,8 @@ class MethodSettings:
         expanded = "" if self.expansion is None else f", m₁={self.expansion}"
         blocks = "" if self.block is None else f", {self.block}×{self.block} blocks"
         spatial = " of spatial kernels too" if self.block is not None and self.block_spatial else ""
-        return f"atoms m={self.atoms}{expanded}{blocks}{spatial}"
+        unlimited = "" if self.limit_atoms else ", limit atoms False"
+        return f"atoms m={self.atoms}{expanded}{blocks}{spatial}{unlimited}"
 
 
 def inject_method(unet: nn.Module, settings: MethodSettings) -> Injected:

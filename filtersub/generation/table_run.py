@@ -13,7 +13,7 @@ from ..files import make_folder
 from ..paper import check_reading, find_part, method_settings
 from ..records import Record
 from .diffusion_run import DiffusionSettings, diffusion_run
-from .paper import PAPER_DATA
+from .paper import PAPER_DATA, RUNS
 
 
 def table_runs(
@@ -31,9 +31,9 @@ def table_runs(
     Parameters
     ----------
     data_dir : holds a folder a data set; datasets : their names, default those of Table 3 that are there
-    reading : of the paper, whose atoms are trained; a relative ``data_dir`` or ``pipeline`` that is not there is looked
-        for below the data root
-    settings : other fields of DiffusionSettings
+    reading : of the paper, which says what full tuning, LoRA and the atoms are; a relative ``data_dir`` or ``pipeline``
+        that is not there is looked for below the data root
+    settings : other fields of DiffusionSettings; they win over the reading's
 
     Raises FiltersubError when a pipeline comes without data, or a named data set is not there.
     """
@@ -43,7 +43,7 @@ def table_runs(
         raise FiltersubError("a pipeline is tuned on data: name the folder that holds the data sets (data_dir)")
     root = place(str(data_dir))
     pipeline = str(place(pipeline)) if place(pipeline).is_dir() else pipeline
-    atoms = _atoms_of(reading)
+    methods_of = {method: table_method(method, reading) for method in methods}
     names = [name for name in PAPER_DATA if (root / name).is_dir()] if datasets is None else list(datasets)
     missing = [name for name in names if not (root / name).is_dir()]
     if missing or not names:
@@ -52,15 +52,13 @@ def table_runs(
     for name in names:
         for method in methods:
             folder = make_folder(Path(out) / name / method)
-            own = {**settings, **(atoms if method == "filter-subspace" else {})}
-            asked = DiffusionSettings(pipeline=pipeline, data=str(root / name), method=method, **own)
+            own = {**methods_of[method], **settings}
+            asked = DiffusionSettings(pipeline=pipeline, data=str(root / name), **own)
             made[folder] = diffusion_run(asked, folder)
     return made
 
 
-def _atoms_of(reading: str) -> dict[str, Any]:
-    """Settings of the atoms by a reading; FiltersubError for the authors', whose atoms beyond rows cannot be run."""
-    values = method_settings(find_part("table3"), "atoms", check_reading(reading))
-    if not values.pop("limit_atoms"):
-        raise FiltersubError(f"the reading {reading!r} of Table 3 can be counted, not run; use the reading 'text'")
-    return {name: value for name, value in values.items() if name != "method"}
+def table_method(method: str, reading: str) -> dict[str, Any]:
+    """Settings of a row of the table by a reading; other methods are as they are."""
+    part, run = find_part("table3"), RUNS.get(method, method)
+    return method_settings(part, run, check_reading(reading)) if run in part.runs else {"method": method}

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..records import Record
-from .paper import differing_settings, paper_table
+from .paper import ROWS, differing_settings, paper_table
 from .record import GRID_FILE, KIND
 
 _TASK = ["data", "distance_name", "images", "real_images"]  # only distances of one task compare
@@ -81,7 +81,7 @@ def beside_paper(runs: pd.DataFrame) -> pd.DataFrame:
     columns = ["data", "method", "measured", "label", "trainable", "seeds"]
     if same.empty:
         return paper.reindex(columns=[*paper.columns, *columns[2:]])
-    measured = method_table(same).rename(columns={"frechet": "measured"})
+    measured = method_table(same).rename(columns={"frechet": "measured"}).replace({"method": ROWS})
     return paper.merge(measured[columns], on=["data", "method"], how="left")
 
 

@@ -1,4 +1,4 @@
-"""What a run trained, saved and put into a pipeline again: an adapter, or the whole UNet of full tuning."""
+"""What a run trained, saved and put into a pipeline again: an adapter, loralib's factors, or the whole UNet."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from ..errors import FiltersubError
+from ..files import atomic_write, make_folder
+from ..methods.low_rank import loralib_factors, put_loralib_
 from .adapters import CONFIG_FILE, WEIGHTS_FILE, load_adapter, save_adapter
 
 UNET_CONFIG, UNET_WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+LORALIB_WEIGHTS = "loralib.safetensors"
 
 
 def save_tuned(unet: nn.Module, method: str, folder: Path) -> int:
     """Writes what the method trained, kB to MB for adapters, the whole UNet for full tuning; its size in bytes."""
     if method == "full":
         unet.save_pretrained(folder, safe_serialization=True)
+    elif method == "lora-loralib":
+        with atomic_write(make_folder(folder) / LORALIB_WEIGHTS) as aside:
+            save_file(loralib_factors(unet), aside)
     elif method != "none":
         save_adapter(unet, folder)
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -30,13 +37,18 @@ def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> str:
 
     Parameters
     ----------
-    folder : an adapter (see load_adapter), or a UNet as save_pretrained writes it, which full tuning leaves behind
+    folder : an adapter (see load_adapter); factors of loralib's form, which are added to the UNet's weights; or a UNet
+        as save_pretrained writes it, which full tuning leaves behind
 
     Returns a digest of the weights, which tells what was loaded from another.
 
-    Raises FiltersubError when the folder is neither, and when it does not fit the pipeline's UNet, naming what differs.
+    Raises FiltersubError when the folder is none of them, and when it does not fit the pipeline's UNet, naming what
+    differs.
     """
     source = Path(folder)
+    if (source / LORALIB_WEIGHTS).is_file():
+        put_loralib_(pipeline.unet, _factors(source / LORALIB_WEIGHTS), str(source))
+        return _digest(source / LORALIB_WEIGHTS)
     if (source / CONFIG_FILE).is_file() or not (source / UNET_CONFIG).is_file():
         load_adapter(pipeline, source)
         return _digest(source / WEIGHTS_FILE)
@@ -48,6 +60,13 @@ def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> str:
 def _digest(file: Path) -> str:
     with file.open("rb") as stored:
         return hashlib.file_digest(stored, "sha256").hexdigest()[:16]
+
+
+def _factors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise FiltersubError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _loaded(kind: type[nn.Module], folder: Path, instead_of: nn.Module) -> nn.Module:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
 from .options import MethodOptions
 from .parametrizations import parametrize_
@@ -54,3 +55,35 @@ def add_loralib_(model: nn.Module, layers: Iterable[str], options: MethodOptions
         rank, scale = options.rank_of(layout), options.adapter_scale
         update = LoralibUpdate(layer.weight.detach(), layout.groups, rank, scale)
         parametrize_(layer, "weight", update)
+
+
+def loralib_factors(model: nn.Module) -> dict[str, Tensor]:
+    """What put_loralib_ takes: "LAYER.lora_A" and "LAYER.lora_B", contiguous, on the CPU; the scale is part of B."""
+    found = {}
+    for name, update in model.named_modules():
+        if isinstance(update, LoralibUpdate):
+            layer = name.removesuffix(".parametrizations.weight.0")
+            found[f"{layer}.lora_A"] = update.lora_A.detach().cpu().contiguous()
+            found[f"{layer}.lora_B"] = (update.scale * update.lora_B.detach()).cpu().contiguous()
+    return found
+
+
+def put_loralib_(model: nn.Module, factors: Mapping[str, Tensor], source: str) -> None:
+    """Add the updates of these factors (see loralib_factors) to the weights of their layers, in place.
+
+    Raises FiltersubError, naming ``source`` and the first name or shape that does not fit; nothing is changed then.
+    """
+    updates = {}
+    for name in dict.fromkeys(key.rpartition(".lora_")[0] for key in factors):
+        pair = [factors.get(f"{name}.lora_{side}") for side in "AB"]
+        weight = getattr(dict(model.named_modules()).get(name), "weight", None)
+        if weight is None or any(factor is None or factor.ndim != 2 for factor in pair):
+            raise FiltersubError(f"{source} does not fit this network: it has no layer {name!r} with both factors")
+        a, b = pair
+        if a.shape[0] != b.shape[1] or b.shape[0] * a.shape[1] != weight.numel():
+            shapes = f"{tuple(b.shape)} x {tuple(a.shape)}"
+            raise FiltersubError(f"{source} does not fit this network: {name} is {tuple(weight.shape)}, not {shapes}")
+        updates[name] = torch.mm(b.to(weight), a.to(weight)).view(weight.shape)
+    for name, update in updates.items():
+        with torch.no_grad():
+            model.get_submodule(name).weight += update
