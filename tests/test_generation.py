@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,6 @@ from filtersub.generation import (
     MethodSettings,
     fit_denoiser,
     inject_method,
-    load_adapter,
-    save_adapter,
 )  # fmt: skip
 from filtersub.generation.digits import (
     ASSETS,
@@ -33,6 +32,7 @@ from filtersub.generation.digits_run import DigitsSettings, digits_run
 from filtersub.generation.methods import NAMES, PAPER_RATES
 from filtersub.generation.paper import PAPER_FID, PAPER_MEAN
 from filtersub.generation.tables import beside_paper, generation_sentence, generation_table, method_table, not_beside
+from filtersub.generation.tuned import load_tuned, save_tuned
 from filtersub.parameters import load_architecture
 from filtersub.training import CHECKPOINT_FILE
 
@@ -221,10 +221,10 @@ def test_every_adapter_trains_saves_and_loads(base, unet, tmp_path, method):
     torch.testing.assert_close(predicted(unet), plain, atol=1e-5, rtol=1e-4)
     fitted(unet, DenoisingConfig(**{**vars(TINY), "learning_rate": 3e-2}))
     assert float((predicted(unet) - plain).abs().max()) > 1e-3
-    save_adapter(unet, tmp_path)
-    loaded = copy.deepcopy(base)
-    load_adapter(loaded, tmp_path)
-    torch.testing.assert_close(predicted(loaded), predicted(unet), atol=1e-4, rtol=1e-3)
+    save_tuned(unet, method, tmp_path)
+    drawing = SimpleNamespace(unet=copy.deepcopy(base))
+    load_tuned(drawing, tmp_path)
+    torch.testing.assert_close(predicted(drawing.unet), predicted(unet), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("settings", [MethodSettings(method="lora", rank=2), MethodSettings(block=None, expansion=2)])
