@@ -38,6 +38,7 @@ $(READY): pyproject.toml
 	@echo "Installed. Say '. $(BIN)/activate' to use the command filtersub in this shell, then: filtersub --help"
 
 format: $(READY)  ## rewrite the code in the project's style
+	$(BIN)/python docs/site/settings_page.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -202,16 +202,6 @@ def read_overrides(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def read_sizes(text: str | None) -> tuple[int, ...] | None:
-    """Sizes of levels: "4" or "4,3"; FiltersubError where they are no numbers."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise FiltersubError(f"--expansion takes numbers such as 4 or 4,3; got {text!r}") from None
-
-
 def _split(text: str) -> list[str]:
     """At commas that are in no brackets: ``atoms=12,block=[2,4]``."""
     parts, depth = [""], 0

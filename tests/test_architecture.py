@@ -27,6 +27,7 @@ ROOMS = (
         "progress",
         "schema",
         "random_states",
+        "setting_fields",
         "settings",
         "solver_names",
         "version",

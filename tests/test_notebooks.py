@@ -2,10 +2,13 @@
 
 import ast
 import re
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import nbformat
 import pytest
+import typer
 
 import filtersub
 from filtersub.ablation import find_notebook, run_ablation
@@ -13,9 +16,18 @@ from filtersub.ablation.notebook_contract import notebook_parameters
 from filtersub.ablation.notebook_html import external_references
 from filtersub.ablation.planning import plan
 from filtersub.ablation.spec import load_spec, parse_spec, presets
+from filtersub.cli import app
 from filtersub.collect import collect
 from filtersub.experiment import TuneSettings
 from filtersub.report import write_report
+from filtersub.setting_fields import RecipeFields, StartFields
+from filtersub.tuning import FilterSubspaceConfig
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "docs" / "site"))
+from settings_page import commented
+from settings_page import page as settings_page
+
+sys.path.pop(0)
 
 TEMPLATE = Path(filtersub.__file__).parent / "templates" / "new" / "notebook.ipynb"
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -83,6 +95,28 @@ def test_the_tuning_notebook_has_the_defaults_of_the_package():
     stated = {name: default for name, (_, default) in notebook_parameters(find_notebook("02_tuning")).items()}
     del stated["out_dir"]
     assert TuneSettings(**stated) == TuneSettings()
+
+
+def test_a_setting_is_told_once_for_the_command_line_the_notebook_and_the_docs():
+    known = {each.name: each for each in fields(TuneSettings)}
+    (cell,) = (
+        each
+        for each in nbformat.read(find_notebook("02_tuning"), as_version=4).cells
+        if "parameters" in each.metadata.get("tags", [])
+    )
+    assert commented(cell.source) == cell.source
+    page = settings_page()
+    options = {each.name: each for each in typer.main.get_command(app).commands["tune"].params}
+    for name, each in known.items():
+        told = each.metadata["meaning"]
+        assert f"| `{name}` |" in page
+        assert told.replace("|", "\\|") in page
+        if name != "model":
+            assert options[name].help.startswith(told)
+            assert (options[name].default or None) == (each.default or None)
+    held = {each.name: each for each in fields(FilterSubspaceConfig)}
+    for each in (*fields(RecipeFields), *fields(StartFields)):
+        assert (held[each.name].type, held[each.name].default) == (each.type, each.default)
 
 
 def check_pages(root):

@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 
 import notebook_pages
+import settings_page
 from rooms import ROOMS, entry, public_names
 from sphinx.cmd.build import build_main
 
@@ -73,7 +74,8 @@ def write_source(source: Path) -> None:
     write(source / "api/index.md", "# API reference\n\n" + "".join(room_line(room) for room in ROOMS) + tree(ROOMS))
     write(source / "gallery.md", site_links("gallery.md", notebook_pages.gallery(ROOT), source))
     parts = [tree((f"docs/{name}" for name in names), caption) for caption, names in GUIDES.items()]
-    parts.insert(1, tree(["gallery", "api/index"], "Look up"))
+    write(source / "settings.md", settings_page.page())
+    parts.insert(1, tree(["gallery", "settings", "api/index"], "Look up"))
     parts.append(tree((name.removesuffix(".md") for name in OTHERS), "The project"))
     with (source / "index.md").open("a", encoding="utf-8") as page:
         page.write("".join(parts))

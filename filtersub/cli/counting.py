@@ -10,27 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FiltersubError
+from ..setting_fields import TuneFields
 from ..settings import select_fields
 from .console import print_json, print_table
-from .options import (
-    AsCsv,
-    AsJson,
-    Atoms,
-    Block,
-    BlockCoefficients,
-    BlockSpatial,
-    ExpansionCoefficients,
-    ExpansionLayers,
-    Layers,
-    LimitAtoms,
-    Override,
-    PaperRun,
-    Reading,
-    Solver,
-    WeightLayout,
-    Weights,
-    stated,
-)
+from .options import AsCsv, AsJson, PaperRun, Reading, WeightLayout, read_settings, stated, with_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,30 +28,19 @@ _MODEL = typer.Argument(
 )
 Model = Annotated[str, _MODEL]
 ModelOrPreset = Annotated[str | None, _MODEL]
-Expansion = Annotated[str | None, typer.Option(metavar="M1[,M2...]", help="Atoms of each atom; deeper after commas.")]
+COUNTED = (
+    *("method", "atoms", "expansion", "expansion_coefficients", "expansion_layers", "block", "block_spatial"),
+    *("block_coefficients", "limit_atoms", "overrides", "solver", "rank", "layers"),
+)
 Classes = Annotated[int | None, typer.Option(help="Classes of a new head.")]
 
 
+@with_settings(TuneFields, only=COUNTED)
 def count(
     context: typer.Context,
     model: ModelOrPreset = None,
     paper: PaperRun = None,
     reading: Reading = None,
-    method: Annotated[str, typer.Option(help="What is trained: filter-subspace, lora, dora, ssf, full, ...")] = (
-        "filter-subspace"
-    ),
-    atoms: Atoms = 9,
-    expansion: Expansion = None,
-    expansion_coefficients: ExpansionCoefficients = "shared",
-    expansion_layers: ExpansionLayers = "spatial",
-    block: Block = None,
-    block_spatial: BlockSpatial = False,
-    block_coefficients: BlockCoefficients = False,
-    limit_atoms: LimitAtoms = True,
-    override: Override = None,
-    solver: Solver = "lasso",
-    rank: Annotated[int, typer.Option(help="Rank of the lora methods, dora, loha, lokr, hra and hira.")] = 16,
-    layers: Layers = None,
     classes: Classes = None,
     weight_layout: WeightLayout = "auto",
     preset: Annotated[str | None, typer.Option(help="A printed figure of the paper by name, or all.")] = None,
@@ -78,20 +50,16 @@ def count(
     every_layer: Annotated[bool, typer.Option("--every-layer", help="A row a layer, not a stage.")] = False,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    **options: Any,
 ) -> None:
     """Count what a method would train, from the architecture alone (no weights are loaded)."""
     from ..decomposition import DecompositionConfig
     from ..parameters import BaselineOptions, compare_methods, comparison_table, count_parameters, load_architecture
-    from ..recipe_file import read_overrides
 
     if preset is not None:
         return _count_preset(model, preset, every_layer, as_json, as_csv)
-    values = {
-        **{"method": method, "atoms": atoms, "expansion": _sizes(expansion), "block": block, "rank": rank},
-        **{"expansion_coefficients": expansion_coefficients, "expansion_layers": expansion_layers},
-        **{"block_spatial": block_spatial, "block_coefficients": block_coefficients, "limit_atoms": limit_atoms},
-        **{"solver": solver, "layers": layers},
-    }
+    values = read_settings(options)
+    overrides = values.pop("overrides") or {}
     chosen = None
     if paper is not None or reading is not None:
         chosen, model, values = _by_reading(context, model, paper, reading, values)
@@ -100,10 +68,9 @@ def count(
         raise FiltersubError("count needs a MODEL, a run of the paper by --paper, or a printed figure by --preset")
     given = SimpleNamespace(**values)
     recipe, method = select_fields(given, DecompositionConfig), given.method
-    overrides = read_overrides(override or ())
     module = load_architecture(model, num_classes=classes, layout=weight_layout)
-    options = select_fields(given, BaselineOptions)
-    settings = {"recipe": recipe, "options": options, "layers": given.layers, "name": model, "overrides": overrides}
+    sizes = select_fields(given, BaselineOptions)
+    settings = {"recipe": recipe, "options": sizes, "layers": given.layers, "name": model, "overrides": overrides}
     if compare:
         counts = compare_methods(module, **settings)
         table = comparison_table(counts)
@@ -122,17 +89,16 @@ def count(
         typer.echo(f"{chosen.name} ({chosen.part.title}) by the reading {chosen.reading!r}")
 
 
+@with_settings(TuneFields, only=("weights", "layers"))
 def suggest(
     model: Model,
     budget: Annotated[str, typer.Option(help="Most trained parameters beside the head: 300000, 300k, or 0.5% of all.")],
     data: Annotated[str, typer.Option(help="Data set whose gradient ranks, where weights are there.")] = "digits",
-    weights: Weights = None,
     weight_layout: WeightLayout = "auto",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch the pretrained weights.")] = False,
     image_size: Annotated[int, typer.Option(help="Images are enlarged to this many pixels.")] = 48,
     images: Annotated[int, typer.Option(help="Training images that the gradient is taken on.")] = 200,
     solver: Annotated[str, typer.Option(help="Codes that are scored; pca needs no coding.")] = "pca",
-    layers: Layers = None,
     top: Annotated[int, typer.Option(help="Settings to show at most.")] = 10,
     by_layer: Annotated[
         bool, typer.Option("--by-layer", help="Allot the budget layer by layer, each with its own m and k_c.")
@@ -145,6 +111,7 @@ def suggest(
     ] = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    **options: Any,
 ) -> None:
     """Propose settings of (m, m_1, k_c, layers) within a budget, ranked without training, and say why."""
     from ..parameters import load_architecture, parse_budget, suggest_settings, suggestions_table
@@ -152,6 +119,7 @@ def suggest(
     from ..ranking import agreement, gradient_energy
     from ..recipe_file import write_recipe
 
+    weights, layers = options["weights"], options["layers"]
     has_weights = model == "efficientnet_lite0" or weights is not None or pretrained
     if check and not has_weights:
         raise FiltersubError("the ranking can be checked only where weights are there: --weights FILE or --pretrained")
@@ -184,16 +152,6 @@ def suggest(
     if checked is not None:
         print_table(checked.table, f"measured in {', '.join(map(str, check))}")
         typer.echo(checked.sentence)
-
-
-def _sizes(expansion: str | None) -> int | tuple[int, ...] | None:
-    if expansion is None:
-        return None
-    try:
-        sizes = tuple(int(part) for part in expansion.split(","))
-    except ValueError:
-        raise FiltersubError(f"--expansion takes numbers such as 4 or 4,3; got {expansion!r}") from None
-    return sizes[0] if len(sizes) == 1 else sizes
 
 
 def _allot(

@@ -9,32 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FiltersubError
+from ..setting_fields import RecipeFields, TuneFields
 from .console import print_json, print_table
-from .options import (
-    AsCsv,
-    AsJson,
-    Atoms,
-    Block,
-    BlockCoefficients,
-    BlockSpatial,
-    ExpansionCoefficients,
-    ExpansionLayers,
-    Init,
-    L1Penalty,
-    Layers,
-    Learner,
-    LimitAtoms,
-    MaxRounds,
-    Model,
-    Nonnegative,
-    Nonzeros,
-    Override,
-    Pretrained,
-    Solver,
-    Tolerance,
-    WeightLayout,
-    Weights,
-)
+from .options import AsCsv, AsJson, Model, WeightLayout, read_settings, stated, with_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,28 +22,10 @@ if TYPE_CHECKING:
 _SHOWN = ("name", "shape", "rows", "atoms", "relative_error", "density", "objective", "iterations", "seconds")
 
 
+@with_settings(TuneFields, only=[*RecipeFields.__dataclass_fields__, "overrides", "layers", "weights", "pretrained"])
 def decompose(
     context: typer.Context,
     model: Model,
-    atoms: Atoms = 9,
-    block: Block = None,
-    block_spatial: BlockSpatial = False,
-    solver: Solver = "lasso",
-    l1_penalty: L1Penalty = 1e-3,
-    nonzeros: Nonzeros = None,
-    nonnegative: Nonnegative = False,
-    init: Init = "rows",
-    learner: Learner = "alternating",
-    max_rounds: MaxRounds = None,
-    tol: Tolerance = None,
-    seed: Annotated[int, typer.Option(help="Seed of the initial atoms.")] = 0,
-    expansion: Annotated[
-        str | None, typer.Option(metavar="M1[,M2...]", help="Atoms of each atom; deeper after commas.")
-    ] = None,
-    expansion_coefficients: ExpansionCoefficients = "shared",
-    expansion_layers: ExpansionLayers = "spatial",
-    block_coefficients: BlockCoefficients = False,
-    limit_atoms: LimitAtoms = True,
     shared_dictionary: Annotated[
         bool, typer.Option("--shared-dictionary", help="One dictionary for all layers of a patch shape.")
     ] = False,
@@ -80,14 +39,10 @@ def decompose(
         float | None, typer.Option(help="Relative error to meet with as few atoms as possible (curve.csv).")
     ] = None,
     max_error_per: Annotated[str, typer.Option(help="Who meets it: each layer, or the whole model.")] = "layer",
-    override: Override = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML of settings and overrides; options given here win.")
     ] = None,
-    layers: Layers = None,
-    weights: Weights = None,
     weight_layout: WeightLayout = "auto",
-    pretrained: Pretrained = True,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for atoms.safetensors, recipe.yaml and layers.csv; a rerun does only the rest."),
@@ -98,6 +53,7 @@ def decompose(
     ] = True,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
+    **options: Any,
 ) -> None:
     """Decompose a model's kernels (or a bare file of weights) into filter atoms and coefficients."""
     from ..progress import waiting
@@ -113,12 +69,11 @@ def decompose(
         from ..diagnostics import layer_table
         from ..files import make_folder
         from ..progress import progress_bar
-        from ..recipe_file import RECIPE_FILE, read_overrides, read_recipe, read_sizes, write_recipe
+        from ..recipe_file import RECIPE_FILE, read_recipe, write_recipe
 
     settings = {} if config is None else read_recipe(config)
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    options = {**context.params, "expansion": read_sizes(expansion)}
+    given, options = stated(context), read_settings(options)
+    options |= {"max_error": max_error, "max_error_per": max_error_per}
     options["shared_dictionary"] = shared_layers or shared_dictionary
     if shared_layers:
         given.add("shared_dictionary")
@@ -126,7 +81,7 @@ def decompose(
     for name in (*of_recipe, "shared_dictionary", "layers", "max_error", "max_error_per"):
         if name in given or (name not in settings and options[name] is not None):
             settings[name] = options[name]
-    overrides = {**(settings.get("overrides") or {}), **read_overrides(override or ())}
+    overrides = {**(settings.get("overrides") or {}), **(options["overrides"] or {})}
     recipe = DecompositionConfig(**{name: settings[name] for name in of_recipe if name in settings})
     shared, limit = settings.get("shared_dictionary", False), settings.get("max_error")
     if out is None and (atoms_only or not resume):
@@ -137,7 +92,7 @@ def decompose(
         what = "shares dictionaries" if shared else "has --atoms"
         raise FiltersubError(f"--max-error chooses m for a layer's own dictionary, but this {what}; leave one away")
     with waiting(f"loading {model}"):
-        source, exclude = weights_of(model, weights, pretrained, weight_layout)
+        source, exclude = weights_of(model, options["weights"], options["pretrained"], weight_layout)
     folder = None if out is None else make_folder(out)
     chosen_by = {"layers": settings.get("layers"), "exclude": exclude}
     choice = own = None
@@ -179,7 +134,7 @@ def decompose(
     _print(model, found, table, choice, folder, own, cost, as_json, as_csv)
 
 
-def weights_of(model: str, weights: Path | None, pretrained: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
+def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
     """(module or bare tensors, names left out): the head of a model takes no part."""
     from ..models import head_name, load_model
     from ..weight_file import is_weight_file

@@ -22,7 +22,7 @@ FIRST = {
 GROUPS = {
     "Atoms and coefficients": (
         *("solver", "l1_penalty", "nonzeros", "nonnegative", "expansion", "expansion_coefficients", "expansion_layers"),
-        *("expansion_init", "init_scale", "block_spatial", "block_coefficients", "limit_atoms", "override"),
+        *("expansion_init", "init_scale", "block_spatial", "block_coefficients", "limit_atoms", "overrides"),
         *("train_coefficients", "layers", "decomposition", "config"),
     ),
     "Learning of the dictionary": ("init", "learner", "max_rounds", "tol"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, fields
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from ..errors import FiltersubError
-from ..solver_names import CODES
+from ..setting_fields import help_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,55 +23,6 @@ Model = Annotated[
         help="efficientnet_lite0 (embedded weights), a timm name, timm:NAME, torchvision:NAME, diffusers:FOLDER",
     ),
 ]
-Atoms = Annotated[int, typer.Option(help="Filter atoms m of a spatial kernel; a block of p x q channels gets m p q.")]
-
-
-def _block(text: str) -> int | tuple[int, ...]:
-    try:
-        sides = tuple(int(side) for side in text.split(","))
-    except ValueError:
-        raise ValueError(f"takes numbers such as 4, or 2,4 for (k_c', k_c); got {text!r}") from None
-    return sides[0] if len(sides) == 1 else sides
-
-
-Block = Annotated[
-    Any,
-    typer.Option(
-        parser=_block,
-        metavar="K_C|K_C',K_C",
-        help="Channel block (input side first): 1x1 kernels and linear layers take part too.",
-    ),
-]
-BlockSpatial = Annotated[bool, typer.Option("--block-spatial", help="Block the channels of spatial kernels too.")]
-BlockCoefficients = Annotated[
-    bool, typer.Option("--block-coefficients", help="Block alpha (section 4.5) instead of the kernels.")
-]
-LimitAtoms = Annotated[
-    bool,
-    typer.Option("--limit-atoms/--any-atoms", help="No more atoms than rows, and than patch entries for linear codes."),
-]
-ExpansionCoefficients = Annotated[str, typer.Option(help="alpha_1: shared, or per-channel (one an input channel).")]
-ExpansionLayers = Annotated[str, typer.Option(help="Whose atoms are expanded: spatial kernels', or all layers'.")]
-Override = Annotated[
-    list[str] | None,
-    typer.Option(metavar="REGEX:NAME=VALUE,...", help="Settings of layers that match; may be repeated."),
-]
-Nonzeros = Annotated[int | None, typer.Option(help="Largest support of a row, for pursuits (a third of m).")]
-Nonnegative = Annotated[bool, typer.Option("--nonnegative", help="Coefficients that are never negative.")]
-Init = Annotated[
-    str,
-    typer.Option(help="Initial atoms: rows, pca, kmeans++, dct, fourier-bessel, or a file (atoms.safetensors)."),
-]
-Learner = Annotated[str, typer.Option(help="How atoms are learned: alternating, ksvd, approximate-ksvd or online.")]
-MaxRounds = Annotated[
-    int | None, typer.Option(help="Rounds of dictionary learning at most; 0 keeps the initial atoms.")
-]
-Tolerance = Annotated[
-    float | None, typer.Option(help="Stop learning when rounds lower the objective by less than this.")
-]
-Solver = Annotated[str, typer.Option(help=f"One of {', '.join(CODES)}.")]
-L1Penalty = Annotated[float, typer.Option(help="l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda).")]
-Layers = Annotated[str | None, typer.Option(metavar="REGEX", help="Only layers whose name this matches.")]
 LogWith = Annotated[
     str | None,
     typer.Option(metavar="NAME[,NAME...]", help="Trackers of each training: tensorboard, wandb, mlflow, aim, ..."),
@@ -83,12 +37,10 @@ PaperRun = Annotated[
         "--paper", metavar="PART[/RUN]", help="A run of the paper, such as figure4/setting-2; see `filtersub paper`."
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Local file of weights for the architecture (safetensors or pth).")]
 WeightLayout = Annotated[
     str,
     typer.Option("--layout", help="Sides of kernels in a file of weights: torch, keras (h, w, in, out), mlx or auto."),
 ]
-Pretrained = Annotated[bool, typer.Option("--pretrained/--no-pretrained", help="Pretrained weights, or random ones.")]
 
 
 def _alone(context: typer.Context, given: bool) -> bool:
@@ -103,14 +55,84 @@ AsCsv = Annotated[bool, typer.Option("--csv", callback=_alone, help="Print CSV i
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default the GPU where there is one.")]
 
 
-def stated(context: typer.Context) -> dict[str, Any]:
-    """The options that stand on the command line, by name; those left to their defaults are not among them."""
-    found = {}
-    for option, value in context.params.items():
-        source = context.get_parameter_source(option)  # compared by name: typer has a copy of click of its own
-        if source is not None and source.name == "COMMANDLINE":
-            found[option] = value
-    return found
+def with_settings(kind: type, only: Iterable[str] | None = None) -> Callable[[Callable[..., None]], Any]:
+    """Gives a command that takes ``**settings`` an option for each field of a dataclass, or for ``only`` those."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        parameters = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        taken, hints = {each.name for each in parameters}, get_type_hints(kind)
+        for each in fields(kind):
+            if each.name not in taken and (only is None or each.name in only):
+                parameters.append(_parameter(each, hints[each.name]))
+        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(setting: Field[Any], hint: Any) -> inspect.Parameter:
+    further = dict(setting.metadata["on_command_line"])
+    switch = (f"--{setting.name.replace('_', '-')}",) if setting.default is False else ()
+    option = typer.Option(*further.pop("param_decls", switch), help=f"{help_of(setting)}.", **further)
+    kinds = set(get_args(hint) or (hint,)) - {NoneType}
+    if setting.name == "overrides":
+        hint = list[str] | None
+    elif len(kinds) > 1 or not kinds <= {bool, int, float, str}:
+        hint = str | None  # read_settings reads it
+    default = inspect.Parameter.empty if setting.default is MISSING else setting.default
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option]
+    )
+
+
+def stated(context: typer.Context) -> set[str]:
+    """The names of the options that stand on the command line, not left to their defaults."""
+    sources = {option: context.get_parameter_source(option) for option in context.params}
+    # compared by name: typer has a copy of click of its own
+    return {option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def read_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings from options: those of texts that mean numbers or more are read. Raises FiltersubError."""
+    return {
+        name: _READ[name](value) if name in _READ and value is not None else value for name, value in values.items()
+    }
+
+
+def _numbers(option: str, kind: type, example: str, *, or_one: bool = True) -> Callable[[Any], Any]:
+    """Reads numbers with commas between them; one alone is itself, unless ``or_one`` is false."""
+
+    def read(text: Any) -> Any:
+        try:
+            found = tuple(kind(part) for part in text.split(",")) if isinstance(text, str) else text
+        except ValueError:
+            raise FiltersubError(f"{option} takes numbers such as {example}; got {text!r}") from None
+        return found[0] if or_one and isinstance(found, tuple) and len(found) == 1 else found
+
+    return read
+
+
+def _rate(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # the settings know which words mean something
+
+
+def _overrides(texts: list[str]) -> dict[str, dict[str, Any]]:
+    from ..recipe_file import read_overrides
+
+    return read_overrides(texts)
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "block": _numbers("--block", int, "4, or 2,4 for (k_c', k_c)"),
+    "expansion": _numbers("--expansion", int, "4 or 4,3"),
+    "rates": _numbers("--rates", float, "0.001,0.01", or_one=False),
+    "learning_rate": _rate,
+    "overrides": _overrides,
+}
 
 
 def chosen_device(name: str | None) -> torch.device:

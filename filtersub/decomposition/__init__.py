@@ -4,13 +4,14 @@
 and D the filter atoms (n_atoms, d) of the kernel matrix that filtersub.kernels describes.
 """
 
+from ..solver_names import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS
 from .automatic import AtomChoice, choose_atoms
 from .expansion import Level, chained_atoms, combine, expand
 from .file import ModelDecomposition
 from .layer import decompose_weight
 from .model import DecompositionInterrupted, decompose_model
 from .plan import plan_layers
-from .recipe import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS, DecompositionConfig
+from .recipe import DecompositionConfig
 from .result import Decomposition
 from .shared import sharing_table
 

@@ -8,77 +8,44 @@ from math import prod
 from numbers import Real
 from typing import Any
 
-from ..dictionary import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..errors import FiltersubError, check_name
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, check_block, coefficient_layout, compile_pattern
+from ..setting_fields import RecipeFields, described, words_of
 from ..settings import MOST, MOST_SEED, check_types
-from ..solver_names import CODES
-
-EXPANSION_COEFFICIENTS = ("shared", "per-channel")
-EXPANSION_LAYERS = ("spatial", "all")
-#: how the coefficients of expanded atoms start when they are tuned
-EXPANSION_INITS = ("uniform", "fan-in-normal")
+from ..solver_names import CODES, EXPANSION_INITS
 
 
+@described
 @dataclass(frozen=True)
-class DecompositionConfig:
+class DecompositionConfig(RecipeFields):
     """The recipe of a decomposition; with the weights it determines the result.
 
-    Attributes
-    ----------
-    atoms : int, m: filter atoms of a spatial kernel; a block of p x q channels has m p q (as the authors' code does)
-    block : int or (k_c', k_c), optional: channel blocks of 1x1 kernels and linear layers; without it they take no part
-    block_spatial : bool, block the channels of spatial kernels too
-    block_coefficients : bool, block alpha instead of the kernels: ``F = alpha x D`` without blocks, 1x1 kernels and
-        linear layers included, and then ``alpha = alpha_c x D_c`` with alpha (c, c', m) in blocks of k_c x k_c'
-        channels (section 4.5). D_c has m k_c k_c' atoms of as many entries
-    limit_atoms : bool, never more atoms than a layer has rows, nor, for linear codes, than a patch has entries; false
-        gives every layer m p q atoms: the ones beyond the limit, and those whose coefficients are all zero, repeat the
-        others, and equal atoms share their coefficients evenly, so that alpha x D stays the same
-    solver : a name in sparse_coding.SOLVERS, or "random": a control with coefficients drawn by the seed and atoms of
-        least squares, which reconstruct next to nothing
-    l1_penalty : float >= 0, l in ``1/2 ||rows - C D||_F^2 + l ||C||_1``
-    nonzeros : int, optional: largest support of a row, for pursuits; default a third of the atoms
-    max_rounds, tol : stopping of the dictionary learning, see learn_dictionary
-    seed : of the initial atoms
-    nonnegative : bool, codes that are never negative (solvers with linear codes cannot)
-    init : initial atoms, a name in INITS, or a file of them (.safetensors): an earlier decomposition, or tensors
-        ``NAME.atoms`` by layer, or ``atoms`` for all; with max_rounds=0 they stay as they are
-    learner : how the atoms are learned, a name in LEARNERS
-    expansion : int m_1 or (m_1, m_2, ...), optional: every atom over m_1 atoms of its own, each of those over m_2, and
-        so on: D[i] = sum_j alpha_1[i, j] D_1[i, j] with D_1 (n_atoms, m_1, d), then
+    Notes
+    -----
+    block : (k_c', k_c), or one side for both. Without it 1x1 kernels and linear layers take no part
+    block_coefficients : ``F = alpha x D`` without blocks, 1x1 kernels and linear layers included, and then
+        ``alpha = alpha_c x D_c`` with alpha (c, c', m) in blocks of k_c x k_c' channels (section 4.5). D_c has m k_c
+        k_c' atoms of as many entries
+    limit_atoms : false gives every layer m p q atoms: the ones beyond the limit, and those whose coefficients are all
+        zero, repeat the others, and equal atoms share their coefficients evenly, so that alpha x D stays the same
+    solver : "random" is a control with coefficients drawn by the seed and atoms of least squares, which reconstruct
+        next to nothing
+    init : a file of atoms (.safetensors) is an earlier decomposition, or tensors ``NAME.atoms`` by layer, or ``atoms``
+        for all; with max_rounds=0 they stay as they are
+    expansion : (m_1, m_2, ...): every atom over m_1 atoms of its own, each of those over m_2, and so on:
+        D[i] = sum_j alpha_1[i, j] D_1[i, j] with D_1 (n_atoms, m_1, d), then
         D_1[i, j] = sum_k alpha_2[i, j, k] D_2[i, j, k] with D_2 (n_atoms, m_1, m_2, d)
     expansion_coefficients : "shared", one alpha_1 (n_atoms, m_1); or "per-channel", alpha_1 (c', n_atoms, m_1), so that
         input channel c has atoms D[c, i] = sum_j alpha_1[c, i, j] D_1[i, j] of its own over the one D_1. c' counts the
         input channels of a group, in blocks c' / k_c'. Only alpha_1 can be per channel
-    expansion_layers : "spatial", atoms of 1x1 kernels and linear layers stay as they are; or "all"
     """
-
-    atoms: int = 9
-    block: int | tuple[int, int] | None = None
-    block_spatial: bool = False
-    solver: str = "lasso"
-    l1_penalty: float = 1e-3
-    nonzeros: int | None = None
-    max_rounds: int = MAX_ROUNDS
-    tol: float = TOL
-    seed: int = 0
-    nonnegative: bool = False
-    init: str = "rows"
-    learner: str = "alternating"
-    expansion: int | tuple[int, ...] | None = None
-    expansion_coefficients: str = "shared"
-    expansion_layers: str = "spatial"
-    block_coefficients: bool = False
-    limit_atoms: bool = True
 
     def __post_init__(self) -> None:
         for name in ("block", "expansion"):  # JSON and YAML know no tuples
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         check_types(self)
-        check_name("solver", self.solver, tuple(CODES))
         check_block(self.block)
         _check_count("the number of atoms", self.atoms, 1)
         if self.nonzeros is not None:
@@ -92,11 +59,10 @@ class DecompositionConfig:
         for name in ("nonnegative", "block_spatial", "block_coefficients", "limit_atoms"):
             if not isinstance(getattr(self, name), bool):
                 raise FiltersubError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        if not isinstance(self.init, str) or not is_file_of_atoms(self.init):
-            check_name("init", self.init, INITS)
-        check_name("learner", self.learner, LEARNERS)
-        check_name("expansion_coefficients", self.expansion_coefficients, EXPANSION_COEFFICIENTS)
-        check_name("expansion_layers", self.expansion_layers, EXPANSION_LAYERS)
+        for name, known in words_of(RecipeFields).items():
+            value = getattr(self, name)
+            if name != "init" or not isinstance(value, str) or not is_file_of_atoms(value):
+                check_name(name, value, known)
         self._check_coefficient_blocks()
         if any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in self.expansion_sizes):
             raise FiltersubError(f"expansion must be a positive integer or a tuple of them, got {self.expansion!r}")

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from .alternate import MAX_ROUNDS, TOL, update_atoms
-from .learn import LEARNERS, learn_dictionary
+from ..solver_names import INITS, LEARNERS, MAX_ROUNDS, TOL
+from .alternate import update_atoms
+from .learn import learn_dictionary
 from .result import DictionaryResult
-from .starts import INITS
 
 __all__ = ["INITS", "LEARNERS", "MAX_ROUNDS", "TOL", "DictionaryResult", "learn_dictionary", "update_atoms"]

@@ -27,7 +27,6 @@ from ..engine.threads import chunks, work_together
 from ..sparse_coding import CodingResult
 from ..sparse_coding.linear import second_moment
 
-MAX_ROUNDS, TOL = 1000, 1e-5  # defaults of learn_dictionary and of every recipe
 WINDOW = 5  # rounds over which the decrease is judged: single ones are small where the extrapolation starts anew
 _PATIENT_SWEEPS = 64  # to get below the last objective after a round that was taken back
 _REPLACEMENTS = 10  # rounds that may replace dead atoms

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ..engine.threads import chunks, for_each
 from ..errors import ConvergenceWarning, FiltersubError, check_name
+from ..solver_names import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
 from ..sparse_coding.result import check_penalty, largest_penalty
-from .alternate import MAX_ROUNDS, TOL, Alternation, Stop
+from .alternate import Alternation, Stop
 from .coding import Task
 from .online import learn_online
 from .result import DictionaryResult
 from .starts import (
-    INITS,
     RANDOM_INITS,
     array_of,
     given_atoms,
@@ -30,7 +30,6 @@ from .starts import (
     usual_starts,
 )
 
-LEARNERS = ("alternating", "ksvd", "approximate-ksvd", "online")
 _FEW_ROWS = 64
 _REHEARSED: set[tuple[object, ...]] = set()
 

@@ -22,7 +22,6 @@ from .coding import Task
 from .ksvd import learn_ksvd
 from .result import DictionaryResult
 
-INITS = ("rows", "pca", "kmeans++", "dct", "fourier-bessel")
 RANDOM_INITS = ("rows", "kmeans++")  # those that another draw changes altogether
 _MOST_ROWS = 65536  # from which k-means++ draws: enough to see every direction that matters
 _GROWTH = 8  # each part of the rows has so many times those of the part before

@@ -10,10 +10,10 @@ from ..data.augmentation import check_augmentation
 from ..data.load import check_judge_crop
 from ..decomposition import DecompositionConfig
 from ..decomposition.recipe import check_expansion_start, check_overrides
-from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
 from ..methods.options import HEAD_RATE, METHODS, OF_ATOMS, MethodOptions, check_method, check_options, usual_rate
 from ..models import check_share
+from ..setting_fields import TuneFields, described
 from ..settings import MOST_SEED, check_types, check_whole, select_fields
 from ..training import TrainingConfig
 from ..training.rank_allocation import check_allocation
@@ -26,8 +26,9 @@ RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
 _MOST_PIXELS = 8_192  # on a side of an image
 
 
+@described
 @dataclass(frozen=True)
-class TuneSettings:
+class TuneSettings(TuneFields):
     """Everything that determines a tuning run; see DecompositionConfig, MethodOptions, TrainingConfig, load_data
     (``augmentation``, ``judge_crop``) and load_model (``drop_path``; ``head_dropout`` is add_head_dropout_'s).
 
@@ -35,77 +36,7 @@ class TuneSettings:
     part, 3e-3 for the others; ``head_learning_rate`` None becomes 3e-3. Those of settings 1 and 3, of full tuning and
     linear probing were chosen on the digits' validation images, the rivals' were not: "choose" does.
     It tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual one) on the 800/200 split first.
-    ``validation`` trains on 800 and judges on 200 of the 1,000 training images, for choosing settings.
-    ``expansion`` m_1 or (m_1, m_2, ...), ``expansion_coefficients`` and ``expansion_layers`` are the paper's settings 2
-    and 4, ``expansion_init`` and ``init_scale`` how d-alpha_1 starts, ``overrides`` settings of the recipe by pattern
-    of layer names, ``train_coefficients`` the control that trains alpha too; see FilterSubspaceConfig.
     """
-
-    model: str = "efficientnet_lite0"
-    weights: str | None = None
-    pretrained: bool = True
-    data: str = "digits"
-    n_train: int | None = None
-    method: str = "filter-subspace"
-    atoms: int = 9
-    expansion: int | tuple[int, ...] | None = None
-    expansion_coefficients: str = "shared"
-    expansion_layers: str = "spatial"
-    expansion_init: str = "uniform"
-    init_scale: float = 1.0
-    block: int | tuple[int, int] | None = None
-    block_spatial: bool = False
-    block_coefficients: bool = False
-    limit_atoms: bool = True
-    overrides: dict[str, dict[str, Any]] | None = None
-    train_coefficients: bool = False
-    solver: str = "lasso"
-    l1_penalty: float = 1e-3
-    nonzeros: int | None = None
-    max_rounds: int = MAX_ROUNDS
-    tol: float = TOL
-    nonnegative: bool = False
-    init: str = "rows"
-    learner: str = "alternating"
-    rank: int = 16
-    depthwise_rank: int | None = None
-    adapter_scale: float = 1.0
-    update_dropout: float = 0.0
-    oft_block: int = 32
-    boft_block: int = 4
-    reduction: int = 4
-    layers: str | None = None
-    epochs: int = 8
-    batch_size: int = 50
-    accumulation: int = 1
-    optimizer: str = "adamw"
-    learning_rate: float | str | None = None
-    rates: tuple[float, ...] | None = None
-    head_learning_rate: float | None = None
-    weight_decay: float = 1e-4
-    schedule: str = "cosine"
-    min_rate: float = 0.0
-    warmup_epochs: float = 1.0
-    warmup_rate: float | None = None
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    drop_path: float | None = None
-    head_dropout: float = 0.0
-    clip_norm: float | None = None
-    ema_decay: float | None = None
-    ema_warmup: bool = True
-    evaluation_interval: int = 1
-    patience: int | None = None
-    batch_norm: str = "recomputed"
-    mixed_precision: str = "auto"
-    compile: str = "no"
-    workers: int = 0
-    image_size: int = 64
-    augmentation: str = "none"
-    judge_crop: float | None = None
-    validation: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_method(self.method)

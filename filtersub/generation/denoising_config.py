@@ -9,39 +9,22 @@ import torch
 from torch import Tensor
 
 from ..errors import FiltersubError
+from ..setting_fields import DenoisingFields, described
 from ..settings import check_whole
 from ..training.config import OptimizationConfig
 
 
+@described
 @dataclass(frozen=True)
-class DenoisingConfig(OptimizationConfig):
+class DenoisingConfig(DenoisingFields, OptimizationConfig):
     """How a denoising network is trained, beside OptimizationConfig, here with the paper's AdamW and rate by default.
 
-    Attributes
-    ----------
-    steps : of the optimiser (the paper: 5,000)
-    warmup_steps : of linear warm-up
-    condition_dropout : share of images whose prompt is left empty, for classifier-free guidance (Ho and Salimans, 2022)
-    flip : mirror half of the images
-    ema_decay : as in OptimizationConfig; at step t at most t / (t + 9), as in diffusers: 0.957 after 200 steps
-    gradient_checkpointing : recompute activations in the backward pass: less memory, about a third more time
-    checkpoint_every : steps between two checkpoints; preview_every : between two calls of on_preview, 0 for none
+    ``condition_dropout`` is for guidance as in Ho and Salimans (2022). At step t ``ema_decay`` is at most t / (t + 9),
+    as in diffusers: 0.957 after 200 steps. ``preview_every`` steps lie between two calls of on_preview.
     """
 
     EMA_LAG: ClassVar[int] = 9
     WARMUP: ClassVar[str] = "warmup_steps"
-
-    batch_size: int = 8
-    weight_decay: float = 1e-2
-    schedule: str = "constant"
-    clip_norm: float | None = 1.0
-    steps: int = 5000
-    warmup_steps: int = 0
-    condition_dropout: float = 0.0
-    flip: bool = False
-    gradient_checkpointing: bool = False
-    checkpoint_every: int = 500
-    preview_every: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

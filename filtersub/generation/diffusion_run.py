@@ -26,10 +26,11 @@ from ..metrics import (
     inception_features,
 )
 from ..records import RECORD_FILE, Record, read_record
+from ..setting_fields import DiffusionFields, described
 from ..settings import check_number, check_whole
 from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
-from .captions import TEMPLATE, CaptionedImages, captioned_images, check_template
+from .captions import CaptionedImages, captioned_images, check_template
 from .denoising import DenoisingResult, fit_denoiser
 from .latents import encode_images
 from .methods import inject_method
@@ -43,36 +44,14 @@ Progress = Callable[[str, int, int], None]
 FEATURES = ("inception", "none")
 
 
+@described
 @dataclass(frozen=True, kw_only=True)
-class DiffusionSettings(GenerationSettings):
+class DiffusionSettings(DiffusionFields, GenerationSettings):
     """Everything that determines a run; the defaults are the paper's (its section 5.4), where it says.
 
-    Beside the fields of GenerationSettings:
-
-    Attributes
-    ----------
-    pipeline : folder of a Stable Diffusion pipeline, or a name in the hub's cache; data : folder of captioned_images
-    template : of prompts from class names; image_size : pixels a side (the paper: 256)
-    images : samples that are drawn and compared (the paper: 20,000); 0 for none
-    reference_images : real images that the distance takes at most (the paper: 20,000)
-    sampling_steps, guidance : of the pipeline's own scheduler; the paper states neither
-    features : "inception" (FID; needs its weights, ``feature_weights`` or torch's cache), a folder of a CLIP or DINO
-        model of transformers, or "none"
+    The paper draws and compares 20,000 images of 256 pixels; it states neither ``sampling_steps`` nor ``guidance``,
+    which are of the pipeline's own scheduler.
     """
-
-    pipeline: str
-    data: str
-    template: str = TEMPLATE
-    image_size: int = 256
-    condition_dropout: float = 0.1
-    preview_every: int = 1000
-    images: int = 20000
-    reference_images: int = 20000
-    sampling_steps: int = 50
-    guidance: float = 7.5
-    sampling_batch: int = 8
-    features: str = "inception"
-    feature_weights: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,12 +11,11 @@ from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import compile_pattern
 from ..methods import METHODS, Injected, MethodOptions, inject
+from ..setting_fields import MethodFields, described
 from ..settings import select_fields
+from ..solver_names import OF_GENERATION as NAMES
 from .adapters import mark_injected
 
-#: AdaLoRA is left out: it hands its ranks on through peft's wrapper of a whole model, and a pipeline keeps its own UNet
-NAMES = ("none", "full", *(name for name, method in METHODS.items() if method.by_peft and name != "adalora"))
-NAMES += ("lora-loralib",)  # the paper's form of LoRA by both readings
 #: layers of a diffusers UNet by name. "convolutions" is the reading that meets the paper's 1.11 M (docs/parameters.md):
 #: the convolutions of the blocks, those around the attention's input and output among them.
 LAYERS = {
@@ -29,34 +28,15 @@ LAYERS["blocks"] = f"{LAYERS['convolutions']}|{LAYERS['attention']}|.*resnets\\.
 PAPER_RATES = {**dict.fromkeys(NAMES, 1e-3), "full": 5e-6}
 
 
+@described
 @dataclass(frozen=True)
-class MethodSettings:
+class MethodSettings(MethodFields):
     """A method with its size; the defaults are the paper's reading for Stable Diffusion but for the codes.
 
     Its 1.11 M (1,110,528) are those of sparse codes, such as the solver "lasso" finds. Linear codes ("pca", the
     default, 1,044,992) hold no coefficients and are found at once, but span fewer updates: alpha = F V has at most d
     independent columns, so a 4 x 4 blocked 1 x 1 kernel has 256 free dimensions where the 144 sparse atoms have 2,304.
-
-    Attributes
-    ----------
-    method : one of NAMES
-    atoms, block, block_spatial, limit_atoms, expansion, solver, l1_penalty, seed : see DecompositionConfig
-    rank : of LoRA and the other low-rank methods
-    layers : "resnets", "convolutions", "attention", "blocks", or a regular expression of full names. Default
-        "convolutions" for atoms, "blocks" for the others.
     """
-
-    method: str = "filter-subspace"
-    atoms: int = 9
-    block: int | None = 4
-    block_spatial: bool = True
-    limit_atoms: bool = True
-    expansion: int | None = None
-    solver: str = "pca"
-    l1_penalty: float = 1e-3
-    rank: int = 16
-    layers: str | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in NAMES:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..parameters import BaselineOptions
+from ..setting_fields import RecipeFields, StartFields, UpdateFields, described
 
 HEAD_RATE = 3e-3  # of heads, and of weights tuned whole
 _ATOM_RATE, _BLOCK_RATE = 3e-2, 2e-2
@@ -106,14 +106,10 @@ METHODS: dict[str, Method] = {
 }
 
 
+@described
 @dataclass(frozen=True)
-class MethodOptions(BaselineOptions):
-    """Options of the rivals: ``rank``, ``oft_block``, ``boft_block``, ``reduction`` (see BaselineOptions), and
-    ``adapter_scale``, the factor of the low-rank updates (peft's alpha / r), a positive number, and ``update_dropout``,
-    the share of the inputs of the update that is dropped in training (peft's lora_dropout), in [0, 1)."""
-
-    adapter_scale: float = 1.0
-    update_dropout: float = 0.0
+class MethodOptions(UpdateFields, BaselineOptions):
+    """Options of the baselines."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,10 +143,7 @@ def usual_rate(method: str, *, blocks: bool) -> float:
 
 
 #: settings of the method filter-subspace alone: its recipe, but for the seed, and what it trains
-OF_ATOMS = (
-    *(field.name for field in fields(DecompositionConfig) if field.name != "seed"),
-    *("overrides", "expansion_init", "init_scale", "train_coefficients"),
-)
+OF_ATOMS = (*(field.name for kind in (RecipeFields, StartFields) for field in fields(kind) if field.name != "seed"),)
 _SCALED = ("lora", "lora-loralib", "dora", "loha", "lokr", "adalora", "tucker-lora", "tucker-loha", "tucker-lokr")
 #: setting -> the methods that it means something to; the others are of every method
 MEANT_FOR: dict[str, tuple[str, ...]] = {

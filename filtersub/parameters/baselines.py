@@ -34,21 +34,14 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..kernels import KernelLayout
+from ..setting_fields import BaselineFields, described
 from ..settings import check_types
 
 
+@described
 @dataclass(frozen=True)
-class BaselineOptions:
-    """rank of hra and the low-rank methods; block sizes of oft and boft, peft's defaults; reduction of conv-adapter.
-
-    ``depthwise_rank`` is the rank of lora-loralib on depthwise convolutions, None the same as elsewhere.
-    """
-
-    rank: int = 16
-    depthwise_rank: int | None = None
-    oft_block: int = 32
-    boft_block: int = 4
-    reduction: int = 4
+class BaselineOptions(BaselineFields):
+    """Sizes of the baselines; block sizes of oft and boft are peft's defaults."""
 
     def __post_init__(self) -> None:
         check_types(self)

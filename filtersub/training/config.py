@@ -9,62 +9,30 @@ from typing import Any, ClassVar
 import torch
 
 from ..errors import FiltersubError
+from ..setting_fields import BATCH_NORM as BATCH_NORM
+from ..setting_fields import ClassificationFields, OptimizationFields, described, setting, words_of
 from ..settings import MOST, MOST_SEED, check_number, check_types, check_whole
 
-BATCH_NORM = ("adapted", "frozen", "updated", "recomputed")
-#: of the settings that are one of a few words
-WORDS = {
-    "optimizer": ("adamw", "adam", "soap"),
-    "schedule": ("cosine", "constant"),
-    "mixed_precision": ("auto", "no", "bf16", "fp16"),
-    "batch_norm": BATCH_NORM,
-    "compile": ("no", "inductor", "aot_eager", "eager"),
-}
 _MOST_WORKERS = 1_024
 
 
+@described
 @dataclass(frozen=True)
-class OptimizationConfig:
+class OptimizationConfig(OptimizationFields):
     """How steps are taken, whatever is trained for: what TrainingConfig and DenoisingConfig have in common.
 
-    Attributes
-    ----------
-    batch_size : int; a batch is one step's images, over all processes and all its parts
-    accumulation : parts that a batch is computed in, one after the other, before the step: less memory, the same
-        gradient (up to batch norm's statistics, which are those of a part)
-    optimizer : "adamw"; "adam" (the paper's validation experiment); or "soap", which steps as AdamW in the eigenbasis
-        of each parameter's curvature (see soap.py) where no side of the parameter is longer than 512, and as AdamW for
-        the head and the rest
-    learning_rate : float, the peak
-    weight_decay : float
-    schedule : after the warm-up, "cosine": half a cosine down to ``min_rate``; or "constant"
-    min_rate : float, the rate at the end of the cosine
-    warmup_rate : float, optional, the rate of the first step; None starts at an even share of the peak, 1 / (steps of
-        warm-up + 1). Both rates are of the atoms and of the head alike
-    clip_norm : float, optional: gradients are scaled down to this Euclidean norm, over all trained parameters together
-    ema_decay : float below 1, optional: judged and kept are averages of the weights over the steps with this decay
-        (with ``ema_warmup`` at step t at most t / (t + EMA_LAG), so that short runs are not judged by their start)
-    ema_warmup : bool; without it the decay is ``ema_decay`` from the first step on, as in timm's ModelEmaV2
-    mixed_precision : "no", "bf16", "fp16", or "auto": bf16 on a GPU that has it, else none
-    seed : of everything that is drawn
+    A batch is one step's images, over all processes and all its parts; its parts give the gradient of the whole (up to
+    batch norm's statistics, which are those of a part). "adam" is the paper's validation experiment; "soap" steps as
+    AdamW in the eigenbasis of each parameter's curvature (see soap.py) where no side of the parameter is longer than
+    512, and as AdamW for the head and the rest. The schedule "cosine" is half a cosine down to ``min_rate``;
+    ``warmup_rate`` None is 1 / (steps of warm-up + 1) of the peak; both rates are of the atoms and of the head alike.
+    ``clip_norm`` is the Euclidean norm over all trained parameters together. With ``ema_warmup`` the decay at step t is
+    at most t / (t + EMA_LAG), so that short runs are not judged by their start; without it, it is ``ema_decay`` from
+    the first step on, as in timm's ModelEmaV2. ``mixed_precision`` "auto" is bf16 on a GPU that has it, else none.
     """
 
     EMA_LAG: ClassVar[int] = 10  # TensorFlow's
     WARMUP: ClassVar[str] = ""  # the field of the warm-up's length
-
-    batch_size: int = 50
-    accumulation: int = 1
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    schedule: str = "cosine"
-    min_rate: float = 0.0
-    warmup_rate: float | None = None
-    clip_norm: float | None = None
-    ema_decay: float | None = None
-    ema_warmup: bool = True
-    mixed_precision: str = "auto"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -81,8 +49,8 @@ class OptimizationConfig:
         if not self.ema_warmup and self.ema_decay is None:
             raise FiltersubError("ema_warmup off is for averages of the weights; set ema_decay, or leave it on")
         self._check_rates()
-        for name, known in WORDS.items():
-            value = getattr(self, name, known[0])
+        for name, known in words_of(type(self)).items():
+            value = getattr(self, name)
             if value not in known:
                 raise FiltersubError(f"unknown {name} {value!r}; known: {', '.join(known)}")
 
@@ -131,53 +99,36 @@ class OptimizationConfig:
         return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "no"
 
 
+@described
 @dataclass(frozen=True)
-class TrainingConfig(OptimizationConfig):
+class TrainingConfig(ClassificationFields, OptimizationConfig):
     """How a classifier is trained, beside OptimizationConfig; recorded whole with every run.
 
-    Attributes
-    ----------
-    epochs : int; the last, smaller batch of an epoch is dropped where more than one batch remains
-    head_learning_rate : float, optional, the peak for the new head; default learning_rate
-    warmup_epochs : float, of linear warm-up
-    label_smoothing : share of the target that is spread over all classes, in [0, 1) (Szegedy et al., arXiv:1512.00567);
-        while training alone
-    mixup, cutmix : alpha of the Beta distribution that the share of each image is drawn from, once a batch; 0 is off
-        (Zhang et al., arXiv:1710.09412; Yun et al., arXiv:1905.04899; by torchvision). Where both are on, each batch
-        takes one of them, either as often. On several processes each mixes its share of a batch.
-    evaluation_interval : int; the judged images are classified after every such many epochs, and after the last one.
-        Where they are many and the training images few, evaluations take most of a run. It changes no weight.
-    patience : int, optional: stop after this many epochs without a better accuracy on the validation images, and keep
-        the weights of the best epoch; needs a split with validation images, and an evaluation after each epoch
-    batch_norm : what becomes of the running statistics.
-        "adapted": averaged over the training images once, before the first step, then frozen, so that training and
-        judging compute the same function (AdaBN; Li et al., arXiv:1603.04779).
-        "frozen": those of pretraining are kept.
-        "updated": batch statistics while training, moving averages when judged, which lag behind the weights in runs of
-        a few hundred steps.
-        "recomputed": as "updated", but averaged anew over all training images after the last epoch, with patience after
-        each (Wu and Johnson, arXiv:2105.07576), and over about 512 of them after the others, so that each judgement
-        is of the weights as they are; as trained on, but without mixing, dropout and drop path.
-    channels_last : images and 4-d weights in memory with the channels last; the same mathematics, about half the time
-        of a step on a CPU (benchmarks/training_step.py)
-    compile : "no", or a backend of torch.compile: "inductor" (needs a C++ compiler), "aot_eager" or "eager"
-    workers : processes that read images; 0 reads them in the training process
+    The last, smaller batch of an epoch is dropped where more than one batch remains. ``label_smoothing`` (Szegedy et
+    al., arXiv:1512.00567) is of training alone. ``mixup`` and ``cutmix`` draw the share of each image once a batch
+    (Zhang et al., arXiv:1710.09412; Yun et al., arXiv:1905.04899; by torchvision); where both are on, each batch takes
+    one of them, either as often, and on several processes each mixes its share of a batch. ``evaluation_interval``
+    changes no weight: where the judged images are many and the training images few, evaluations take most of a run.
+    ``patience`` keeps the weights of the best epoch; it needs a split with validation images, and an evaluation after
+    each epoch. ``batch_norm`` says what becomes of the running statistics:
+
+    - "adapted": averaged over the training images once, before the first step, then frozen, so that training and
+      judging compute the same function (AdaBN; Li et al., arXiv:1603.04779)
+    - "frozen": those of pretraining are kept
+    - "updated": batch statistics while training, moving averages when judged, which lag behind the weights in runs of a
+      few hundred steps
+    - "recomputed": as "updated", but averaged anew over all training images after the last epoch, with patience after
+      each (Wu and Johnson, arXiv:2105.07576), and over about 512 of them after the others, so that each judgement is of
+      the weights as they are; as trained on, but without mixing, dropout and drop path
     """
 
     WARMUP: ClassVar[str] = "warmup_epochs"
 
-    epochs: int = 8
-    head_learning_rate: float | None = None
-    warmup_epochs: float = 1.0
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    evaluation_interval: int = 1
-    patience: int | None = None
-    batch_norm: str = "recomputed"
-    channels_last: bool = True
-    compile: str = "no"
-    workers: int = 0
+    channels_last: bool = setting(
+        True,
+        "Images and 4-d weights in memory with the channels last: the same mathematics, about half the time of a "
+        "step on a CPU (benchmarks/training_step.py)",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

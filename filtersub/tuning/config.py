@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
 from peft.config import PeftConfig
@@ -10,8 +10,8 @@ from peft.utils import PeftType
 
 from ..decomposition import DecompositionConfig
 from ..decomposition.recipe import check_expansion_start, check_no_conflict, check_overrides, recipe_of
-from ..dictionary import MAX_ROUNDS, TOL
 from ..errors import FiltersubError
+from ..setting_fields import RecipeFields, StartFields
 from ..settings import check_types, select_fields
 
 METHOD = "filter_subspace"
@@ -65,35 +65,35 @@ class FilterSubspaceConfig(PeftConfig):
         where training has moved them; without it all adapters share the base model's
     """
 
-    target_modules: list[str] | str | None = field(default=None)
-    exclude_modules: list[str] | str | None = field(default=None)
-    modules_to_save: list[str] | None = field(default=None)
-    atoms: int = field(default=9)
-    block: int | tuple[int, int] | None = field(default=None)
-    block_spatial: bool = field(default=False)
-    solver: str = field(default="lasso")
-    l1_penalty: float = field(default=1e-3)
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    atoms: int = RecipeFields.atoms
+    block: int | tuple[int, int] | None = RecipeFields.block
+    block_spatial: bool = RecipeFields.block_spatial
+    solver: str = RecipeFields.solver
+    l1_penalty: float = RecipeFields.l1_penalty
     sparsity: InitVar[float | None] = None  # the name of l1_penalty in adapters of before
-    nonzeros: int | None = field(default=None)
-    max_rounds: int = field(default=MAX_ROUNDS)
-    tol: float = field(default=TOL)
-    seed: int = field(default=0)
-    nonnegative: bool = field(default=False)
-    init: str = field(default="rows")
-    learner: str = field(default="alternating")
-    expansion: int | tuple[int, ...] | None = field(default=None)
-    expansion_coefficients: str = field(default="shared")
-    expansion_layers: str = field(default="spatial")
-    expansion_init: str = field(default="uniform")
-    init_scale: float = field(default=1.0)
-    block_coefficients: bool = field(default=False)
-    limit_atoms: bool = field(default=True)
-    overrides: dict[str, dict[str, Any]] | None = field(default=None)
-    train_coefficients: bool = field(default=False)
-    hold_coefficients: bool | None = field(default=None)
-    recompute_weights: bool | None = field(default=None)
-    save_coefficients: bool = field(default=False)
-    save_batch_norm: bool = field(default=True)
+    nonzeros: int | None = RecipeFields.nonzeros
+    max_rounds: int = RecipeFields.max_rounds
+    tol: float = RecipeFields.tol
+    seed: int = RecipeFields.seed
+    nonnegative: bool = RecipeFields.nonnegative
+    init: str = RecipeFields.init
+    learner: str = RecipeFields.learner
+    expansion: int | tuple[int, ...] | None = RecipeFields.expansion
+    expansion_coefficients: str = RecipeFields.expansion_coefficients
+    expansion_layers: str = RecipeFields.expansion_layers
+    expansion_init: str = StartFields.expansion_init
+    init_scale: float = StartFields.init_scale
+    block_coefficients: bool = RecipeFields.block_coefficients
+    limit_atoms: bool = RecipeFields.limit_atoms
+    overrides: dict[str, dict[str, Any]] | None = StartFields.overrides
+    train_coefficients: bool = StartFields.train_coefficients
+    hold_coefficients: bool | None = None
+    recompute_weights: bool | None = None
+    save_coefficients: bool = False
+    save_batch_norm: bool = True
 
     def __post_init__(self, sparsity: float | None) -> None:
         super().__post_init__()
