@@ -16,7 +16,7 @@ from filtersub.ablation.planning import _digest, _Identity
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
-from filtersub.generation.denoising_config import DenoisingConfig
+from filtersub.generation.settings import DenoisingConfig
 from filtersub.methods.options import MethodOptions
 from filtersub.parameters import parse_budget
 from filtersub.studies.parameters import parameter_study

@@ -5,7 +5,7 @@ import pytest
 from test_data_disk import PLAIN, labels_of, root, write_image  # noqa: F401 (a fixture)
 
 from filtersub.data import check_data, load_data, n_classes
-from filtersub.data.csv_table import read_csv_table
+from filtersub.data.csv_lists import read_csv_table
 from filtersub.errors import FiltersubError
 
 COUNT = 6

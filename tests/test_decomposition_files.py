@@ -15,7 +15,7 @@ from filtersub.decomposition import (
     decompose_model,
     layer,
 )
-from filtersub.decomposition.join import join
+from filtersub.decomposition.folder import join
 from filtersub.errors import FiltersubError
 
 CONFIG = DecompositionConfig(atoms=3)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from filtersub.errors import FiltersubError
-from filtersub.experiment.trial import try_image
+from filtersub.experiment.run import try_image
 from filtersub.models import load_model
 
 IMAGE = torch.zeros(3, 32, 32)

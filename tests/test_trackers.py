@@ -8,7 +8,7 @@ import pytest
 from filtersub.ablation.run import _tracked
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, tune
-from filtersub.experiment.trackers import chosen_trackers
+from filtersub.experiment.log import chosen_trackers
 from filtersub.processes import LOG_WITH
 
 SMALL = TuneSettings(

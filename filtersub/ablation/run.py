@@ -122,7 +122,7 @@ def run_ablation(
 
 def _tracked(log_with: str, name: str, root: Path) -> dict[str, str]:
     """The environment of runs that log to these trackers: one place and one group for all, unless named otherwise."""
-    from ..experiment.trackers import chosen_trackers
+    from ..experiment.log import chosen_trackers
 
     shared = {"WANDB_RUN_GROUP": name, "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}"}
     named = {variable: os.environ.get(variable, value) for variable, value in shared.items()}

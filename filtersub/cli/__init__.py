@@ -1,4 +1,4 @@
-"""The command line: every command, each in a file of its own, which parses, calls one function and prints."""
+"""The command line: every command parses, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from typing import Annotated
 import typer
 
 from ..errors import FiltersubError
-from .ablate import ablate
+from .ablate import ablate, check_notebook, new, report
 from .counting import count, suggest
 from .data import data_app
 from .decompose import decompose
 from .generate import distance, generate, generate_tune
 from .help_pages import Command
-from .new import new
-from .notebook import check_notebook
 from .paper import paper
-from .report import report
 from .tune import tune
 
 app = typer.Typer(

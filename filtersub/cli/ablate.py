@@ -1,7 +1,8 @@
-"""``filtersub ablate``: a grid of notebook runs, then their report."""
+"""The commands of ablations: ``ablate`` runs one, ``report`` shows it, ``new`` and ``check-notebook`` prepare one."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,3 +98,73 @@ def _show_plan(spec: Spec, found: DryRun) -> None:
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
     typer.echo(f"{len(found.runs)} run{'s' * (len(found.runs) != 1)}, {left} to be made: {time}")
+
+
+DEFAULT_MODEL = "efficientnet_lite0"
+
+
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to write; its name is the ablation's.")],
+    model: Annotated[str, typer.Option(help="Model of the runs, as for tune.")] = DEFAULT_MODEL,
+    data: Annotated[str, typer.Option(help="Data set by name, see `filtersub data list`.")] = "digits",
+) -> None:
+    """Write a folder with a notebook, an ablation of it over m, m_1 and k_c, and a README."""
+    from ..ablation.new_project import new_project
+    from ..data.names import described
+
+    described(data)  # unknown names are told before anything is written
+    if model != DEFAULT_MODEL:  # whose check takes seconds
+        from ..parameters import load_architecture
+
+        load_architecture(model)
+    written = new_project(folder, model=model, data=data)
+    for path in written.values():
+        typer.echo(f"wrote {path}")
+    typer.echo(f"next: cd {shlex.quote(str(folder))} && filtersub ablate ablation.yaml --out report --dry-run")
+
+
+def check_notebook(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Notebooks.")],
+) -> None:
+    """Check that notebooks keep the contract of an ablation: a line for each fault, exit code 2 if there is any."""
+    from ..ablation.notebook_check import notebook_faults
+
+    faulty = False
+    for file in files:
+        try:
+            found = [f"{file}: {fault}" for fault in notebook_faults(file)]
+        except FiltersubError as error:  # the other files are still looked at
+            found = [str(error)]
+        for fault in found:
+            typer.echo(fault, err=True)
+        if not found:
+            typer.echo(f"{file}: keeps the contract")
+        faulty |= bool(found)
+    if faulty:
+        raise typer.Exit(2)
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="A folder of runs, wherever they were made; several with --out.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Merge the runs of all folders into this one first.")] = None,
+    against: Annotated[Path | None, typer.Option(help="An earlier report: say what changed beyond noise.")] = None,
+    interval: Annotated[str, typer.Option(help="Uncertainty of a mean over seeds: t or bootstrap.")] = "t",
+) -> None:
+    """Write the HTML report of all records below a folder, or of several machines' folders."""
+    from ..report import write_report
+    from ..report.merge import merge
+
+    if out is None and len(folders) > 1:
+        named = " ".join(map(str, folders))
+        raise FiltersubError(
+            f"several folders make one report in a folder of its own: filtersub report {named} --out NEW"
+        )
+    if out is not None:
+        done = merge(folders, out)
+        damaged = f", {done.damaged} of them damaged" if done.damaged else ""
+        for fault in done.plan_faults:
+            typer.echo(f"filtersub: {fault}; its runs are merged without it", err=True)
+        typer.echo(f"merged: {done.copied} runs copied into {out}, {done.kept} left as they were{damaged}")
+    typer.echo(f"report: {write_report(out or folders[0], against=against, interval=interval)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import FiltersubError
-from .root import data_root, descriptions_folder
+from .paths import data_root, descriptions_folder
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,10 @@ from typing import Any
 
 from ..errors import FiltersubError
 from .catalogue import Description, folder_of
-from .duplicates import repeated_images, shared_images
-from .examine import Examined, doubts, examined
+from .examine import Examined, doubts, examined, remarks, repeated_images, shared_images
 from .images import Images, Source
 from .names import described, open_source, path_of
 from .problems import DataMissing, Problem, problem
-from .remarks import remarks
 
 OnImage = Callable[[int, int, str], None]
 

@@ -12,12 +12,11 @@ from ..errors import FiltersubError
 from .augmentation import AugmentedImages, check_augmentation
 from .choose import balanced_subset, chosen_parts
 from .digits import N_SEARCH, N_TRAIN, digits_at, digits_order, load_digits, prepared_digits
-from .duplicates import shared_images
+from .examine import remarks, shared_images
 from .images import Chosen, Source
 from .names import open_source
 from .prepared import PreparedImages
 from .problems import problem, refuse
-from .remarks import remarks
 
 
 @dataclass(frozen=True)

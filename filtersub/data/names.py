@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 from ..errors import FiltersubError, meant
 from .catalogue import Description, catalogue, folder_of
+from .paths import VARIABLE, place
 from .problems import DataMissing
-from .root import VARIABLE, place
 
 if TYPE_CHECKING:
     from .images import Source

@@ -4,7 +4,7 @@
 and D the filter atoms (n_atoms, d) of the kernel matrix that filtersub.kernels describes.
 """
 
-from ..solver_names import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS
+from ..setting_fields import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS
 from .automatic import AtomChoice, choose_atoms
 from .expansion import Level, chained_atoms, combine, expand
 from .file import ModelDecomposition

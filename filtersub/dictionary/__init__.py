@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..solver_names import INITS, LEARNERS, MAX_ROUNDS, TOL
+from ..setting_fields import INITS, LEARNERS, MAX_ROUNDS, TOL
 from .alternate import update_atoms
 from .learn import learn_dictionary
 from .result import DictionaryResult

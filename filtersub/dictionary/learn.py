@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..engine.threads import chunks, for_each
 from ..errors import ConvergenceWarning, FiltersubError, check_name
-from ..solver_names import INITS, LEARNERS, MAX_ROUNDS, TOL
+from ..setting_fields import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
 from ..sparse_coding.result import check_penalty, largest_penalty
 from .alternate import Alternation, Stop

@@ -37,14 +37,12 @@ from ..records import (
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .layer_tables import layer_tables
-from .log import PROGRESS_FILE, TrainingLog
+from .log import PROGRESS_FILE, TrainingLog, chosen_trackers, open_trackers
 from .model_card import CARD_FILE, model_card
 from .rate_choice import RateChoice, choose_rate
 from .saved_weights import ADAPTER_FOLDER, STATISTICS_FILE, save_trained, saved_size
 from .settings import CHOOSE, TuneSettings, settings_from
 from .step_cost import step_flops
-from .trackers import chosen_trackers, open_trackers
-from .trial import try_image
 
 DECOMPOSITION_FOLDER = "decomposition.part"  # of layers that are decomposed, until the run is finished
 _QUIET_SECONDS = 10  # between two lines about layers where there is no terminal to draw a bar on
@@ -316,3 +314,25 @@ def _layer_lines(bar: Callable[[int, int, str], None]) -> Callable[[int, int, st
 def _say(quiet: bool, line: str) -> None:
     if not quiet:
         print(line, flush=True)
+
+
+@torch.no_grad()
+def try_image(model: nn.Module, image: Tensor, n_classes: int, name: str) -> None:
+    """Run the model, left as it is, on one image (3, height, width).
+
+    Raises FiltersubError where it fails, mostly by the images' size, and where it puts out no (1, n_classes) scores.
+    """
+    training, size = model.training, " x ".join(map(str, image.shape[1:]))
+    model.eval()
+    try:
+        found = model(image[None])
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        raise FiltersubError(
+            f"{name} cannot take images of {size} pixels ({words[0][:160]}); choose another image_size"
+        ) from None
+    finally:
+        model.train(training)
+    if not isinstance(found, Tensor) or found.shape != (1, n_classes):
+        shape = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise FiltersubError(f"{name} puts out {shape} for an image, not (1, {n_classes}) scores; it is no classifier")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from math import prod
@@ -11,7 +12,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..meta_copy import meta_copy
 from ..training import set_training_mode_
 
 
@@ -58,3 +58,18 @@ def step_flops(model: nn.Module, image_shape: tuple[int, ...], batch_size: int, 
         except (NotImplementedError, RuntimeError, ValueError):  # batch norm of a single image is a ValueError
             return None
     return int(counter.get_total_flops())
+
+
+def meta_copy(module: nn.Module) -> nn.Module:
+    """The module with every parameter and buffer on the meta device; shared tensors stay shared, nothing is allocated.
+
+    >>> copied = meta_copy(nn.Linear(2, 3))
+    >>> copied.weight.device.type, tuple(copied.weight.shape), copied.weight.requires_grad
+    ('meta', (3, 2), True)
+    """
+    memo: dict[int, object] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(module, memo)

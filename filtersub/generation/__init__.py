@@ -2,8 +2,8 @@
 
 from .adapters import load_adapter, save_adapter, use_adapter
 from .denoising import fit_denoiser
-from .denoising_config import DenoisingConfig, DenoisingSet
 from .methods import MethodSettings, inject_method
+from .settings import DenoisingConfig, DenoisingSet
 
 __all__ = [
     "DenoisingConfig",

@@ -10,9 +10,10 @@ from pathlib import Path
 from ..errors import FiltersubError
 from ..image_reading import image_paths, is_hidden
 from ..metrics.images import ImageSet, image_files, image_folder
+from ..setting_fields import DiffusionFields
 
 PROMPTS_FILE = "metadata.jsonl"
-TEMPLATE = "a photo of a {}"
+TEMPLATE = DiffusionFields.template
 
 
 @dataclass(frozen=True)

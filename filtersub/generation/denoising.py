@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..training.loop import Loop, LoopResult, Row
-from .denoising_config import DenoisingConfig, DenoisingSet
+from .settings import DenoisingConfig, DenoisingSet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from ..metrics import FeatureExtractor, ImageSet, image_tensor, module_features
 from ..training import TrainingConfig, evaluate, fit
 from ..weight_file import load_weight_file
 from .denoising import fit_denoiser
-from .denoising_config import DenoisingConfig, DenoisingSet
+from .settings import DenoisingConfig, DenoisingSet
 from .timesteps import spaced_ddim
 
 ASSETS = Path(__file__).resolve().parent / "assets"

@@ -16,11 +16,10 @@ from ..records import Record
 from ..settings import check_whole
 from ..training import CHECKPOINT_FILE
 from .denoising import fit_denoiser
-from .denoising_config import DenoisingSet
 from .digits import LAST, as_images, base_unet, digits, digits_features, noise_schedule, sample_digits
 from .methods import inject_method
 from .record import ADAPTER_FOLDER, finished, write_run
-from .settings import GenerationSettings
+from .settings import DenoisingSet, GenerationSettings
 from .timesteps import check_number_of_steps
 from .tuned import save_tuned
 

@@ -20,7 +20,7 @@ from ..image_reading import READING_RULES, read_image
 from ..metrics.features import weight_digest
 from ..metrics.images import fitted
 from .captions import CaptionedImages
-from .denoising_config import DenoisingSet
+from .settings import DenoisingSet
 
 
 @torch.no_grad()

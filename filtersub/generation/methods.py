@@ -11,9 +11,9 @@ from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import compile_pattern
 from ..methods import METHODS, Injected, MethodOptions, inject
+from ..setting_fields import OF_GENERATION as NAMES
 from ..setting_fields import MethodFields, described
 from ..settings import select_fields
-from ..solver_names import OF_GENERATION as NAMES
 from .adapters import mark_injected
 
 #: layers of a diffusers UNet by name. "convolutions" is the reading that meets the paper's 1.11 M (docs/parameters.md):

@@ -7,18 +7,21 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftModel, get_peft_model
-from torch import nn
+from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, plan_layers
 from ..decomposition.cache import DecompositionCache, LayerFit, cache_for, using
 from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
-from ..kernels import layout_of, select_layers, untunable
+from ..kernels import KernelLayout, kernel_matrix, layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
+from ..sparse_coding.linear import second_moment
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.names import tuners_word_renamed
 from ..tuning.targets import as_pattern
@@ -26,10 +29,8 @@ from ..tuning.telling import telling
 from .adapters import adapter_config
 from .added import add_, merge_added_
 from .features import train_biases_, train_whole_
-from .fits import layer_fits
 from .low_rank import loralib_shape
 from .options import MEANT_FOR, METHODS, MethodOptions, check_method, check_options
-from .rank import check_rank
 from .support import try_adapter
 from .tucker import check_lycoris
 
@@ -254,3 +255,43 @@ def _refused(
 
 def _by(layers: str | None) -> str:
     return "" if layers is None else f" by the pattern {layers!r}"
+
+
+def check_rank(rank: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """FiltersubError where no layer, of weights (out, in, ...) by name, has that rank.
+
+    Its factors would only be larger than the weights that they update.
+    """
+    full = {name: min(shape[0], prod(shape[1:])) for name, shape in shapes.items()}
+    if full and rank > max(full.values()):
+        name = max(full, key=lambda each: full[each])
+        raise FiltersubError(
+            f"rank {rank} is more than any layer has: {full[name]} at most, that of {name}; take a smaller one"
+        )
+
+
+def layer_fits(model: nn.Module, cache: DecompositionCache | None) -> dict[str, LayerFit]:
+    """By name the layers of filter-subspace whose atoms are known: those that came through ``cache``, and those whose
+    codes are a linear map of the kernels."""
+    found = {} if cache is None else dict(cache.fits)
+    for layer in model.modules():
+        if isinstance(layer, FilterSubspaceLayer) and layer.name not in found:
+            for adapter, mapping in layer.filtersub_mapping.items():
+                if mapping.is_meta:  # a model of shapes alone has no fit
+                    continue
+                found[layer.name] = mapped_fit(layer.layouts[adapter], layer.get_base_layer(), mapping)
+    return found
+
+
+def mapped_fit(layout: KernelLayout, layer: nn.Module | Tensor, mapping: Tensor) -> LayerFit:
+    """The fit of linear codes ``alpha = F V`` for V (d, m) over orthonormal atoms, which V's columns are but for scale.
+
+    The error is computed from the second moment of the kernels, in float64: alpha is never made.
+    """
+    rows = kernel_matrix(layout, layer)
+    moment = second_moment(rows).double().to(mapping.device)
+    v = mapping.double()
+    atoms = v.T / v.norm(dim=0)[:, None].clamp_min(torch.finfo(v.dtype).tiny)
+    left = torch.eye(len(v), dtype=v.dtype, device=v.device) - v @ atoms
+    squared, norm = float((left.T @ moment @ left).trace()), float(moment.trace())
+    return LayerFit(atoms, (max(squared, 0.0) / norm) ** 0.5 if norm > 0 else 0.0, 1.0)

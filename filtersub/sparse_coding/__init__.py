@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..solver_names import SOLVERS
+from ..setting_fields import SOLVERS
 from .constrained import constrained_lasso
 from .lasso import lasso
 from .linear import least_squares_codes, principal_atoms, ridge_codes

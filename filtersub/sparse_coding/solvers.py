@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import FiltersubError, check_name
+from ..setting_fields import SOLVERS
 from ..settings import check_number, check_whole
-from ..solver_names import SOLVERS
 from .constrained import constrained_lasso
 from .lasso import lasso
 from .lasso import warm_up as warm_up_lasso

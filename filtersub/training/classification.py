@@ -20,7 +20,6 @@ from .batch_norm import SameStatistics, recompute_batch_norm_, set_training_mode
 from .checkpoint import state_names, weights_of
 from .config import TrainingConfig
 from .evaluation import class_accuracies, evaluate
-from .failures import explained, scores
 from .loop import Loop, LoopResult, Row
 from .mixing import Mixing
 
@@ -299,3 +298,28 @@ def _sample_of(train: Dataset, config: TrainingConfig) -> Dataset:
     count = count - count % size if count > size else count
     chosen = torch.randperm(total, generator=torch.Generator().manual_seed(config.seed))[:count]
     return Subset(train, chosen.tolist())
+
+
+def scores(output: Any) -> Tensor:
+    """What a classifier puts out while it is trained. Raises FiltersubError where that is not one tensor."""
+    if not isinstance(output, Tensor):
+        raise FiltersubError(
+            f"in training the model puts out {type(output).__name__}; what can be trained gives one tensor of scores"
+        )
+    return output
+
+
+def explained(error: ValueError) -> ValueError:
+    """The error as a FiltersubError of one line where its cause is known, else as it is.
+
+    torch puts the whole traceback of a process that reads images into the message of the error that it raises again.
+    """
+    text = str(error)
+    if "more than 1 value per channel" in text:
+        return FiltersubError(
+            "batch norm has a single value a channel to average over, in a batch, or a part of one, of a single image; "
+            "change batch_size, accumulation or image_size, or set batch_norm frozen"
+        )
+    if isinstance(error, FiltersubError) and "\n" in text:
+        return FiltersubError(text.strip().splitlines()[-1].rpartition("FiltersubError: ")[2])
+    return error

@@ -21,9 +21,8 @@ from .accelerator import new_accelerator
 from .checkpoint import Checkpoint
 from .config import OptimizationConfig
 from .ema import MovingAverage
-from .optimizers import Chosen
+from .optimizers import Chosen, factor_at
 from .rank_allocation import allocation_of
-from .schedule import factor_at
 
 Row = dict[str, float]
 
