@@ -16,7 +16,7 @@ _MODULES = {
     "Problem": "problems",
     "Report": "check",
     "check_data": "check",
-    "data_root": "paths",
+    "data_root": "catalogue",
     "digits_order": "digits",
     "first_images": "load",
     "load_data": "load",

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from ..errors import FiltersubError, meant
-from .catalogue import Description, catalogue, folder_of
-from .paths import VARIABLE, place
+from .catalogue import VARIABLE, Description, catalogue, folder_of, place
 from .problems import DataMissing
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import prod
-from numbers import Real
 from typing import Any
 
 from ..errors import FiltersubError, check_name
@@ -53,11 +52,8 @@ class DecompositionConfig(RecipeFields):
         _check_count("seed", self.seed, 0, MOST_SEED)
         for name in ("l1_penalty", "tol"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < float("inf"):
+            if not 0 <= value < float("inf"):
                 raise FiltersubError(f"{name} must be a finite number >= 0, got {value!r}")
-        for name in ("nonnegative", "block_spatial", "block_coefficients", "limit_atoms"):
-            if not isinstance(getattr(self, name), bool):
-                raise FiltersubError(f"{name} must be true or false, got {getattr(self, name)!r}")
         for name, known in words_of(RecipeFields).items():
             value = getattr(self, name)
             if name != "init" or not isinstance(value, str) or not is_file_of_atoms(value):

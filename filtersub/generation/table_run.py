@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.paths import place
+from ..data.catalogue import place
 from ..errors import FiltersubError
 from ..files import make_folder
 from ..paper import check_reading, find_part, method_settings

@@ -53,7 +53,7 @@ class BaselineOptions(BaselineFields):
             "reduction of conv-adapter": self.reduction,
         }
         for what, value in named.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if value < 1:
                 raise FiltersubError(f"the {what} must be a positive integer, got {value}")
 
     def rank_of(self, layout: KernelLayout) -> int:
