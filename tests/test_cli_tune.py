@@ -2,11 +2,12 @@
 
 import json
 import re
-from importlib import import_module
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from filtersub import setting_fields
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
 from filtersub.experiment.settings import TuneSettings
@@ -99,7 +100,11 @@ def test_every_method_is_in_the_help():
 
 
 def test_the_help_names_every_method():
-    assert re.split(r", | or ", import_module("filtersub.cli.tune")._METHODS) == list(METHODS)
+    assert tuple(METHODS) == setting_fields.METHODS
+    by_peft = [name for name, method in METHODS.items() if method.by_peft and name != "adalora"]
+    assert ("none", "full", *by_peft, "lora-loralib") == setting_fields.OF_GENERATION
+    options = {each.name: each for each in get_command(app).commands["tune"].params}
+    assert re.split(r", | or ", options["method"].help.removesuffix(".").partition(": ")[2]) == list(METHODS)
 
 
 @pytest.mark.parametrize(
