@@ -3,7 +3,9 @@ kernels; those of expanded and of blocked atoms, which are trained, and the atom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from math import prod
 
@@ -29,6 +31,7 @@ _FORMS = (
     "filtersub_block_coefficients",
 )
 _ALWAYS_SAVED = ("filtersub_mapping", "filtersub_dictionary")
+_reading: ContextVar[bool] = ContextVar("a file is being read", default=False)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,26 @@ def blocked_atoms(block_atoms: Tensor, atoms: Tensor, layout: KernelLayout) -> T
     return torch.einsum("apmq,iqmd->iapdq", parts, atoms.unflatten(0, (-1, q))).flatten(2)
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Within, names of tensors are asked for alone: no coefficients are made that a file is to bring."""
+    token = _reading.set(True)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+def is_reading() -> bool:
+    return _reading.get()
+
+
+def holds_codes(state_dict: dict[str, Tensor], name: str) -> bool:
+    """Whether a saved adapter holds coefficients of the layer ``name``."""
+    beginnings = tuple(f"{name}.{form}" for form in _FORMS[:2])
+    return any(key.startswith(beginnings) and "_update" not in key for key in state_dict)
+
+
 def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, Tensor]) -> None:
     """Room in a FilterSubspaceLayer for an adapter's saved coefficients: in the form of the file (dense or packed, rows
     as long as they were there), and apart from those of other adapters where they differ.
@@ -158,6 +181,13 @@ def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, T
     known = fingerprint is not None and made is not None and not made.is_meta and not fingerprint.is_meta
     if known and not same_fingerprint(made, fingerprint):
         layer.foreign.add(adapter)
+    device = layer.get_base_layer().weight.device
+    if adapter in layer.awaited:  # nothing was made: whether they are those of this weight is not known
+        del layer.awaited[adapter]
+        layer.foreign.add(adapter)
+        for form in (*_ALWAYS_SAVED, "filtersub_fingerprint"):
+            saved = state_dict.get(f"{name}.{form}.{adapter}")
+            _replace(getattr(layer, form), adapter, None if saved is None else torch.empty_like(saved, device=device))
     for form in _ALWAYS_SAVED:
         saved, held = state_dict.get(f"{name}.{form}.{adapter}"), getattr(layer, form)._buffers.get(adapter)
         if saved is not None and held is not None and not held.is_meta and not _same(saved, held):
@@ -165,7 +195,6 @@ def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, T
     saved = {form: state_dict.get(f"{name}.{form}.{adapter}") for form in _FORMS}
     if all(each is None for each in saved.values()):
         return
-    device = layer.get_base_layer().weight.device
     for form, each in saved.items():
         _replace(getattr(layer, form), adapter, None if each is None else torch.empty_like(each, device=device))
 
@@ -174,7 +203,7 @@ def check_same_codes(layer: nn.Module, adapters: Sequence[str]) -> None:
     """FiltersubError where adapters have other coefficients, so that a sum of their atoms would mean nothing."""
     first = adapters[0]
     for other in adapters[1:]:
-        if not {first, other} & layer.foreign:
+        if not {first, other} & layer.foreign or _same_print(layer, first, other):
             continue
         for form in (*_FORMS, *_ALWAYS_SAVED):
             one, two = (getattr(layer, form)._buffers.get(a) for a in (first, other))
@@ -185,6 +214,11 @@ def check_same_codes(layer: nn.Module, adapters: Sequence[str]) -> None:
                 )
 
 
+def _same_print(layer: nn.Module, one: str, other: str) -> bool:
+    held = layer.filtersub_fingerprint
+    return same_fingerprint(held[one], held[other])
+
+
 def share_codes(layer: nn.Module, adapter: str, source: str) -> None:
     """Give an adapter the very coefficients of another one."""
     for form in (*_FORMS, *_ALWAYS_SAVED, "filtersub_fingerprint"):
@@ -193,6 +227,16 @@ def share_codes(layer: nn.Module, adapter: str, source: str) -> None:
         _replace(held, adapter, held._buffers.get(source), persistent=persistent)
     if source in layer.foreign:
         layer.foreign.add(adapter)
+
+
+def of_one_source(layer: nn.Module, one: str, other: str) -> bool:
+    """Whether two adapters of a FilterSubspaceLayer have one tensor of coefficients, so that their atoms add up."""
+    if layer.recipes[one] != layer.recipes[other]:
+        return False
+    for held in (layer.filtersub_coefficients, layer.filtersub_packed_values):
+        if held._buffers.get(one) is not held._buffers.get(other):
+            return False
+    return True
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

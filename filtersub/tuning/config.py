@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from peft.config import PeftConfig
 from peft.utils import PeftType
@@ -94,6 +94,7 @@ class FilterSubspaceConfig(PeftConfig):
     recompute_weights: bool | None = None
     save_coefficients: bool = False
     save_batch_norm: bool = True
+    awaits_coefficients: ClassVar[bool] = False  # of one config: read from a folder that holds them
 
     def __post_init__(self, sparsity: float | None) -> None:
         super().__post_init__()
@@ -109,6 +110,14 @@ class FilterSubspaceConfig(PeftConfig):
         check_expansion_start(self.expansion_init, self.init_scale)
         if self.hold_coefficients is False and self.save_coefficients:
             raise FiltersubError("coefficients that are not held cannot be saved; drop save_coefficients")
+
+    @classmethod
+    def from_pretrained(cls, *folder: Any, **options: Any) -> FilterSubspaceConfig:
+        """The config of a saved adapter, as peft reads it. Coefficients that lie beside it are not made before they are
+        read."""
+        config = super().from_pretrained(*folder, **options)
+        config.awaits_coefficients = config.save_coefficients
+        return config
 
     @property
     def recipe(self) -> DecompositionConfig:

@@ -21,9 +21,9 @@ from ..decomposition import DecompositionConfig
 from ..engine.conv.packed import Packed
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
-from .codes import blocked_atoms, frozen_codes, mapped_fingerprint, start_of_expansion
+from .codes import blocked_atoms, frozen_codes, is_reading, of_one_source, start_of_expansion
 from .config import FilterSubspaceConfig, coding_part
-from .other_tools import call_with, check_unchanged, offloading_hooks, onloaded
+from .other_tools import call_with, check_filled, check_unchanged, offloading_hooks, onloaded
 from .telling import tell
 from .weight_sum import (
     BaseWeight,
@@ -78,6 +78,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         "block_plans",
         "recipes",
         "rounds",
+        "awaited",
     )
     recomputes = True  # whether training makes the summed weight again in its backward pass, or keeps it
 
@@ -101,6 +102,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.block_plans: dict[str, tuple[KernelLayout, SumPlan]] = {}  # with the layout of alpha, where it is blocked
         self.recipes: dict[str, DecompositionConfig] = {}
         self.rounds: dict[str, int] = {}  # of dictionary learning
+        self.awaited: dict[str, FilterSubspaceConfig] = {}  # adapters whose coefficients are to come with their file
         self.foreign: set[str] = set()  # adapters whose coefficients are not those made of this layer's weight
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
@@ -144,7 +146,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     ) -> None:
         hold, needs_dictionary = config.holds(recipe), config.train_coefficients or recipe.block_coefficients
         self.foreign.discard(adapter)
-        made = (a for a in self.recipes if a not in self.foreign)
+        made = (a for a in self.recipes if a not in self.foreign and a not in self.awaited)
         alike = (a for a in made if self.recipes[a] == recipe and self._holds(a) == hold)
         twin = next(alike, None)
         if twin is not None and (not needs_dictionary or twin in self.filtersub_dictionary):
@@ -153,8 +155,13 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             blocks = self.filtersub_block_coefficients._buffers.get(twin)
             self.rounds[adapter] = 0  # decomposed before
         else:
-            tell(self.name)
-            codes = frozen_codes(layout, self._base_weight(), self.base_layer, recipe, hold=hold)
+            weight = self.base_weight()
+            if config.awaits_coefficients and adapter not in self.recipes:
+                self.awaited[adapter] = config
+                weight = weight.detach().to("meta")
+            else:
+                tell(self.name)
+            codes = frozen_codes(layout, weight, self.base_layer, recipe, hold=hold)
             kept = codes.coefficients if hold else codes.mapping, codes.fingerprint, codes.dictionary
             blocks, self.rounds[adapter] = codes.block_coefficients, codes.rounds
         self._keep(adapter, kept[0], config.save_coefficients, into=None if hold else self.filtersub_mapping)
@@ -164,6 +171,20 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             self.filtersub_block_coefficients.register_buffer(adapter, blocks, persistent=persistent)
         if needs_dictionary:
             self.filtersub_dictionary[adapter] = kept[2]
+
+    def make_awaited(self) -> None:
+        """Make coefficients that were to come with a file which was not read: the config alone was taken from it."""
+        while self.awaited:
+            adapter, config = self.awaited.popitem()
+            for held in (self.filtersub_coefficients, self.filtersub_packed_values, self.filtersub_packed_indices):
+                held._buffers.pop(adapter, None)
+            with onloaded(offloading_hooks(self)):
+                self._freeze_codes(adapter, self.layouts[adapter], self.recipes[adapter], config)
+
+    def _save_to_state_dict(self, *arguments: Any) -> None:
+        if not is_reading():
+            self.make_awaited()
+        super()._save_to_state_dict(*arguments)
 
     def _keep(self, adapter: str, source: Tensor | Packed, saved: bool, into: BufferDict | None = None) -> None:
         if isinstance(source, Packed):
@@ -183,15 +204,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         n_atoms = len(self.filtersub_atoms[adapter])
         return Packed(self.filtersub_packed_values[adapter], self.filtersub_packed_indices[adapter], n_atoms)
 
-    def _share_codes(self, one: str, other: str) -> bool:
-        if self.recipes[one] != self.recipes[other] or self._holds(one) != self._holds(other):
-            return False
-        for held in (self.filtersub_coefficients, self.filtersub_packed_values):
-            if (one in held) != (other in held) or (one in held and held[one] is not held[other]):
-                return False
-        return True
-
-    def _base_weight(self) -> Tensor:
+    def base_weight(self) -> Tensor:
         """The weight F that adapters belong to, whether or not some are merged into the base layer."""
         return self._before_merge[0] if self._before_merge else self.get_base_layer().weight
 
@@ -220,12 +233,13 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
     def coefficients(self, adapter: str) -> Tensor:
         """The frozen alpha (n_rows, m) of an adapter; computed where it is not held."""
+        self.make_awaited()
         if adapter in self.filtersub_coefficients:
             return by_row(self.filtersub_coefficients[adapter])
         if adapter in self.filtersub_packed_values:
             return self._held(adapter).unpacked()
         mapping = self.filtersub_mapping[adapter]
-        return self.layouts[adapter].to_rows(self._base_weight().detach()).to(mapping.dtype) @ mapping
+        return self.layouts[adapter].to_rows(self.base_weight().detach()).to(mapping.dtype) @ mapping
 
     def atoms_update(self, adapter: str) -> Tensor:
         """dD (m, d), collapsed where it is expanded; (i', m, d) where each input channel has atoms of its own."""
@@ -235,6 +249,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
     def _terms(self, adapters: list[str]) -> list[Summand]:
         """What the adapters add, those that share coefficients as one summand."""
+        self.make_awaited()
         shared: dict[tuple[str, bool], Summand] = {}
         terms = []
         present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
@@ -246,9 +261,9 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 matrix = matrix.to(source.values.dtype if isinstance(source, Packed) else source.dtype)
             else:
                 mapping = self.filtersub_mapping[adapter]
-                source = BaseWeight(self._base_weight(), mapping.dtype)
+                source = BaseWeight(self.base_weight(), mapping.dtype)
                 matrix = mapping @ matrix.to(mapping.dtype)
-            first = next(other for other in present if self._share_codes(other, adapter))
+            first = next(other for other in present if of_one_source(self, other, adapter))
             key = (first, matrix.ndim == 3)
             shared[key] = Summand(plan, source, shared[key].matrix + matrix if key in shared else matrix)
             if adapter in self.filtersub_block_atoms:
@@ -267,7 +282,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         return Summand(plan, codes, patches.to(codes.dtype))
 
     def _sum(self, adapters: list[str]) -> Tensor:
-        weight = self._base_weight()
+        weight = self.base_weight()
         present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
         if not present:
             return weight
@@ -276,7 +291,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``alpha x dD`` in the stored shape and dtype of the base weight; differentiable in what is trained."""
-        weight = self._base_weight()
+        weight = self.base_weight()
         terms = self._terms([adapter])
         zero = torch.zeros_like(weight, dtype=terms[0].matrix.dtype)
         with without_autocast(weight):
@@ -302,9 +317,10 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             return self._run(x, *args, **kwargs)
 
     def _run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        weight = self._base_weight()
+        weight = self.base_weight()
+        self.make_awaited()
         if not x.is_meta:
-            self._check_filled()
+            check_filled(self)
         with without_autocast(weight):
             terms = self._terms(self.active_adapters)
             alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
@@ -312,16 +328,6 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         if alone:
             return run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes)
         return call_with(self.name, self.base_layer, total, x, *args, **kwargs)
-
-    def _check_filled(self) -> None:
-        """Before any product: one of a tensor in memory and one on the meta device can be in memory, unfilled."""
-        held = [module for name, module in self.named_children() if name != "base_layer"]
-        tensors = (tensor for module in held for tensor in (*module.parameters(), *module.buffers()))
-        if self._base_weight().is_meta or any(tensor.is_meta for tensor in tensors):
-            raise FiltersubError(
-                f"layer {self.name!r}: its weight or its adapter is on the meta device, which holds no numbers; "
-                "load the base model's weights first, then make or load the adapter"
-            )
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Give the base layer a parameter of its own, its weight with the adapters' updates; unmerge gives it the very
@@ -334,8 +340,9 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             return
         base = self.get_base_layer()
         check_unchanged(self, base)
+        self.make_awaited()
         if not base.weight.is_meta:
-            self._check_filled()
+            check_filled(self)
         merged = self._sum([*self.merged_adapters, *wanted]).detach()
         if safe_merge and not bool(torch.isfinite(merged).all()):
             names = ", ".join(repr(name) for name in wanted)
@@ -355,14 +362,9 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self._before_merge = ()
         self.merged_adapters = []
 
-    def fingerprint_for(self, adapter: str, mapping: Tensor | None) -> Tensor:
-        """The fingerprint of the coefficients as made here, by a saved adapter's mapping V where it has one."""
-        if mapping is not None and self._base_weight().device.type != "meta":
-            return mapped_fingerprint(self.layouts[adapter], self._base_weight(), mapping)
-        return self.filtersub_fingerprint[adapter]
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FilterSubspaceLayer:
         """Moves and casts; fingerprints stay in float64, and adapters that share coefficients go on sharing them."""
+        self.make_awaited()
         exact = dict(self.filtersub_fingerprint.items())
         packed = self.filtersub_packed_values, self.filtersub_packed_indices
         sources = (self.filtersub_coefficients, *packed, self.filtersub_mapping, self.filtersub_block_coefficients)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
-from .codes import make_room
+from .codes import holds_codes, make_room, mapped_fingerprint, reading
 from .combination import check_combined, combined_config, fill
 from .config import METHOD, FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
@@ -216,10 +216,11 @@ class FilterSubspaceModel(BaseTuner):
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: FilterSubspaceConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        with reading():
+            remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         _check_layers(model, remapped)
-        if not config.save_coefficients:
-            _check_fingerprints(model, adapter_name, remapped)
+        _make_missing(model, adapter_name, remapped)
+        _check_fingerprints(model, adapter_name, remapped, stored=config.save_coefficients)
         for name, layer in model.named_modules():
             if isinstance(layer, FilterSubspaceLayer):
                 make_room(layer, name, adapter_name, remapped)
@@ -259,13 +260,25 @@ def _check_layers(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
         )
 
 
-def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
-    """The coefficients made here must be the ones that the atoms were trained with: the adapter has no meaning else."""
+def _make_missing(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
+    """Make coefficients that a file was to hold and does not."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, FilterSubspaceLayer) and adapter in layer.awaited and not holds_codes(state_dict, name):
+            layer.make_awaited()
+
+
+def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Tensor], *, stored: bool) -> None:
+    """The coefficients made here must be the ones that the atoms were trained with: the adapter has no meaning else.
+
+    With ``stored``, those that the file holds are not made here.
+    """
     for name, layer in model.named_modules():
         key = f"{name}.filtersub_fingerprint.{adapter}"
         if not isinstance(layer, FilterSubspaceLayer) or key not in state_dict:
             continue
-        made = layer.fingerprint_for(adapter, state_dict.get(f"{name}.filtersub_mapping.{adapter}"))
+        if stored and holds_codes(state_dict, name):
+            continue
+        made = _made_fingerprint(layer, adapter, state_dict.get(f"{name}.filtersub_mapping.{adapter}"))
         allowed = tolerance(layer.get_base_layer().weight.dtype)
         if made.device.type != "meta" and not same_fingerprint(made, state_dict[key], allowed):
             gap = fingerprint_gap(made, state_dict[key])
@@ -275,6 +288,13 @@ def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Te
                 "or save it with save_coefficients=True"
             )
         state_dict[key] = made if made.device.type != "meta" else state_dict[key].to(torch.float64)
+
+
+def _made_fingerprint(layer: FilterSubspaceLayer, adapter: str, mapping: Tensor | None) -> Tensor:
+    """The fingerprint of the coefficients as made here, by a saved adapter's mapping V where it has one."""
+    if mapping is not None and layer.base_weight().device.type != "meta":
+        return mapped_fingerprint(layer.layouts[adapter], layer.base_weight(), mapping)
+    return layer.filtersub_fingerprint[adapter]
 
 
 def register() -> None:

@@ -57,6 +57,20 @@ def check_unchanged(layer: nn.Module, base: nn.Module) -> list[tuple[nn.Module, 
     return hooks
 
 
+def check_filled(layer: nn.Module) -> None:
+    """FiltersubError where the base weight or an adapter of a FilterSubspaceLayer holds no numbers.
+
+    Asked before any product: one of a tensor in memory and one on the meta device can be in memory, unfilled.
+    """
+    held = [module for name, module in layer.named_children() if name != "base_layer"]
+    tensors = (tensor for module in held for tensor in (*module.parameters(), *module.buffers()))
+    if layer.base_weight().is_meta or any(tensor.is_meta for tensor in tensors):
+        raise FiltersubError(
+            f"layer {layer.name!r}: its weight or its adapter is on the meta device, which holds no numbers; "
+            "load the base model's weights first, then make or load the adapter"
+        )
+
+
 def _expanded(held: nn.Module) -> bool:
     return any(type(each).__name__ == "ExpandedWeight" for each in held._parameters.values())
 
