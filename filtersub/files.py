@@ -37,7 +37,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _why_not_written(error: Exception) -> str | None:
@@ -50,7 +50,7 @@ def _why_not_written(error: Exception) -> str | None:
     elif not isinstance(error, OSError):
         return None
     reason = os.strerror(number) if number else words
-    return f"{reason}; make room, then run the same command again" if number in _FULL else reason
+    return f"{reason}; make room, then run the same command again" if number in FULL else reason
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

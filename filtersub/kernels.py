@@ -164,12 +164,14 @@ def layout_of(
     Spatial kernels always take part, 1x1 kernels and linear layers only where ``block`` is given. ``block`` joins
     channels of 1x1 kernels and linear layers, and of spatial kernels too where ``block_spatial`` is set; a side that
     does not divide its channel count becomes 1. A bare tensor of 2 to 5 dimensions counts as a linear layer or
-    convolution.
+    convolution. Weights with an empty side, and those of lazy layers that have not run yet, take no part.
     """
     described = _describe(layer)
     if described is None:
         return None
     kind, weight, groups = described
+    if 0 in weight.shape:  # no kernel at all
+        return None
     layout = KernelLayout(name, kind, tuple(weight.shape), groups)
     sides = check_block(block)
     if not layout.is_spatial and sides is None:

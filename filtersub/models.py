@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from .errors import FiltersubError, meant
+from .settings import MOST, check_whole
 from .weight_file import is_weight_file, load_weight_file
 
 EMBEDDED = "efficientnet_lite0"
@@ -285,8 +286,8 @@ def _unknown(name: str, known: list[str], library: str) -> FiltersubError:
 
 
 def _check_classes(num_classes: int | None) -> None:
-    if num_classes is not None and num_classes < 1:
-        raise FiltersubError(f"the number of classes must be positive, got {num_classes}")
+    if num_classes is not None:
+        check_whole("the number of classes", num_classes, 1, MOST)
 
 
 @contextmanager

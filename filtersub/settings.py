@@ -6,6 +6,7 @@ import functools
 import math
 import numbers
 import typing
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from .errors import FiltersubError
 
 T = TypeVar("T")
 MOST_SEED = 2**32 - 1  # that of numpy's global generator
+MOST_PIXELS = 8_192  # on a side of an image
 MOST = 1_000_000  # of anything that is counted and means something: atoms, epochs, images of a batch
 
 
@@ -37,6 +39,26 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
         raise FiltersubError(f"{name} must be a finite number, got {value!r}")
     if value < least:
         raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")
+
+
+def check_each(name: str, values: Any, check: Callable[..., None], *bounds: float) -> list[Any]:
+    """The values of a list of at least one, each held against ``check(name, value, *bounds)``.
+
+    >>> check_each("steps", [1, 2], check_whole, 1)
+    [1, 2]
+    >>> check_each("steps", 3, check_whole, 1)
+    Traceback (most recent call last):
+    filtersub.errors.FiltersubError: steps must be a list of at least one number, got 3
+    """
+    try:
+        found = [] if isinstance(values, str | bytes) else list(values)
+    except TypeError:
+        found = []
+    if not found:
+        raise FiltersubError(f"{name} must be a list of at least one number, got {values!r}")
+    for value in found:
+        check(name, value, *bounds)
+    return found
 
 
 def check_types(settings: Any) -> None:

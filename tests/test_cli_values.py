@@ -153,3 +153,17 @@ def test_a_terminal_of_ascii_shows_what_it_can():
 def test_a_run_is_called_as_it_always_was():
     code, parameters = ["a = 1", "ä"], {"b": [1, None], "a": 0.1}
     assert _Identity(code, "0.1.0").digest(parameters) == _digest(code, parameters, "0.1.0")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full, as Linux has")
+@pytest.mark.parametrize(
+    "words", ["--version", "count --help", "data list", "paper --part figure4", "count resnet18 --json"]
+)
+def test_output_that_cannot_be_written_is_one_line(words):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "filtersub", *words.split()]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "filtersub: cannot write the output: No space left on device; make room, or write it elsewhere\n"
+    )

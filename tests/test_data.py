@@ -47,5 +47,5 @@ def test_images_are_normalised_as_asked():
 def test_bad_names_and_sizes():
     with pytest.raises(FiltersubError, match="unknown data set 'digit'; known: digits"):
         load_data("digit")
-    with pytest.raises(FiltersubError, match="size must be positive"):
+    with pytest.raises(FiltersubError, match="image size must be at least 1"):
         load_data("digits", size=0)

@@ -72,7 +72,7 @@ def test_a_solver_that_cannot_run_says_why(problem, monkeypatch):
 
 
 def test_no_penalty_is_no_comparison(problem):
-    with pytest.raises(FiltersubError, match="positive penalty"):
+    with pytest.raises(FiltersubError, match="l1_penalty must be positive"):
         diagnostics.solver_table(*problem, 0.0)
     with pytest.raises(FiltersubError, match="unknown solver 'lars'"):
         diagnostics.solver_table(*problem, L1, solvers=["lars"])
@@ -108,7 +108,7 @@ def test_largest_norm_is_where_the_last_code_vanishes(weights):
 
 
 def test_a_path_needs_penalties(weights):
-    with pytest.raises(FiltersubError, match="no penalty is given"):
+    with pytest.raises(FiltersubError, match="penalties must be a list of at least one number"):
         diagnostics.penalty_path(weights, DecompositionConfig(), [])
     with pytest.raises(FiltersubError, match="'pca' pays no penalty"):
         diagnostics.penalty_path(weights, DecompositionConfig(solver="pca"), [1e-3])

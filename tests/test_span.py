@@ -127,7 +127,7 @@ def test_depthwise_kernels_have_one_channel_a_group_so_that_per_channel_is_plain
 
 BAD = {
     "rows differ": ((random(5, 2), random(6, 3)), {}, "got (5, 2) and (6, 3)"),
-    "no atoms": ((random(6, 2), random(6, 3)), {"per_channel": 0}, "a positive integer, got 0"),
+    "no atoms": ((random(6, 2), random(6, 3)), {"per_channel": 0}, "per_channel, m_1, must be at least 1, got 0"),
     "rows left over": ((random(6, 2), random(6, 3)), {"per_channel": 1, "channels": 4}, "6 rows do not divide"),
 }
 

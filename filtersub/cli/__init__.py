@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ..errors import FiltersubError
+from ..files import FULL
 from .ablate import ablate, check_notebook, new, report
 from .counting import count, suggest
 from .data import data_app
@@ -62,11 +64,23 @@ def main() -> None:
     except FiltersubError as error:
         sys.stderr.write(f"filtersub: {error}\n")
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        sys.stderr.write(f"filtersub: cannot write the output: {error.strerror}; make room, or write it elsewhere\n")
+        _forget_unwritten()
+        raise SystemExit(2) from None
     except (KeyboardInterrupt, SystemExit) as ended:
         if not _is_untold_interrupt(ended):
             raise
         sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
         raise SystemExit(_INTERRUPTED) from None
+
+
+def _forget_unwritten() -> None:
+    """Drop what standard output could not take, which Python would try to write again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from ..errors import FiltersubError
+from ..settings import MOST_PIXELS, MOST_SEED, check_each, check_number, check_whole
 from .augmentation import AugmentedImages, check_augmentation
 from .choose import balanced_subset, chosen_parts
 from .digits import N_SEARCH, N_TRAIN, digits_at, digits_order, load_digits, prepared_digits
@@ -76,10 +78,17 @@ def load_data(
     Images to judge on are never augmented. Raises FiltersubError for unknown names, sets that are missing or damaged
     (saying how to obtain or to check them) and numbers that do not fit.
     """
-    if size < 1:
-        raise FiltersubError(f"the image size must be positive, got {size}")
-    if n_train is not None and n_train < 1:
-        raise FiltersubError(f"n_train must be positive, got {n_train}")
+    for what, switch in (("validation", validation), ("hold", hold)):
+        if not isinstance(switch, bool | np.bool_):
+            raise FiltersubError(f"{what} must be true or false, got {switch!r}")
+    check_whole("the image size", size, 1, MOST_PIXELS)
+    if n_train is not None:
+        check_whole("n_train", n_train, 1)
+    for what, seed in (("split_seed", split_seed), ("augmentation_seed", augmentation_seed)):
+        check_whole(what, seed, 0, MOST_SEED)
+    check_each("mean", mean, check_number)
+    if len(check_each("std", std, check_number)) != len(mean) or min(std) <= 0:
+        raise FiltersubError(f"std must be a positive number for each number of mean, {mean!r}, got {std!r}")
     check_judge_crop(judge_crop)
     check_augmentation(augmentation)
     judged_on = "validation" if validation else "test"
@@ -124,14 +133,21 @@ def usable_source(name: str) -> Source:
 
 def check_judge_crop(share: float | None) -> None:
     """Raises FiltersubError where it is no share of an image."""
-    if share is not None and not 0 < share <= 1:
+    if share is None:
+        return
+    check_number("judge_crop", share)
+    if not 0 < share <= 1:
         raise FiltersubError(
             f"judge_crop is the share of the image kept in its middle, above 0 and at most 1, got {share}"
         )
 
 
 def first_images(data: Dataset, n_images: int) -> tuple[Tensor, Tensor]:
-    """(images (n, 3, size, size), labels (n,)) of the first ``n_images`` of a data set, or of all it has."""
+    """(images (n, 3, size, size), labels (n,)) of the first ``n_images`` of a data set, or of all it has.
+
+    Raises FiltersubError unless ``n_images`` is a whole number from 1.
+    """
+    check_whole("n_images", n_images, 1)
     if isinstance(data, TensorDataset):
         images, labels = data.tensors
         return images[:n_images], labels[:n_images]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..kernels import named_layers
+from ..settings import MOST, check_number, check_whole
 from ..sparse_coding.linear import second_moment
 from .layer import decomposable_rows, decompose_weight
 from .plan import PlannedLayer, check_weights, plan_layers
@@ -73,12 +74,13 @@ def choose_atoms(
     """
     import pandas as pd  # takes half a second, which a first look at a layer need not wait for
 
-    if isinstance(max_error, bool) or not isinstance(max_error, (int, float)) or not 0 < max_error < 1:
+    check_number("max_error", max_error)
+    if not 0 < max_error < 1:
         raise FiltersubError(f"max_error is a relative error between 0 and 1, got {max_error!r}")
     if per not in PER:
         raise FiltersubError(f"the error is met per {' or per '.join(PER)}, got {per!r}")
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise FiltersubError(f"the largest m must be a positive integer, got {most!r}")
+    if most is not None:
+        check_whole("most", most, 1, MOST)
     plan = plan_layers(
         model, replace(config or DecompositionConfig(), atoms=1), layers=layers, exclude=exclude, overrides=overrides
     )

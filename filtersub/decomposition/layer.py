@@ -145,10 +145,13 @@ def coding_settings(config: DecompositionConfig, n_atoms: int) -> dict[str, Any]
 def decomposable_rows(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:
     """The kernel matrix (n_rows, d), in float32 at least.
 
-    Raises FiltersubError naming a layer whose weights are not finite, or so large or small that their squares leave the
-    range of its numbers.
+    Raises FiltersubError naming a layer whose weights are no real numbers, not finite, or so large or small that their
+    squares leave the range of their type.
     """
     rows = kernel_matrix(layout, layer)
+    if not rows.is_floating_point():
+        kind = str(rows.dtype).removeprefix("torch.")
+        raise FiltersubError(f"layer {layout.name!r} has weights of type {kind}, and only real numbers are decomposed")
     rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
     if rows.device.type != "meta" and rows.numel():
         low, high = rows.aminmax()

@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 
 from ..decomposition import ModelDecomposition
+from ..settings import check_whole
 
 
 def support_table(decomposition: ModelDecomposition) -> pd.DataFrame:
@@ -25,6 +26,7 @@ def frequent_supports(decomposition: ModelDecomposition, most: int = 10) -> pd.D
     ``atoms`` lists the atoms' numbers, "0 3 5", empty for rows of zeros. At most ``most`` a layer; supports that are
     equally frequent stand in the order of their atoms.
     """
+    check_whole("most", most, 1)
     found = []
     for name, layer in decomposition.layers.items():
         support = layer.coefficients != 0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..decomposition import ModelDecomposition
+from ..settings import check_whole
 
 
 def welch_bound(n_atoms: int, size: int) -> float:
@@ -18,7 +19,11 @@ def welch_bound(n_atoms: int, size: int) -> float:
 
     >>> welch_bound(4, 4), round(welch_bound(3, 2), 3)
     (0.0, 0.5)
+
+    Raises FiltersubError unless both are whole numbers from 1.
     """
+    check_whole("n_atoms", n_atoms, 1)
+    check_whole("size", size, 1)
     return math.sqrt((n_atoms - size) / (size * (n_atoms - 1))) if n_atoms > size else 0.0
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..decomposition import Decomposition, DecompositionConfig, ModelDecomposition, decompose_weight
 from ..decomposition.layer import codes_over
 from ..kernels import named_layers, select_layers
+from ..settings import check_each, check_whole
 from ._pairs import rows_and_rebuilt
 
 
@@ -137,7 +138,7 @@ def error_curve(
     ``known`` is a decomposition of the same weights; its layers are not decomposed again where an m is its own.
     ``on_decomposed`` is called with each layer that is, and its recipe.
     """
-    settings = [replace(config, atoms=m) for m in atoms]
+    settings = [replace(config, atoms=m) for m in check_each("atoms", atoms, check_whole, 1)]
     layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
     for index, setting in enumerate(settings):

@@ -13,6 +13,7 @@ from ..computed_weights import current_weight
 from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
 from ..kernels import named_layers, select_layers
+from ..settings import check_each, check_number
 
 
 def penalty_path(
@@ -40,10 +41,9 @@ def penalty_path(
         objective, rounds, seconds, largest_norm. ``coefficients`` counts zeros too. ``largest_norm`` is that of the
         layer's largest kernel: from that value of l on every coefficient is zero, whatever the unit-norm atoms.
 
-    Raises FiltersubError when no value is given or the solver pays no penalty.
+    Raises FiltersubError when no value is given, one is no number or below 0, or the solver pays no penalty.
     """
-    if not penalties:
-        raise FiltersubError("no penalty is given; name at least one value of l, such as 0.001")
+    penalties = check_each("penalties", penalties, check_number, 0)
     if config.code_kind != "penalty":
         raise FiltersubError(f"solver {config.solver!r} pays no penalty, so it has no path; use 'lasso'")
     settings = [replace(config, l1_penalty=float(value)) for value in penalties]

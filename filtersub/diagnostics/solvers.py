@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import sparse_coding
 from ..errors import FiltersubError
+from ..settings import MOST, check_each, check_number, check_whole
 from ..sparse_coding import SOLVERS, CodingResult, encode, kkt_violation, lasso_objective
 
 #: Solvers of many equal steps, by the step counts at which their progress is looked at.
@@ -51,14 +52,15 @@ def solver_table(
         objective found), kkt_over_penalty (largest KKT violation over l), relative_error, density, iterations, seconds
         (median), lowest_seconds, highest_seconds, rows_per_second, converged, note (why a solver did not run, else "").
 
-    Raises FiltersubError when a name is unknown or the penalty is not positive.
+    Raises FiltersubError when a name is unknown, a number is none or out of range, or no solver ran (with the reason).
     """
-    if not l1_penalty > 0:
-        raise FiltersubError(f"solvers are compared at a positive penalty, got {l1_penalty}")
+    l1_penalty = _check_problem(l1_penalty, n_nonzero, repeats)
     names = list(SOLVERS) if solvers is None else [sparse_coding.check_solver(name) for name in solvers]
-    n_nonzero = n_nonzero or _mean_support(rows, atoms, l1_penalty)
+    n_nonzero = n_nonzero or _mean_support(rows, atoms, l1_penalty)  # an int from 1, or None
     found, norm = [], float(rows.double().norm())
     runs, notes = _timed(names, rows, atoms, l1_penalty, n_nonzero, repeats)
+    if not runs:
+        raise FiltersubError("no solver ran: " + "; ".join(f"{name}: {note}" for name, note in notes.items()))
     for name in names:
         row = {"solver": name, "solves": SOLVERS[name], "note": notes.get(name, "")}
         if name in runs:
@@ -98,6 +100,8 @@ def gap_table(
         One row a point: solver, solves, stepwise (bool), iterations, seconds (median), objective, relative_gap (to the
         smallest objective in both tables; not below 0).
     """
+    l1_penalty = _check_problem(l1_penalty, n_nonzero, repeats)
+    steps = check_each("steps", steps, check_whole, 1)
     if table is None:
         table = solver_table(rows, atoms, l1_penalty, solvers=solvers, n_nonzero=n_nonzero, repeats=repeats)
     points = []
@@ -119,6 +123,17 @@ def gap_table(
     found = pd.DataFrame(points)
     best = min(found["objective"].min(), table["objective"].min())
     return found.assign(relative_gap=(found["objective"] / best - 1).clip(lower=0.0))
+
+
+def _check_problem(l1_penalty: float, n_nonzero: int | None, repeats: int) -> float:
+    """The penalty as a float."""
+    check_number("l1_penalty", l1_penalty)
+    if not l1_penalty > 0:
+        raise FiltersubError(f"l1_penalty must be positive where solvers are compared, got {l1_penalty}")
+    if n_nonzero is not None:
+        check_whole("n_nonzero", n_nonzero, 1)
+    check_whole("repeats", repeats, 1, MOST)
+    return float(l1_penalty)
 
 
 def _timed(

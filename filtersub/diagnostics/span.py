@@ -21,6 +21,7 @@ from ..decomposition.expansion import atoms_above, channel_level, squared_norm, 
 from ..errors import FiltersubError
 from ..fingerprint import fingerprint, same_fingerprint
 from ..kernels import kernel_matrix, named_layers
+from ..settings import check_whole
 from ._pairs import rows_and_rebuilt
 
 _CHUNK = 64  # input channels worked on at once
@@ -155,9 +156,10 @@ def _check(codes: Tensor, change: Tensor, per_channel: int | None, channels: int
             f"coefficients (n_rows, m) and a change (n_rows, d) are wanted, got {tuple(codes.shape)} and "
             f"{tuple(change.shape)}"
         )
-    if per_channel is not None and (isinstance(per_channel, bool) or per_channel < 1):
-        raise FiltersubError(f"per_channel is m_1, a positive integer, got {per_channel!r}")
-    if channels < 1 or codes.shape[0] % channels:
+    if per_channel is not None:
+        check_whole("per_channel, m_1,", per_channel, 1)
+    check_whole("channels", channels, 1)
+    if codes.shape[0] % channels:
         raise FiltersubError(f"{codes.shape[0]} rows do not divide over {channels} input channels")
 
 

@@ -18,6 +18,7 @@ from ..computed_weights import current_weight
 from ..decomposition import Decomposition, ModelDecomposition
 from ..errors import FiltersubError
 from ..kernels import named_layers
+from ..settings import MOST_SEED, check_whole
 
 #: What of the coefficients counts as stored: every one, or those that are not zero (their places are not counted).
 COUNTINGS = ("dense", "nonzero")
@@ -62,6 +63,9 @@ def storage_table(
     unknown = [name for name in formats if name not in _FORMATS]
     if unknown:
         raise FiltersubError(f"unknown tensor format {unknown[0]!r}; known: {', '.join(_FORMATS)}")
+    check_whole("max_iter", max_iter, 1)
+    check_whole("seed", seed, 0, MOST_SEED)
+    max_iter, seed = int(max_iter), int(seed)
     _tensorly()
     modules, rows = dict(named_layers(model)), []
     for index, (name, layer) in enumerate(decomposition.layers.items()):

@@ -14,7 +14,7 @@ from ..errors import FiltersubError
 from ..methods.options import HEAD_RATE, METHODS, OF_ATOMS, MethodOptions, check_method, check_options, usual_rate
 from ..models import check_share
 from ..setting_fields import TuneFields, described
-from ..settings import MOST_SEED, check_types, check_whole, select_fields
+from ..settings import MOST_PIXELS, MOST_SEED, check_types, check_whole, select_fields
 from ..training import TrainingConfig
 from ..training.rank_allocation import check_allocation
 
@@ -23,7 +23,6 @@ CHOOSE = "choose"
 WITHOUT_EFFECT = frozenset({"workers", "evaluation_interval"})
 #: candidates of ``learning_rate="choose"``, as multiples of the method's usual rate
 RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
-_MOST_PIXELS = 8_192  # on a side of an image
 
 
 @described
@@ -46,7 +45,7 @@ class TuneSettings(TuneFields):
         check_types(self)
         if not 0 <= self.seed <= MOST_SEED:
             raise FiltersubError(f"seed must be an integer from 0 to {MOST_SEED:,}, got {self.seed!r}")
-        check_whole("image_size", self.image_size, 1, _MOST_PIXELS)
+        check_whole("image_size", self.image_size, 1, MOST_PIXELS)
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", self.usual_rate)
         if self.head_learning_rate is None:

@@ -118,8 +118,7 @@ def frechet_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    if one.width != two.width:
-        raise FiltersubError(f"features of {one.width} and of {two.width} numbers do not compare")
+    _check_pair(one, two)
     # asked before: LAPACK's eigenvalues of a matrix with NaN or infinities may never return
     _finite(one.covariance @ two.covariance, "Fréchet distance")
     metric = FrechetInceptionDistance(feature=_Given(one.width), normalize=True)
@@ -141,9 +140,17 @@ def kernel_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
     """
     from torchmetrics.image.kid import poly_kernel
 
+    _check_pair(one, two)
     first, second = one.sample.double(), two.sample.double()
     within = sum(_off_diagonal_mean(poly_kernel(sample, sample)) for sample in (first, second))
     return float(_finite(within - 2 * poly_kernel(first, second).mean(), "kernel distance"))
+
+
+def _check_pair(one: FeatureStatistics, two: FeatureStatistics) -> None:
+    if one.width != two.width:
+        raise FiltersubError(f"features of {one.width} and of {two.width} numbers do not compare")
+    if min(one.count, two.count) < 2:
+        raise FiltersubError(f"a distance needs two images of each set at least, got {one.count} and {two.count}")
 
 
 def _finite(values: Tensor, what: str) -> Tensor:

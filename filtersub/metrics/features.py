@@ -106,7 +106,8 @@ def module_features(name: str, module: nn.Module, width: int, compute: Callable[
     """Features of a module that is there already; ``compute`` maps uint8 images to (n, width) through it."""
     if name.upper() == "FID" or name == INCEPTION:
         raise FiltersubError(f"{name!r} is not a name for other features: only Inception's distance is called FID")
-    return FeatureExtractor(name, width, weight_digest(module), compute, next(module.parameters()).device)
+    device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
+    return FeatureExtractor(name, width, weight_digest(module), compute, device)
 
 
 def checked_finite(values: Tensor, what: str) -> Tensor:

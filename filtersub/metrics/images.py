@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..image_reading import IMAGE_SUFFIXES, READING_RULES, image_paths, read_image
+from ..settings import MOST, MOST_PIXELS, check_whole
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class ImageSet:
 
     def batches(self, size: int = 50) -> Iterator[Tensor]:
         """uint8 (at most ``size``, 3, h, w). Raises FiltersubError on unreadable files and mixed sizes or modes."""
+        check_whole("batch_size", size, 1, MOST)
+        size = int(size)
         if self.tensor is not None:
             yield from self.tensor.split(size)
             return
@@ -85,7 +88,13 @@ def image_folder(path: str | os.PathLike[str], *, resize: int | None = None, at_
 def image_files(
     files: Iterable[Path], source: str, *, resize: int | None = None, at_most: int | None = None
 ) -> ImageSet:
-    """These images, each once; ``at_most`` takes that many, evenly spread over their order."""
+    """These images, each once; ``at_most`` takes that many, evenly spread over their order.
+
+    Raises FiltersubError for sizes and numbers that are no positive whole numbers.
+    """
+    for name, value, most in (("resize", resize, MOST_PIXELS), ("at_most", at_most, None)):
+        if value is not None:
+            check_whole(name, value, 1, most)
     kept = list(dict.fromkeys(files))
     if at_most is not None and at_most < len(kept):
         kept = [kept[int(place)] for place in np.linspace(0, len(kept) - 1, at_most)]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..files import atomic_write
+from ..settings import MOST, MOST_SEED, check_whole
 from .features import FeatureExtractor, checked_finite
 from .images import ImageSet
 
@@ -32,6 +33,9 @@ class FeatureStatistics:
     """
 
     def __init__(self, width: int, *, kept: int = KEPT, seed: int = 0) -> None:
+        check_whole("width", width, 1, MOST)
+        check_whole("kept", kept, 1)
+        check_whole("seed", seed, 0, MOST_SEED)
         self.count = 0
         self.total = torch.zeros(width, dtype=torch.float64)
         self.outer = torch.zeros(width, width, dtype=torch.float64)
@@ -40,7 +44,12 @@ class FeatureStatistics:
         self._random = torch.Generator().manual_seed(seed)
 
     def update(self, features: Tensor) -> None:
-        """Take in features (n, d). Raises FiltersubError where they are NaN or infinite."""
+        """Take in features (n, d). FiltersubError where they are not finite, not real numbers or not d wide."""
+        if features.ndim != 2 or features.shape[1] != self.width or features.is_complex() or features.is_meta:
+            raise FiltersubError(
+                f"features must be real numbers of shape (n, {self.width}), got {features.dtype} "
+                f"{tuple(features.shape)} on {features.device}"
+            )
         wide = checked_finite(features.double(), "features")
         self.total += wide.sum(0)
         self.outer += wide.T @ wide
@@ -99,6 +108,7 @@ def set_statistics(
     back as long as extractor, weights and images are the same. ``on_image`` is called with (images done, in all).
     """
     check_enough(images)
+    check_whole("batch_size", batch_size, 1, MOST)
     file = None if cache is None else Path(cache) / f"{extractor.name}-{extractor.digest}-{images.digest()}.safetensors"
     if file is not None and file.exists():
         return read_statistics(file)

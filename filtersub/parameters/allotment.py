@@ -22,6 +22,7 @@ from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, select_layers
 from ..models import head_name
+from ..settings import MOST, check_each, check_whole
 from . import formulas
 from .budget import ATOMS, BLOCKS
 from .criterion import GradientEnergy
@@ -103,6 +104,9 @@ def allot(
     """
     if not atoms or not blocks:
         raise FiltersubError(f"{'blocks' if atoms else 'atoms'} is empty; name at least one to choose from")
+    check_whole("budget", budget, 1)
+    for what, values in (("atoms", atoms), ("blocks", blocks), ("expansions", expansions or (1,))):
+        check_each(what, values, check_whole, 1, MOST)
     head = head_name(energy.model)
     chosen = select_layers(energy.model, layers=layers, block=1, exclude=() if head is None else (head,))
     hulls = {

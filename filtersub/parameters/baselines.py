@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..kernels import KernelLayout
 from ..setting_fields import BaselineFields, described
-from ..settings import check_types
+from ..settings import MOST, check_types, check_whole
 
 
 @described
@@ -55,6 +55,7 @@ class BaselineOptions(BaselineFields):
         for what, value in named.items():
             if value < 1:
                 raise FiltersubError(f"the {what} must be a positive integer, got {value}")
+            check_whole(f"the {what}", value, 1, MOST)
 
     def rank_of(self, layout: KernelLayout) -> int:
         """The rank of lora-loralib in a layer."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from numbers import Integral
 
 import pandas as pd
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, select_layers
 from ..models import head_name
+from ..settings import check_whole
 from . import formulas
 from .result import stage_of
 
@@ -68,6 +70,7 @@ def parse_budget(text: str | int, total: int) -> int:
     >>> parse_budget("300k", 25_557_032), parse_budget("0.5%", 25_557_032)
     (300000, 127785)
     """
+    check_whole("total", total, 1)
     found = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmg%]?)\s*", str(text), re.IGNORECASE)
     if found is None:
         raise FiltersubError(f"the budget {text!r} is no number of parameters (300000, 300k, 1.2M) and no share (0.5%)")
@@ -82,7 +85,7 @@ def parse_budget(text: str | int, total: int) -> int:
 
 def check_top(top: int) -> int:
     """Raises FiltersubError unless at least one setting is to be shown."""
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+    if isinstance(top, bool) or not isinstance(top, Integral) or top < 1:
         raise FiltersubError(f"top must be a positive integer, the number of settings to show, got {top!r}")
     return top
 
@@ -112,6 +115,7 @@ def suggest_settings(
     Raises FiltersubError where no setting keeps within the budget, naming the smallest possible.
     """
     check_top(top)
+    check_whole("budget", budget, 1)
     candidates = list(_candidates(model, solver, layers))
     allowed = [c for c in candidates if c.trainable <= budget]
     if not allowed:

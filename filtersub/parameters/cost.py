@@ -23,6 +23,7 @@ from ..decomposition import DecompositionConfig
 from ..decomposition.recipe import recipe_of
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, named_layers
+from ..settings import MOST_PIXELS, check_whole
 from . import formulas
 from .result import ADAM_STATES, BYTES, ParameterCount
 
@@ -166,7 +167,8 @@ def layer_positions(model: nn.Module, image_size: int | None = None) -> dict[str
 
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
     handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if isinstance(m, kinds)]
-    size = image_size or _usual_size(model)
+    size = _usual_size(model) if image_size is None else image_size
+    check_whole("image_size", size, 1, MOST_PIXELS)
     try:
         inputs, named = _example(model, size)
         with torch.no_grad():

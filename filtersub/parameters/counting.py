@@ -149,6 +149,9 @@ def count_trained(model: nn.Module, head: str, name: str, method: str, total: in
 def _head_and_total(module: nn.Module | Mapping[str, Tensor]) -> tuple[str | None, int, int]:
     if not isinstance(module, nn.Module):
         return None, sum(tensor.numel() for tensor in module.values()), 0
+    lazy = next((n for n, p in module.named_parameters() if isinstance(p, nn.UninitializedParameter)), None)
+    if lazy is not None:
+        raise FiltersubError(f"{lazy} has no shape before its lazy layer first runs; run the model once, then count it")
     head = head_name(module)
     in_head = 0 if head is None else sum(p.numel() for p in module.get_submodule(head).parameters())
     return head, sum(p.numel() for p in module.parameters()), in_head

@@ -25,6 +25,7 @@ from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, select_layers
 from ..models import channels_last_, head_name
+from ..settings import check_whole
 from .formulas import has_linear_codes
 
 _RIDGE = 1e-2  # of the head, over the mean energy of the centred features
@@ -44,6 +45,7 @@ class GradientEnergy:
     """
 
     def __init__(self, model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 50) -> None:
+        check_whole("batch_size", batch_size, 1)
         head = head_name(model)
         if head is None:
             raise FiltersubError("the model has no classification head, so there is no loss whose gradient could rank")

@@ -19,7 +19,7 @@ from ..engine.threads import over_rows
 from ..errors import ConvergenceWarning
 from .lasso import lasso
 from .pursuit import orthogonal_matching_pursuit
-from .result import CodingResult, check_max_residual, check_problem
+from .result import CodingResult, check_max_residual, check_problem, check_steps
 
 _SHARE = 1024  # rows that a thread takes at a time
 _CHUNK = 65536  # rows in float64 at once
@@ -65,6 +65,7 @@ def constrained_lasso(
     """
     check_problem(rows, atoms, codes_init)
     bounds = check_max_residual(max_residual, rows).cpu()
+    check_steps(max_iter)
     from ..engine.compile import make_ready  # brings numba, whose import takes long
 
     make_ready(("path", atoms.shape[0]), lambda: _try_out(atoms.shape[0]))

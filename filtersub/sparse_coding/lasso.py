@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConvergenceWarning
-from .result import CodingResult, check_penalty, check_problem, lasso_objective
+from .result import CodingResult, check_penalty, check_problem, check_steps, lasso_objective
 
 _TABLE_ATOMS = 13  # 2^13 sets, 13.6 MB: beyond, the table outgrows the caches and takes longer to build than to use
 _CHUNK = 16384  # rows at once where torch does the work
@@ -68,13 +68,14 @@ def lasso(
     >>> lasso(torch.tensor([[3.0, -2.0]]), torch.eye(2), 1.0, nonnegative=True).codes.tolist()
     [[2.0, 0.0]]
     """
-    exact = l1_penalty > 0 or nonnegative
     check_problem(rows, atoms, codes_init, look_at=("atoms",))  # whether the rows are finite shows in the objective
-    check_penalty(l1_penalty)
+    l1_penalty = check_penalty(l1_penalty)
+    check_steps(max_iter, tol)
+    exact = l1_penalty > 0 or nonnegative
     if exact:
         _make_ready(atoms.shape[0], rows.dtype)
     started = time.perf_counter()
-    settings = (float(l1_penalty), float("inf") if nonnegative else float(l1_penalty), tol, max_iter, codes_init)
+    settings = (l1_penalty, float("inf") if nonnegative else l1_penalty, float(tol), int(max_iter), codes_init)
     if not exact:
         found = _least_squares(rows.detach().cpu(), atoms.detach().to("cpu", torch.float64))
     elif rows.device.type == "cuda":

@@ -67,7 +67,7 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
     [[1.5, 0.25]]
     """
     check_problem(rows, atoms, look_at=("atoms",))
-    check_penalty(l2_penalty)
+    l2_penalty = check_penalty(l2_penalty)
     if l2_penalty == 0:
         return least_squares_codes(rows, atoms)
     _make_ready(rows, atoms)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import ConvergenceWarning
 from .pursuit import check_pursuit
-from .result import CodingResult
+from .result import CodingResult, check_steps
 
 _NEGLIGIBLE = 1e-24  # of a row's energy: a step that gains no more is rounding
 _SHARE = 65536  # rows at a time
@@ -60,6 +60,7 @@ def matching_pursuit(
     [[3.0, 0.0]]
     """
     bounds = check_pursuit(rows, atoms, n_nonzero, max_residual)
+    check_steps(max_iter)
     started = time.perf_counter()
     codes = torch.zeros(rows.shape[0], atoms.shape[0], dtype=rows.dtype, device=rows.device)
     gains = torch.zeros(max_iter if n_nonzero is None else n_nonzero, dtype=torch.float64, device=rows.device)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import softshrink
 
 from ..errors import ConvergenceWarning
-from .result import CodingResult, check_penalty, check_problem, kkt_violation
+from .result import CodingResult, check_penalty, check_problem, check_steps, kkt_violation
 
 _CHECK_EVERY = 10  # steps between two looks at which rows are solved, which costs about as much as a step
 _SHARE_OF_PENALTY = 1e-2  # a KKT violation above this share of the penalty is no solution, however small the rows are
@@ -146,7 +146,8 @@ def _descend(
 ) -> CodingResult:
     """Codes by repeating ``advance`` until each row is solved; ``name`` is the solver's, for its warning."""
     check_problem(rows, atoms, codes_init)
-    check_penalty(l1_penalty)
+    l1_penalty = check_penalty(l1_penalty)
+    check_steps(max_iter, tol)
     started = time.perf_counter()
     given, given_atoms = rows, atoms.to(rows)
     scale = float((rows @ given_atoms.T).abs().max()) if rows.numel() else 0.0

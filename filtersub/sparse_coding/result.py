@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..markup import codes_html, explore_hint, facts_html
+from ..settings import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -156,14 +157,23 @@ def _sum(tensor: Tensor) -> float:
         return float(tensor.detach().numpy().sum())
 
 
-def check_penalty(l1_penalty: float) -> None:
-    """Raise FiltersubError unless the penalty is a finite number >= 0."""
+def check_penalty(l1_penalty: float) -> float:
+    """The penalty as a float; FiltersubError unless it is a finite number >= 0."""
     if isinstance(l1_penalty, bool) or not isinstance(l1_penalty, Real) or not 0 <= l1_penalty < float("inf"):
         raise FiltersubError(f"the L1 penalty must be a finite number >= 0, got {l1_penalty!r}")
+    return float(l1_penalty)  # of an int torch takes 64 bits at most
+
+
+def check_steps(max_iter: int, tol: float = 0.0) -> None:
+    """Raise FiltersubError unless a solver's steps are a whole number and its tolerance is finite, none negative."""
+    check_whole("max_iter", max_iter, 0)
+    check_number("tol", tol, 0)
 
 
 def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:
     """Bounds on the residual norm of each row, a float64 Tensor (n_rows,) on its device; FiltersubError otherwise."""
+    if not isinstance(max_residual, Tensor | np.ndarray):
+        check_number("max_residual", max_residual)
     bounds = torch.as_tensor(max_residual, dtype=torch.float64, device=rows.device)
     if bounds.ndim > 1 or (bounds.ndim == 1 and bounds.shape[0] != rows.shape[0]):
         raise FiltersubError(
@@ -177,7 +187,7 @@ def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:
 
 def check_nonzeros(n_nonzero: int, n_atoms: int) -> None:
     """Raise FiltersubError unless the number of nonzeros is an integer from 1 to n_atoms."""
-    if isinstance(n_nonzero, bool) or not isinstance(n_nonzero, int) or not 1 <= n_nonzero <= n_atoms:
+    if isinstance(n_nonzero, bool) or not isinstance(n_nonzero, Integral) or not 1 <= n_nonzero <= n_atoms:
         raise FiltersubError(
             f"the number of nonzeros must be from 1 to the number of atoms, {n_atoms}; got {n_nonzero!r}"
         )
