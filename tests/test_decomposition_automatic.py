@@ -80,9 +80,9 @@ def test_other_overrides_stay():
     ("settings", "message"),
     [
         ({"max_error": 0.0}, "between 0 and 1, got 0.0"),
-        ({"max_error": float("nan")}, "between 0 and 1, got nan"),
+        ({"max_error": float("nan")}, "max_error must be a finite number, got nan"),
         ({"max_error": 0.1, "per": "kernel"}, "per layer or per model, got 'kernel'"),
-        ({"max_error": 0.1, "most": 0}, "positive integer, got 0"),
+        ({"max_error": 0.1, "most": 0}, "most must be at least 1, got 0"),
         ({"max_error": 0.1, "config": DecompositionConfig(init="a.safetensors")}, "as many as they are"),
         ({"max_error": 0.01, "most": 2}, r"no m up to 2 .* m = 2 leaves .* allow more atoms"),
         ({"max_error": 0.01, "config": DecompositionConfig(l1_penalty=0.3)}, "l1_penalty 0.3 stands in the way"),
