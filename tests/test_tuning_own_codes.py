@@ -84,6 +84,18 @@ def outputs(model, name):
     return model(IMAGES)
 
 
+def test_each_adapter_keeps_its_own_fingerprint(two, tmp_path):
+    base, _, folders, _ = two
+    model = loaded(base, folders)
+    model.save_pretrained(tmp_path / "again")
+    for name, folder in folders.items():
+        saved, again = (load_file(f / "adapter_model.safetensors") for f in (folder, tmp_path / "again" / name))
+        prints = [key for key in saved if "fingerprint" in key]
+        assert prints
+        for key in prints:
+            torch.testing.assert_close(again[key], saved[key], rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("order", ["ABC", "BAC"])
 def test_each_adapter_runs_as_it_does_alone_whatever_is_loaded_beside_it(two, order):
     base, _, folders, alone = two

@@ -181,6 +181,7 @@ def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, T
     known = fingerprint is not None and made is not None and not made.is_meta and not fingerprint.is_meta
     if known and not same_fingerprint(made, fingerprint):
         layer.foreign.add(adapter)
+        _replace(layer.filtersub_fingerprint, adapter, torch.empty_like(made))  # the other adapters keep theirs
     device = layer.get_base_layer().weight.device
     if adapter in layer.awaited:  # nothing was made: whether they are those of this weight is not known
         del layer.awaited[adapter]
@@ -221,6 +222,7 @@ def _same_print(layer: nn.Module, one: str, other: str) -> bool:
 
 def share_codes(layer: nn.Module, adapter: str, source: str) -> None:
     """Give an adapter the very coefficients of another one."""
+    layer.awaited.pop(adapter, None)
     for form in (*_FORMS, *_ALWAYS_SAVED, "filtersub_fingerprint"):
         held = getattr(layer, form)
         persistent = source not in held._non_persistent_buffers_set
