@@ -91,7 +91,7 @@ CASES = {
     "block of nothing": (("count", "resnet18", "--block", "0"), "block must be a positive integer"),
     "negative block": (("decompose", "efficientnet_lite0", "--block", "-4"), "block must be a positive integer"),
     "missing file": (("decompose", "nowhere.safetensors"), "no file of weights at nowhere.safetensors"),
-    "truncated file": (("decompose", "{short}"), "cannot be read as weights"),
+    "truncated file": (("decompose", "{short}"), "truncated"),
     "not finite": (("decompose", "{nan}"), "'a' has 1 weights that are NaN or infinite"),
     "unwritable folder": (("decompose", "efficientnet_lite0", "--out", "{taken}"), "cannot make the folder"),
     "unwritable run": (("tune", "efficientnet_lite0", "--out", "{taken}"), "cannot make the folder"),
