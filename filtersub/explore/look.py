@@ -14,7 +14,7 @@ from ..markup import boards, square_boards
 
 SHOWN_KERNELS = 48
 #: the kernels shown are among so many, which every solver looks at
-SHOWN_OF = 512
+SHOWN_OF = 384
 
 
 @dataclass(frozen=True)
