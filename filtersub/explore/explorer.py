@@ -21,7 +21,8 @@ from .look import SHOWN_OF, Look, density, mixed, relative_error, shown_kernels
 
 #: Solver -> kernels that one look at a layer codes; those that take many iterations get fewer.
 SAMPLE_ROWS = {"lasso": 65_536, "omp": 32_768, "pca": 65_536, "ridge": 65_536, "fista": SHOWN_OF}
-_ROUNDS, _TOL = 12, 1e-3  # of a look; a full decomposition takes up to 1,000 at 1e-5
+#: of a look, for solvers that take many iterations fewer; a full decomposition takes up to 1,000 rounds at 1e-5
+_ROUNDS, _FEW_ROUNDS, _TOL = {"lasso": 12, "omp": 12}, 6, 1e-3
 
 
 class Explorer:
@@ -113,7 +114,7 @@ class Explorer:
                     seen,
                     n_atoms,
                     atoms_init=start,
-                    max_rounds=_ROUNDS,
+                    max_rounds=_ROUNDS.get(solver, _FEW_ROUNDS),
                     tol=_TOL,
                     sample_rows=0,
                     n_starts=1,

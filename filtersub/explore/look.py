@@ -14,7 +14,7 @@ from ..markup import boards, square_boards
 
 SHOWN_KERNELS = 48
 #: the kernels shown are among so many, which every solver looks at
-SHOWN_OF = 384
+SHOWN_OF = 256
 
 
 @dataclass(frozen=True)
