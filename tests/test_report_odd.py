@@ -288,3 +288,15 @@ def test_the_report_beside_a_damaged_plan_is_made_and_says_so(root, tmp_path_fac
     assert merged.copied == 4
     (line,) = merged.plan_faults
     assert "runs[0].run_id is missing" in line
+
+
+def test_parameters_of_any_name_are_shown_and_none_ends_the_report(root):
+    names = ("", "a.b", "x[0]", "it's", 'q"', "back\\", "<i>", "{{ 7 * 7 }}", "\u202eevil")
+    for place, folder in enumerate(sorted(path for path in root.iterdir() if path.is_dir())):
+        record = json.loads((folder / "record.json").read_text())
+        changed(folder, parameters={**record["parameters"], **dict.fromkeys(names, place // 2)})
+    page = page_of(root)
+    assert "All 4 runs that are compared" in words_of(page)
+    for name in names:
+        assert html.escape(name, quote=False) in html.unescape(page).replace("<", "&lt;").replace(">", "&gt;")
+    assert "<i>" not in page
