@@ -324,7 +324,7 @@ def test_fewer_training_images_of_the_digits():
     assert pictures(hundred) < pictures(three) < pictures(whole)
     everything = load_data("digits", size=8, n_train=1000)
     assert torch.equal(everything.train.tensors[0], whole.train.tensors[0])
-    for n, message in ((1001, "there are 1000 training images"), (9, "there are 10 classes"), (0, "must be positive")):
+    for n, message in ((1001, "there are 1000 training images"), (9, "there are 10 classes"), (0, "at least 1")):
         with pytest.raises(FiltersubError, match=message):
             load_data("digits", size=8, n_train=n)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..markup import codes_html, explore_hint, facts_html
-from ..settings import check_number, check_whole
+from ..settings import check_number
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,10 @@ def check_penalty(l1_penalty: float) -> float:
 
 def check_steps(max_iter: int, tol: float = 0.0) -> None:
     """Raise FiltersubError unless a solver's steps are a whole number and its tolerance is finite, none negative."""
-    check_whole("max_iter", max_iter, 0)
-    check_number("tol", tol, 0)
+    if isinstance(max_iter, bool) or not isinstance(max_iter, Integral) or max_iter < 0:
+        raise FiltersubError(f"max_iter must be a whole number >= 0, got {max_iter!r}")
+    if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 <= tol < float("inf"):
+        raise FiltersubError(f"tol must be a finite number >= 0, got {tol!r}")
 
 
 def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
 from .codes import blocked_atoms, frozen_codes, is_reading, of_one_source, start_of_expansion
 from .config import FilterSubspaceConfig, coding_part
-from .other_tools import call_with, check_filled, check_unchanged, offloading_hooks, onloaded
+from .other_tools import call_with, check_unchanged, not_filled, offloading_hooks, onloaded, traced
 from .telling import tell
 from .weight_sum import (
     BaseWeight,
@@ -106,9 +106,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.foreign: set[str] = set()  # adapters whose coefficients are not those made of this layer's weight
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
-        self._before_merge: tuple[
-            nn.Parameter, ...
-        ] = ()  # the base layer's own parameter while another is in its place
+        # the base layer's own parameter while another is in its place
+        self._before_merge: tuple[nn.Parameter, ...] = ()
 
     def add_adapter(self, adapter: str, config: FilterSubspaceConfig) -> None:
         """Decompose the base weight by the recipe and start an adapter whose update is zero.
@@ -263,7 +262,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 mapping = self.filtersub_mapping[adapter]
                 source = BaseWeight(self.base_weight(), mapping.dtype)
                 matrix = mapping @ matrix.to(mapping.dtype)
-            first = next(other for other in present if of_one_source(self, other, adapter))
+            first = next(other for other in present if other is adapter or of_one_source(self, other, adapter))
             key = (first, matrix.ndim == 3)
             shared[key] = Summand(plan, source, shared[key].matrix + matrix if key in shared else matrix)
             if adapter in self.filtersub_block_atoms:
@@ -307,10 +306,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters or self.merged:
             return self.base_layer(x, *args, **kwargs)
         if isinstance(x, fx.Proxy):
-            raise FiltersubError(
-                f"layer {self.name!r} is symbolically traced (torch.fx, feature extractors) while its adapter is not "
-                "merged; call merge_and_unload first, or name FilterSubspaceLayer as a leaf module"
-            )
+            raise traced(self.name)
         base = self.get_base_layer()
         hooks = offloading_hooks(self) if torch.compiler.is_compiling() else check_unchanged(self, base)
         with onloaded(hooks) if hooks else nullcontext():
@@ -320,7 +316,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         weight = self.base_weight()
         self.make_awaited()
         if not x.is_meta:
-            check_filled(self)
+            self._check_filled()
         with without_autocast(weight):
             terms = self._terms(self.active_adapters)
             alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
@@ -328,6 +324,13 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         if alone:
             return run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes)
         return call_with(self.name, self.base_layer, total, x, *args, **kwargs)
+
+    def _check_filled(self) -> None:
+        """Before any product: one of a tensor in memory and one on the meta device can be in memory, unfilled."""
+        held = [module for name, module in self.named_children() if name != "base_layer"]
+        tensors = (tensor for module in held for tensor in (*module.parameters(), *module.buffers()))
+        if self.base_weight().is_meta or any(tensor.is_meta for tensor in tensors):
+            raise not_filled(self.name, "its weight or its adapter is on the meta device, which holds no numbers")
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Give the base layer a parameter of its own, its weight with the adapters' updates; unmerge gives it the very
@@ -342,7 +345,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         check_unchanged(self, base)
         self.make_awaited()
         if not base.weight.is_meta:
-            check_filled(self)
+            self._check_filled()
         merged = self._sum([*self.merged_adapters, *wanted]).detach()
         if safe_merge and not bool(torch.isfinite(merged).all()):
             names = ", ".join(repr(name) for name in wanted)
@@ -370,10 +373,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         sources = (self.filtersub_coefficients, *packed, self.filtersub_mapping, self.filtersub_block_coefficients)
         before = [dict(held.items()) for held in sources]
         if any(value.is_meta for value in exact.values()) and not fn(torch.empty(0, device="meta")).is_meta:
-            raise FiltersubError(
-                f"layer {self.name!r}: its adapter was made on the meta device, so there are no coefficients to move; "
-                "load the base model's weights first, then make or load the adapter"
-            )
+            raise not_filled(self.name, "its adapter was made on the meta device, so there are no coefficients to move")
         super()._apply(fn, recurse)
         for adapter, value in exact.items():
             moved = self.filtersub_fingerprint[adapter]

@@ -57,18 +57,15 @@ def check_unchanged(layer: nn.Module, base: nn.Module) -> list[tuple[nn.Module, 
     return hooks
 
 
-def check_filled(layer: nn.Module) -> None:
-    """FiltersubError where the base weight or an adapter of a FilterSubspaceLayer holds no numbers.
+def not_filled(name: str, why: str) -> FiltersubError:
+    return FiltersubError(f"layer {name!r}: {why}; load the base model's weights first, then make or load the adapter")
 
-    Asked before any product: one of a tensor in memory and one on the meta device can be in memory, unfilled.
-    """
-    held = [module for name, module in layer.named_children() if name != "base_layer"]
-    tensors = (tensor for module in held for tensor in (*module.parameters(), *module.buffers()))
-    if layer.base_weight().is_meta or any(tensor.is_meta for tensor in tensors):
-        raise FiltersubError(
-            f"layer {layer.name!r}: its weight or its adapter is on the meta device, which holds no numbers; "
-            "load the base model's weights first, then make or load the adapter"
-        )
+
+def traced(name: str) -> FiltersubError:
+    return FiltersubError(
+        f"layer {name!r} is symbolically traced (torch.fx, feature extractors) while its adapter is not merged; call "
+        "merge_and_unload first, or name FilterSubspaceLayer as a leaf module"
+    )
 
 
 def _expanded(held: nn.Module) -> bool:
