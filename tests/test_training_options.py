@@ -495,7 +495,7 @@ def test_training_on_the_cpu_keeps_what_a_step_frees_for_the_next():
     assert within > 90_000_000
     assert after < 20_000_000
     assert kept("training", MALLOC_TRIM_THRESHOLD_="131072")[0] < within - 50_000_000
-    assert kept("none")[0] < within - 50_000_000
+    assert kept("none")[0] < within - 30_000_000  # the block of 30 MB may stay, at times twice; that of 70 never does
 
 
 @pytest.mark.parametrize(
