@@ -73,10 +73,10 @@ def put_loralib_(model: nn.Module, factors: Mapping[str, Tensor], source: str) -
 
     Raises FiltersubError, naming ``source`` and the first name or shape that does not fit; nothing is changed then.
     """
-    updates = {}
+    layers, updates = dict(model.named_modules()), {}
     for name in dict.fromkeys(key.rpartition(".lora_")[0] for key in factors):
         pair = [factors.get(f"{name}.lora_{side}") for side in "AB"]
-        weight = getattr(dict(model.named_modules()).get(name), "weight", None)
+        weight = getattr(layers.get(name), "weight", None)
         if weight is None or any(factor is None or factor.ndim != 2 for factor in pair):
             raise FiltersubError(f"{source} does not fit this network: it has no layer {name!r} with both factors")
         a, b = pair
@@ -86,4 +86,4 @@ def put_loralib_(model: nn.Module, factors: Mapping[str, Tensor], source: str) -
         updates[name] = torch.mm(b.to(weight), a.to(weight)).view(weight.shape)
     for name, update in updates.items():
         with torch.no_grad():
-            model.get_submodule(name).weight += update
+            layers[name].weight += update
