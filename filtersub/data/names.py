@@ -103,6 +103,10 @@ def _described_opener(name: str) -> Callable[[Path, Description], Source]:
         from .idx import open_idx
 
         return lambda folder, known: open_idx(folder, known.classes)
+    from .listed import LISTED
+
+    if name in LISTED:
+        return lambda folder, _: LISTED[name](folder)
     return _open_described_folder
 
 
