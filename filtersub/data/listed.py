@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import FiltersubError
 from .digits import N_SEARCH, N_TRAIN, digits_order
 from .images import FileImages, Source

@@ -50,6 +50,8 @@ _MODULES = {
     "storage_formats": "layers",
     "support_histogram": "codes",
     "supports": "codes",
+    "task_accuracies": "contrasts",
+    "task_steps": "contrasts",
     "text_colour": "style",
 }
 __all__ = sorted(_MODULES)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
+from itertools import cycle
+
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from .style import BLUE, GREY, GRID, INK, MUTED, VERMILION, families_style, house_figure, percent
+from ..intervals import SIGNIFICANT
+from .style import BLUE, GREEN, GREY, GRID, INK, MUTED, ORANGE, PURPLE, VERMILION, families_style, house_figure, percent
 
+_NETWORKS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK)
 _FRACTIONS = ("accuracy", "error", "agreement", "density")
 
 
@@ -49,6 +55,77 @@ def effects(
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "\N{MINUS SIGN}")))
         unit = "difference of " + measure.replace("_", " ") + (", percentage points" if scale == 100 else "")
         ax.set_xlabel(unit)
+    return figure
+
+
+def task_steps(steps: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
+    """A panel a step, a row a task: the difference as a mark, its 95 % interval as a bar, filled where it is told apart
+    from zero. Bars that leave the range of the marks by more than its width are cut at the edge.
+
+    Parameters
+    ----------
+    steps : tables.task_steps: step, task, difference, low, high, p_value
+    """
+    names, tasks = list(dict.fromkeys(steps["step"])), list(dict.fromkeys(steps["task"]))
+    columns = min(len(names), 3 if width > 6 else 1)
+    rows = -(-len(names) // columns)
+    options = {"nrows": rows, "ncols": columns, "sharey": True}
+    with house_figure(width, height or rows * (0.9 + 0.19 * len(tasks)), **options) as (figure, axes):
+        for ax in axes.flat[len(names) :]:
+            ax.axis("off")
+        for ax, name in zip(axes.flat, names, strict=False):
+            members = steps[steps["step"] == name]
+            ax.axvline(0, color=MUTED, lw=0.9)
+            for row in members.itertuples():
+                place, sure = tasks.index(row.task), row.p_value < SIGNIFICANT
+                colour = BLUE if sure else GREY
+                ax.plot([100 * row.low, 100 * row.high], [place] * 2, color=colour, lw=3.5, alpha=0.25)
+                ax.plot(100 * row.difference, place, "o", color=colour, mfc=colour if sure else "white", ms=4.5)
+            marks = 100 * pd.concat([members["difference"], pd.Series([0.0])])
+            room = marks.max() - marks.min() or 1.0
+            ax.set_xlim(marks.min() - 0.6 * room, marks.max() + 0.6 * room)
+            ax.set_yticks(range(len(tasks)), tasks, fontsize=8)
+            ax.set_ylim(len(tasks) - 0.5, -0.5)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.set_title("\n".join(textwrap.wrap(name, 27)), fontsize=8.5, color=INK, loc="left")
+        figure.supxlabel("difference of test accuracy, percentage points", fontsize=9)
+    return figure
+
+
+def task_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
+    """Test accuracy of every setting: a panel a data set, a row a setting, a mark a network, a bar the range of seeds.
+
+    Parameters
+    ----------
+    table : tables.task_accuracies: model, data, method_label, test_accuracy, lowest, highest
+    """
+    sets, models = list(dict.fromkeys(table["data"])), list(dict.fromkeys(table["model"]))
+    settings = table.groupby("method_label", sort=False)["test_accuracy"].mean().sort_values().index.tolist()
+    style = {
+        model: (colour, mark) for model, colour, mark in zip(models, cycle(_NETWORKS), cycle("oDs^vP"), strict=False)
+    }
+    columns = min(len(sets), 2 if width > 6 else 1)
+    rows = -(-len(sets) // columns)
+    options = {"nrows": rows, "ncols": columns, "sharey": True}
+    with house_figure(width, height or rows * (0.7 + 0.32 * len(settings)) + 0.4, **options) as (figure, axes):
+        for ax in axes.flat[len(sets) :]:
+            ax.axis("off")
+        for ax, data in zip(axes.flat, sets, strict=False):
+            for row in table[table["data"] == data].itertuples():
+                colour, marker = style[row.model]
+                place = settings.index(row.method_label) + 0.16 * (models.index(row.model) - (len(models) - 1) / 2)
+                ax.plot([row.lowest, row.highest], [place] * 2, color=colour, lw=2.5, alpha=0.35)
+                ax.plot(row.test_accuracy, place, marker, color=colour, ms=5, mec="white", mew=0.5)
+            ax.set_title(data, fontsize=9, color=INK, loc="left")
+            ax.set_yticks(range(len(settings)), settings, fontsize=8)
+            ax.set_ylim(-0.6, len(settings) - 0.4)
+            ax.xaxis.set_major_formatter(percent())
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+        figure.supxlabel("test accuracy", fontsize=9)
+        marks = [Line2D([], [], color=colour, marker=mark, ls="", label=name) for name, (colour, mark) in style.items()]
+        figure.legend(
+            handles=marks, loc="outside upper left", ncols=min(len(models), 4 if width > 6 else 2), fontsize=8.5
+        )
     return figure
 
 

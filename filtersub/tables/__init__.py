@@ -7,6 +7,7 @@ from .costs import COSTS, cost_sentence, cost_table, measured_costs
 from .equal import equal_counts, equal_pairs, equal_sentence
 from .optimisers import optimiser_sentence, optimiser_table, steps_to_accuracy
 from .sizes import size_sentence, size_table
+from .tasks import elsewhere_sentence, steps_elsewhere, task_accuracies, task_steps
 
 __all__ = [
     "COSTS",
@@ -18,6 +19,7 @@ __all__ = [
     "claims_table",
     "cost_sentence",
     "cost_table",
+    "elsewhere_sentence",
     "equal_counts",
     "equal_pairs",
     "equal_sentence",
@@ -28,5 +30,8 @@ __all__ = [
     "paper_sentence",
     "size_sentence",
     "size_table",
+    "steps_elsewhere",
     "steps_to_accuracy",
+    "task_accuracies",
+    "task_steps",
 ]

@@ -1,0 +1,141 @@
+"""Does what holds on one task, a network and a data set, hold on the others?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+
+from ..collect import settings_table, tuning_table, varying_parameters
+from ..errors import FiltersubError
+from ..intervals import SIGNIFICANT, holm, paired_difference
+from ..records import Record
+from ..report.numbers import points
+
+_STEPS = {"atoms": "m", "expansion": "m₁", "block": "k_c"}
+_NO_DIFFERENCE = {"seed", "model", "data", "learning_rate"}  # a rate follows what is tuned
+_ATOMS = "atoms"  # begins the label of each setting that tunes them
+
+
+def task_accuracies(records: Mapping[Path, Record]) -> pd.DataFrame:
+    """One row a setting of a task: model, data, task, method_label, family, trainable, test_accuracy (mean over seeds),
+    lowest, highest, seeds, by_seed, and ``way``: how much of the way from linear probing to full tuning it goes, 0 to 1
+    between the two and NaN where a task lacks one of them.
+
+    Raises FiltersubError where the records are of fewer than two tasks.
+    """
+    runs = tuning_table(records)
+    tasks = [] if runs.empty else [task for task in dict.fromkeys(runs["task"]) if task]
+    if len(tasks) < 2:
+        raise FiltersubError("tasks are compared where runs differ in model or data, and these are of one task")
+    settings = settings_table(runs)
+    for name in ("model", "data"):
+        settings[name] = settings["task"].map(runs.drop_duplicates("task").set_index("task")[name])
+    settings["way"] = float("nan")
+    for _, members in settings.groupby("task"):
+        ends = members.groupby("family")["test_accuracy"].mean()
+        if {"head only", "full tuning"} <= set(ends.index):
+            way = (members["test_accuracy"] - ends["head only"]) / (ends["full tuning"] - ends["head only"])
+            settings.loc[members.index, "way"] = way
+    first = ["model", "data", "task", "method_label", "family", "trainable", "test_accuracy"]
+    return settings[[*first, "lowest", "highest", "seeds", "by_seed", "way"]]
+
+
+def task_steps(records: Mapping[Path, Record]) -> pd.DataFrame:
+    """One row a step and task: step (text), task, model, data, difference of the test accuracies with low, high and
+    p_value (paired t test over seeds, corrected by Holm for the tasks of the step; NaN for one seed).
+
+    Steps are two settings of atoms that differ in m, m₁ or k_c alone, and the setting of atoms that is most accurate on
+    average over the tasks against each setting without atoms. A task takes part where it has both.
+    """
+    settings = task_accuracies(records)
+    rows = []
+    for step, (old, new) in _steps(records, settings).items():
+        gaps = []
+        for task, members in settings.groupby("task", sort=False):
+            pair = members.set_index("method_label")
+            if {old, new} <= set(pair.index):
+                gap = _gap(pair.loc[new], pair.loc[old])
+                gaps.append({"step": step, "task": task, "model": pair["model"].iloc[0], "data": pair["data"].iloc[0]})
+                gaps[-1] |= {name: getattr(gap, name) for name in ("difference", "low", "high", "p_value")}
+        corrected = holm([gap["p_value"] for gap in gaps])
+        rows += [{**gap, "p_value": p_value} for gap, p_value in zip(gaps, corrected, strict=True)]
+    columns = ["step", "task", "model", "data", "difference", "low", "high", "p_value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def steps_elsewhere(steps: pd.DataFrame, model: str, data: str) -> pd.DataFrame:
+    """One row a step of task_steps: ``here``, its difference on the task of this model and data (NaN where that has
+    none), ``elsewhere``, the mean over the other tasks with low and high (95 % t interval over these tasks) and
+    p_value, ``tasks``, how many they are, ``above`` and ``below``, on how many of them it is told apart from zero, and
+    ``verdict``: holds, turns round, or open.
+    """
+    rows = []
+    for step, members in steps.groupby("step", sort=False):
+        own = (members["model"] == model) & (members["data"] == data)
+        others, here = members[~own], members.loc[own, "difference"]
+        sure = others[others["p_value"] < SIGNIFICANT]["difference"]
+        mean = paired_difference(others["difference"].tolist()) if len(others) else None
+        row = {"step": step, "here": here.iloc[0] if len(here) else float("nan")}
+        for column, name in (("elsewhere", "difference"), *((name, name) for name in ("low", "high", "p_value"))):
+            row[column] = getattr(mean, name) if mean else float("nan")
+        row |= {"tasks": len(others), "above": int((sure > 0).sum()), "below": int((sure < 0).sum())}
+        rows.append({**row, "verdict": _verdict(row)})
+    return pd.DataFrame(rows)
+
+
+def elsewhere_sentence(summary: pd.DataFrame, model: str, data: str) -> str:
+    """What holds on the other tasks, what turns round, what stays open: one line a step, as Markdown."""
+    if summary.empty:
+        return "No two settings that can be compared are on any of the tasks yet."
+    order = {"turns round": 0, "open": 1, "holds": 2}
+    lines = []
+    for row in sorted(summary.to_dict("records"), key=lambda row: order[row["verdict"]]):
+        here = f"{points(row['here'])} points here" if row["here"] == row["here"] else "not run here"
+        there = f"{points(row['elsewhere'])} on average over {row['tasks']} other tasks"
+        if row["tasks"] > 1:
+            there += f" (95 % interval over tasks {points(row['low'])} to {points(row['high'])})"
+        told = f"told apart from zero on {row['above']} of them above and on {row['below']} below"
+        lines.append(f"- **{row['step']}: {row['verdict']}.** {here}, {there}; {told}.")
+    return "\n".join([f"Here is {model} on {data}.\n", *lines])
+
+
+def _verdict(row: Mapping[str, float]) -> str:
+    """Whether the interval over the other tasks leaves zero, and on which side of it the first task lies."""
+    if not (row["low"] > 0 or row["high"] < 0) or row["here"] != row["here"]:
+        return "open"
+    return "holds" if row["here"] * row["elsewhere"] > 0 else "turns round"
+
+
+def _steps(records: Mapping[Path, Record], settings: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """What a reader calls the step: (label before, label after)."""
+    runs = tuning_table(records)
+    record_of = {row.method_label: records[row.folder] for row in runs.itertuples()}
+    atoms = [label for label in record_of if label.startswith(_ATOMS)]
+    steps = {}
+    for one, other in combinations(atoms, 2):
+        pair = [record_of[one], record_of[other]]
+        differing = [name for name in varying_parameters(pair) if name not in _NO_DIFFERENCE]
+        if len(differing) == 1 and differing[0] in _STEPS:
+            (name,) = differing
+            old, new = sorted((one, other), key=lambda label: record_of[label].parameters[name] or 0)
+            low, high = (record_of[label].parameters[name] for label in (old, new))
+            rest = ""
+            if sum(step.startswith(f"{_STEPS[name]} from {low or 'none'} to {high}") for step in steps):
+                rest = f", {new}"
+            steps[f"{_STEPS[name]} from {low or 'none'} to {high}{rest}"] = (old, new)
+    means = settings[settings["method_label"].isin(atoms)].groupby("method_label")["test_accuracy"].mean()
+    if len(means):
+        best = means.idxmax()
+        steps |= {f"{best} against {label}": (label, best) for label in record_of if label not in atoms}
+    return steps
+
+
+def _gap(new: pd.Series, old: pd.Series):
+    ours, theirs = (dict(zip(row["seeds"], row["by_seed"], strict=True)) for row in (new, old))
+    shared = [seed for seed in ours if seed in theirs]
+    if not shared:
+        raise FiltersubError(f"{new['method_label']} and {old['method_label']} share no seed on {new['task']}")
+    return paired_difference([ours[seed] - theirs[seed] for seed in shared])
