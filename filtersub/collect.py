@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +250,10 @@ def varying_parameters(records: Iterable[Record]) -> list[str]:
 
     A tuning record of before a setting existed has its default.
     """
-    found = [completed_parameters(record) for record in records]
+    return _varying([completed_parameters(record) for record in records])
+
+
+def _varying(found: list[dict[str, Any]]) -> list[str]:
     names = dict.fromkeys(name for parameters in found for name in parameters)
     telling = [name for name in names if name not in WITHOUT_EFFECT | {"seed"}]
     return [name for name in telling if len({repr(parameters.get(name)) for parameters in found}) > 1]
@@ -256,8 +261,13 @@ def varying_parameters(records: Iterable[Record]) -> list[str]:
 
 def completed_parameters(record: Record) -> dict[str, Any]:
     """The record's parameters; a tuning record of before a setting existed has its default."""
-    defaults = {f.name: f.default for f in fields(TuneSettings)} if record.kind == "tuning" else {}
+    defaults = _tuning_defaults() if record.kind == "tuning" else {}
     return {**record.parameters, **{name: value for name, value in defaults.items() if name not in record.parameters}}
+
+
+@cache
+def _tuning_defaults() -> dict[str, Any]:
+    return {f.name: f.default for f in fields(TuneSettings)}
 
 
 def _tasks(records: Iterable[Record]) -> list[str]:
@@ -268,12 +278,15 @@ def _tasks(records: Iterable[Record]) -> list[str]:
 
 
 def _telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> list[str]:
-    records, labels = list(records), []
-    for record in records:
-        alike = (other for other in records if other.label == record.label)
-        differing = [name for name in varying_parameters(alike) if name not in ignored]
-        words = ", ".join(f"{name} {completed_parameters(record).get(name)}" for name in differing)
-        labels.append(f"{record.label}, {words}" if words else record.label)
+    asked = [(record.label, completed_parameters(record)) for record in records]
+    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for label, parameters in asked:
+        alike[label].append(parameters)
+    differing = {label: [n for n in _varying(found) if n not in ignored] for label, found in alike.items()}
+    labels = []
+    for label, parameters in asked:
+        words = ", ".join(f"{name} {parameters.get(name)}" for name in differing[label])
+        labels.append(f"{label}, {words}" if words else label)
     return labels
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from .errors import FiltersubError
 from .weight_file import load_weight_file
@@ -100,6 +99,7 @@ def _thin_resnet() -> nn.Module:
     0..255 less their mean. Its batch norms are folded into the convolutions, so that a bias is left of each.
     """
     from timm.models.resnet import Bottleneck, ResNet
+    from torchvision.ops import FrozenBatchNorm2d
 
     def bias(channels: int, **_: object) -> nn.Module:
         return FrozenBatchNorm2d(channels)
@@ -117,7 +117,7 @@ def _of_thin_resnet(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, T
     """``conv_stage0_block1_branch2c`` is layer1.1.conv3, its bias that of layer1.1.bn3."""
     found = {}
     for name, module in model.named_modules():
-        if isinstance(module, FrozenBatchNorm2d):
+        if type(module).__name__ == "FrozenBatchNorm2d":
             ones, zeros = torch.ones_like(module.weight), torch.zeros_like(module.weight)
             found |= {f"{name}.weight": ones, f"{name}.running_var": ones - module.eps, f"{name}.running_mean": zeros}
     for name, tensor in tensors.items():
