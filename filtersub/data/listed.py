@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,21 +22,26 @@ def open_elpv(folder: Path) -> Source:
     for number, line in enumerate(_text(folder / "labels.csv").splitlines(), 1):
         words = line.split()
         try:
-            rows.append((words[0], int(float(words[1]) > 0.5)))
+            path, probability = words[0], float(words[1])
         except (IndexError, ValueError):
-            raise FiltersubError(f"{folder / 'labels.csv'}, line {number}: expected PATH PROBABILITY KIND") from None
+            path, probability = "", math.nan
+        if not 0 <= probability <= 1:
+            raise FiltersubError(f"{folder / 'labels.csv'}, line {number}: expected PATH PROBABILITY KIND")
+        rows.append((path, int(probability > 0.5)))
     return _split(folder, rows, ("functional", "defective"))
 
 
 def open_emoji(folder: Path) -> Source:
     """Drawings of emoji (emoji-datasource-google), 64 x 64 colour, by the group that Unicode puts them into."""
     try:
-        entries = json.loads(_text(folder / "emoji.json"))
+        entries = list(json.loads(_text(folder / "emoji.json")))
         named = sorted((each["category"], each["image"]) for each in entries if each["has_img_google"])
     except (ValueError, KeyError, TypeError) as error:
         raise FiltersubError(
             f"{folder / 'emoji.json'} is no list of emoji: {error}; install the package anew"
         ) from None
+    if not named:
+        raise FiltersubError(f"{folder / 'emoji.json'} is no list of emoji: it has none; install the package anew")
     named = [(group, image) for group, image in named if group != "Component"]  # five tones of skin and hair
     classes = tuple(sorted({group for group, _ in named}))
     return _split(folder, [(f"img/google/64/{image}", classes.index(group)) for group, image in named], classes)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..collect import settings_table, tuning_table, varying_parameters
 from ..errors import FiltersubError
-from ..intervals import SIGNIFICANT, holm, paired_difference
+from ..intervals import SIGNIFICANT, Difference, holm, paired_difference
 from ..records import Record
 from ..report.numbers import points
 
@@ -57,7 +57,7 @@ def task_steps(records: Mapping[Path, Record]) -> pd.DataFrame:
         for task, members in settings.groupby("task", sort=False):
             pair = members.set_index("method_label")
             if {old, new} <= set(pair.index):
-                gap = _gap(pair.loc[new], pair.loc[old])
+                gap = _gap(pair, new, old)
                 gaps.append({"step": step, "task": task, "model": pair["model"].iloc[0], "data": pair["data"].iloc[0]})
                 gaps[-1] |= {name: getattr(gap, name) for name in ("difference", "low", "high", "p_value")}
         corrected = holm([gap["p_value"] for gap in gaps])
@@ -133,9 +133,12 @@ def _steps(records: Mapping[Path, Record], settings: pd.DataFrame) -> dict[str, 
     return steps
 
 
-def _gap(new: pd.Series, old: pd.Series):
-    ours, theirs = (dict(zip(row["seeds"], row["by_seed"], strict=True)) for row in (new, old))
+def _gap(settings: pd.DataFrame, new: str, old: str) -> Difference:
+    """One setting of a task less another, paired by seed."""
+    ours, theirs = (dict(zip(*settings.loc[label, ["seeds", "by_seed"]], strict=True)) for label in (new, old))
     shared = [seed for seed in ours if seed in theirs]
     if not shared:
-        raise FiltersubError(f"{new['method_label']} and {old['method_label']} share no seed on {new['task']}")
+        raise FiltersubError(
+            f"{new} and {old} share no seed on {settings['task'].iloc[0]}; run both with the same seeds"
+        )
     return paired_difference([ours[seed] - theirs[seed] for seed in shared])
