@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from .experiment.settings import WITHOUT_EFFECT, TuneSettings
 from .intervals import interval, on_pareto_front
 from .records import LONG_AGO, RECORD_FILE, Record, read_records, read_table, records_table
 
+_DEFAULTS = {each.name: each.default for each in fields(TuneSettings)}
 _TASK = ("data", "model")  # settings that say what is learned and from what, not how
 #: Families that tune filter atoms alone, the paper's settings 1 to 4.
 ATOM_FAMILIES = ("spatial atoms", "overcomplete atoms", "spatial and block atoms", "overcomplete and block atoms")
@@ -246,14 +246,10 @@ def family(parameters: Mapping[str, Any]) -> str:
 def varying_parameters(records: Iterable[Record]) -> list[str]:
     """Names of the parameters in which these records differ, in the records' order.
 
-    Left out are the seed and what changes nothing that is learned.
-
-    A tuning record of before a setting existed has its default.
+    Left out are the seed and what changes nothing that is learned. A tuning record of before a setting existed has its
+    default.
     """
-    return _varying([completed_parameters(record) for record in records])
-
-
-def _varying(found: list[dict[str, Any]]) -> list[str]:
+    found = [completed_parameters(record) for record in records]
     names = dict.fromkeys(name for parameters in found for name in parameters)
     telling = [name for name in names if name not in WITHOUT_EFFECT | {"seed"}]
     return [name for name in telling if len({repr(parameters.get(name)) for parameters in found}) > 1]
@@ -261,13 +257,7 @@ def _varying(found: list[dict[str, Any]]) -> list[str]:
 
 def completed_parameters(record: Record) -> dict[str, Any]:
     """The record's parameters; a tuning record of before a setting existed has its default."""
-    defaults = _tuning_defaults() if record.kind == "tuning" else {}
-    return {**record.parameters, **{name: value for name, value in defaults.items() if name not in record.parameters}}
-
-
-@cache
-def _tuning_defaults() -> dict[str, Any]:
-    return {f.name: f.default for f in fields(TuneSettings)}
+    return record.parameters | (_DEFAULTS if record.kind == "tuning" else {}) | record.parameters
 
 
 def _tasks(records: Iterable[Record]) -> list[str]:
@@ -278,15 +268,14 @@ def _tasks(records: Iterable[Record]) -> list[str]:
 
 
 def _telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> list[str]:
-    asked = [(record.label, completed_parameters(record)) for record in records]
-    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for label, parameters in asked:
-        alike[label].append(parameters)
-    differing = {label: [n for n in _varying(found) if n not in ignored] for label, found in alike.items()}
-    labels = []
-    for label, parameters in asked:
-        words = ", ".join(f"{name} {parameters.get(name)}" for name in differing[label])
-        labels.append(f"{label}, {words}" if words else label)
+    records, labels = list(records), []
+    alike: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        alike[record.label].append(record)
+    differing = {label: [n for n in varying_parameters(group) if n not in ignored] for label, group in alike.items()}
+    for record in records:
+        words = [f"{name} {completed_parameters(record).get(name)}" for name in differing[record.label]]
+        labels.append(", ".join([record.label, *words]))
     return labels
 
 

@@ -40,6 +40,7 @@ ROOMS = (
     ("recipe_file",),
     ("diagnostics",),
     ("weight_file", "weight_format", "weight_layout", "weight_names"),
+    ("packaged_models",),
     ("models", "data", "photographs"),
     ("attribution",),
     ("parameters",),

@@ -196,7 +196,8 @@ def test_head_dropout_goes_into_the_adapted_model_and_zero_is_nothing():
     assert not model.classifier._forward_pre_hooks
     add_head_dropout_(model, "classifier", 0.9)
     tuned = get_peft_model(model, LoraConfig(target_modules=["blocks.0.0.conv_pw"], modules_to_save=["classifier"]))
-    images = torch.randn(2, 3, 32, 32)
+    torch.manual_seed(0)  # of some images all features that are kept are 0
+    images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(tuned.eval()(images), tuned(images))
         for module in tuned.modules():
