@@ -1,9 +1,10 @@
-"""A bar that shows how far a loop is, and a line for what comes before it."""
+"""How far a loop is: a bar that shows it, a line for what comes before it, and whom to tell which layer comes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 FROM = 0.1  # share of the work that must be done before the time left is told: the pace is not known earlier
 
@@ -76,3 +77,32 @@ def clock(seconds: float) -> str:
     """
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+Tell = Callable[[str], None]
+_current: ContextVar[Tell | None] = ContextVar("tells which layer comes", default=None)
+
+
+@contextmanager
+def telling(on_layer: Callable[[int, int, str], None] | None, n_layers: int) -> Iterator[None]:
+    """Within, ``on_layer`` is called with (layers done, layers in all, name) before each layer is decomposed."""
+    done = 0
+
+    def tell(name: str) -> None:
+        nonlocal done
+        if on_layer is not None:
+            on_layer(done, n_layers, name)
+        done += 1
+
+    token = _current.set(tell)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def tell(name: str) -> None:
+    """Say which layer comes, to whoever listens."""
+    listener = _current.get()
+    if listener is not None:
+        listener(name)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bare_weights import in_torch_layout
 from .errors import FiltersubError, WeightFileWarning
 from .weight_format import ELSEWHERE, format_of
-from .weight_layout import in_torch_layout
 from .weight_names import effective_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".th")

@@ -10,8 +10,7 @@ from test_ablation import PARAMETERS, WORK, write_notebook
 from typer.testing import CliRunner
 
 from filtersub.ablation import load_spec, plan, run_ablation
-from filtersub.ablation.notebook_check import notebook_faults
-from filtersub.ablation.notebook_contract import check_parameters, notebook_parameters
+from filtersub.ablation.notebook_contract import check_parameters, notebook_faults, notebook_parameters
 from filtersub.ablation.notebook_html import external_references, to_html
 from filtersub.ablation.settings_check import SettingsCheck
 from filtersub.ablation.spec import parse_spec

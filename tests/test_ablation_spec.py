@@ -15,7 +15,7 @@ from filtersub.ablation import dry_run, list_runs, plan, run_ablation
 from filtersub.ablation.conditions import matches
 from filtersub.ablation.dry_run import makespan
 from filtersub.ablation.folder import ABLATION_FILE, check_folder, set_aside_damaged, take_folder
-from filtersub.ablation.notebook_check import notebook_faults
+from filtersub.ablation.notebook_contract import notebook_faults
 from filtersub.ablation.progress import RunProgress
 from filtersub.ablation.run_slot import _one_gpu, visible_gpus
 from filtersub.ablation.run_times import RunTimes

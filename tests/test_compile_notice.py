@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from filtersub.engine import compile_notice as module
-from filtersub.engine.compile_notice import TEXT, compile_notice
+from filtersub.engine import compile as module
+from filtersub.engine.compile import TEXT, compile_notice
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_notebook_is_told_on_its_plain_output(at_once, capsys, caplog, monkeyp
 
 CODE = """
 from numba import njit
-from filtersub.engine import compile_notice as module
+from filtersub.engine import compile as module
 module._SECONDS = 0.0
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from filtersub.data import DATASETS, DataMissing, catalogue, first_images, load_data, n_classes, prepared
-from filtersub.data.choose import balanced_subset
+from filtersub.data.parts import balanced_subset
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, tune
 from filtersub.experiment.tuned import load_tuned

@@ -8,7 +8,7 @@ from torch import nn
 from filtersub.decomposition import DecompositionConfig, decompose_model, decompose_weight, plan_layers, sharing_table
 from filtersub.decomposition.plan import PlannedLayer
 from filtersub.decomposition.shared import learn_shared
-from filtersub.dictionary.bases import cosine_atoms
+from filtersub.dictionary.starts import cosine_atoms
 from filtersub.errors import FiltersubError
 from filtersub.kernels import layout_of
 from filtersub.sparse_coding import kkt_violation, principal_atoms

@@ -6,8 +6,7 @@ import torch
 from conftest import planted
 
 from filtersub.dictionary import INITS, learn_dictionary
-from filtersub.dictionary.bases import cosine_atoms, fourier_bessel_atoms
-from filtersub.dictionary.starts import initial_atoms
+from filtersub.dictionary.starts import cosine_atoms, fourier_bessel_atoms, initial_atoms
 from filtersub.errors import FiltersubError
 
 ROWS, ATOMS, _ = planted(600, 6, 9, 1, seed=1)

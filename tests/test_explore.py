@@ -23,8 +23,7 @@ from filtersub import (
 from filtersub.ablation.notebook_html import external_references
 from filtersub.cli import app
 from filtersub.explore import SAMPLE_ROWS, Explorer, comparison, explorer_of, export_html, kernel_html, look_html
-from filtersub.explore.compared import same_kernels
-from filtersub.explore.look import density, relative_error
+from filtersub.explore.look import density, relative_error, same_kernels
 from filtersub.recipe_file import layer_pattern, recipe_command, write_recipe
 
 

@@ -8,8 +8,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from filtersub.generation.paper import PAPER_DATA
-from filtersub.generation.tables import beside_paper
+from filtersub.generation.tables import beside_paper, paper_data
 from filtersub.plots.generation import distance_vs_parameters, paper_distances, samples_side_by_side
 
 SETTINGS = [
@@ -74,9 +73,9 @@ def test_one_setting_alone_is_as_readable():
 
 def test_every_data_set_has_a_panel_and_distances_in_other_features_too():
     other = runs_on("flowers").assign(distance_name="clip-512 Fréchet distance")
-    figure = distance_vs_parameters(pd.concat([runs_on(*PAPER_DATA), other]))
+    figure = distance_vs_parameters(pd.concat([runs_on(*paper_data()), other]))
     shown = [(ax.get_title(), ax.get_xlabel().replace("\n", " ")) for ax in figure.axes if ax.get_title()]
-    assert [title for title, _ in shown] == [*PAPER_DATA, "flowers"]
+    assert [title for title, _ in shown] == [*paper_data(), "flowers"]
     assert shown[-1][1] == "clip-512 Fréchet distance"
     assert_readable([ax.title for ax in figure.axes])
     assert_readable(figure.axes[0].get_xticklabels())

@@ -10,7 +10,7 @@ from torch import nn
 from filtersub.errors import FiltersubError
 from filtersub.kernels import layout_of
 from filtersub.methods import MethodOptions, inject, merged
-from filtersub.methods.tucker import TUCKER_METHODS, add_tucker_
+from filtersub.methods.low_rank import TUCKER_METHODS, add_tucker_
 from filtersub.parameters import BaselineOptions, count_parameters
 from filtersub.parameters.baselines import LAYER_RULES
 

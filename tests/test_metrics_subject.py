@@ -6,7 +6,7 @@ from tiny_pipeline import tokenizer
 
 from filtersub.errors import FiltersubError
 from filtersub.metrics import encoder_features, image_tensor, subject_scores
-from filtersub.metrics.encoders import ImageEncoder, TextImageEncoder
+from filtersub.metrics.features import ImageEncoder, TextImageEncoder
 from filtersub.metrics.subject import PerceptualDistance
 
 PROMPTS = ["a red square", "a red square", "a blue dog"]

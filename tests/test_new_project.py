@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from filtersub.ablation import load_spec, plan
 from filtersub.ablation.new_project import new_project
-from filtersub.ablation.notebook_check import notebook_faults
-from filtersub.ablation.notebook_contract import notebook_parameters
+from filtersub.ablation.notebook_contract import notebook_faults, notebook_parameters
 from filtersub.cli import app
 from filtersub.collect import collect
 from filtersub.errors import FiltersubError

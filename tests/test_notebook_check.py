@@ -6,9 +6,8 @@ import pytest
 from test_ablation import PARAMETERS, WORK, write_notebook
 from typer.testing import CliRunner
 
-from filtersub.ablation.notebook_check import notebook_faults
-from filtersub.ablation.notebook_contract import check_parameters, notebook_parameters
-from filtersub.ablation.parameter_types import in_words
+from filtersub.ablation.notebook_contract import check_parameters, notebook_faults, notebook_parameters
+from filtersub.ablation.parameters_cell import in_words
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
 

@@ -23,6 +23,7 @@ from typing import Any
 from ..errors import FiltersubError
 from ..former_names import SETTINGS, by_name_of_today
 from ..version import package_version
+from ..yaml_file import Place
 from .conditions import mentioned
 from .kept_results import KeptResults, kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
@@ -30,7 +31,6 @@ from .notebook_file import Notebook, read_notebook
 from .run_times import RUNS_FOLDER
 from .settings_check import SettingsCheck
 from .spec import Spec, Stage
-from .spec_yaml import Place
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ Patterns = Annotated[list[Annotated[dict[str, Any], Field(min_length=1)]], Field
 
 
 class PaperSchema(BaseModel):
-    """Which runs of the paper a stage takes; see paper_runs."""
+    """Which runs of the paper a stage takes; see spec."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     part: str

@@ -127,7 +127,7 @@ def check_notebook(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Notebooks.")],
 ) -> None:
     """Check that notebooks keep the contract of an ablation: a line for each fault, exit code 2 if there is any."""
-    from ..ablation.notebook_check import notebook_faults
+    from ..ablation.notebook_contract import notebook_faults
 
     faulty = False
     for file in files:

@@ -12,11 +12,11 @@ from torch.utils.data import Dataset, TensorDataset
 from ..errors import FiltersubError
 from ..settings import MOST_PIXELS, MOST_SEED, check_each, check_number, check_whole
 from .augmentation import AugmentedImages, check_augmentation
-from .choose import balanced_subset, chosen_parts
 from .digits import N_SEARCH, N_TRAIN, digits_at, digits_order, load_digits, prepared_digits
 from .examine import remarks, shared_images
 from .images import Chosen, Source
 from .names import open_source
+from .parts import balanced_subset, chosen_parts
 from .prepared import PreparedImages
 from .problems import problem, refuse
 

@@ -16,11 +16,10 @@ from ..errors import FiltersubError
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
 from ..sparse_coding import CodingResult, encode
-from .drawn import drawn_codes, least_squares_atoms
 from .expansion import absolute_sum, expand, squared_norm, squared_residual
 from .recipe import DecompositionConfig, is_file_of_atoms
 from .result import Decomposition
-from .start import read_start
+from .start import drawn_codes, least_squares_atoms, read_start
 
 _NO_ENERGY = 1e-10  # of the most used atom's: coefficients that are rounding alone
 

@@ -1,15 +1,17 @@
-"""Atoms to start from, out of a file: an earlier decomposition's, or some of one's own making."""
+"""What a layer starts from without learning it: atoms out of a file, or coefficients drawn at random."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import FiltersubError
+from ..sparse_coding.linear import second_moment
 
 
 def read_start(path: str, name: str, shape: tuple[int, int], *, dictionary: str | None = None) -> Tensor:
@@ -44,3 +46,22 @@ def read_start(path: str, name: str, shape: tuple[int, int], *, dictionary: str 
     if not bool(torch.isfinite(atoms).all()) or not bool(atoms.norm(dim=1).all()):
         raise FiltersubError(f"the atoms of {path} for {whose} hold NaN, infinity or an atom of zeros")
     return atoms
+
+
+def drawn_codes(rows: Tensor, n_atoms: int, seed: int) -> Tensor:
+    """Random coefficients (n_rows, n_atoms) for a kernel matrix (n_rows, d), in its dtype.
+
+    Their Frobenius norm is that of the principal coefficients of min(n_atoms, d) atoms, so that an update
+    ``alpha x dD`` has about the size that it has with those, and one learning rate suits both. The seed and the shapes
+    determine the entries (numpy's PCG64), whatever the layer is called: layers of one shape have the same ones up to
+    their scale.
+    """
+    numbers = np.random.default_rng([seed, *rows.shape, n_atoms]).standard_normal((rows.shape[0], n_atoms))
+    drawn = torch.from_numpy(numbers).to(rows.device)
+    values = torch.linalg.eigvalsh(second_moment(rows)).clamp_min(0)  # rising
+    return (drawn * (values[-n_atoms:].sum().sqrt() / drawn.norm())).to(rows.dtype)
+
+
+def least_squares_atoms(rows: Tensor, codes: Tensor) -> Tensor:
+    """D (n_atoms, d) that minimises ``||rows - codes D||_F``, solved in float64."""
+    return torch.linalg.lstsq(codes.double(), rows.double()).solution.to(rows.dtype)

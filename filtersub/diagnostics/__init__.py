@@ -1,18 +1,16 @@
 """How good a decomposition is, as tidy pandas tables (one observation a row); figures take those tables.
 
 A file a question: ``layers`` (error, density, cost of each layer), ``kernels`` (error of each kernel, quantiles within
-layers), ``codes`` (supports, use of each atom), ``coherence``, ``spectrum`` (beside the best subspace there is),
-``activations`` (error of a layer's output), ``network`` (what the rebuilt network predicts), ``tensor_formats`` (CP and
-Tucker at equal storage), ``penalties`` (the effect of l), ``solvers`` (what each takes to the optimum), ``span`` (how
-much of a change of the kernels filter atoms could have learnt).
+layers), ``atoms`` (supports, use of each atom, coherence), ``spectrum`` (beside the best subspace there is),
+``outputs`` (error of a layer's output, what the rebuilt network predicts), ``tensor_formats`` (CP and Tucker at equal
+storage), ``penalties`` (the effect of l), ``solvers`` (what each takes to the optimum), ``span`` (how much of a change
+of the kernels filter atoms could have learnt).
 """
 
-from .activations import output_table
-from .codes import atom_table, frequent_supports, support_table
-from .coherence import coherence_table, correlation_table, welch_bound
+from .atoms import atom_table, coherence_table, correlation_table, frequent_supports, support_table, welch_bound
 from .kernels import correlation_quantiles, kernel_quantiles, kernel_table
 from .layers import convergence_table, cost_table, error_curve, layer_table, level_table, model_table
-from .network import agreement, prediction_table
+from .outputs import agreement, output_table, prediction_table
 from .penalties import penalty_path, total_over_layers
 from .solvers import gap_table, solver_table
 from .span import reach, span_table, span_total

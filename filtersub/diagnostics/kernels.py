@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..decomposition import ModelDecomposition
 from ._pairs import rows_and_rebuilt
-from .coherence import correlation_table
+from .atoms import correlation_table
 
 
 def kernel_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDecomposition) -> pd.DataFrame:

@@ -7,9 +7,8 @@ from typing import Any
 from .. import plots
 from ..markup import table_html, text_html
 from ..recipe_file import layer_pattern, recipe_text
-from .compared import comparison, have_the_same_codes
 from .explorer import Explorer
-from .look import Look, pictures_of, relative_error
+from .look import Look, comparison, have_the_same_codes, pictures_of, relative_error
 
 _MOST_CHANGES = 16  # atoms before and after tuning: of hundreds, those that moved most
 

@@ -1,11 +1,13 @@
-"""Stable Diffusion tuned on one data set by one method: latents, training, adapter, samples, distance, record."""
+"""Stable Diffusion tuned on one data set by one method: latents, training, adapter, samples, distance, record; and
+Table 3, which is such runs.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.catalogue import place
+from ..errors import FiltersubError
 from ..files import make_folder
 from ..folder_lock import locks
 from ..metrics import (
@@ -25,6 +29,7 @@ from ..metrics import (
     image_folder,
     inception_features,
 )
+from ..paper import check_reading, find_part, method_settings
 from ..records import RECORD_FILE, Record, read_record
 from ..setting_fields import DiffusionFields, described
 from ..settings import check_number, check_whole
@@ -38,6 +43,7 @@ from .pipeline import load_pipeline, training_scheduler
 from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
 from .sampling import check_sampling, sample_images, save_png
 from .settings import GenerationSettings
+from .tables import RUNS, paper_data
 from .tuned import save_tuned
 
 Progress = Callable[[str, int, int], None]
@@ -206,3 +212,51 @@ def _awaited(folder: Path) -> Record:
     while not (folder / RECORD_FILE).exists():
         time.sleep(0.5)
     return read_record(folder)
+
+
+def table_runs(
+    out: str | os.PathLike[str],
+    *,
+    pipeline: str | None,
+    data_dir: str | os.PathLike[str] | None,
+    datasets: Sequence[str] | None = None,
+    reading: str = "text",
+    methods: Sequence[str] = ("none", "full", "lora", "filter-subspace"),
+    **settings: Any,
+) -> dict[Path, Record]:
+    """Records by folder ``out/DATA/METHOD``; none without a pipeline. Finished runs are read back.
+
+    Parameters
+    ----------
+    data_dir : holds a folder a data set; datasets : their names, default those of Table 3 that are there
+    reading : of the paper, which says what full tuning, LoRA and the atoms are; a relative ``data_dir`` or ``pipeline``
+        that is not there is looked for below the data root
+    settings : other fields of DiffusionSettings; they win over the reading's
+
+    Raises FiltersubError when a pipeline comes without data, or a named data set is not there.
+    """
+    if pipeline is None:
+        return {}
+    if data_dir is None:
+        raise FiltersubError("a pipeline is tuned on data: name the folder that holds the data sets (data_dir)")
+    root = place(str(data_dir))
+    pipeline = str(place(pipeline)) if place(pipeline).is_dir() else pipeline
+    methods_of = {method: table_method(method, reading) for method in methods}
+    names = [name for name in paper_data() if (root / name).is_dir()] if datasets is None else list(datasets)
+    missing = [name for name in names if not (root / name).is_dir()]
+    if missing or not names:
+        raise FiltersubError(f"{root} has no folder {', '.join(missing) or 'of a data set of Table 3'}")
+    made = {}
+    for name in names:
+        for method in methods:
+            folder = make_folder(Path(out) / name / method)
+            own = {**methods_of[method], **settings}
+            asked = DiffusionSettings(pipeline=pipeline, data=str(root / name), **own)
+            made[folder] = diffusion_run(asked, folder)
+    return made
+
+
+def table_method(method: str, reading: str) -> dict[str, Any]:
+    """Settings of a row of the table by a reading; other methods are as they are."""
+    part, run = find_part("table3"), RUNS.get(method, method)
+    return method_settings(part, run, check_reading(reading)) if run in part.runs else {"method": method}

@@ -1,4 +1,5 @@
-"""The embedded case: a small unconditional UNet of 8 x 8 digits, and a classifier whose features judge its images.
+"""The embedded case: a small unconditional UNet of 8 x 8 digits that draws 0 to 4 learns 5 to 9 by one method, and a
+classifier whose features judge its images.
 
 Both files come with the package; ``python -m filtersub.generation.digits`` makes them again.
 """
@@ -6,7 +7,11 @@ Both files come with the package; ``python -m filtersub.generation.digits`` make
 from __future__ import annotations
 
 import argparse
+import os
+import time
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +20,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data import digits_order
-from ..files import atomic_write
-from ..metrics import FeatureExtractor, ImageSet, image_tensor, module_features
-from ..training import TrainingConfig, evaluate, fit
+from ..files import atomic_write, make_folder
+from ..folder_lock import locks
+from ..metrics import FeatureExtractor, FewImagesWarning, ImageSet, compare, image_tensor, module_features
+from ..metrics.statistics import FEWEST
+from ..records import Record
+from ..settings import check_whole
+from ..training import CHECKPOINT_FILE, TrainingConfig, evaluate, fit
 from ..weight_file import load_weight_file
 from .denoising import fit_denoiser
-from .settings import DenoisingConfig, DenoisingSet
-from .timesteps import spaced_ddim
+from .methods import inject_method
+from .record import ADAPTER_FOLDER, finished, write_run
+from .sampling import check_number_of_steps, spaced_ddim
+from .settings import DenoisingConfig, DenoisingSet, GenerationSettings
+from .tuned import save_tuned
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 UNET_FILE, CLASSIFIER_FILE = "digits_unet_0to4.safetensors", "digits_classifier.safetensors"
@@ -132,8 +144,8 @@ def sample_digits(unet: nn.Module, count: int, *, seed: int = 0, steps: int = 25
     noise = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     done = []
     for part in noise.split(batch_size):
-        for place, time in zip(sampler.timesteps, times, strict=True):
-            part = sampler.step(unet(part, time).sample, place, part).prev_sample
+        for place, step in zip(sampler.timesteps, times, strict=True):
+            part = sampler.step(unet(part, step).sample, place, part).prev_sample
         done.append(part)
     return torch.cat(done)
 
@@ -187,3 +199,92 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+#: by what is tuned; chosen on the training images of 5 to 9 (docs/generation.md)
+RATES = {"none": 1e-2, "spatial": 1e-1, "blocks": 3e-2, "spatial blocks": 1e-2, "lora": 1e-2, "full": 3e-3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsSettings(GenerationSettings):
+    """A run on the digits; see GenerationSettings. ``learning_rate`` None takes RATES.
+
+    ``images`` are drawn and compared with the 389 test images of 5 to 9; ``sampling_steps`` of DDIM; ``warmup_steps``
+    None is 20, or all steps but the last.
+    """
+
+    block: int | None = None
+    block_spatial: bool = False
+    rank: int = 4
+    layers: str | None = "blocks"
+    steps: int = 300
+    batch_size: int = 32
+    warmup_steps: int | None = None
+    schedule: str = "cosine"
+    mixed_precision: str = "no"
+    images: int = 500
+    sampling_steps: int = 25
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps is None:
+            check_whole("steps", self.steps, 1)
+            object.__setattr__(self, "warmup_steps", min(20, self.steps - 1))
+        super().__post_init__()
+        check_number_of_steps(self.sampling_steps)
+        check_whole("images", self.images, FEWEST)
+
+    @property
+    def usual_rate(self) -> float:
+        if self.method != "filter-subspace":
+            return RATES.get(self.method, RATES["lora"])
+        return RATES["spatial" if self.block is None else "spatial blocks" if self.block_spatial else "blocks"]
+
+
+@locks("out")
+def digits_run(
+    settings: DigitsSettings,
+    out: str | os.PathLike[str],
+    *,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+) -> Record:
+    """Tune, draw, judge, and write the record into ``out``; a finished run of the same settings is read back.
+
+    Metrics: frechet and kernel (distance of the images from real test digits 5 to 9, in the features named in the
+    record's environment), their floors between halves of the test digits, and training_frechet, training_kernel: how
+    far the real training digits are from the test digits, which no honest method beats by much.
+    """
+    folder = make_folder(out)
+    done = finished(folder, settings)
+    if done is not None:
+        return done
+    began = time.perf_counter()
+    unet = base_unet()
+    injected = inject_method(unet, settings.tuned)
+    result = None
+    if settings.method != "none":
+        data = DenoisingSet(digits(LAST))
+        result = fit_denoiser(unet, noise_schedule(), data, settings.training, folder=folder, on_step=on_step)
+    unet.eval()
+    saved = save_tuned(unet, settings.method, folder / ADAPTER_FOLDER)
+    sampled = time.perf_counter()
+    drawn = sample_digits(unet, settings.images, seed=settings.seed, steps=settings.sampling_steps)
+    sampling_seconds = time.perf_counter() - sampled
+    extractor, real = digits_features(), as_images(digits(LAST, test=True), "test digits 5 to 9")
+    comparison = compare(real, as_images(drawn, "drawn digits"), extractor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewImagesWarning)
+        limit = compare(real, as_images(digits(LAST), "training digits 5 to 9"), extractor)
+    record = write_run(
+        folder,
+        settings=settings,
+        data="digits 5 to 9",
+        injected=injected,
+        result=result,
+        comparison=comparison,
+        first=as_images(drawn[:16], "first").tensor,
+        saved_bytes=saved,
+        metrics={"training_frechet": limit.frechet, "training_kernel": limit.kernel},
+        cost={"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began},
+    )
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return record

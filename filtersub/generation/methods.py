@@ -14,7 +14,7 @@ from ..methods import METHODS, Injected, MethodOptions, inject
 from ..setting_fields import OF_GENERATION as NAMES
 from ..setting_fields import MethodFields, described
 from ..settings import select_fields
-from .adapters import mark_injected
+from .tuned import mark_injected
 
 #: layers of a diffusers UNet by name. "convolutions" is the reading that meets the paper's 1.11 M (docs/parameters.md):
 #: the convolutions of the blocks, those around the attention's input and output among them.

@@ -1,15 +1,19 @@
-"""Records of generation as tables, beside the paper's Table 3 where they are of its task, and in words."""
+"""Records of generation as tables, in words, and beside the paper's Table 3 where they are of its task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ..metrics.features import INCEPTION
+from ..paper import READINGS, count_run, find_part, printed_fid, printed_means, printed_millions
 from ..records import Record
-from .paper import ROWS, differing_settings, paper_table
+from .methods import PAPER_RATES, MethodSettings
 from .record import GRID_FILE, KIND
 
 _TASK = ["data", "distance_name", "images", "real_images"]  # only distances of one task compare
@@ -76,7 +80,7 @@ def beside_paper(runs: pd.DataFrame) -> pd.DataFrame:
     (paper.differing_settings). Numbers of other tasks do not compare with the printed ones, so they are left out;
     generation_table has them.
     """
-    paper = paper_table()
+    paper = printed_fid()
     same = runs if runs.empty else runs[runs["differs"] == ""]
     columns = ["data", "method", "measured", "label", "trainable", "seeds"]
     if same.empty:
@@ -138,3 +142,88 @@ def generation_sentence(runs: pd.DataFrame) -> str:
             f"sets of these sizes."
         )
     return " ".join(parts) or "No run of generation is there yet."
+
+
+#: its section 5.4; of a data set with more images than that, as many are compared
+PAPER_IMAGES, PAPER_STEPS, PAPER_SIZE = 20_000, 5000, 256
+PAPER_UNET = 859_520_964  # parameters of Stable Diffusion's UNet, which the paper calls 860 M
+#: method -> run of the part "table3", where they are called differently
+RUNS = {"filter-subspace": "atoms", "lora-loralib": "lora"}
+#: method -> row of the table, where it is called differently
+ROWS = {"lora-loralib": "lora"}
+
+
+def paper_data() -> tuple[str, ...]:
+    """The data sets of Table 3, in its order."""
+    return tuple(printed_fid()["data"].unique())
+
+
+def paper_sentence() -> str:
+    """The means that the paper prints."""
+    names = {"none": "not tuned", "full": "full tuning", "lora": "LoRA", "filter-subspace": "atoms"}
+    parts = []
+    for method, mean in sorted(printed_means("table3").items(), key=lambda item: item[1]):
+        millions = printed_millions("table3", method)
+        parts.append(f"{names[method]} {mean:g}" + (f" ({millions} M trained)" if millions else ""))
+    return f"mean FID over {len(paper_data())} data sets, {', '.join(parts)}."
+
+
+def differing_settings(record: Record) -> list[str]:
+    """In what a run of generation is another task than the paper's Table 3, in words; empty where it is the same.
+
+    It is held against the nearest of the readings. What the paper does not state (batch, guidance, sampler, seed) is no
+    difference.
+    """
+    asked, found = record.parameters, record.environment
+    if found.get("data") not in paper_data():
+        return ["no data set of Table 3"]
+    wrong = []
+    if found.get("features") != INCEPTION:
+        name = found.get("distance_name")
+        wrong.append("no distance was measured" if name is None else f"{name}, which is not FID")
+    elif found.get("images") != PAPER_IMAGES or asked.get("reference_images", 0) < PAPER_IMAGES:
+        wrong.append(f"{found.get('images'):,} images beside {found.get('real_images'):,}, not {PAPER_IMAGES:,}")
+    if record.counts["total"] != PAPER_UNET:
+        wrong.append(f"a network of {record.counts['total']:,} parameters")
+    if asked.get("image_size") != PAPER_SIZE:
+        wrong.append(f"images of {asked.get('image_size')} pixels a side, not {PAPER_SIZE}")
+    wrong += min((_differing_method(record, reading) for reading in READINGS), key=len)
+    return wrong
+
+
+def _differing_method(record: Record, reading: str) -> list[str]:
+    return _differing_training(record.parameters, reading) or _differing_count(record, reading)
+
+
+def _differing_training(asked: dict[str, Any], reading: str) -> list[str]:
+    method = asked["method"]
+    if method == "none":
+        return []
+    wrong = []
+    if asked["steps"] != PAPER_STEPS:
+        wrong.append(f"{asked['steps']:,} steps, not {PAPER_STEPS:,}")
+    if asked["learning_rate"] != PAPER_RATES[method]:
+        wrong.append(f"a rate of {asked['learning_rate']:g}, not {PAPER_RATES[method]:g}")
+    if asked.get("optimizer", "adamw") != "adamw":
+        wrong.append(f"the optimiser {asked['optimizer']}, not adamw")
+    known = {field.name: asked[field.name] for field in fields(MethodSettings) if field.name in asked}
+    rules = find_part("table3").rule(RUNS.get(method, method), reading)
+    limited = {"limit_atoms": rules["limit_atoms"].value} if "limit_atoms" in rules else {}
+    own, theirs = MethodSettings(**known), MethodSettings(method=method, **limited)
+    if own.label != theirs.label:
+        wrong.append(f"{own.label}, not {theirs.label}")
+    elif method != "full" and own.pattern not in (theirs.pattern, rules["layers"].value if "layers" in rules else None):
+        wrong.append(f"{own.label} on other layers")
+    return wrong
+
+
+def _differing_count(record: Record, reading: str) -> list[str]:
+    """Trained parameters other than those of the reading of Table 3."""
+    method, trained = record.parameters["method"], record.counts["trainable"]
+    wanted = _wanted(RUNS.get(method, method), reading)
+    return [] if trained == wanted else [f"{trained:,} trained parameters, not {wanted:,}"]
+
+
+@cache
+def _wanted(run: str, reading: str) -> int:
+    return count_run(find_part("table3"), run, reading).trainable

@@ -1,7 +1,8 @@
-"""peft's configurations of the rivals that peft has."""
+"""What methods put into layers: peft's configurations of the baselines that peft has, and tensors of this package."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from peft import (
@@ -16,9 +17,14 @@ from peft import (
     OFTConfig,
 )
 from peft.config import PeftConfig
+from torch import nn
 
 from ..parameters.baselines import adalora_start
+from .bottleneck import add_conv_adapters_
+from .features import Scale, ScaleShift, scale_and_shift_
+from .low_rank import TUCKER_METHODS, LoralibUpdate, TuckerUpdate, add_loralib_, add_tucker_
 from .options import MethodOptions
+from .parametrizations import keep_parametrized_
 
 
 def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftConfig:
@@ -49,3 +55,20 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     if method == "oft":
         return OFTConfig(oft_block_size=options.oft_block, **common)
     return BOFTConfig(boft_block_size=options.boft_block, **common)
+
+
+def add_(model: nn.Module, method: str, layers: Iterable[str], options: MethodOptions) -> None:
+    """Put the tensors of a method of ``METHODS`` that ``adds`` some into these layers, which compute what they did."""
+    if method == "conv-adapter":
+        add_conv_adapters_(model, layers, options.reduction)
+    elif method == "lora-loralib":
+        add_loralib_(model, layers, options)
+    elif method in TUCKER_METHODS:
+        add_tucker_(model, layers, method, options.rank, options.adapter_scale)
+    else:
+        scale_and_shift_(model, layers)
+
+
+def merge_added_(model: nn.Module) -> None:
+    """Fold these tensors into the weights; what cannot be folded (Conv-Adapter's branches, for one) stays."""
+    keep_parametrized_(model, (Scale, ScaleShift, LoralibUpdate, TuckerUpdate))

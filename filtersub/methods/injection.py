@@ -21,18 +21,16 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, kernel_matrix, layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
+from ..progress import telling
 from ..sparse_coding.linear import second_moment
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.names import tuners_word_renamed
 from ..tuning.targets import as_pattern
-from ..tuning.telling import telling
-from .adapters import adapter_config
-from .added import add_, merge_added_
+from .adapters import adapter_config, add_, merge_added_
 from .features import train_biases_, train_whole_
-from .low_rank import loralib_shape
+from .low_rank import check_lycoris, loralib_shape
 from .options import MEANT_FOR, METHODS, MethodOptions, check_method, check_options
 from .support import try_adapter
-from .tucker import check_lycoris
 
 
 @dataclass(frozen=True)

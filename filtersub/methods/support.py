@@ -13,8 +13,7 @@ from peft import inject_adapter_in_model
 from torch import nn
 
 from ..kernels import untunable
-from .adapters import adapter_config
-from .added import add_, merge_added_
+from .adapters import adapter_config, add_, merge_added_
 from .options import METHODS, MethodOptions
 from .probe import copy_on_cpu, example_for, is_near, own_random_numbers
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from ..errors import FiltersubError
-from .encoders import ImageEncoder, TextImageEncoder
-from .features import checked_finite
+from .features import ImageEncoder, TextImageEncoder, checked_finite
 from .images import ImageSet
 
 Folder = str | os.PathLike[str]

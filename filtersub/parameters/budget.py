@@ -1,10 +1,10 @@
-"""Settings of (m, m_1, k_c, layers) that keep within a budget of trained parameters, ranked, with reasons."""
+"""Trained parameters over a grid of (m, m_1, k_c, layers), and the settings that keep within a budget, with reasons."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from numbers import Integral
@@ -18,6 +18,9 @@ from ..kernels import KernelLayout, select_layers
 from ..models import head_name
 from ..settings import check_whole
 from . import formulas
+from .architectures import load_architecture
+from .baselines import BaselineOptions
+from .counting import count_parameters
 from .result import stage_of
 
 ATOMS, BLOCKS, EXPANSIONS = (1, 3, 6, 9, 12), (None, 2, 4, 8), (None, 3, 4, 6)
@@ -229,3 +232,56 @@ def _layer_sets(
             last = stages[-n:]
             kept = [layout for name, layout in chosen.items() if stage_of(name) in last]
             yield rf"^({'|'.join(re.escape(stage) for stage in last)})(\.|$)", f"only {' and '.join(last)}", kept
+
+
+def landscape(
+    model: str | nn.Module | Mapping[str, Tensor],
+    atoms: Sequence[int] = (6, 9, 12),
+    expansions: Sequence[int | None] = (None, 3, 4, 5, 6),
+    blocks: Sequence[int | None] = (None, 2, 4),
+    *,
+    block_spatial: bool = False,
+    expansion_coefficients: str = "shared",
+    layers: str | None = None,
+) -> pd.DataFrame:
+    """One row a setting: m, m_1, k_c (0 for none), trainable (without the head), fraction (of the model)."""
+    module = load_architecture(model) if isinstance(model, str) else model
+    rows = []
+    for m, m_1, k_c in product(atoms, expansions, blocks):
+        recipe = DecompositionConfig(
+            atoms=m,
+            block=k_c,
+            block_spatial=block_spatial and k_c is not None,
+            expansion=m_1,
+            expansion_coefficients=expansion_coefficients,
+        )
+        found = count_parameters(module, recipe=recipe, layers=layers)
+        rows.append(
+            {"m": m, "m_1": m_1 or 0, "k_c": k_c or 0, "trainable": found.trainable, "fraction": found.fraction}
+        )
+    return pd.DataFrame(rows)
+
+
+def lora_ranks(
+    model: str | nn.Module | Mapping[str, Tensor],
+    ranks: Sequence[int] = (1, 4, 16, 64),
+    methods: Sequence[str] = ("lora", "lora-loralib"),
+    *,
+    layers: str | None = None,
+) -> pd.DataFrame:
+    """One row a method and rank: method, rank, layers (that have an adapter), trainable, fraction."""
+    module = load_architecture(model) if isinstance(model, str) else model
+    rows = []
+    for method, rank in product(methods, ranks):
+        found = count_parameters(module, method, options=BaselineOptions(rank=rank), layers=layers)
+        reached = len(found.layers)
+        rows.append(
+            {
+                "method": method,
+                "rank": rank,
+                "layers": reached,
+                "trainable": found.trainable,
+                "fraction": found.fraction,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -31,7 +31,7 @@ _MODULES = {
     "solver_study": "solvers",
     "spread_sentence": "words",
     "storage_sentence": "words",
-    "study_tables": "tables",
+    "study_tables": "words",
 }
 __all__ = sorted(_MODULES)
 __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)

@@ -12,7 +12,7 @@ from ..errors import FiltersubError
 from ..files import make_folder
 from ..folder_lock import locks
 from ..parameters import PRESETS, load_architecture, readings_table
-from ..parameters.landscape import landscape, lora_ranks
+from ..parameters.budget import landscape, lora_ranks
 from ..records import Record, describe_environment
 
 

@@ -1,10 +1,16 @@
-"""What the tables of a study say, in sentences: for readers of a page, and for those who cannot see its figures."""
+"""The tables of a study, and what they say in sentences: for readers of a page, and for those who cannot see its
+figures.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from ..records import read_record, read_table
 
 _EXACT = 1e-9  # relative gap below which a solver counts as having reached the optimum
 
@@ -170,3 +176,8 @@ def _range(values: pd.Series) -> str:
 def _seeds(table: pd.DataFrame) -> str:
     count = table["seed"].nunique()
     return f"{count} seeds" if count > 1 else "one seed"
+
+
+def study_tables(folder: str | os.PathLike[str]) -> dict[str, pd.DataFrame]:
+    """Every table of a run by its name. Raises FiltersubError when the record or one of its tables is missing."""
+    return {name: read_table(Path(folder) / file) for name, file in read_record(folder).tables.items()}

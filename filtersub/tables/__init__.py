@@ -1,12 +1,19 @@
 """Records of tuning runs as the tables that the paper has or its readers asked for, and what these say in words."""
 
 from .beside import beside_paper, paper_rows, paper_sentence
-from .changes import change_sentence, changes
 from .claims import claim_text, claims_sentence, claims_table
-from .costs import COSTS, cost_sentence, cost_table, measured_costs
-from .equal import equal_counts, equal_pairs, equal_sentence
-from .optimisers import optimiser_sentence, optimiser_table, steps_to_accuracy
-from .sizes import size_sentence, size_table
+from .contrasts import change_sentence, changes, equal_counts, equal_pairs, equal_sentence
+from .costs import (
+    COSTS,
+    cost_sentence,
+    cost_table,
+    measured_costs,
+    optimiser_sentence,
+    optimiser_table,
+    size_sentence,
+    size_table,
+    steps_to_accuracy,
+)
 from .tasks import elsewhere_sentence, steps_elsewhere, task_accuracies, task_steps
 
 __all__ = [

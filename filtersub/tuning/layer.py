@@ -21,10 +21,10 @@ from ..decomposition import DecompositionConfig
 from ..engine.conv.packed import Packed
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
+from ..progress import tell
 from .codes import blocked_atoms, frozen_codes, is_reading, of_one_source, start_of_expansion
 from .config import FilterSubspaceConfig, coding_part
 from .other_tools import call_with, check_unchanged, not_filled, offloading_hooks, onloaded, traced
-from .telling import tell
 from .weight_sum import (
     BaseWeight,
     Summand,
