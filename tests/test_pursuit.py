@@ -8,8 +8,6 @@ from scipy.optimize import nnls
 
 from filtersub.errors import ConvergenceWarning
 from filtersub.sparse_coding import encode, matching_pursuit, orthogonal_matching_pursuit, spams_pursuit
-from filtersub.sparse_coding.pursuit import _on_cpu
-from filtersub.sparse_coding.pursuit_batched import pursue
 
 ROWS, ATOMS, _ = planted(200, 9, 9, 3)
 
@@ -85,19 +83,47 @@ def test_the_rules_differ_and_each_step_of_the_second_lowers_the_error_most():
         assert float((rows[i] - recursive.codes[i] @ atoms).norm()) == pytest.approx(min(errors), rel=1e-9)
 
 
+def literal_pursuit(row, atoms, limit, by_error, nonnegative, bound):
+    """Codes of one row in numpy: the best atom joins, then all are refitted."""
+    codes, square = np.zeros(len(atoms)), (atoms**2).sum(1)
+    while np.count_nonzero(codes) < limit and np.linalg.norm(row - codes @ atoms) > bound:
+        support = np.flatnonzero(codes)
+        outside = atoms - atoms @ np.linalg.pinv(atoms[support]) @ atoms[support] if by_error else atoms
+        rest = (outside**2).sum(1)
+        gradient = atoms @ (row - codes @ atoms)
+        allowed = (codes == 0) & (rest > 1e-12 * square) & (not nonnegative or gradient > 1e-12)
+        scores = np.where(allowed, gradient**2 / np.where(allowed, rest, 1), 0)
+        if scores.max() < 1e-24:
+            break
+        support = np.append(support, scores.argmax())
+        while True:
+            target = np.zeros(len(atoms))
+            target[support] = np.linalg.lstsq(atoms[support].T, row, rcond=None)[0]
+            wrong = support[target[support] <= 0]
+            if not nonnegative or len(wrong) == 0:
+                break  # else as Lawson and Hanson: towards the target, until the first code is zero
+            codes = codes + (codes[wrong] / (codes[wrong] - target[wrong])).min() * (target - codes)
+            support = support[codes[support] > 1e-14]
+        codes = target
+    return codes
+
+
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("rule", ["correlation", "error"])
 @pytest.mark.parametrize(("n_atoms", "d"), [(5, 9), (9, 9), (20, 9), (40, 16)])
-def test_torch_and_the_compiled_kernel_agree(n_atoms, d, rule, nonnegative):
+def test_the_kernel_is_the_literal_algorithm(n_atoms, d, rule, nonnegative):
     rows, atoms = noisy(n_atoms, d, seed=n_atoms)
-    bounds = torch.full((80,), 0.5, dtype=torch.float64)
     for limit in (1, 3, min(n_atoms, d) - 1):  # with d atoms every last one fits: ties
-        for asked in (None, bounds):
-            ours, theirs = (
-                solve(rows, atoms, asked, limit, rule == "error", nonnegative) for solve in (_on_cpu, pursue)
-            )
-            torch.testing.assert_close(ours[0], theirs[0], atol=1e-9, rtol=0)
-            torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=0)
+        for bound in (None, 0.5):
+            asked = {"nonnegative": nonnegative, "rule": rule, "max_residual": bound}
+            ours = orthogonal_matching_pursuit(rows, atoms, limit, **asked)
+            literal = (rows.numpy(), atoms.numpy(), limit, rule == "error", nonnegative)
+            codes = np.stack([literal_pursuit(row, *literal[1:], bound or 0.0) for row in literal[0]])
+            np.testing.assert_allclose(ours.codes.numpy(), codes, atol=1e-9)
+            left = np.linalg.norm(literal[0] - codes @ literal[1], axis=1)
+            assert ours.objective[-1] == pytest.approx(0.5 * (left**2).sum(), abs=1e-9)
+            assert ours.details["rows_above_error"] == (0 if bound is None else (left > bound).sum())
+            assert ours.optimality < 1e-11
 
 
 @pytest.mark.parametrize("rule", ["correlation", "error"])

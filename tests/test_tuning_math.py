@@ -6,9 +6,7 @@ from peft import get_peft_model
 from torch import nn
 from torch.nn.functional import conv2d
 
-from filtersub.engine.conv.repack import to_rows, to_weight
 from filtersub.errors import FiltersubError
-from filtersub.kernels import layout_of
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
 
@@ -228,19 +226,3 @@ def test_bad_settings_of_the_modes_are_named():
         FilterSubspaceConfig(hold_coefficients=False)
     with pytest.raises(FiltersubError, match="drop save_coefficients"):
         FilterSubspaceConfig(solver="pca", hold_coefficients=False, save_coefficients=True)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("block", [2, 4, (4, 2), 8])
-@pytest.mark.parametrize(
-    "layer", [nn.Conv2d(16, 8, 1), nn.Linear(16, 8), nn.Conv2d(16, 8, 3)], ids=lambda x: str(x)[:6]
-)
-def test_quick_repacking_is_the_layouts_own(layer, block, dtype):
-    layout = layout_of("layer", layer, block)
-    weight = torch.randn(2 * layer.weight.numel() + 1, dtype=dtype)[1 : layer.weight.numel() + 1].view(layout.shape)
-    for given in (weight, weight.clone(), weight.clone().requires_grad_()):
-        assert torch.equal(to_rows(layout, given), layout.to_rows(given))
-        assert torch.equal(to_weight(layout, layout.to_rows(given)), given)
-    scale = torch.randn(layout.n_rows, layout.patch_size, dtype=dtype)
-    (gradient,) = torch.autograd.grad((to_rows(layout, given) * scale).sum(), given)
-    assert torch.equal(gradient, layout.to_weight(scale))

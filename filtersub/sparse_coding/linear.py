@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 import time
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..engine.threads import over_rows
 from ..errors import FiltersubError
 from .result import CodingResult, check_finite, check_penalty, check_problem
 
-_SHORT = 64  # atoms or dimensions up to which judging codes in a compiled pass beats torch
-_NARROW = 32  # up to which a compiled product that sees NaN on its way beats a product of torch's and a look
-_CHUNK = 8192  # rows that a thread takes at a time
+_CHUNK = 8192  # rows judged at a time, in float64
 _ORTHONORMAL = 1e-4  # largest norm of atoms' deviation from it that two steps of Newton's make up for, 1e-16
-_TILE = (0,) * 4  # rows side by side in registers
 
 
 def principal_atoms(rows: Tensor, n_atoms: int) -> Tensor:
@@ -52,7 +47,6 @@ def least_squares_codes(rows: Tensor, atoms: Tensor) -> CodingResult:
     of the rows. Raises FiltersubError (a ValueError) when shapes disagree.
     """
     check_problem(rows, atoms, look_at=("atoms",))
-    _make_ready(rows, atoms)
     started = time.perf_counter()
     return _coded(rows, atoms, _pseudo_inverse(atoms.double()), 0.0, started)
 
@@ -70,7 +64,6 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
     l2_penalty = check_penalty(l2_penalty)
     if l2_penalty == 0:
         return least_squares_codes(rows, atoms)
-    _make_ready(rows, atoms)
     started = time.perf_counter()
     atoms64 = atoms.double()
     regularised = atoms64 @ atoms64.T + l2_penalty * torch.eye(len(atoms), dtype=torch.float64, device=atoms.device)
@@ -79,14 +72,13 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
 
 def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, started: float) -> CodingResult:
     """``rows coder`` as a result; coder (d, n_atoms) in float64."""
-    on_cpu = rows.device.type == "cpu"
-    project = _projected if on_cpu and max(atoms.shape) <= _NARROW else _projected_by_torch
-    codes, total = project(rows, coder.to(rows))
+    codes = rows @ coder.to(rows)
     seconds = time.perf_counter() - started
-    if not math.isfinite(total):  # a finite sum is quick proof; another one may be an overflow of finite numbers
+    if not math.isfinite(
+        float(codes.sum())
+    ):  # a finite sum is quick proof; another may be an overflow of finite numbers
         check_finite("rows", rows)
-    measure = _measured if on_cpu and max(atoms.shape) <= _SHORT else _measured_by_torch
-    residuals, squares, optimality = measure(rows, atoms, codes, l2_penalty)
+    residuals, squares, optimality = _measured(rows, atoms, codes, l2_penalty)
     return CodingResult(codes, (0.5 * residuals + 0.5 * l2_penalty * squares,), 1, seconds, optimality, True)
 
 
@@ -104,82 +96,17 @@ def _pseudo_inverse(atoms: Tensor) -> Tensor:
     return inverse @ (twice - atoms @ inverse)
 
 
-def _projected(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
-    """``rows coder``, and a sum over the codes, which is finite only where all of them are."""
-    from ..engine.linear import project_rows
-
-    n_atoms = coder.shape[1]
-    n_lanes = _lanes(n_atoms)
-    data = rows.detach().contiguous().numpy()
-    matrix = np.zeros((len(coder), max(n_atoms, n_lanes)), data.dtype)
-    matrix[:, :n_atoms] = coder.detach().numpy()
-    codes, lanes = np.empty((len(data), n_atoms), data.dtype), (0,) * n_lanes
-    totals = np.zeros((-(-len(data) // _CHUNK), n_lanes), data.dtype)
-
-    def kernel(number: int, rows: np.ndarray, codes: np.ndarray) -> None:
-        project_rows(rows.reshape(-1), matrix, codes.reshape(-1), totals[number], n_atoms, _TILE, lanes)
-
-    over_rows(kernel, _CHUNK, (data, codes), 1, widen=False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return torch.from_numpy(codes), float(totals.sum())
-
-
-def _projected_by_torch(rows: Tensor, coder: Tensor) -> tuple[Tensor, float]:
-    codes = rows @ coder
-    return codes, float(codes.sum())
-
-
-def _lanes(n_atoms: int) -> int:
-    """How long a vector of codes is; each length is a kernel of its own."""
-    return 8 if n_atoms <= 8 else 16
-
-
-def _make_ready(rows: Tensor, atoms: Tensor) -> None:
-    def compile_it() -> None:
-        two = torch.eye(2, dtype=rows.dtype)
-        _measured(two, two, two, 0.0)
-        _projected(two, torch.ones(2, len(atoms), dtype=rows.dtype))
-
-    if rows.device.type == "cpu":
-        from ..engine.compile import make_ready
-
-        make_ready(("linear", rows.dtype, _lanes(len(atoms))), compile_it)
-
-
 def _measured(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
     """Squared residuals, squared codes, largest gradient."""
-    from ..engine.linear import measure_rows
-
-    data, problem = rows.detach().contiguous().numpy(), (_padded(atoms), _padded(atoms.T), l2_penalty)
-    totals = np.zeros((-(-len(data) // _CHUNK), 3))
-
-    def kernel(number: int, rows: np.ndarray, codes: np.ndarray) -> None:
-        measure_rows(rows, codes, *problem, totals[number])
-
-    over_rows(kernel, _CHUNK, (data, codes.numpy()), 0, widen=False)
-    residuals, squares, gradients = totals.T
-    return float(residuals.sum()), float(squares.sum()), float(gradients.max(initial=0.0))
-
-
-def _padded(matrix: Tensor) -> np.ndarray:
-    """In float64, with columns of zeros up to whole vectors."""
-    from ..engine.linear import LANES
-
-    wide = np.zeros((matrix.shape[0], -(-matrix.shape[1] // LANES) * LANES))
-    wide[:, : matrix.shape[1]] = matrix.detach().cpu().numpy()
-    return wide
-
-
-def _measured_by_torch(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> tuple[float, float, float]:
-    atoms = atoms.to(rows)
+    atoms = atoms.to(rows.device, torch.float64)
     totals = torch.zeros(3, dtype=torch.float64, device=rows.device)  # there until the end: no waiting for the device
     share = _CHUNK if rows.device.type == "cpu" else 32 * _CHUNK
-    for begin in range(0, rows.shape[0], share):
-        part = slice(begin, begin + share)
-        left = torch.addmm(rows[part], codes[part], atoms, alpha=-1)
-        gradient = torch.addmm(codes[part], left, atoms.T, beta=-l2_penalty)
-        totals[0] += left.square().sum(dtype=torch.float64)
-        totals[1] += codes[part].square().sum(dtype=torch.float64)
+    for own, coded in zip(rows.split(share), codes.split(share), strict=True):
+        coded = coded.double()
+        left = torch.addmm(own.double(), coded, atoms, alpha=-1)
+        gradient = torch.addmm(coded, left, atoms.T, beta=-l2_penalty)
+        totals[0] += left.square().sum()
+        totals[1] += coded.square().sum()
         totals[2] = totals[2].maximum(gradient.abs().max())
     residuals, squares, largest = totals.tolist()
     return residuals, squares, largest

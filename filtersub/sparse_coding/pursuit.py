@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..engine.threads import over_rows
 from ..errors import ConvergenceWarning, FiltersubError
-from .pursuit_batched import pursue
 from .result import CodingResult, check_max_residual, check_nonzeros, check_problem
 
 _CHUNK = 4096  # rows that a thread takes at a time
@@ -34,8 +33,9 @@ def orthogonal_matching_pursuit(
     """Codes of few atoms a row: the best atom joins, then all of the row's atoms are refitted.
 
     Minimises ``1/2 ||rows - C atoms||_F^2`` greedily; each step solves least squares on the support exactly. A row is
-    done when it has ``n_nonzero`` atoms, when its residual is at most ``max_residual``, or when no atom lowers it. On
-    the CPU a compiled kernel in float64 on torch's number of threads, elsewhere torch.
+    done when it has ``n_nonzero`` atoms, when its residual is at most ``max_residual``, or when no atom lowers it. A
+    compiled kernel in float64 on torch's number of threads; rows on another device are copied to the CPU and their
+    codes back.
 
     Parameters
     ----------
@@ -66,14 +66,12 @@ def orthogonal_matching_pursuit(
     if rule not in ("correlation", "error"):
         raise FiltersubError(f"rule must be 'correlation' or 'error', got {rule!r}")
     limit = min(atoms.shape[0] if n_nonzero is None else n_nonzero, *atoms.shape)
-    on_cpu = rows.device.type == "cpu"
-    if on_cpu:
-        from ..engine.compile import make_ready  # brings numba, whose import takes long
+    from ..engine.compile import make_ready  # brings numba, whose import takes long
 
-        make_ready("omp", lambda: _on_cpu(torch.zeros(1, 2), torch.ones(1, 2), None, 1, False, False))
-    solve = _on_cpu if on_cpu else pursue
+    make_ready("omp", lambda: _solve(torch.zeros(1, 2), torch.ones(1, 2), None, 1, False, False))
     started = time.perf_counter()
-    codes, outcomes, gains = solve(rows, atoms, bounds, limit, rule == "error", nonnegative)
+    codes, outcomes, gains = _solve(rows, atoms, bounds, limit, rule == "error", nonnegative)
+    codes = codes.to(rows.device)
     seconds = time.perf_counter() - started
     return _result("omp", rows, codes, outcomes, gains, n_nonzero, seconds)
 
@@ -90,7 +88,7 @@ def check_pursuit(
     return None if max_residual is None else check_max_residual(max_residual, rows)
 
 
-def _on_cpu(
+def _solve(
     rows: Tensor, atoms: Tensor, bounds: Tensor | None, limit: int, by_error: bool, nonnegative: bool
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     """Codes; of each row the squared residual, largest gradient and whether it misses its bound; gain of each step."""
@@ -105,8 +103,8 @@ def _on_cpu(
     np.divide(1.0, square, out=inverse[:n_atoms], where=square > 0)
     atoms_t[:, :n_atoms] = atoms64.numpy().T
 
-    data = rows.detach().contiguous().numpy()
-    stops = np.full(n_rows, -1.0) if bounds is None else bounds.contiguous().numpy()
+    data = rows.detach().cpu().contiguous().numpy()
+    stops = np.full(n_rows, -1.0) if bounds is None else bounds.cpu().contiguous().numpy()
     codes, outcomes = np.empty((n_rows, n_atoms), data.dtype), np.empty((n_rows, 3))
     gains = np.zeros((-(-n_rows // _CHUNK), limit * (2 if nonnegative else 1)))
 

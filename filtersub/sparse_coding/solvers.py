@@ -118,8 +118,6 @@ def warm_up() -> None:
     for dtype in (torch.float32, torch.float64):
         one = torch.eye(2, dtype=dtype)
         orthogonal_matching_pursuit(one, one, 1)
-        for n_atoms in (1, 9):  # vectors of 8 codes, and of 16
-            least_squares_codes(one, torch.ones(n_atoms, 2, dtype=dtype))
 
 
 def _that_take(setting: str) -> str:

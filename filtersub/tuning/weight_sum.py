@@ -29,7 +29,6 @@ from torch.nn.functional import linear
 from ..engine.conv import depthwise
 from ..engine.conv.packed import Packed, packs
 from ..engine.conv.patches import MOST_MAPPED, mapped_gradient, mapped_sum, packed_gradient, packed_sum
-from ..engine.conv.repack import repacks, to_rows, to_weight
 from ..kernels import KernelLayout
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -44,7 +43,6 @@ class SumPlan:
     plain : the stored weight is (o, i, *k), a row of the kernel matrix for each channel pair
     batched : one batched product gives the weight's own memory format
     packed, mapped : the compiled operators take packed codes, and the kernels F as a source
-    repacked : how q neighbours are copied at once, see ``repacks``
     """
 
     layout: KernelLayout
@@ -54,7 +52,6 @@ class SumPlan:
     batched: bool
     packed: bool
     mapped: bool
-    repacked: bool
 
 
 def plan_sum(layout: KernelLayout) -> SumPlan:
@@ -63,7 +60,7 @@ def plan_sum(layout: KernelLayout) -> SumPlan:
     inputs, packed = layout.input_channels, packs(layout)
     batched = plain and layout.kind != "conv1d" and inputs >= _NARROW
     mapped = packed and layout.patch_size <= MOST_MAPPED
-    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped, repacks(layout))
+    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped)
 
 
 @dataclass(frozen=True)
@@ -150,9 +147,7 @@ def _product(term: Summand) -> Tensor:
         rows = torch.bmm(source.permute(2, 0, 1), term.matrix).transpose(0, 1).flatten(0, 1)
     else:
         rows = by_row(source) @ term.matrix
-    if plan.plain:
-        return rows.reshape(plan.layout.shape)
-    return to_weight(plan.layout, rows) if _repacks(plan, rows) else plan.layout.to_weight(rows)
+    return rows.reshape(plan.layout.shape) if plan.plain else plan.layout.to_weight(rows)
 
 
 def _dense(term: Summand) -> Tensor:
@@ -163,17 +158,8 @@ def _dense(term: Summand) -> Tensor:
     if isinstance(source, BaseWeight):
         if plan.plain:
             return source.weight.flatten(2).transpose(1, 2).to(source.dtype)
-        return by_input(_rows(plan, source.weight).to(source.dtype), plan.layout)
+        return by_input(plan.layout.to_rows(source.weight).to(source.dtype), plan.layout)
     return source
-
-
-def _rows(plan: SumPlan, weight: Tensor) -> Tensor:
-    """A stored weight as its kernel matrix (n_rows, d)."""
-    return to_rows(plan.layout, weight) if _repacks(plan, weight) else plan.layout.to_rows(weight)
-
-
-def _repacks(plan: SumPlan, tensor: Tensor) -> bool:
-    return plan.repacked and tensor.device.type == "cpu" and not torch.compiler.is_compiling() and not only_torch_runs()
 
 
 def matrix_gradient(term: Summand, to_weight: Tensor) -> Tensor:
@@ -185,7 +171,7 @@ def matrix_gradient(term: Summand, to_weight: Tensor) -> Tensor:
     kernels = _one_pass_kernels(term, to_weight, matrix)
     if kernels is not None:
         return mapped_gradient(to_weight, kernels, *plan.block)
-    lines = to_weight.flatten(2) if plan.plain else _rows(plan, to_weight).unflatten(0, (-1, plan.inputs))  # (o, i, k)
+    lines = to_weight.flatten(2) if plan.plain else plan.layout.to_rows(to_weight).unflatten(0, (-1, plan.inputs))
     if matrix.ndim == 3:
         return torch.bmm(_dense(term).permute(2, 1, 0), lines.transpose(0, 1))
     if plan.plain and plan.inputs >= _NARROW:
