@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .vectors import F64, absolute, bits_of, for_range, fused, load_scalar, load_vector, splat, store_vector, zeros
+from .vectors import F64, bits_of, for_range, fused, load_scalar, load_vector, splat, store_vector, zeros
 
 LANES = 16
 _BEST = types.Tuple((types.float64, types.int64))
@@ -143,20 +143,6 @@ def copy_lanes(typingctx, source, lane, target):
         return context.get_dummy_value()
 
     return types.none(source, types.int64, target), codegen
-
-
-@intrinsic
-def largest_lanes(typingctx, source, lane, largest):
-    """``largest[lane:] = max(largest[lane:], |source[lane:]|)``."""
-
-    def codegen(context, builder, signature, args):
-        size = absolute(builder, load_vector(context, builder, signature, args, 0, args[1], LANES))
-        before = load_vector(context, builder, signature, args, 2, args[1], LANES)
-        larger = builder.select(builder.fcmp_ordered(">", size, before), size, before)
-        store_vector(context, builder, signature, args, 2, args[1], larger)
-        return context.get_dummy_value()
-
-    return types.none(source, types.int64, largest), codegen
 
 
 def _mask_of(bit):
