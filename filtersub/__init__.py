@@ -8,28 +8,28 @@ import sys
 
 from .lazy import lazy_attributes
 
-_MODULES = {
-    "Decomposition": "decomposition",
-    "DecompositionConfig": "decomposition",
-    "FilterSubspaceConfig": "tuning",
-    "FiltersubError": "errors",
-    "ModelDecomposition": "decomposition",
-    "choose_atoms": "decomposition",
-    "count_parameters": "parameters",
-    "decompose_model": "decomposition",
-    "encode": "sparse_coding",
-    "layer_table": "diagnostics",
-    "learn_dictionary": "dictionary",
-    "load_model": "models",
-    "progress_bar": "progress",
-    "sharing_table": "decomposition",
-    "show_explorer": "explore_widgets",
-    "tune": "experiment",
-    "TuneSettings": "experiment",
-}
-__all__ = sorted(_MODULES)
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    decomposition=(
+        "Decomposition",
+        "DecompositionConfig",
+        "ModelDecomposition",
+        "choose_atoms",
+        "decompose_model",
+        "sharing_table",
+    ),
+    diagnostics=("layer_table",),
+    dictionary=("learn_dictionary",),
+    errors=("FiltersubError",),
+    experiment=("TuneSettings", "tune"),
+    explore_widgets=("show_explorer",),
+    models=("load_model",),
+    parameters=("count_parameters",),
+    progress=("progress_bar",),
+    sparse_coding=("encode",),
+    tuning=("FilterSubspaceConfig",),
+)
 __version__ = "0.1.0"
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
 
 if "peft" in sys.modules:
     from . import tuning  # noqa: F401 (registers the method)

@@ -6,20 +6,11 @@ loaded when first used: a run's own process imports `notebook_run` alone, and mu
 
 from ..lazy import lazy_attributes
 
-_MODULES = {
-    "ABLATION_FILE": "folder",
-    "AblationSummary": "run",
-    "Run": "planning",
-    "Spec": "spec",
-    "check_folder": "folder",
-    "find_notebook": "notebook_contract",
-    "is_finished": "run",
-    "list_runs": "run",
-    "load_spec": "spec",
-    "plan": "planning",
-    "presets": "spec",
-    "read_plan": "folder",
-    "run_ablation": "run",
-}
-__all__ = sorted(_MODULES)
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    folder=("ABLATION_FILE", "check_folder", "read_plan"),
+    notebook_contract=("find_notebook",),
+    planning=("Run", "plan"),
+    run=("AblationSummary", "is_finished", "list_runs", "run_ablation"),
+    spec=("Spec", "load_spec", "presets"),
+)

@@ -10,21 +10,16 @@ from typing import Any
 from ..lazy import lazy_attributes
 from .catalogue import Description, catalogue, is_there  # at once: the function has its file's name
 
-_MODULES = {
-    "DataMissing": "problems",
-    "ImageSplit": "load",
-    "Problem": "problems",
-    "Report": "check",
-    "check_data": "check",
-    "data_root": "catalogue",
-    "digits_order": "digits",
-    "first_images": "load",
-    "load_data": "load",
-    "n_classes": "names",
-    "usable_source": "load",
-}
-__all__ = ["DATASETS", "Description", "catalogue", "is_there", *_MODULES]
-_load, __dir__ = lazy_attributes(__name__, _MODULES)
+_names, _load, __dir__ = lazy_attributes(
+    __name__,
+    catalogue=("data_root",),
+    check=("Report", "check_data"),
+    digits=("digits_order",),
+    load=("ImageSplit", "first_images", "load_data", "usable_source"),
+    names=("n_classes",),
+    problems=("DataMissing", "Problem"),
+)
+__all__ = ["DATASETS", "Description", "catalogue", "is_there", *_names]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,44 +7,17 @@ storage), ``penalties`` (the effect of l), ``solvers`` (what each takes to the o
 of the kernels filter atoms could have learnt).
 """
 
-from .atoms import atom_table, coherence_table, correlation_table, frequent_supports, support_table, welch_bound
-from .kernels import correlation_quantiles, kernel_quantiles, kernel_table
-from .layers import convergence_table, cost_table, error_curve, layer_table, level_table, model_table
-from .outputs import agreement, output_table, prediction_table
-from .penalties import penalty_path, total_over_layers
-from .solvers import gap_table, solver_table
-from .span import reach, span_table, span_total
-from .spectrum import energy_table, spectrum_table, subspace_table
-from .tensor_formats import storage_table
+from ..lazy import lazy_attributes
 
-__all__ = [
-    "agreement",
-    "atom_table",
-    "coherence_table",
-    "convergence_table",
-    "correlation_quantiles",
-    "correlation_table",
-    "cost_table",
-    "energy_table",
-    "error_curve",
-    "frequent_supports",
-    "gap_table",
-    "kernel_quantiles",
-    "kernel_table",
-    "layer_table",
-    "level_table",
-    "model_table",
-    "output_table",
-    "penalty_path",
-    "prediction_table",
-    "reach",
-    "solver_table",
-    "span_table",
-    "span_total",
-    "spectrum_table",
-    "storage_table",
-    "subspace_table",
-    "support_table",
-    "total_over_layers",
-    "welch_bound",
-]
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    atoms=("atom_table", "coherence_table", "correlation_table", "frequent_supports", "support_table", "welch_bound"),
+    kernels=("correlation_quantiles", "kernel_quantiles", "kernel_table"),
+    layers=("convergence_table", "cost_table", "error_curve", "layer_table", "level_table", "model_table"),
+    outputs=("agreement", "output_table", "prediction_table"),
+    penalties=("penalty_path", "total_over_layers"),
+    solvers=("gap_table", "solver_table"),
+    span=("reach", "span_table", "span_total"),
+    spectrum=("energy_table", "spectrum_table", "subspace_table"),
+    tensor_formats=("storage_table",),
+)

@@ -6,14 +6,11 @@ reads back what a run has saved.
 
 from ..lazy import lazy_attributes
 
-_MODULES = {
-    "METHODS": "settings",
-    "PROGRESS_FILE": "log",
-    "TuneSettings": "settings",
-    "decompose_run": "decomposition",
-    "load_tuned": "tuned",
-    "settings_among": "settings",
-    "tune": "run",
-}
-__all__ = sorted(_MODULES)
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    decomposition=("decompose_run",),
+    log=("PROGRESS_FILE",),
+    run=("tune",),
+    settings=("METHODS", "TuneSettings", "settings_among"),
+    tuned=("load_tuned",),
+)

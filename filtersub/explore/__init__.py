@@ -7,18 +7,10 @@ full. filtersub.explore_widgets shows it all.
 
 from ..lazy import lazy_attributes
 
-_MODULES = {
-    "Explorer": "explorer",
-    "Look": "look",
-    "SAMPLE_ROWS": "explorer",
-    "comparison": "look",
-    "comparison_html": "figures",
-    "explorer_of": "results",
-    "explorers_of_run": "results",
-    "export_html": "figures",
-    "kernel_html": "figures",
-    "look_figure": "figures",
-    "look_html": "figures",
-}
-__all__ = sorted(_MODULES)
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    explorer=("Explorer", "SAMPLE_ROWS"),
+    figures=("comparison_html", "export_html", "kernel_html", "look_figure", "look_html"),
+    look=("Look", "comparison"),
+    results=("explorer_of", "explorers_of_run"),
+)

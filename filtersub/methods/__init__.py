@@ -2,16 +2,9 @@
 
 from ..lazy import lazy_attributes
 
-_MODULES = {
-    "Injected": "injection",
-    "METHODS": "options",
-    "Method": "options",
-    "MethodOptions": "options",
-    "Trial": "support",
-    "inject": "injection",
-    "merged": "injection",
-    "support_table": "support",
-    "try_adapter": "support",
-}
-__all__ = sorted(_MODULES)
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    injection=("Injected", "inject", "merged"),
+    options=("METHODS", "Method", "MethodOptions"),
+    support=("Trial", "support_table", "try_adapter"),
+)

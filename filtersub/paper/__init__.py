@@ -2,22 +2,38 @@
 
 from ..lazy import lazy_attributes
 
-_MODULES = {
-    **dict.fromkeys(("Claim", "Of", "claims", "figure4_claims", "printed_accuracy", "printed_fid"), "printed"),
-    **dict.fromkeys(("printed_means", "printed_millions", "row_mean"), "printed"),
-    **dict.fromkeys(
-        ("READINGS", "Part", "PartReading", "Setting", "check_reading", "find_part", "find_run"), "readings"
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    chosen=("Chosen", "SIZES", "check_fits", "check_free", "choose", "settings_of", "tune_settings"),
+    counts=("COUNTED", "architecture", "count_run", "count_settings"),
+    effort=("Effort", "effort_of", "forward_flops"),
+    overview=("Row", "Verdict", "claims_of", "paper_overview", "printed_beside"),
+    printed=(
+        "Claim",
+        "Of",
+        "claims",
+        "figure4_claims",
+        "printed_accuracy",
+        "printed_fid",
+        "printed_means",
+        "printed_millions",
+        "row_mean",
     ),
-    **dict.fromkeys(
-        ("fits", "locate", "method_settings", "parts", "all_readings", "reading_table", "run_of"), "readings"
+    readings=(
+        "Part",
+        "PartReading",
+        "READINGS",
+        "Setting",
+        "all_readings",
+        "check_reading",
+        "find_part",
+        "find_run",
+        "fits",
+        "locate",
+        "method_settings",
+        "parts",
+        "reading_table",
+        "run_of",
     ),
-    **dict.fromkeys(
-        ("Chosen", "SIZES", "check_fits", "check_free", "choose", "settings_of", "tune_settings"), "chosen"
-    ),
-    **dict.fromkeys(("COUNTED", "architecture", "count_run", "count_settings"), "counts"),
-    **dict.fromkeys(("differences", "differing_settings", "matching_reading", "printed_method", "same_task"), "task"),
-    **dict.fromkeys(("Effort", "effort_of", "forward_flops"), "effort"),
-    **dict.fromkeys(("Row", "Verdict", "claims_of", "paper_overview", "printed_beside"), "overview"),
-}
-__all__ = sorted(_MODULES)
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
+    task=("differences", "differing_settings", "matching_reading", "printed_method", "same_task"),
+)

@@ -6,15 +6,15 @@
 
 from ..lazy import lazy_attributes
 
-_MODULES = {
-    "accuracy_description": "sentences",
-    "answer": "sentences",
-    "convergence_sentence": "sentences",
-    "decomposition_sentence": "sentences",
-    "error_description": "sentences",
-    "learning_description": "sentences",
-    "report_content": "page",
-    "write_report": "page",
-}
-__all__ = sorted(_MODULES)
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    page=("report_content", "write_report"),
+    sentences=(
+        "accuracy_description",
+        "answer",
+        "convergence_sentence",
+        "decomposition_sentence",
+        "error_description",
+        "learning_description",
+    ),
+)

@@ -2,36 +2,29 @@
 
 ``solvers`` (what each takes to the optimum), ``penalty`` (what l does), ``whole_model`` (what a model costs and keeps),
 ``attribution`` (where a tuned model looks), ``sharing`` (one dictionary for many layers), ``span`` (what atoms could
-have learnt of full tuning), ``allotment`` (a budget layer by layer); ``tables`` reads them back and ``words`` says
-what is in them.
+have learnt of full tuning), ``allotment`` (a budget layer by layer); ``words`` reads their tables back and says what is
+in them.
 """
 
 from ..lazy import lazy_attributes
 
-_MODULES = {
-    "accuracy_by_penalty": "penalty",
-    "allotment_groups": "allotment",
-    "allotment_pairs": "allotment",
-    "allotment_sentence": "allotment",
-    "allotment_study": "allotment",
-    "attribution_sentence": "words",
-    "attribution_study": "attribution",
-    "choice_sentence": "words",
-    "difference_table": "attribution",
-    "model_sentence": "words",
-    "model_study": "whole_model",
-    "penalty_sentence": "words",
-    "penalty_study": "penalty",
-    "share_table": "attribution",
-    "span_sentence": "span",
-    "span_study": "span",
-    "sharing_sentence": "sharing",
-    "sharing_study": "sharing",
-    "solver_sentence": "words",
-    "solver_study": "solvers",
-    "spread_sentence": "words",
-    "storage_sentence": "words",
-    "study_tables": "words",
-}
-__all__ = sorted(_MODULES)
-__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    allotment=("allotment_groups", "allotment_pairs", "allotment_sentence", "allotment_study"),
+    attribution=("attribution_study", "difference_table", "share_table"),
+    penalty=("accuracy_by_penalty", "penalty_study"),
+    sharing=("sharing_sentence", "sharing_study"),
+    solvers=("solver_study",),
+    span=("span_sentence", "span_study"),
+    whole_model=("model_study",),
+    words=(
+        "attribution_sentence",
+        "choice_sentence",
+        "model_sentence",
+        "penalty_sentence",
+        "solver_sentence",
+        "spread_sentence",
+        "storage_sentence",
+        "study_tables",
+    ),
+)
