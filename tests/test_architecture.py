@@ -39,7 +39,7 @@ ROOMS = (
     ("decomposition",),
     ("recipe_file",),
     ("diagnostics",),
-    ("weight_file", "weight_format", "weight_layout", "weight_names"),
+    ("weight_file", "weight_format", "weight_names"),
     ("packaged_models",),
     ("models", "data", "photographs"),
     ("attribution",),
