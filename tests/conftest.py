@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from subprocess import CompletedProcess
@@ -141,3 +142,18 @@ def planted(n_rows: int, n_atoms: int, size: int, nonzeros: int, seed: int = 0) 
     keep = torch.rand(n_rows, n_atoms, generator=generator).argsort(1) < nonzeros
     codes = torch.where(keep, codes + codes.sign(), 0.0)
     return codes @ atoms, atoms, codes
+
+
+_FETCHING = re.compile(
+    r"""<(?:script|img|link|iframe|source|video|audio|embed|object|image|use)\b[^>]*?
+        \b(?:src|href|xlink:href|data|srcset)\s*=\s*["']?\s*(?!data:|\#)([^"'\s>]+)
+        |url\(\s*["']?(?!data:|\#)([^"')]+)|@import\s+["']?([^"';]+)""",
+    re.I | re.X,
+)
+
+
+def external_references(page: str) -> list[str]:
+    """What a page would fetch from elsewhere when it is opened; links that a reader may follow do not count."""
+    # code is not markup, and the page's policy holds what it may fetch
+    markup = re.sub(r"(<script\b[^>]*>).*?(?=</script>)", r"\1", page, flags=re.S)
+    return [next(filter(None, found)) for found in _FETCHING.findall(markup)]

@@ -5,13 +5,14 @@ import os
 
 import nbformat
 import pytest
+from conftest import external_references
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_ablation import PARAMETERS, WORK, write_notebook
 from typer.testing import CliRunner
 
 from filtersub.ablation import load_spec, plan, run_ablation
 from filtersub.ablation.notebook_contract import check_parameters, notebook_faults, notebook_parameters
-from filtersub.ablation.notebook_html import external_references, to_html
+from filtersub.ablation.notebook_html import to_html
 from filtersub.ablation.settings_check import SettingsCheck
 from filtersub.ablation.spec import parse_spec
 from filtersub.cli import app

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import external_references
 from torch import nn
 
 from filtersub import studies
 from filtersub.ablation import run_ablation
-from filtersub.ablation.notebook_html import external_references
 from filtersub.ablation.spec import parse_spec
 from filtersub.attribution import active_share, first_block, grad_cam
 from filtersub.collect import collect

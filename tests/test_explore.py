@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import planted
+from conftest import external_references, planted
 from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
@@ -20,7 +20,6 @@ from filtersub import (
     encode,
     learn_dictionary,
 )
-from filtersub.ablation.notebook_html import external_references
 from filtersub.cli import app
 from filtersub.explore import SAMPLE_ROWS, Explorer, comparison, explorer_of, export_html, kernel_html, look_html
 from filtersub.explore.look import density, relative_error, same_kernels

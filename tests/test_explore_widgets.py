@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import planted
+from conftest import external_references, planted
 from torch import nn
 
 from filtersub import FiltersubError, decompose_model, encode, learn_dictionary
-from filtersub.ablation.notebook_html import external_references
 from filtersub.decomposition import DecompositionConfig
 from filtersub.explore import Explorer, kernel_html, look_html
 from filtersub.explore_widgets import Board, load_ipython_extension, show_explorer

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from conftest import external_references
 from tiny_pipeline import save_classes, save_pipeline
 
 from filtersub.ablation import run_ablation
-from filtersub.ablation.notebook_html import external_references
 from filtersub.ablation.spec import parse_spec
 from filtersub.collect import collect
 from filtersub.report import write_report

@@ -6,12 +6,11 @@ import re
 
 import pytest
 import torch
-from conftest import planted
+from conftest import external_references, planted
 from PIL import Image
 from torch import nn
 
 from filtersub import DecompositionConfig, count_parameters, decompose_model, encode, learn_dictionary
-from filtersub.ablation.notebook_html import external_references
 from filtersub.markup import atoms_html, boards, codes_html, facts_html, table_html
 from filtersub.records import Record
 

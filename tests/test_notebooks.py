@@ -9,11 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 import typer
+from conftest import external_references
 
 import filtersub
 from filtersub.ablation import find_notebook, run_ablation
 from filtersub.ablation.notebook_contract import notebook_parameters
-from filtersub.ablation.notebook_html import external_references
 from filtersub.ablation.planning import plan
 from filtersub.ablation.spec import load_spec, parse_spec, presets
 from filtersub.cli import app

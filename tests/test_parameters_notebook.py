@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
+from conftest import external_references
 
 from filtersub.ablation import run_ablation
-from filtersub.ablation.notebook_html import external_references
 from filtersub.ablation.spec import parse_spec
 from filtersub.decomposition import DecompositionConfig
 from filtersub.parameters import count_parameters

@@ -6,11 +6,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import external_references
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from filtersub import plots
-from filtersub.ablation.notebook_html import external_references
 
 SETTINGS = [
     ("linear probing", "head only", 12_810, 0.75),

@@ -10,9 +10,10 @@ from io import BytesIO
 import nbformat
 import pandas as pd
 import pytest
+from conftest import external_references
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from filtersub.ablation.notebook_html import draw_formulas, external_references, to_html
+from filtersub.ablation.notebook_html import draw_formulas, to_html
 from filtersub.collect import collect, settings_table, tuning_table, varying_parameters
 from filtersub.errors import FiltersubError
 from filtersub.records import Record

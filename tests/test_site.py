@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from conftest import external_references
 
 import filtersub
-from filtersub.ablation.notebook_html import external_references
 
 ROOT = Path(__file__).parent.parent
 WHY = "`make docs` installs it (extra docs)"

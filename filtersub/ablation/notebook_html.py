@@ -24,12 +24,6 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 _CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.S)
 _DISPLAYED = re.compile(r"\$\$([^$]+)\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\d$])")
-_FETCHING = re.compile(
-    r"""<(?:script|img|link|iframe|source|video|audio|embed|object|image|use)\b[^>]*?
-        \b(?:src|href|xlink:href|data|srcset)\s*=\s*["']?\s*(?!data:|\#)([^"'\s>]+)
-        |url\(\s*["']?(?!data:|\#)([^"')]+)|@import\s+["']?([^"';]+)""",
-    re.I | re.X,
-)
 
 
 def write_html(
@@ -170,13 +164,6 @@ def _formula(source: str, displayed: bool = False) -> str:
     style = f"width:{width * scale:.2f}em;vertical-align:{-depth * scale:.2f}em"
     kind = "formula displayed" if displayed else "formula"
     return f'<img class="{kind}" alt="{html.escape(source)}" style="{style}" src="data:image/svg+xml;base64,{encoded}">'
-
-
-def external_references(page: str) -> list[str]:
-    """What a page would fetch from elsewhere when it is opened; links that a reader may follow do not count."""
-    # code is not markup, and the page's policy holds what it may fetch
-    markup = re.sub(r"(<script\b[^>]*>).*?(?=</script>)", r"\1", page, flags=re.S)
-    return [next(filter(None, found)) for found in _FETCHING.findall(markup)]
 
 
 def _joined_streams(outputs: list[Any]) -> list[Any]:

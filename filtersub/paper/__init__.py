@@ -35,5 +35,5 @@ __all__, __getattr__, __dir__ = lazy_attributes(
         "reading_table",
         "run_of",
     ),
-    task=("differences", "differing_settings", "matching_reading", "printed_method", "same_task"),
+    task=("differences", "differing_settings", "printed_method"),
 )

@@ -41,11 +41,6 @@ def differing_settings(parameters: Mapping[str, Any], where: str, trained: int |
     return min(found, key=len)
 
 
-def matching_reading(parameters: Mapping[str, Any], where: str, trained: int | None = None) -> str | None:
-    """The first reading whose run of ``where`` this is; None where it is of neither."""
-    return next((name for name in READINGS if not differences(parameters, where, name, trained)), None)
-
-
 def differences(parameters: Mapping[str, Any], where: str, reading: str, trained: int | None = None) -> list[str]:
     """What sets a run apart from one reading, as in differing_settings."""
     part = _part(where)
@@ -57,11 +52,6 @@ def differences(parameters: Mapping[str, Any], where: str, reading: str, trained
     if task or method:  # counts of another model say nothing
         return task + method
     return list(_of_count(run, part, reading, trained))
-
-
-def same_task(parameters: Mapping[str, Any], where: str, trained: int | None = None) -> bool:
-    """Whether the paper's numbers in ``where`` may stand beside this run's."""
-    return not differing_settings(parameters, where, trained)
 
 
 def printed_method(parameters: Mapping[str, Any]) -> str | None:
