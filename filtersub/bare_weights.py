@@ -15,6 +15,9 @@ from .errors import FiltersubError, WeightFileWarning
 
 _KERNEL = re.compile(r"(^|.*[./_])(weight|kernel)(_[ih]h_l\d+\w*)?$")
 _OTHER = re.compile(r"token|embed|pos_|position|_table$|mask|bias|query|register|prompt|running_|anchor|freqs", re.I)
+LAYOUTS = ("auto", "torch", "keras", "mlx")
+_FORMATS = {"mlx": "mlx", "flax": "keras", "tf": "keras", "keras": "keras", "tensorflow": "keras"}
+_KERAS_NAME = re.compile(r"(^|.*[./_])(depthwise_)?kernel(:0)?$")
 
 
 def kernels_by_name(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -61,11 +64,6 @@ def unlike_torch(tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
             odd = odd or name
     likely = max(("keras", "mlx"), key=votes.__getitem__)
     return (likely, odd) if odd is not None and votes[likely] > votes["torch"] else None
-
-
-LAYOUTS = ("auto", "torch", "keras", "mlx")
-_FORMATS = {"mlx": "mlx", "flax": "keras", "tf": "keras", "keras": "keras", "tensorflow": "keras"}
-_KERAS_NAME = re.compile(r"(^|.*[./_])(depthwise_)?kernel(:0)?$")
 
 
 def in_torch_layout(tensors: Mapping[str, Tensor], layout: str, stated: str, file: Path) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 FROM = 0.1  # share of the work that must be done before the time left is told: the pace is not known earlier
+Tell = Callable[[str], None]
+_current: ContextVar[Tell | None] = ContextVar("tells which layer comes", default=None)
 
 
 @contextmanager
@@ -77,10 +79,6 @@ def clock(seconds: float) -> str:
     """
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02d}"
-
-
-Tell = Callable[[str], None]
-_current: ContextVar[Tell | None] = ContextVar("tells which layer comes", default=None)
 
 
 @contextmanager

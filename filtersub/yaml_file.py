@@ -16,6 +16,7 @@ import yaml
 from .errors import FiltersubError
 
 _MOST_LEVELS = 100  # of brackets in brackets
+_MOST_ENTRIES = 100_000  # aliases of aliases grow without bounds
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -78,9 +79,6 @@ def readable(read: Callable[[], Any], source: str) -> Any:
         raise FiltersubError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise FiltersubError(f"{source} is not valid YAML: its brackets are nested too deeply") from None
-
-
-_MOST_ENTRIES = 100_000  # aliases of aliases grow without bounds
 
 
 @dataclass(frozen=True)

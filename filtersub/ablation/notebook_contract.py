@@ -20,6 +20,12 @@ from .parameters_cell import in_words, is_of, read_parameters
 #: Parameters that the runner sets itself: each notebook runs in its own folder and writes there.
 OUT_DIR, RECORDS_DIR = "out_dir", "records_dir"
 _PACKAGE = Path(__file__).resolve().parents[1]
+KERNEL = "python3"
+_FOLDERS = (OUT_DIR, RECORDS_DIR)
+#: Calls that hand a notebook all its variables at once.
+_TAKE_ALL = {"globals", "locals", "vars", "dir"}
+#: Calls that write nothing, whatever they are given.
+_WRITE_NOTHING = {"print", "display", "Markdown", "str", "repr", "len", "type"}
 
 
 def find_notebook(name: str) -> Path:
@@ -71,14 +77,6 @@ def check_parameters(parameters: Mapping[str, Any], known: Mapping[str, tuple[st
         is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value)
         hint = " (YAML wants 1.0e-3 for 1e-3)" if is_number else ""
         raise FiltersubError(f"{where}: {name} must be {accepted}, got {value!r}{hint}")
-
-
-KERNEL = "python3"
-_FOLDERS = (OUT_DIR, RECORDS_DIR)
-#: Calls that hand a notebook all its variables at once.
-_TAKE_ALL = {"globals", "locals", "vars", "dir"}
-#: Calls that write nothing, whatever they are given.
-_WRITE_NOTHING = {"print", "display", "Markdown", "str", "repr", "len", "type"}
 
 
 def notebook_faults(path: str | os.PathLike[str]) -> list[str]:

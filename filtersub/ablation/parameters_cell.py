@@ -19,6 +19,13 @@ from .. import schema
 from .notebook_file import Notebook
 
 _TYPING = ("typing", "collections.abc", "collections", "__future__")
+_NAMES = {
+    **{kind.__name__: kind for kind in (bool, dict, float, frozenset, int, list, object, set, str, tuple)},
+    **{name: getattr(typing, name) for name in ("Any", "Dict", "List", "Literal", "Optional", "Set", "Tuple", "Union")},
+    **{name: getattr(collections.abc, name) for name in ("Collection", "Iterable", "Mapping", "Sequence")},
+}
+_MODULES = ("typing", "t", "collections.abc", "abc")
+ANYTHING = "any"  # of a parameter whose default is None and whose type is not stated
 
 
 def read_parameters(notebook: Notebook) -> tuple[dict[str, tuple[str, Any]], list[str]]:
@@ -113,15 +120,6 @@ def _imported_before(notebook: Notebook) -> Iterator[tuple[str, Any]]:
                 yield from _imported(ast.parse(cell.source).body)
             except SyntaxError:  # IPython's own
                 continue
-
-
-_NAMES = {
-    **{kind.__name__: kind for kind in (bool, dict, float, frozenset, int, list, object, set, str, tuple)},
-    **{name: getattr(typing, name) for name in ("Any", "Dict", "List", "Literal", "Optional", "Set", "Tuple", "Union")},
-    **{name: getattr(collections.abc, name) for name in ("Collection", "Iterable", "Mapping", "Sequence")},
-}
-_MODULES = ("typing", "t", "collections.abc", "abc")
-ANYTHING = "any"  # of a parameter whose default is None and whose type is not stated
 
 
 def stated_type(annotation: ast.expr) -> str:

@@ -22,6 +22,7 @@ from .schemas import PaperSchema, SpecSchema, StageSchema
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NOWHERE = Place("the ablation")
+_PAPER = "paper"
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,6 @@ def _stage(found: StageSchema, place: Place, reading: str) -> Stage:
         origins=tuple(origin for _, origin in spread),
         place=place,
     )
-
-
-_PAPER = "paper"
 
 
 def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict[str, Any]:

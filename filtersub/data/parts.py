@@ -18,6 +18,7 @@ PART_NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _PART = {name: part for part, names in PART_NAMES.items() for name in names}
+_SHARE = 5  # one image of so many is held out, as VTAB-1k's 200 of 1,000
 
 
 def part_of(name: str) -> str | None:
@@ -44,9 +45,6 @@ def by_part(names: Iterable[str], where: object) -> dict[str, str]:
         if part is not None:
             found[part] = name
     return {part: found[part] for part in PART_NAMES if part in found}
-
-
-_SHARE = 5  # one image of so many is held out, as VTAB-1k's 200 of 1,000
 
 
 def chosen_parts(source: Source, validation: bool, split_seed: int) -> tuple[Images, Images]:

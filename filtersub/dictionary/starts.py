@@ -27,6 +27,8 @@ _MOST_ROWS = 65536  # from which k-means++ draws: enough to see every direction 
 _GROWTH = 8  # each part of the rows has so many times those of the part before
 _FIRST_TOL = 1 / 3  # times tol, on the first part or a small matrix: there rounds cost little
 _MOST_STARTS, _ROWS_OF_STARTS = 3, 32768  # where time is short anyway
+_MOST_ORDERS = 40  # of the Bessel functions; far beyond what kernels resolve
+_SAME = 1 - 1e-6  # |inner product| from which two functions are the same on the grid
 
 
 def usual_starts(task: Task, rows: Tensor, learner: str, max_rounds: int) -> int:
@@ -196,10 +198,6 @@ def _fitting(init: str, patch_shape: tuple[int, ...] | None, d: int) -> tuple[in
     if prod(patch_shape) != d:
         raise FiltersubError(f"patch_shape {tuple(patch_shape)} has {prod(patch_shape)} numbers, but the rows have {d}")
     return tuple(patch_shape)
-
-
-_MOST_ORDERS = 40  # of the Bessel functions; far beyond what kernels resolve
-_SAME = 1 - 1e-6  # |inner product| from which two functions are the same on the grid
 
 
 def cosine_atoms(patch_shape: tuple[int, ...], n_atoms: int) -> Tensor:

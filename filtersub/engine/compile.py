@@ -29,6 +29,12 @@ _PREFIX = "filtersub-kernels-"
 _FORGOTTEN_DAYS = 7  # without a kernel written to it, after which the folder of another version is removed
 _REORDERED_SUMS = {"reassoc", "contract", "nsz"}
 _ready: set[Hashable] = set()
+#: For small functions that kernels of ``compiled`` call: their code becomes part of the kernel's.
+inlined = njit(inline="always", error_model="numpy")
+TEXT = "compiling kernels, once on this machine (about a minute) ..."
+_SECONDS = 1.0  # of compiling before it is told
+_said = threading.Event()
+_log = logging.getLogger(__name__)
 
 
 def stamp(engine: Path = ENGINE) -> str:
@@ -74,10 +80,6 @@ def compiled_wide(function: Callable) -> Callable:
     return _kept(function, {"fastmath": _REORDERED_SUMS})
 
 
-#: For small functions that kernels of ``compiled`` call: their code becomes part of the kernel's.
-inlined = njit(inline="always", error_model="numpy")
-
-
 def _kept(function: Callable, options: dict[str, object]) -> Callable:
     options = {"nogil": True, "error_model": "numpy", **options}
     folder = cache_folder()
@@ -98,12 +100,6 @@ def make_ready(key: Hashable, call: Callable[[], object]) -> None:
     with compile_notice():
         call()
     _ready.add(key)
-
-
-TEXT = "compiling kernels, once on this machine (about a minute) ..."
-_SECONDS = 1.0  # of compiling before it is told
-_said = threading.Event()
-_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from .explorer import Explorer
 from .look import Look, found_look
 
 Result = Decomposition | ModelDecomposition | DictionaryResult | CodingResult
+_UNKNOWN = DecompositionConfig()  # of a single layer's decomposition, which does not hold its recipe
 
 
 def explorer_of(
@@ -76,9 +77,6 @@ def explorer_of(
         f"a {type(result).__name__} cannot be explored; an Explorer, a decomposition, a dictionary, codes or the "
         "folder of a tuning run can"
     )
-
-
-_UNKNOWN = DecompositionConfig()  # of a single layer's decomposition, which does not hold its recipe
 
 
 def _of_layer(result: ModelDecomposition, name: str, layer: nn.Module | Tensor | None) -> Look:

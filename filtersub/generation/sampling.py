@@ -22,6 +22,8 @@ from ..folder_lock import locks
 from ..settings import check_number, check_whole
 
 _SAMPLES_FILE = "samples.json"
+_BY_RATIO = ("DDIM", "PNDM", "RePaint")  # schedulers of diffusers that go back by T // n, whichever time comes next
+_START = 0.95  # share of the times that the first one, with one stride, must reach
 
 
 @locks("folder")
@@ -120,10 +122,6 @@ def _check_same(folder: Path, asked: dict[str, Any]) -> None:
         if not same:
             raise FiltersubError(f"{folder} holds samples of other settings; choose another folder, or remove it")
     write_json(file, asked)
-
-
-_BY_RATIO = ("DDIM", "PNDM", "RePaint")  # schedulers of diffusers that go back by T // n, whichever time comes next
-_START = 0.95  # share of the times that the first one, with one stride, must reach
 
 
 def check_number_of_steps(steps: int, times: int = 1000) -> None:

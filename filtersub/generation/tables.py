@@ -18,6 +18,13 @@ from .record import GRID_FILE, KIND
 
 _TASK = ["data", "distance_name", "images", "real_images"]  # only distances of one task compare
 _ALWAYS = ["folder", "label", "method", "seed", *_TASK, "frechet", "trainable", "samples", "differs"]
+#: section 5.4 of the paper; of a data set with more images than that, as many are compared
+PAPER_IMAGES, PAPER_STEPS, PAPER_SIZE = 20_000, 5000, 256
+PAPER_UNET = 859_520_964  # parameters of Stable Diffusion's UNet, which the paper calls 860 M
+#: method -> run of the part "table3", where they are called differently
+RUNS = {"filter-subspace": "atoms", "lora-loralib": "lora"}
+#: method -> row of the table, where it is called differently
+ROWS = {"lora-loralib": "lora"}
 
 
 def generation_table(records: Mapping[Path, Record]) -> pd.DataFrame:
@@ -142,15 +149,6 @@ def generation_sentence(runs: pd.DataFrame) -> str:
             f"sets of these sizes."
         )
     return " ".join(parts) or "No run of generation is there yet."
-
-
-#: its section 5.4; of a data set with more images than that, as many are compared
-PAPER_IMAGES, PAPER_STEPS, PAPER_SIZE = 20_000, 5000, 256
-PAPER_UNET = 859_520_964  # parameters of Stable Diffusion's UNet, which the paper calls 860 M
-#: method -> run of the part "table3", where they are called differently
-RUNS = {"filter-subspace": "atoms", "lora-loralib": "lora"}
-#: method -> row of the table, where it is called differently
-ROWS = {"lora-loralib": "lora"}
 
 
 def paper_data() -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from ..methods.low_rank import loralib_factors, put_loralib_
 
 UNET_CONFIG, UNET_WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 LORALIB_WEIGHTS = "loralib.safetensors"
+WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
+_PREFIX = "base_model.model."  # as peft names a wrapped model's tensors: PeftModel.from_pretrained reads them too
 
 
 def save_tuned(unet: nn.Module, method: str, folder: Path) -> int:
@@ -98,10 +100,6 @@ def _check_fits(unet: nn.Module, folder: Path) -> None:
             f"{folder} does not fit this UNet: {name} is {found.get(name, 'missing')} there, "
             f"{wanted.get(name, 'missing')} here"
         )
-
-
-WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
-_PREFIX = "base_model.model."  # as peft names a wrapped model's tensors: PeftModel.from_pretrained reads them too
 
 
 def inject(unet: nn.Module, config: PeftConfig, name: str = "default") -> None:

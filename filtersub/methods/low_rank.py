@@ -15,6 +15,14 @@ from ..kernels import KernelLayout, layout_of
 from .options import MethodOptions
 from .parametrizations import parametrize_
 
+#: method -> LyCORIS's algorithm and the names of its factors
+_ALGORITHMS = {
+    "tucker-lora": ("locon", ("down", "up", "mid")),
+    "tucker-loha": ("loha", ("w1d", "w1u", "w2d", "w2u", "t1", "t2")),
+    "tucker-lokr": ("lokr", ("w1", "w1a", "w1b", "w2", "w2a", "w2b", "t2")),
+}
+TUCKER_METHODS = tuple(_ALGORITHMS)
+
 
 class LoralibUpdate(nn.Module):
     """``weight -> weight + scale * view(B A)``, where view reads the product's numbers in the weight's shape.
@@ -89,15 +97,6 @@ def put_loralib_(model: nn.Module, factors: Mapping[str, Tensor], source: str) -
     for name, update in updates.items():
         with torch.no_grad():
             layers[name].weight += update
-
-
-#: method -> LyCORIS's algorithm and the names of its factors
-_ALGORITHMS = {
-    "tucker-lora": ("locon", ("down", "up", "mid")),
-    "tucker-loha": ("loha", ("w1d", "w1u", "w2d", "w2u", "t1", "t2")),
-    "tucker-lokr": ("lokr", ("w1", "w1a", "w1b", "w2", "w2a", "w2b", "t2")),
-}
-TUCKER_METHODS = tuple(_ALGORITHMS)
 
 
 class TuckerUpdate(nn.Module):

@@ -36,6 +36,8 @@ from .style import (
 
 _NETWORKS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK)
 _FRACTIONS = ("accuracy", "error", "agreement", "density")
+LEAST_SPAN = 0.05  # of the colour scale: accuracies that differ by less look alike
+_DARK = 0.6  # place on the scale from which words are white
 
 
 def effects(
@@ -207,10 +209,6 @@ def allotted_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float =
         handles = [Patch(color=colour, label=words) for words, colour in keys.items()]
         figure.legend(handles=handles, loc="outside upper left", ncols=3 if width > 6 else 1, fontsize=8.5)
     return figure
-
-
-LEAST_SPAN = 0.05  # of the colour scale: accuracies that differ by less look alike
-_DARK = 0.6  # place on the scale from which words are white
 
 
 def setting_grid(

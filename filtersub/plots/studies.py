@@ -55,6 +55,10 @@ _SOLVER_MARKERS = {
     "ridge": "X",
     "pca": "p",
 }
+#: Colour, marker and size: sparse and principal coefficients often reach the same, so one stands around the other
+_STYLE = {"lasso": (BLUE, "o", 8.5), "pca": (VERMILION, "D", 4.5), "random": (MUTED, "X", 7)}
+_SPARE = ((GREEN, "^", 6), (PURPLE, "v", 6), (ORANGE, "s", 6))
+_STEPS = (1, 2, 5)
 
 
 def solver_gaps(gaps: pd.DataFrame, *, width: float = 7.4, height: float = 4.6) -> Figure:
@@ -190,12 +194,6 @@ def _power(value: float, _position: int) -> str:
     """Powers of ten in plain text, which needs no font for formulas; what float64 cannot tell from 0 is said."""
     exponent = str(round(np.log10(value)))
     return "rounding" if value <= 2 * _FLOOR else "10" + exponent.translate(_RAISED)
-
-
-#: Colour, marker and size: sparse and principal coefficients often reach the same, so one stands around the other
-_STYLE = {"lasso": (BLUE, "o", 8.5), "pca": (VERMILION, "D", 4.5), "random": (MUTED, "X", 7)}
-_SPARE = ((GREEN, "^", 6), (PURPLE, "v", 6), (ORANGE, "s", 6))
-_STEPS = (1, 2, 5)
 
 
 def span_shares(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.8) -> Figure:

@@ -19,6 +19,7 @@ from ..records import Record
 from ..report.numbers import percent, points
 
 _KEPT = ["task", "method_label", "family", "trainable", "test_accuracy", "lowest", "highest", "seeds", "by_seed"]
+_RATIOS = ("trained", "seconds_per_step", "added_memory_bytes", "saved_bytes", "wall_seconds")
 
 
 def equal_counts(records: Mapping[Path, Record], within: float = 0.02) -> pd.DataFrame:
@@ -94,9 +95,6 @@ def equal_sentence(table: pd.DataFrame, pairs: pd.DataFrame) -> str:
         )
     text = ". ".join(part[0].upper() + part[1:] for part in parts)
     return f"{text}."
-
-
-_RATIOS = ("trained", "seconds_per_step", "added_memory_bytes", "saved_bytes", "wall_seconds")
 
 
 def changes(records: Mapping[Path, Record], setting: str, old: Any, new: Any) -> pd.DataFrame:

@@ -24,6 +24,7 @@ COSTS = {
     "wall_seconds": "seconds in all",
     "decomposition_seconds": "seconds of decomposition",
 }
+BASELINE = "adamw"
 
 
 def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -122,9 +123,6 @@ def training_images(runs: pd.DataFrame) -> list[float]:
         known.get(data, float("nan")) if pd.isna(count) else float(count)
         for data, count in zip(runs["data"], asked, strict=True)
     ]
-
-
-BASELINE = "adamw"
 
 
 def optimiser_table(records: Mapping[Path, Record]) -> pd.DataFrame:
