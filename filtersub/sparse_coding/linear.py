@@ -101,9 +101,10 @@ def _measured(rows: Tensor, atoms: Tensor, codes: Tensor, l2_penalty: float) -> 
     atoms = atoms.to(rows.device, torch.float64)
     totals = torch.zeros(3, dtype=torch.float64, device=rows.device)  # there until the end: no waiting for the device
     share = _CHUNK if rows.device.type == "cpu" else 32 * _CHUNK
-    for own, coded in zip(rows.split(share), codes.split(share), strict=True):
-        coded = coded.double()
-        left = torch.addmm(own.double(), coded, atoms, alpha=-1)
+    for begin in range(0, rows.shape[0], share):
+        part = slice(begin, begin + share)
+        coded = codes[part].double()
+        left = torch.addmm(rows[part].double(), coded, atoms, alpha=-1)
         gradient = torch.addmm(coded, left, atoms.T, beta=-l2_penalty)
         totals[0] += left.square().sum()
         totals[1] += coded.square().sum()
