@@ -72,7 +72,8 @@ def ridge_codes(rows: Tensor, atoms: Tensor, l2_penalty: float) -> CodingResult:
 
 def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, started: float) -> CodingResult:
     """``rows coder`` as a result; coder (d, n_atoms) in float64."""
-    codes = rows @ coder.to(rows)
+    rows, atoms = rows.detach(), atoms.detach()
+    codes = rows @ coder.detach().to(rows)
     seconds = time.perf_counter() - started
     if not math.isfinite(
         float(codes.sum())
