@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ import pandas as pd
 from .ablation import read_plan
 from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
-from .experiment.settings import WITHOUT_EFFECT, TuneSettings
 from .intervals import interval, on_pareto_front
 from .records import LONG_AGO, RECORD_FILE, Record, read_records, read_table, records_table
+from .varying import TASK, tasks, telling_labels
+from .varying import varying_parameters as varying_parameters  # offered here too
 
-_DEFAULTS = {each.name: each.default for each in fields(TuneSettings)}
-_TASK = ("data", "model")  # settings that say what is learned and from what, not how
 #: Families that tune filter atoms alone, the paper's settings 1 to 4.
 ATOM_FAMILIES = ("spatial atoms", "overcomplete atoms", "spatial and block atoms", "overcomplete and block atoms")
 #: The family of the control that trains the coefficients beside the atoms, as many numbers as the kernels' own or more.
@@ -156,18 +154,18 @@ def tuning_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     and ``method_label``.
 
     Runs of one ``label`` differ in their seed alone: where more differs, the label is made to say it. Where runs differ
-    in data or model, ``task`` names those, and ``method_label`` is the label without them; else ``task`` is empty. Runs
-    judged on validation images, which have no test accuracy, are not comparable and stay out.
+    in what is learned, from what or for how long (varying.TASK), ``task`` names that, and ``method_label`` is the label
+    without it; else ``task`` is empty. Runs judged on validation images, which have no test accuracy, are not
+    comparable and stay out.
     """
     tuning = {folder: record for folder, record in records.items() if is_judged_on_test(record)}
     table = records_table(tuning)
     if table.empty:
         return table
     table["folder"] = list(tuning)
-    tasks = _tasks(tuning.values())
-    table["method_label"] = _telling_labels(tuning.values(), ignored=_TASK if len(set(tasks)) > 1 else ())
-    table["label"] = _telling_labels(tuning.values())
-    table["task"] = tasks
+    table["method_label"] = telling_labels(tuning.values(), ignored=TASK)
+    table["label"] = telling_labels(tuning.values())
+    table["task"] = tasks(tuning.values())
     table["family"] = [family(record.parameters) for record in tuning.values()]
     table["trained"] = table["trainable"] + table["head"]
     return table.sort_values(["trained", "label", "seed"], kind="stable", ignore_index=True)
@@ -184,7 +182,7 @@ def settings_table(runs: pd.DataFrame, interval: str = "t") -> pd.DataFrame:
     ``test_accuracy`` is the mean over seeds (runs of one seed, made twice, are averaged first), ``lowest`` and
     ``highest`` the range, ``low`` and ``high`` the ends of the interval of intervals.INTERVALS (NaN for one
     seed), ``by_seed`` the values themselves; ``seeds``, counts, mean costs; ``on_front`` whether no setting of the same
-    model and data trains as little or less and is as accurate or more.
+    task trains as little or less and is as accurate or more.
     """
     if runs.empty:
         return pd.DataFrame()
@@ -243,48 +241,12 @@ def family(parameters: Mapping[str, Any]) -> str:
     return {"linear": "head only", "full": "full tuning"}.get(method, _METHOD_NAMES.get(method, method))
 
 
-def varying_parameters(records: Iterable[Record]) -> list[str]:
-    """Names of the parameters in which these records differ, in the records' order.
-
-    Left out are the seed and what changes nothing that is learned. A tuning record of before a setting existed has its
-    default.
-    """
-    found = [completed_parameters(record) for record in records]
-    names = dict.fromkeys(name for parameters in found for name in parameters)
-    telling = [name for name in names if name not in WITHOUT_EFFECT | {"seed"}]
-    return [name for name in telling if len({repr(parameters.get(name)) for parameters in found}) > 1]
-
-
-def completed_parameters(record: Record) -> dict[str, Any]:
-    """The record's parameters; a tuning record of before a setting existed has its default."""
-    return record.parameters | (_DEFAULTS if record.kind == "tuning" else {}) | record.parameters
-
-
-def _tasks(records: Iterable[Record]) -> list[str]:
-    """What each record was tuned on and from, as far as the records differ in it; empty strings where they do not."""
-    records = list(records)
-    differing = [name for name in varying_parameters(records) if name in _TASK]
-    return [", ".join(str(record.parameters.get(name)) for name in differing) for record in records]
-
-
-def _telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> list[str]:
-    records, labels = list(records), []
-    alike: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        alike[record.label].append(record)
-    differing = {label: [n for n in varying_parameters(group) if n not in ignored] for label, group in alike.items()}
-    for record in records:
-        words = [f"{name} {completed_parameters(record).get(name)}" for name in differing[record.label]]
-        labels.append(", ".join([record.label, *words]))
-    return labels
-
-
 def _joined(
     records: Mapping[Path, Record], kind: str, name: str, needed: tuple[str, ...], odd: list[str] | None
 ) -> pd.DataFrame:
     tables, left_out = [], [] if odd is None else odd
     wanted = {folder: record for folder, record in records.items() if record.kind == kind}
-    for (folder, record), label in zip(wanted.items(), _telling_labels(wanted.values()), strict=True):
+    for (folder, record), label in zip(wanted.items(), telling_labels(wanted.values()), strict=True):
         path = folder / record.tables.get(name, f"{name}.csv")
         if not path.is_file():
             left_out += [f"{path} is missing, which the record names"] if name in record.tables else []

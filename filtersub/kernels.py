@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .bare_weights import kernels_by_name
-from .computed_weights import current_weight, weight_in_evaluation
+from .computed_weights import computes_weight, current_weight, weight_in_evaluation
 from .errors import FiltersubError
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -265,13 +266,32 @@ def untunable(layer: nn.Module) -> str | None:
     """Why an adapter around a layer that can be decomposed would train nothing; None where it would not.
 
     torch's attention takes the weight of its last layer and never calls the layer. Weight and spectral norm compute the
-    weight from other parameters whenever the layer runs.
+    weight from other parameters whenever the layer runs. A weight that is a buffer is meant to stay as it is.
     """
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "attention reads its weight and never runs the layer"
+    if "weight" in layer._buffers and not computes_weight(layer):
+        return "its weight is a buffer, no parameter"
     if "weight" not in layer._parameters:
         return "its weight is computed from other parameters (weight or spectral norm)"
     return None
+
+
+def tunable_layers(model: nn.Module | Mapping[str, Tensor], **selection: Any) -> dict[str, KernelLayout]:
+    """Those of select_layers, which takes the same ``selection``, that an adapter can train: what a count and a budget
+    are of. A bare file of weights does not tell, so that all of its layers are.
+
+    Raises FiltersubError where none can be trained, saying why.
+    """
+    chosen = select_layers(model, **selection)
+    if not isinstance(model, nn.Module):
+        return chosen
+    reasons = {name: untunable(model.get_submodule(name)) for name in chosen}
+    found = {name: layout for name, layout in chosen.items() if reasons[name] is None}
+    if not found:
+        name, reason = next(iter(reasons.items()))
+        raise FiltersubError(f"no layer can be tuned; {name!r}: {reason}")
+    return found
 
 
 def named_layers(model: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str, nn.Module | Tensor]]:

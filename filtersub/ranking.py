@@ -17,7 +17,10 @@ from .models import head_name, input_statistics, load_model
 from .parameters import GradientEnergy
 from .records import Record, read_records
 
-_REGIME = ("data", "epochs", "batch_size", "image_size", "validation", "batch_norm", "optimizer", "pretrained")
+_REGIME = (
+    *("data", "n_train", "epochs", "batch_size", "image_size", "validation", "batch_norm", "optimizer"),
+    *("pretrained", "weights"),
+)
 _METRICS = ("test_accuracy", "validation_accuracy")
 
 

@@ -1,6 +1,7 @@
 """A budget allotted layer by layer: the greedy rule against all choices tried, and the study that tunes so."""
 
 import json
+from io import StringIO
 from itertools import product
 
 import pandas as pd
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from filtersub import FilterSubspaceConfig, plots, studies
 from filtersub.cli import app
+from filtersub.cli.console import cell
 from filtersub.collect import collect
 from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
@@ -82,6 +84,21 @@ def test_a_budget_for_everything_gives_every_layer_its_largest_choice(energy):
     assert found.score == pytest.approx(best_of_all(energy, 10_000) / energy.total, rel=1e-9)
     assert found.table["share"].tolist() == pytest.approx(found.table["possible"].tolist())
     assert list(found.recipes) == ["stem", "wide", "point"]
+
+
+def test_a_size_that_a_layer_does_not_have_is_missing_from_the_table(energy):
+    """Neither 0 in the file, nor in JSON, nor on the screen."""
+    found = allot(energy, 60, atoms=ATOMS, blocks=BLOCKS, expansions=(2,))
+    rows = pd.read_csv(StringIO(found.table.to_csv(index=False))).set_index("name")
+    for name, row in rows.iterrows():
+        recipe = found.recipes.get(name)
+        sizes = (None,) * 3 if recipe is None else (recipe.atoms, recipe.block, recipe.expansion)
+        told = [None if pd.isna(row[column]) else int(row[column]) for column in ("m", "k_c", "m_1")]
+        assert told == list(sizes)
+    assert rows["k_c"].isna().any()
+    assert rows["m_1"].isna().any()
+    assert "0" not in found.table.to_csv(index=False, columns=["k_c", "m_1"]).replace("\n", ",").split(",")
+    assert {cell(value) for value in found.table["k_c"]} <= {"", *map(str, BLOCKS)}
 
 
 def test_more_budget_follows_no_less_and_is_kept(energy):

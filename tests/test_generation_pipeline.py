@@ -26,6 +26,8 @@ from filtersub.generation.pipeline import load_pipeline
 from filtersub.generation.sampling import grid, sample_images
 from filtersub.generation.tuned import load_tuned, save_tuned
 from filtersub.paper import READINGS, find_part
+from filtersub.processes import LOG_WITH
+from filtersub.records import read_table
 
 SMALL = MethodSettings(atoms=2, block=2)
 LINEAR = MethodSettings(atoms=2, block=2, solver="pca")
@@ -235,6 +237,22 @@ def test_a_longer_run_does_not_keep_the_images_of_a_shorter_one(stored, data, tm
     (tmp_path / "run" / "record.json").unlink()
     with pytest.raises(FiltersubError, match="images holds samples of other settings"):
         diffusion_run(small_settings(stored, data, steps=4, images=0), tmp_path / "run")
+
+
+def test_a_generative_run_logs_each_step_to_a_tracker(stored, data, tmp_path, monkeypatch):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard")
+    settings = small_settings(stored, data, steps=2, images=0)
+    record = diffusion_run(settings, tmp_path / "run", log_with="tensorboard")
+    found = events.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    history = read_table(tmp_path / "run" / "history.csv")
+    points = found.Scalars("loss/train")
+    assert [point.step for point in points] == [1, 2]
+    assert [point.value for point in points] == pytest.approx(history["loss"].tolist())
+    assert found.Scalars("train_loss")[-1].value == pytest.approx(record.metrics["train_loss"])
+    monkeypatch.setenv(LOG_WITH, "wanbd")
+    with pytest.raises(FiltersubError, match="no tracker 'wanbd'; did you mean 'wandb'"):
+        diffusion_run(settings, tmp_path / "other")
+    assert not (tmp_path / "other" / "adapter").exists()
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ class Tenths:
 
 def cell(value: object) -> str:
     """A value as a table shows it; nothing for None."""
-    if value is None or value != value:
+    if value is None or repr(value) == "<NA>" or value != value:  # pandas.NA, which has no truth value
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"

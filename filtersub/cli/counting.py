@@ -178,10 +178,15 @@ def _allot(
     if out is not None:
         write_recipe(out, found.base, layers=found.layers, overrides=found.overrides)
     value = {"model": model, "budget": limit, "trainable": found.trainable, "score": found.score}
-    value |= {"layers": found.layers, "overrides": found.overrides, "allotted": found.table.to_dict("records")}
+    value |= {"layers": found.layers, "overrides": found.overrides, "allotted": _records(found.table)}
     shown = found.table if as_csv else found.table[found.table["trainable"] > 0]
     title = f"{model}: {found.trainable:,} of {limit:,} trained parameters, allotted by layer"
     _show(shown, value, title, as_json, as_csv)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows, null where a cell is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool, as_csv: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from ..setting_fields import DiffusionFields
 from .console import Tenths, print_json
-from .options import AsJson, Device, chosen_device, stated, with_settings
+from .options import AsJson, Device, LogWith, chosen_device, stated, with_settings
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="Folder of a Stable Diffusion pipeline.")]
 Seed = Annotated[int, typer.Option(help="Of noise, order and initial updates.")]
@@ -26,6 +26,7 @@ def generate_tune(
     context: typer.Context,
     pipeline: Pipeline,
     out: Annotated[Path, typer.Option(help="Folder of the run: record, adapter, images.")],
+    log_with: LogWith = None,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -39,7 +40,10 @@ def generate_tune(
     if options["block"] == 0:
         given |= {"block": None, "block_spatial": False}
     record = diffusion_run(
-        DiffusionSettings(pipeline=pipeline, **given), out, on_progress=None if as_json else Tenths()
+        DiffusionSettings(pipeline=pipeline, **given),
+        out,
+        on_progress=None if as_json else Tenths(),
+        log_with=log_with,
     )
     if as_json:
         print_json({"label": record.label, "metrics": record.metrics, "counts": record.counts, "cost": record.cost})

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from torch import Tensor
 
 from ..data.catalogue import place
 from ..errors import FiltersubError
+from ..experiment.log import chosen_trackers
 from ..files import make_folder
 from ..folder_lock import locks
+from ..methods import Injected
 from ..metrics import (
     Comparison,
     ImageSet,
@@ -43,6 +45,7 @@ from .pipeline import load_pipeline, training_scheduler
 from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
 from .sampling import check_sampling, sample_images, save_png
 from .settings import GenerationSettings
+from .step_log import StepLog
 from .tables import RUNS, paper_data
 from .tuned import save_tuned
 
@@ -69,20 +72,26 @@ class DiffusionSettings(DiffusionFields, GenerationSettings):
 
 @locks("out")
 def diffusion_run(
-    settings: DiffusionSettings, out: str | os.PathLike[str], *, on_progress: Progress | None = None
+    settings: DiffusionSettings,
+    out: str | os.PathLike[str],
+    *,
+    on_progress: Progress | None = None,
+    log_with: str | Iterable[str] | None = None,
 ) -> Record:
     """Tune, save, draw, judge, and write the record into ``out``.
 
     Latents and statistics of the real images are cached in ``cache`` beside ``out``, so that the methods of one data
     set share them. A finished run of the same settings is read back, an interrupted one goes on after its last
     checkpoint or image. In a run of several processes (accelerate launch) the first one draws and writes.
+    ``log_with`` names trackers such as tensorboard, wandb and mlflow; None takes those of FILTERSUB_LOG_WITH.
 
-    Raises FiltersubError on bad settings, pipelines, data and features, before anything is trained.
+    Raises FiltersubError on bad settings, trackers, pipelines, data and features, before anything is trained.
     """
     folder = make_folder(out)
     done = finished(folder, settings)
     if done is not None:
         return done
+    trackers = chosen_trackers(log_with)
     began, tell = time.perf_counter(), on_progress or (lambda what, done, total: None)
     device, cache = processes().device, folder.parent / "cache"
     data = captioned_images(settings.data, template=settings.template)
@@ -98,15 +107,34 @@ def diffusion_run(
             on_image=lambda n, total: tell("encoding", n, total),
         )
     injected = inject_method(pipeline.unet, settings.tuned)
-    result = _trained(settings, pipeline, latents, folder, data, tell)
-    if not processes().is_main_process:
-        return _awaited(folder)
+    with StepLog(trackers, folder, settings, injected.trainable) as log:
+        result = _trained(settings, pipeline, latents, folder, data, tell, log)
+        if not processes().is_main_process:
+            return _awaited(folder)
+        record = _judged(settings, pipeline, data, folder, judge, injected, result, began, tell)
+        log.on_end(record.metrics, settings.steps)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return record
+
+
+def _judged(
+    settings: DiffusionSettings,
+    pipeline: Any,
+    data: CaptionedImages,
+    folder: Path,
+    judge: Callable[[ImageSet], Comparison] | None,
+    injected: Injected,
+    result: DenoisingResult | None,
+    began: float,
+    tell: Progress,
+) -> Record:
+    """Save what was tuned, draw with it, compare, and write the record."""
     saved = save_tuned(pipeline.unet, settings.method, folder / ADAPTER_FOLDER)
     pipeline.unet.eval()
     sampled = time.perf_counter()
     drawn = _drawn(pipeline, settings, data, max(settings.images, GRID_IMAGES), folder / "images", tell)
     sampling_seconds = time.perf_counter() - sampled
-    record = write_run(
+    return write_run(
         folder,
         settings=settings,
         data=Path(settings.data).name,
@@ -118,8 +146,6 @@ def diffusion_run(
         metrics={},
         cost={"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began},
     )
-    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return record
 
 
 def _judge(
@@ -143,10 +169,20 @@ def _judge(
 
 
 def _trained(
-    settings: DiffusionSettings, pipeline: Any, latents: Any, folder: Path, data: CaptionedImages, tell: Progress
+    settings: DiffusionSettings,
+    pipeline: Any,
+    latents: Any,
+    folder: Path,
+    data: CaptionedImages,
+    tell: Progress,
+    log: StepLog,
 ) -> DenoisingResult | None:
     if settings.method == "none":
         return None
+
+    def on_step(row: dict[str, float]) -> None:
+        log.on_step(row)
+        tell("training", int(row["step"]), settings.steps)
 
     def preview(step: int) -> None:
         # of their own folder each: samples of one step are not those of another
@@ -159,7 +195,7 @@ def _trained(
         latents,
         settings.training,
         folder=folder,
-        on_step=lambda row: tell("training", int(row["step"]), settings.steps),
+        on_step=on_step,
         on_preview=preview,
     )
 

@@ -10,7 +10,7 @@ import argparse
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data import digits_order
+from ..experiment.log import chosen_trackers
 from ..files import atomic_write, make_folder
 from ..folder_lock import locks
+from ..methods import Injected
 from ..metrics import FeatureExtractor, FewImagesWarning, ImageSet, compare, image_tensor, module_features
 from ..metrics.statistics import FEWEST
 from ..records import Record
@@ -33,6 +35,7 @@ from .methods import inject_method
 from .record import ADAPTER_FOLDER, finished, write_run
 from .sampling import check_number_of_steps, spaced_ddim
 from .settings import DenoisingConfig, DenoisingSet, GenerationSettings
+from .step_log import StepLog
 from .tuned import save_tuned
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -240,24 +243,50 @@ def digits_run(
     out: str | os.PathLike[str],
     *,
     on_step: Callable[[dict[str, float]], None] | None = None,
+    log_with: str | Iterable[str] | None = None,
 ) -> Record:
     """Tune, draw, judge, and write the record into ``out``; a finished run of the same settings is read back.
 
     Metrics: frechet and kernel (distance of the images from real test digits 5 to 9, in the features named in the
     record's environment), their floors between halves of the test digits, and training_frechet, training_kernel: how
     far the real training digits are from the test digits, which no honest method beats by much.
+    ``log_with`` names trackers such as tensorboard, wandb and mlflow; None takes those of FILTERSUB_LOG_WITH.
     """
     folder = make_folder(out)
     done = finished(folder, settings)
     if done is not None:
         return done
+    trackers = chosen_trackers(log_with)
     began = time.perf_counter()
     unet = base_unet()
     injected = inject_method(unet, settings.tuned)
+    with StepLog(trackers, folder, settings, injected.trainable) as log:
+        record = _run(settings, folder, unet, injected, began, log, on_step)
+        log.on_end(record.metrics, settings.steps)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return record
+
+
+def _run(
+    settings: DigitsSettings,
+    folder: Path,
+    unet: nn.Module,
+    injected: Injected,
+    began: float,
+    log: StepLog,
+    on_step: Callable[[dict[str, float]], None] | None,
+) -> Record:
+    """Tune, draw, judge, write the record."""
+
+    def told(row: dict[str, float]) -> None:
+        log.on_step(row)
+        if on_step is not None:
+            on_step(row)
+
     result = None
     if settings.method != "none":
         data = DenoisingSet(digits(LAST))
-        result = fit_denoiser(unet, noise_schedule(), data, settings.training, folder=folder, on_step=on_step)
+        result = fit_denoiser(unet, noise_schedule(), data, settings.training, folder=folder, on_step=told)
     unet.eval()
     saved = save_tuned(unet, settings.method, folder / ADAPTER_FOLDER)
     sampled = time.perf_counter()
@@ -268,7 +297,7 @@ def digits_run(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FewImagesWarning)
         limit = compare(real, as_images(digits(LAST), "training digits 5 to 9"), extractor)
-    record = write_run(
+    return write_run(
         folder,
         settings=settings,
         data="digits 5 to 9",
@@ -280,8 +309,6 @@ def digits_run(
         metrics={"training_frechet": limit.frechet, "training_kernel": limit.kernel},
         cost={"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began},
     )
-    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return record
 
 
 if __name__ == "__main__":

@@ -20,13 +20,14 @@ import pandas as pd
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, layout_of, select_layers
+from ..kernels import KernelLayout, layout_of, tunable_layers
 from ..models import head_name
 from ..settings import MOST, check_each, check_whole
 from . import formulas
 from .budget import ATOMS, BLOCKS
 from .criterion import GradientEnergy
 
+_SIZES = ("m", "k_c", "m_1")
 _SAID = ("atoms", "block", "expansion", "expansion_coefficients", "expansion_layers")
 
 
@@ -40,8 +41,9 @@ class Allotment:
     solver : of all recipes
     trainable : parameters without the head
     score : share of the energy of the kernels' gradient that the atoms can follow, from 0 to 1
-    table : one row a layer that could take part: name, m, k_c, m_1 (0 where it is not tuned or not expanded),
-        trainable, share (of the whole gradient's energy, that its atoms can follow) and possible (that of the layer)
+    table : one row a layer that could take part: name, m, k_c, m_1 (Int64; missing where the layer is not tuned, has no
+        blocks, or is not expanded), trainable, share (of the whole gradient's energy, that its atoms can follow) and
+        possible (that of the layer)
     """
 
     recipes: dict[str, DecompositionConfig]
@@ -108,7 +110,7 @@ def allot(
     for what, values in (("atoms", atoms), ("blocks", blocks), ("expansions", expansions or (1,))):
         check_each(what, values, check_whole, 1, MOST)
     head = head_name(energy.model)
-    chosen = select_layers(energy.model, layers=layers, block=1, exclude=() if head is None else (head,))
+    chosen = tunable_layers(energy.model, layers=layers, block=1, exclude=() if head is None else (head,))
     hulls = {
         name: _hull([_Option(None, 0, 0.0), *_options(energy, layout, solver, atoms, blocks, expansions)])
         for name, layout in chosen.items()
@@ -121,7 +123,7 @@ def allot(
     trainable = sum(option.count for option in taken.values())
     score = sum(option.energy for option in taken.values()) / energy.total
     rows = [_row(name, taken[name], hulls[name][-1].energy, energy.total) for name in chosen]
-    return Allotment(recipes, solver, trainable, score, pd.DataFrame(rows))
+    return Allotment(recipes, solver, trainable, score, pd.DataFrame(rows).astype(dict.fromkeys(_SIZES, "Int64")))
 
 
 def _options(
@@ -172,7 +174,11 @@ def _greedy(hulls: dict[str, list[_Option]], budget: int) -> dict[str, _Option]:
 
 def _row(name: str, option: _Option, possible: float, total: float) -> dict[str, object]:
     recipe = option.recipe
-    row: dict[str, object] = {"name": name, "m": 0, "k_c": 0, "m_1": 0}
-    if recipe is not None:
-        row |= {"m": recipe.atoms, "k_c": recipe.block or 0, "m_1": recipe.expansion or 0}
-    return {**row, "trainable": option.count, "share": option.energy / total, "possible": possible / total}
+    sizes = (None, None, None) if recipe is None else (recipe.atoms, recipe.block, recipe.expansion)
+    return {
+        "name": name,
+        **dict(zip(_SIZES, sizes, strict=True)),
+        "trainable": option.count,
+        "share": option.energy / total,
+        "possible": possible / total,
+    }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, select_layers
+from ..kernels import KernelLayout, tunable_layers
 from ..models import head_name
 from ..settings import check_whole
 from . import formulas
@@ -194,7 +194,7 @@ def _candidates(model: nn.Module | Mapping[str, Tensor], solver: str, layers: st
         if block is None and block_spatial:
             continue
         try:
-            chosen = select_layers(model, layers=layers, block=block, block_spatial=block_spatial, exclude=exclude)
+            chosen = tunable_layers(model, layers=layers, block=block, block_spatial=block_spatial, exclude=exclude)
         except FiltersubError:
             if block == BLOCKS[-1] and block_spatial:
                 raise

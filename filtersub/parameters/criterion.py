@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, layout_of, select_layers
+from ..kernels import KernelLayout, layout_of, tunable_layers
 from ..models import channels_last_, head_name
 from ..settings import check_whole
 from .formulas import has_linear_codes
@@ -52,7 +52,7 @@ class GradientEnergy:
         self.model = channels_last_(model.eval())
         _fit_head_(model, model.get_submodule(head), images, labels, batch_size)
         _accumulate_gradient_(model, images, labels, batch_size)
-        everything = select_layers(model, block=1, exclude=(head,))
+        everything = tunable_layers(model, block=1, exclude=(head,))
         self._modules = {name: model.get_submodule(name) for name in everything}
         self.total = sum(_energy(module.weight.grad) for module in self._modules.values())
         if not 0 < self.total < float("inf"):

@@ -190,14 +190,15 @@ def allotted_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float =
 
     Parameters
     ----------
-    layers : layers.csv of an allotment_study: budget, name, k_c, trainable, share, possible
+    layers : layers.csv of an allotment_study: budget, name, k_c (missing for spatial kernels; 0 in older files),
+        trainable, share, possible
     """
     budgets = list(dict.fromkeys(layers["budget"]))
     with house_figure(width, height * len(budgets) + 0.5, nrows=len(budgets), sharex=True) as (figure, axes):
         for ax, budget in zip(axes[:, 0], budgets, strict=True):
             rows = layers[layers["budget"] == budget]
             places = range(1, len(rows) + 1)
-            colours = [VERMILION if k_c else BLUE for k_c in rows["k_c"]]
+            colours = [VERMILION if k_c else BLUE for k_c in rows["k_c"].fillna(0)]
             ax.bar(places, rows["possible"], color=GRID, width=0.8)
             ax.bar(places, rows["share"], color=colours, width=0.8)
             ax.yaxis.set_major_formatter(percent())

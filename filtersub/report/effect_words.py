@@ -34,7 +34,8 @@ def headline(effects: Sequence[Effects]) -> str:
         if told:
             beside = f" of {found.title}" if len(effects) > 1 else ""
             parts = "; ".join(_short(found, factor) for factor in told[:4])
-            texts.append(f"What the parameters{beside} do to {_words(found.measure)}: {parts}.")
+            over = f", within each of {found.sets} sets of data and models" if found.sets > 1 else ""
+            texts.append(f"What the parameters{beside} do to {_words(found.measure)}{over}: {parts}.")
     return " ".join(texts)
 
 
@@ -169,7 +170,7 @@ def _enough_text(found: Effects, factor: Factor, name: str) -> str:
     return (
         f" {name} = {level['level']} is not told apart from the best, {name} = {best['level']} "
         f"({_difference(contrast, found.measure)}, 95{NBSP}% interval {ends[0]} to {ends[1]}), and trains "
-        f"{percent(fewer)} fewer parameters beside the head."
+        f"{percent(fewer)} fewer parameters beside the head{' on average' if found.sets > 1 else ''}."
     )
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..collect import Collection, completed_parameters, family, is_judged_on_test, varying_parameters
+from ..collect import Collection, family, is_judged_on_test
 from ..intervals import SIGNIFICANT, holm, paired_difference
 from ..records import Record
+from ..varying import TASK, completed_parameters, varying_parameters
 
-_TASK = ("data", "model")  # runs are compared within each; the report's tables by task say the rest
+_SETS = ("data", "model", "weights")  # have no effect to tell: runs are compared within each of them
 _FIRST, _LAST = ("atoms", "expansion", "block", "l1_penalty"), ("learning_rate",)
 _MOST_LEVELS = 8  # of a parameter that are compared two by two; of more, the rank correlation is told
 _HIGHER, _LOWER = ("accuracy", "agreement", "score", "similarity"), ("error", "loss", "fid", "distance", "seconds")
@@ -81,6 +82,7 @@ class Effects:
     interaction : the largest one; None where no two parameters were varied against each other
     following : by parameter, the one that it changes together with, so that it has no effect of its own to tell
     seeds, runs : how many of each
+    sets : how many sets of data and models the runs are of, within each of which they are compared
     """
 
     title: str
@@ -91,6 +93,7 @@ class Effects:
     following: dict[str, str]
     seeds: int
     runs: int
+    sets: int = 1
 
 
 def all_effects(found: Collection) -> list[Effects]:
@@ -130,9 +133,10 @@ def parameter_effects(records: Sequence[Record], measure: str, title: str) -> Ef
     kept = [record for record in records if measure in record.metrics]
     table, values = _table(kept, measure)
     names, following = _separable(table, values)
-    told = [name for name in names if name not in _TASK]
+    told = [name for name in names if name not in _SETS]
     if not told:
         return None
+    sets = [name for name in _SETS if name in values]
     texts = {name: [level_text(value) for value in values[name]] for name in names}
     value = table.groupby([*names, "seed"], as_index=False, sort=False)[["value", "trained"]].mean()
     factors = sorted((_factor(value, name, names, texts[name]) for name in told), key=lambda f: -f.effect)
@@ -146,6 +150,7 @@ def parameter_effects(records: Sequence[Record], measure: str, title: str) -> Ef
         following,
         int(table["seed"].nunique()),
         len(kept),
+        table.groupby(sets).ngroups if sets else 1,
     )
 
 
@@ -160,9 +165,10 @@ def direction(measure: str) -> int:
 
 def enough(found: Effects, factor: Factor) -> tuple[pd.Series, pd.Series, pd.Series] | None:
     """(level, best level, their contrast): the level that trains fewest parameters of those not told apart from the
-    best one, neither by the corrected test nor by the interval of their difference. None where there is none."""
+    best one, neither by the corrected test nor by the interval of their difference. None where there is none, and for
+    parameters of the task (varying.TASK): fewer images or epochs are another task, not a smaller setting."""
     levels = factor.levels.dropna(subset=["mean", "trained"])
-    if not found.better or len(levels) < 2:
+    if not found.better or len(levels) < 2 or factor.name in TASK:
         return None
     best = levels.loc[(found.better * levels["mean"]).idxmax()]
     for _, level in levels[levels["trained"] < best["trained"]].sort_values("trained").iterrows():
@@ -226,14 +232,15 @@ def _rank(value: Any) -> tuple[int, float, str]:
 def _separable(table: pd.DataFrame, values: dict[str, list[Any]]) -> tuple[list[str], dict[str, str]]:
     """The parameters that vary with all others of them equal, and what each of the rest changes with.
 
-    From the least telling on (learning rates, then words, then numbers, the method's own last), a parameter is dropped
-    that the others determine.
+    From the least telling on (learning rates, then words, then numbers, the method's own, data and model last), a
+    parameter is dropped that the others determine.
     """
     varying = list(values)
-    rest = [name for name in varying if name not in (*_FIRST, *_LAST)]
+    sets = [name for name in _SETS if name in values]
+    rest = [name for name in varying if name not in (*_SETS, *_FIRST, *_LAST)]
     numbers = [name for name in rest if all(map(_is_number, values[name]))]
     words = [name for name in rest if name not in numbers]
-    ordered = [*(n for n in _FIRST if n in values), *numbers, *words, *(n for n in _LAST if n in values)]
+    ordered = [*sets, *(n for n in _FIRST if n in values), *numbers, *words, *(n for n in _LAST if n in values)]
     names = list(ordered)
     for name in reversed(ordered):
         others = [other for other in names if other != name]

@@ -24,13 +24,13 @@ from ..collect import (
     is_judged_on_test,
     settings_table,
     tuning_table,
-    varying_parameters,
 )
 from ..errors import DamagedPlanWarning, FiltersubError
 from ..files import atomic_write, make_folder, write_text
 from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
 from ..records import Record
+from ..varying import varying_parameters
 from .against import Comparison, compare
 from .atom_charts import layer_atoms, moved_most, pictures
 from .effect_words import contrast_rows, effect_sentences, effect_table, headline, records_sentence
@@ -39,6 +39,7 @@ from .grids import setting_grids
 from .interactive import exploration
 from .layer_changes import change_rows, layer_changes
 from .numbers import amount, span
+from .over_tasks import comparable, history_over_tasks, means_over_tasks, over_tasks
 from .pairs import pair_data
 from .provenance import command, environments, failures, last_date, notebooks
 from .sentences import (
@@ -120,6 +121,9 @@ def report_content(
     settings = settings_table(runs, interval)
     effects = attempt("what the parameters do", odd, all_effects, found) or []
     history = _in_order(history_table(found.records, odd), settings)
+    several = len(settings) > 0 and settings["task"].nunique() > 1
+    over = (means_over_tasks(runs, settings), history_over_tasks(history, runs, settings)) if several else None
+    drawn = over or (runs, history)
     changes = layer_changes(runs, odd)
     atoms = attempt("atoms of layers", odd, layer_atoms, runs, rows, odd) or []
     shown = (settings, runs, history, columns, rows, changes, atoms)
@@ -143,7 +147,7 @@ def report_content(
         "compared": compared(settings, interval),
         "interval": INTERVALS[interval],
         "test": TEST,
-        "figures": _figures(runs, history, curve, interval),
+        "figures": _figures(*drawn, curve, interval),
         "effects": [_effects(one, several=len(effects) > 1) for one in effects],
         "paired": PAIRED_TEST,
         "decomposed": decomposition_sentence(curve),
@@ -217,13 +221,12 @@ def _effects(found: Effects, several: bool) -> dict[str, Any]:
 def _figures(
     runs: pd.DataFrame, history: pd.DataFrame, curve: pd.DataFrame, interval: str
 ) -> dict[str, dict[str, str]]:
-    """Each figure twice, for wide and narrow pages, with its description in words."""
+    """Each figure twice, for wide and narrow pages, with its description in words: of runs that compare, so of one
+    task, or means over several."""
     figures = {}
-    if len(runs) and runs["task"].nunique() == 1:
+    if len(runs):
         words = accuracy_description(runs)
         figures["accuracy"] = _both(plots.accuracy_vs_parameters, runs, words, interval=interval)
-    elif len(runs):
-        figures["accuracy"] = _over_tasks(runs, interval)
     measure = curve_measure(history)
     if measure is not None:
         words = learning_description(history, measure)
@@ -231,16 +234,6 @@ def _figures(
     if len(curve):
         figures["error"] = _both(plots.error_vs_atoms, curve, error_description(curve))
     return figures
-
-
-def _over_tasks(runs: pd.DataFrame, interval: str) -> dict[str, str]:
-    """Accuracy and parameters of each method as means over the tasks, seed by seed."""
-    means = runs.groupby(["method_label", "family", "seed"], sort=False, as_index=False)[_MEANS].mean()
-    means = means.rename(columns={"method_label": "label"}).assign(task="")
-    return _both(plots.accuracy_vs_parameters, means, accuracy_description(means), interval=interval)
-
-
-_MEANS = ["test_accuracy", "trained", "trainable", "head", "total"]
 
 
 def _grids(runs: pd.DataFrame, varying: list[str], interval: str) -> list[dict[str, Any]]:
@@ -259,6 +252,11 @@ def _atoms(settings: pd.DataFrame, atoms: list[dict[str, Any]]) -> dict[str, Any
     told = settings[settings["label"].isin(known)] if len(settings) else settings
     if told.empty:
         return None
+    if told["task"].nunique() > 1:  # of the best setting over tasks, not of the easiest task
+        means = over_tasks(settings)
+        ours = means[means["label"].isin(told["method_label"])] if len(means) else means
+        best = ours.loc[ours["test_accuracy"].idxmax(), "label"] if len(ours) else told["method_label"].iloc[0]
+        told = told[told["method_label"] == best].iloc[:1]
     layers = moved_most(atoms, told.loc[told["test_accuracy"].idxmax(), "label"])
     run, names = layers[0]["run"], ", ".join(one["layer"] for one in layers)
     words = f"Filter atoms of {run}, before and after tuning, in {names}"
@@ -266,18 +264,18 @@ def _atoms(settings: pd.DataFrame, atoms: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _tasks(settings: pd.DataFrame) -> dict[str, Any]:
-    """Accuracy by method and task, with the mean over tasks that all methods were run on; empty for one task."""
+    """Accuracy by method and task, with the means over tasks of settings that compare; empty for one task."""
     if settings.empty or settings["task"].nunique() < 2:
         return {}
     table = settings.pivot_table(index="method_label", columns="task", values="test_accuracy", sort=False)
-    common = table.dropna(axis="columns")
+    common = comparable(settings)
     rows = [
         {
             "label": name,
             "family": settings.loc[settings["method_label"] == name, "family"].iloc[0],
             "values": [None if pd.isna(value) else value for value in values],
             "best": [bool(value == table[task].max()) for task, value in zip(table.columns, values, strict=True)],
-            "mean": None if common.empty else common.loc[name].mean(),
+            "mean": common.loc[name].mean() if name in common.index else None,
         }
         for name, values in zip(table.index, table.to_numpy().tolist(), strict=True)
     ]

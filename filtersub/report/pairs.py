@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..collect import Collection, completed_parameters
+from ..collect import Collection
 from ..records import Record
+from ..varying import completed_parameters
 from .table import Column, of_method
 
 _MEBIBYTE = 2.0**20

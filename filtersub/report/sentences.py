@@ -9,11 +9,12 @@ import pandas as pd
 from .. import plots
 from ..collect import ATOM_FAMILIES, COEFFICIENTS, OTHER, settings_table
 from ..intervals import INTERVALS, PAIRED_TEST, SIGNIFICANT, TEST, Difference, difference, holm, paired_difference
-from ..intervals import interval as interval_of
 from .numbers import NBSP, percent, points, span
+from .over_tasks import over_tasks
 
 NOTHING = "No record is there yet, so the question stays open."
 _CONTROLS = ("head only", COEFFICIENTS, "full tuning")
+_MOST_TASKS = 3  # told one by one
 
 
 def answer(settings: pd.DataFrame, interval: str = "t") -> str:
@@ -25,8 +26,20 @@ def answer(settings: pd.DataFrame, interval: str = "t") -> str:
     """
     if settings.empty:
         return NOTHING
-    if settings["task"].nunique() > 1:
-        return _answer_over_tasks(settings)
+    if settings["task"].nunique() == 1:
+        return _answer(settings, interval)
+    means = over_tasks(settings, interval)
+    if means.empty:
+        return _answer_by_task(settings, interval)
+    text = _answer(means, interval)
+    left_out = settings["method_label"].nunique() - len(means)
+    tasks = len(means["by_seed"].iloc[0])
+    rest = f" {left_out} more, run on fewer tasks, stand in the table." if left_out else ""
+    return f"Means over {tasks} tasks that {len(means)} settings were run on.{rest} {text}"
+
+
+def _answer(settings: pd.DataFrame, interval: str) -> str:
+    """The answer for settings that compare: of one task, or as means over several."""
     parts = compared(settings, interval)
     atoms = parts.get("atoms")
     if atoms is None:
@@ -56,11 +69,16 @@ def answer(settings: pd.DataFrame, interval: str = "t") -> str:
 
 
 def _answer_without_atoms(settings: pd.DataFrame, interval: str) -> str:
-    best = settings.loc[settings["test_accuracy"].idxmax()]
-    most = f"The most accurate of the {len(settings)} settings tried" if len(settings) > 1 else "The one setting tried"
-    text = f"{most}, {best['label']}, reaches {percent(best['test_accuracy'])} ({spread_text(best, interval)})."
+    text = _best_text(settings, interval)
     of_package = set(settings["family"]) - {OTHER}
     return text + _told_apart_text(settings, "settings") + (" No run tunes filter atoms." if of_package else "")
+
+
+def _best_text(settings: pd.DataFrame, interval: str) -> str:
+    best = settings.loc[settings["test_accuracy"].idxmax()]
+    most = f"The most accurate of the {len(settings)} settings tried" if len(settings) > 1 else "The one setting tried"
+    name = best["method_label"] if best["task"] else best["label"]  # the text names the task
+    return f"{most}, {name}, reaches {percent(best['test_accuracy'])} ({spread_text(best, interval)})."
 
 
 def _told_apart_text(settings: pd.DataFrame, what: str) -> str:
@@ -72,10 +90,11 @@ def _told_apart_text(settings: pd.DataFrame, what: str) -> str:
     p_values = holm([_tested(best, row)[0].p_value for _, row in others.iterrows()])
     tested = others.assign(p_value=p_values).dropna(subset=["p_value"])
     if tested.empty:
-        return f" Whether it differs from the other {what} by more than noise is not known: too few seeds."
+        return f" Whether it differs from the other {what} by more than noise is not known: too few {_unit(best)}s."
     same = tested[tested["p_value"] >= SIGNIFICANT]
     if same.empty:
-        return f" It is told apart from all other {what} that were run with several seeds (Holm-corrected, 5{NBSP}%)."
+        where = "" if _unit(best) == "task" else " that were run with several seeds"
+        return f" It is told apart from all other {what}{where} (Holm-corrected, 5{NBSP}%)."
     least = same.loc[same["trained"].idxmin()]
     fewer = least["trained"] < best["trained"]
     corrected = f"(Holm-corrected, 5{NBSP}%)"
@@ -89,9 +108,11 @@ def _told_apart_text(settings: pd.DataFrame, what: str) -> str:
 
 def compared(settings: pd.DataFrame, interval: str = "t") -> dict[str, dict[str, Any]]:
     """The settings that the answer compares, as far as they are there: ``head``, the best ``atoms``, the best control
-    that trains their ``coefficients`` too, the best of the ``other`` methods, ``full``; empty where several tasks are
-    reported."""
-    if settings.empty or settings["task"].nunique() > 1:
+    that trains their ``coefficients`` too, the best of the ``other`` methods, ``full``. Of several tasks the means over
+    those that they were run on; empty where no two settings share two tasks."""
+    if len(settings) and settings["task"].nunique() > 1:
+        settings = over_tasks(settings, interval)
+    if settings.empty:
         return {}
     groups = {
         "head": settings[settings["family"] == "head only"],
@@ -105,11 +126,11 @@ def compared(settings: pd.DataFrame, interval: str = "t") -> dict[str, dict[str,
 
 
 def spread_text(setting: Any, interval: str = "t") -> str:
-    """The number of seeds, their range, and the interval of the mean by its name."""
+    """The number of seeds, or of tasks, their range, and the interval of the mean by its name."""
     count = len(setting["seeds"])
     if count == 1:
         return "one seed, so its spread is not known"
-    seen = f"mean of {count} seeds, {span(setting['lowest'], setting['highest'])}"
+    seen = f"mean of {count} {_unit(setting)}s, {span(setting['lowest'], setting['highest'])}"
     return f"{seen}; {INTERVALS[interval]} {span(setting['low'], setting['high'])}"
 
 
@@ -150,11 +171,28 @@ def _difference_text(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     found, test = _tested(ours, theirs)
     said = f"{points(found.difference)} points"
     if not found.tested:
-        why = "every seed differs by the same" if min(len(ours["seeds"]), len(theirs["seeds"])) > 1 else "one seed"
+        why = (
+            f"every {_unit(ours)} differs by the same"
+            if min(len(ours["seeds"]), len(theirs["seeds"])) > 1
+            else "one seed"
+        )
         return f"{said} ({why}, so whether that is noise is not known)"
-    beyond = "beyond noise" if found.p_value < SIGNIFICANT else "not beyond the noise of these seeds"
+    beyond = "beyond noise" if found.p_value < SIGNIFICANT else f"not beyond the noise of these {_unit(ours)}s"
     ends = f"95{NBSP}% interval {points(found.low)} to {points(found.high)}, {test}, p = {found.p_value:.2g}"
-    return f"{said} ({ends}: {beyond})"
+    return f"{said} ({ends}: {beyond}{_wins(ours, theirs)})"
+
+
+def _wins(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """On how many tasks the one is higher; nothing is told of seeds."""
+    if _unit(ours) == "seed":
+        return ""
+    wins = sum(one > other for one, other in zip(ours["by_seed"], theirs["by_seed"], strict=True))
+    return f"; higher on {wins} of {len(ours['by_seed'])} tasks"
+
+
+def _unit(setting: Any) -> str:
+    """What a mean is taken over: seeds, or tasks in over_tasks.over_tasks."""
+    return setting.get("unit", "seed")
 
 
 def _tested(ours: Any, theirs: Any) -> tuple[Difference, str]:
@@ -163,41 +201,21 @@ def _tested(ours: Any, theirs: Any) -> tuple[Difference, str]:
     other = dict(zip(theirs["seeds"], theirs["by_seed"], strict=True))
     gaps = [value - other[seed] for seed, value in zip(ours["seeds"], ours["by_seed"], strict=True) if seed in other]
     if len(gaps) > 1:
-        return paired_difference(gaps), f"{PAIRED_TEST} over {len(gaps)} seeds"
+        return paired_difference(gaps), f"{PAIRED_TEST} over {len(gaps)} {_unit(ours)}s"
     return difference(ours["by_seed"], theirs["by_seed"]), TEST
 
 
-def _answer_over_tasks(settings: pd.DataFrame) -> str:
-    """Means over the tasks that every method was run on; tasks are the sample, so seeds are averaged first."""
-    table = settings.pivot_table(index="method_label", columns="task", values="test_accuracy", sort=False)
-    common = table.dropna(axis="columns")
-    if common.empty:
-        return f"{len(table)} settings were run on {table.shape[1]} tasks, none of them on all; see the table."
-    means = common.mean(axis="columns").sort_values(ascending=False)
-    families = settings.groupby("method_label")["family"].first()
-    ours = [name for name in means.index if families[name] in ATOM_FAMILIES]
-    best = ours[0] if ours else means.index[0]
-    trained = settings[settings["method_label"] == best]["trainable"]
-    text = (
-        f"Over {common.shape[1]} tasks {best} reaches {percent(means[best])} on average with "
-        f"{plots.short_count(trained.mean())} trained parameters beside the head"
-    )
-    rivals = [f"{percent(value)} by {name}" for name, value in means.items() if name != best][:3]
-    text += f", against {', '.join(rivals)}." if rivals else "."
-    if len(means) > 1 and common.shape[1] > 1:
-        rival = next(name for name in means.index if name != best)
-        wins = int((common.loc[best] > common.loc[rival]).sum())
-        gap = common.loc[best] - common.loc[rival]
-        text += (
-            f" It is the better of it and {rival} on {wins} of {common.shape[1]} tasks; the mean difference is "
-            f"{points(gap.mean())} points{_over_tasks(gap)}."
-        )
-    return text
-
-
-def _over_tasks(gap: pd.Series) -> str:
-    low, high = interval_of(gap.tolist())
-    return f" ({INTERVALS['t']} over tasks {points(low)} to {points(high)})"
+def _answer_by_task(settings: pd.DataFrame, interval: str) -> str:
+    """The most accurate setting of each of the first tasks, for tasks that no two settings share two of."""
+    tasks = list(settings.groupby("task", sort=False))
+    texts = [
+        f"On {task}: {_best_text(rows, interval)}{_told_apart_text(rows, 'settings')}"
+        for task, rows in tasks[:_MOST_TASKS]
+    ]
+    rest = len(tasks) - _MOST_TASKS
+    more = [f"{rest} more task{'s' if rest > 1 else ''}: see the table."] if rest > 0 else []
+    none = f"{len(tasks)} tasks, no two settings of which were run on two of them, so each task stands by itself."
+    return " ".join([none, *texts, *more])
 
 
 def _trained(setting: Any) -> str:

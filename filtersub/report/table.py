@@ -16,8 +16,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from ..ablation.notebook_run import HTML_FILE
-from ..collect import Collection, varying_parameters
+from ..collect import Collection
 from ..records import Record
+from ..varying import varying_parameters
 
 NBSP = "\N{NO-BREAK SPACE}"
 _OF_ATOMS = (  # say nothing of a run without

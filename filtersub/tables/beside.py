@@ -12,6 +12,7 @@ from ..data.catalogue import catalogue
 from ..paper import differing_settings, printed_accuracy, printed_means, printed_method
 from ..records import Record
 from ..report.numbers import percent, points
+from ..varying import telling_labels
 
 _COLUMNS = ["label", "family", "method_label", "method", "data", "model", "title", "group", "seeds", "test_accuracy"]
 _COLUMNS += ["lowest", "highest", "low", "high", "trained", "printed", "printed_millions", "differs"]
@@ -31,6 +32,8 @@ def paper_rows(records: Mapping[Path, Record], table: str) -> pd.DataFrame:
     runs = tuning_table(records)
     if runs.empty:
         return pd.DataFrame(columns=_COLUMNS)
+    # the tables have a column a data set, so a label says all else that differs, the number of images too
+    runs["method_label"] = telling_labels([records[folder] for folder in runs["folder"]], ignored=("data", "model"))
     first = {row["label"]: records[row["folder"]].parameters for row in runs[::-1].to_dict("records")}
     rows = []
     for row in settings_table(runs).to_dict("records"):

@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from ..collect import settings_table, tuning_table, varying_parameters
+from ..collect import settings_table, tuning_table
 from ..errors import FiltersubError
 from ..experiment.settings import settings_from
 from ..intervals import difference, holm
 from ..records import Record
 from ..report.numbers import percent, points
+from ..varying import varying_parameters
 
 _KEPT = ["task", "method_label", "family", "trainable", "test_accuracy", "lowest", "highest", "seeds", "by_seed"]
 _RATIOS = ("trained", "seconds_per_step", "added_memory_bytes", "saved_bytes", "wall_seconds")

@@ -53,9 +53,16 @@ def measured_costs(table: pd.DataFrame) -> list[str]:
 
 
 def cost_sentence(table: pd.DataFrame) -> str:
-    """The most accurate setting, and for each cost the cheapest and the dearest, as multiples of full tuning's."""
+    """The most accurate setting of each task, and what the most accurate atoms cost as multiples of full tuning."""
     if table.empty:
         return "No tuning run that was judged on test images is there yet."
+    if table["task"].nunique() > 1:
+        return " ".join(f"On {task}: {_cost_text(rows)}" for task, rows in table.groupby("task", sort=False))
+    return _cost_text(table)
+
+
+def _cost_text(table: pd.DataFrame) -> str:
+    """Of settings of one task."""
     best = table.loc[table["test_accuracy"].idxmax()]
     text = f"{best['label']} is the most accurate of {len(table)} settings, {percent(best['test_accuracy'])}."
     full = table[table["family"] == "full tuning"]
@@ -100,13 +107,15 @@ def size_table(records: Mapping[Path, Record]) -> pd.DataFrame:
 
 
 def size_sentence(table: pd.DataFrame) -> str:
-    """The most accurate method at each number of images, and the largest spread over seeds."""
+    """The most accurate method of each task at each number of images, and the largest spread over seeds."""
     if table.empty:
         return "No tuning run whose number of training images is known is there yet."
     parts = []
-    for images, group in table.groupby("images"):
+    differing = [name for name in ("data", "model") if table[name].nunique() > 1]
+    for (*task, images), group in table.groupby([*differing, "images"], sort=not differing):
         best = group.loc[group["test_accuracy"].idxmax()]
-        parts.append(f"{images:,} images: {best['label']} {percent(best['test_accuracy'])}")
+        where = "".join(f"{name}, " for name in task)
+        parts.append(f"{where}{images:,} images: {best['label']} {percent(best['test_accuracy'])}")
     text = f"The most accurate at {'; '.join(parts)}."
     seeds = table["seeds"].min()
     if seeds < 2:
