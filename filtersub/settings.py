@@ -41,6 +41,14 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
         raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")
 
 
+def check_digits(name: str, text: str) -> str:
+    """The text of a number; FiltersubError for what Python reads as one and few people mean: ``1_0``, or other digits
+    than 0 to 9."""
+    if "_" in text or not text.isascii():
+        raise FiltersubError(f"{name} takes a number in the digits 0 to 9, got {text!r}")
+    return text
+
+
 def check_each(name: str, values: Any, check: Callable[..., None], *bounds: float) -> list[Any]:
     """The values of a list of at least one, each held against ``check(name, value, *bounds)``.
 

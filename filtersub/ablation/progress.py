@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..printable import printable
 from ..progress import FROM, clock
 from .dry_run import makespan
 from .notebook_run import RUN_FILE, read_state
@@ -117,7 +118,7 @@ class RunProgress:
 
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self.console.print(Text(text))
+        self.console.print(Text(printable(text)))
         if hasattr(self.console.file, "flush"):
             self.console.file.flush()
 

@@ -13,6 +13,7 @@ import typer
 
 from ..errors import FiltersubError
 from ..files import FULL
+from ..printable import printable
 from .ablate import ablate, check_notebook, new, report
 from .counting import count, suggest
 from .data import data_app
@@ -47,9 +48,12 @@ def _options(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Decompose convolution kernels into filter atoms, tune only the atoms, publish the ablation."""
+    if _has_no_working_folder():
+        raise FiltersubError(_GONE)
 
 
 _INTERRUPTED = 130
+_GONE = "the working folder was deleted; cd into one that is there, then run the command again"
 _formatted = warnings.formatwarning
 
 
@@ -62,9 +66,12 @@ def main() -> None:
     try:
         app()
     except FiltersubError as error:
-        sys.stderr.write(f"filtersub: {error}\n")
+        sys.stderr.write(f"filtersub: {printable(str(error))}\n")
         raise SystemExit(2) from None
     except OSError as error:
+        if _has_no_working_folder():  # deleted while the command ran
+            sys.stderr.write(f"filtersub: {_GONE}\n")
+            raise SystemExit(2) from None
         if error.errno not in FULL or error.filename is not None:
             raise
         sys.stderr.write(f"filtersub: cannot write the output: {error.strerror}; make room, or write it elsewhere\n")
@@ -75,6 +82,14 @@ def main() -> None:
             raise
         sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
         raise SystemExit(_INTERRUPTED) from None
+
+
+def _has_no_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def _forget_unwritten() -> None:
@@ -88,7 +103,7 @@ def _one_line(
 ) -> str:
     """A warning of this package is a note of the command; the others stay as they are."""
     if category.__module__.startswith(f"{__package__.partition('.')[0]}."):
-        return f"filtersub: {message}\n"
+        return f"filtersub: {printable(str(message))}\n"
     return _formatted(message, category, filename, lineno, line)
 
 

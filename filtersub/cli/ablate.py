@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import FiltersubError
-from .console import Tenths, cell, plain_console, print_json
+from ..printable import printable
+from .console import Tenths, cell, plain_console, print_json, say
 from .options import AsJson, LogWith, Reading
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ def ablate(
 
         loaded = load_spec(spec, reading)
         if loaded.n_runs > _MANY:  # whose check takes a while
-            typer.echo(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
+            say(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
         if dry_run:
             damaged = check_folder(out, loaded, force=force)
             found = _planned(loaded, out, workers)
             stop()
             if damaged:
-                typer.echo(damaged, err=True)
+                say(damaged, err=True)
             return print_json(found.to_json()) if as_json else _show_plan(loaded, found)
         if as_json:
             raise FiltersubError("--json goes with --dry-run; the results of an ablation are in its report's tables")
@@ -58,7 +59,7 @@ def ablate(
         options = {"workers": workers, "scheduler": scheduler, "rerun": rerun, "force": force, "warm": not cold}
         options["log_with"] = log_with
         summary = run_ablation(loaded, out, on_begin=stop, **options)
-    typer.echo(f"report: {write_report(out, loaded)}")
+    say(f"report: {write_report(out, loaded)}")
     if summary.failed:
         raise typer.Exit(1)
 
@@ -72,7 +73,7 @@ def _planned(spec: Spec, out: Path, workers: int | None) -> DryRun:
 def _show_plan(spec: Spec, found: DryRun) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{spec.name}: {spec.title}")
+    table = Table(title=printable(f"{spec.name}: {spec.title}"))
     table.add_column("run", overflow="fold")
     shown = {"there": "finished", "trained": "trainable", "head": "head"}
     if found.runs["printed"].notna().any():
@@ -84,20 +85,20 @@ def _show_plan(spec: Spec, found: DryRun) -> None:
         table.add_row(row["run_id"], *(cell(row[name]) for name in shown.values()))
     plain_console().print(table)
     if len(found.runs) > _MANY:
-        typer.echo(f"these are the first {_MANY:,} of {len(found.runs):,} runs; --json lists all")
+        say(f"these are the first {_MANY:,} of {len(found.runs):,} runs; --json lists all")
     for claim in found.claims:
         own = claim[spec.reading]
         why = f" ({own['why']})" if own["why"] else ""
-        typer.echo(
+        say(
             f"{claim['where']}, {claim['claim']}: {claim['printed']} printed, {own['computed']} by the reading "
             f"{spec.reading!r}: {own['verdict']}{why}"
         )
     for note, which in found.runs.groupby("note"):
-        typer.echo(f"not counted, {len(which)} of {len(found.runs)} runs: {note}")
+        say(f"not counted, {len(which)} of {len(found.runs)} runs: {note}")
     left = (~found.runs["finished"]).sum()
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
-    typer.echo(f"{len(found.runs)} run{'s' * (len(found.runs) != 1)}, {left} to be made: {time}")
+    say(f"{len(found.runs)} run{'s' * (len(found.runs) != 1)}, {left} to be made: {time}")
 
 
 DEFAULT_MODEL = "efficientnet_lite0"
@@ -119,8 +120,8 @@ def new(
         load_architecture(model)
     written = new_project(folder, model=model, data=data)
     for path in written.values():
-        typer.echo(f"wrote {path}")
-    typer.echo(f"next: cd {shlex.quote(str(folder))} && filtersub ablate ablation.yaml --out report --dry-run")
+        say(f"wrote {path}")
+    say(f"next: cd {shlex.quote(str(folder))} && filtersub ablate ablation.yaml --out report --dry-run")
 
 
 def check_notebook(
@@ -136,9 +137,9 @@ def check_notebook(
         except FiltersubError as error:  # the other files are still looked at
             found = [str(error)]
         for fault in found:
-            typer.echo(fault, err=True)
+            say(fault, err=True)
         if not found:
-            typer.echo(f"{file}: keeps the contract")
+            say(f"{file}: keeps the contract")
         faulty |= bool(found)
     if faulty:
         raise typer.Exit(2)
@@ -165,6 +166,6 @@ def report(
         done = merge(folders, out)
         damaged = f", {done.damaged} of them damaged" if done.damaged else ""
         for fault in done.plan_faults:
-            typer.echo(f"filtersub: {fault}; its runs are merged without it", err=True)
-        typer.echo(f"merged: {done.copied} runs copied into {out}, {done.kept} left as they were{damaged}")
-    typer.echo(f"report: {write_report(out or folders[0], against=against, interval=interval)}")
+            say(f"filtersub: {fault}; its runs are merged without it", err=True)
+        say(f"merged: {done.copied} runs copied into {out}, {done.kept} left as they were{damaged}")
+    say(f"report: {write_report(out or folders[0], against=against, interval=interval)}")

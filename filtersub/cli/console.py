@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from ..printable import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +21,20 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """A line on standard output, or on standard error; names in it cannot steer the terminal."""
+    typer.echo(printable(text), err=err)
+
+
+def print_csv(table: pd.DataFrame) -> None:
+    """CSV on standard output: as it is into a pipe or file, printable on a terminal."""
+    if sys.stdout.isatty():
+        texts = table.select_dtypes(exclude="number").columns
+        cells = {name: [printable(v) if isinstance(v, str) else v for v in table[name]] for name in texts}
+        table = table.assign(**cells)
+    typer.echo(table.to_csv(index=False), nl=False)
+
+
 def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -> None:
     """A table, or columns by name, on standard output: text to the left, numbers to the right and in groups of three.
 
@@ -27,11 +44,12 @@ def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -
     from rich.measure import Measurement
     from rich.table import Table
 
-    shown = Table(title=title)
+    shown = Table(title=printable(title))
     cells = {name: [cell(value) for value in values] for name, values in table.items()}
     for name, texts in cells.items():
         numeric = _is_numeric(table[name])
         narrowest = max(map(len, texts), default=0) if numeric else None
+        name = printable(name)
         heading = name.replace("_", " ") if len(name) > 3 else name  # k_c and m_1 are symbols
         shown.add_column(heading, justify="right" if numeric else "left", min_width=narrowest, overflow="fold")
     for row in zip(*cells.values(), strict=True):
@@ -67,11 +85,11 @@ class Tenths:
         tenth = done * 10 // total
         if tenth > self._told.get(stage, 0):
             self._told[stage] = tenth
-            typer.echo(f"{stage}: {done:,} of {total:,}", err=True)
+            say(f"{stage}: {done:,} of {total:,}", err=True)
 
 
 def cell(value: object) -> str:
-    """A value as a table shows it; nothing for None."""
+    """A value as a table shows it, on one line; nothing for None."""
     if value is None or repr(value) == "<NA>" or value != value:  # pandas.NA, which has no truth value
         return ""
     if isinstance(value, bool):
@@ -79,5 +97,5 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
-        return "×".join(str(part) for part in value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        return printable("×".join(str(part) for part in value))
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

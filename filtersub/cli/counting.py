@@ -11,8 +11,8 @@ import typer
 
 from ..errors import FiltersubError
 from ..setting_fields import TuneFields
-from ..settings import select_fields
-from .console import print_json, print_table
+from ..settings import MOST, MOST_PIXELS, check_whole, select_fields
+from .console import print_csv, print_json, print_table, say
 from .options import AsCsv, AsJson, PaperRun, Reading, WeightLayout, read_settings, stated, with_settings
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..paper import Chosen
     from ..parameters import Cost, ParameterCount
 
+_LARGE = 10**12  # parameters
 _MODEL = typer.Argument(
     metavar="MODEL",
     help="A timm name, timm:NAME, torchvision:NAME, diffusers:FOLDER, diffusers:stable-diffusion-1.5 (-2.1, -xl), "
@@ -66,10 +67,14 @@ def count(
         classes = classes or _classes_of(chosen)
     if model is None:
         raise FiltersubError("count needs a MODEL, a run of the paper by --paper, or a printed figure by --preset")
+    if classes is not None:
+        check_whole("classes", classes, 1, MOST)
+    if image_size is not None:
+        check_whole("image_size", image_size, 1, MOST_PIXELS)
     given = SimpleNamespace(**values)
     recipe, method = select_fields(given, DecompositionConfig), given.method
-    module = load_architecture(model, num_classes=classes, layout=weight_layout)
     sizes = select_fields(given, BaselineOptions)
+    module = load_architecture(model, num_classes=classes, layout=weight_layout)
     settings = {"recipe": recipe, "options": sizes, "layers": given.layers, "name": model, "overrides": overrides}
     if compare:
         counts = compare_methods(module, **settings)
@@ -86,7 +91,7 @@ def count(
     if spent is not None and not (as_json or as_csv):
         _show_cost(spent)
     if chosen is not None and not (as_json or as_csv):
-        typer.echo(f"{chosen.name} ({chosen.part.title}) by the reading {chosen.reading!r}")
+        say(f"{chosen.name} ({chosen.part.title}) by the reading {chosen.reading!r}")
 
 
 @with_settings(TuneFields, only=("weights", "layers"))
@@ -124,6 +129,9 @@ def suggest(
     if check and not has_weights:
         raise FiltersubError("the ranking can be checked only where weights are there: --weights FILE or --pretrained")
     check_top(top)
+    check_whole("image_size", image_size, 1, MOST_PIXELS)
+    check_whole("images", images, 1, MOST)
+    parse_budget(budget, _LARGE)  # of no model yet: whether it is a budget at all
     module, energy = load_architecture(model, layout=weight_layout), None
     tensors = module.parameters() if hasattr(module, "parameters") else module.values()
     limit = parse_budget(budget, sum(tensor.numel() for tensor in tensors))
@@ -148,10 +156,10 @@ def suggest(
     _show(table.drop(columns=["layers", "why"]) if not as_csv else table, value, title, as_json, as_csv)
     if as_json or as_csv:
         return
-    typer.echo(f"first choice: {found[0].why}")
+    say(f"first choice: {found[0].why}")
     if checked is not None:
         print_table(checked.table, f"measured in {', '.join(map(str, check))}")
-        typer.echo(checked.sentence)
+        say(checked.sentence)
 
 
 def _allot(
@@ -200,7 +208,7 @@ def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool
     found = compute(name)
     _show_count(found.count, found.to_json(), every_layer, as_json, as_csv)
     if not (as_json or as_csv):
-        typer.echo(found.sentence)
+        say(found.sentence)
 
 
 def _by_reading(
@@ -240,7 +248,7 @@ def _show_count(found: ParameterCount, value: dict[str, Any], every_layer: bool,
         table = found.table() if every_layer or as_csv else found.stages()
         _show(table, value, f"{found.model}, {found.method}", as_json, as_csv)
     if not (as_json or as_csv):
-        typer.echo(
+        say(
             f"{found.model}, {found.method}: {found.trainable:,} trained + {found.head:,} in the head, "
             f"of {found.total:,} ({found.fraction:.3%} without the head)"
         )
@@ -257,6 +265,6 @@ def _show(table: pd.DataFrame, value: Any, title: str, as_json: bool, as_csv: bo
     if as_json:
         print_json(value)
     elif as_csv:
-        typer.echo(table.to_csv(index=False), nl=False)
+        print_csv(table)
     else:
         print_table(table, title)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import print_json, print_table
+from .console import print_json, print_table, say
 from .help_pages import Command
 from .options import AsJson
 
@@ -34,13 +34,15 @@ def data_list(
     table["there"] = [is_there(entry) for entry in known]
     print_table(table, f"data sets, looked for in {data_root()} (FILTERSUB_DATA says where)")
     for kind, what in PATH_KINDS.items():
-        typer.echo(f"{kind}:PATH  {what}")
+        say(f"{kind}:PATH  {what}")
     absent: dict[str, list[str]] = {}
     for entry in known if obtain else ():
         if not is_there(entry):
             absent.setdefault(entry.obtain, []).append(entry.name)
     for how, names in absent.items():
-        typer.echo(f"\n{', '.join(names)}:\n  {how}")
+        say("")
+        say(f"{', '.join(names)}:")
+        say(f"  {how}")
 
 
 @data_app.command("check", cls=Command)
@@ -65,8 +67,8 @@ def data_check(
 def _print(report: Report) -> None:
     counts = ", ".join(f"{count:,} {part}" for part, count in report.images.items())
     if counts:
-        typer.echo(f"{report.name}: {report.classes:,} classes; images: {counts} ({report.where})")
+        say(f"{report.name}: {report.classes:,} classes; images: {counts} ({report.where})")
     for found in report.problems:
-        typer.echo(f"{'problem' if found.fatal else 'note'}: {found.message}")
+        say(f"{'problem' if found.fatal else 'note'}: {found.message}")
     verdict = "complete" if report.complete else "not complete" if report.there else "not there"
-    typer.echo(f"{report.name} is {verdict}; looked at in {report.seconds:.1f} s")
+    say(f"{report.name} is {verdict}; looked at in {report.seconds:.1f} s")

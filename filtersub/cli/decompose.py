@@ -10,7 +10,7 @@ import typer
 
 from ..errors import FiltersubError
 from ..setting_fields import RecipeFields, TuneFields
-from .console import print_json, print_table
+from .console import print_csv, print_json, print_table, say
 from .options import AsCsv, AsJson, Model, WeightLayout, read_settings, stated, with_settings
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def decompose(
             decompose_model,
             sharing_table,
         )
+        from ..decomposition.automatic import check_max_error
         from ..diagnostics import layer_table
         from ..files import make_folder
         from ..progress import progress_bar
@@ -84,6 +85,8 @@ def decompose(
     overrides = {**(settings.get("overrides") or {}), **(options["overrides"] or {})}
     recipe = DecompositionConfig(**{name: settings[name] for name in of_recipe if name in settings})
     shared, limit = settings.get("shared_dictionary", False), settings.get("max_error")
+    if limit is not None:
+        check_max_error(limit)
     if out is None and (atoms_only or not resume):
         raise FiltersubError(f"--{'atoms-only' if atoms_only else 'fresh'} needs a folder, give --out")
     if compare_own and not shared:
@@ -118,7 +121,7 @@ def decompose(
             if compare_own:
                 own = decompose_model(source, recipe, overrides=overrides, on_layer=on_layer, **chosen_by)
     except DecompositionInterrupted as interrupted:
-        typer.echo(f"filtersub: {interrupted}", err=True)
+        say(f"filtersub: {interrupted}", err=True)
         raise typer.Exit(130) from None
     table = layer_table(found)
     cost = None if own is None else sharing_table(found, own)
@@ -166,7 +169,7 @@ def _kernels_of(file: str, layout: str) -> dict[str, Tensor]:
     if others := left_out(tensors):
         notes.append(f"{len(others)} tensors are left out, no kernels by names and shapes: {', '.join(others[:5])}")
     for note in notes:
-        typer.echo(f"filtersub: {note}", err=True)
+        say(f"filtersub: {note}", err=True)
     return kernels_by_name(tensors)
 
 
@@ -190,7 +193,7 @@ def _print(
             value |= {"relative_error_own": own.relative_error, "sharing": cost.to_dict("records")}
         return print_json(value)
     if as_csv:
-        return typer.echo(table.to_csv(index=False), nl=False)
+        return print_csv(table)
     shown = table[list(_SHOWN)].copy()
     for depth in range(1, 1 + max(len(layer.levels) for layer in found.layers.values())):
         errors = [layer.levels[depth - 1 :][:1] for layer in found.layers.values()]
@@ -206,7 +209,7 @@ def _print(
             cost,
             f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}",
         )
-    typer.echo(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, folder)}")
+    say(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, folder)}")
 
 
 def _chosen(choice: AtomChoice | None, folder: Path | None) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..setting_fields import DiffusionFields
-from .console import Tenths, print_json
+from ..settings import MOST, MOST_PIXELS, check_number, check_whole
+from .console import Tenths, print_json, say
 from .options import AsJson, Device, LogWith, chosen_device, stated, with_settings
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="Folder of a Stable Diffusion pipeline.")]
@@ -50,7 +51,7 @@ def generate_tune(
         return
     name = record.environment.get("distance_name")
     judged = f"{name} {record.metrics['frechet']:.4g}, " if name else ""
-    typer.echo(f"{record.label}: {judged}{record.counts['trainable']:,} trained parameters; record in {out}")
+    say(f"{record.label}: {judged}{record.counts['trainable']:,} trained parameters; record in {out}")
 
 
 def generate(
@@ -74,12 +75,17 @@ def generate(
     from ..generation.sampling import sample_images
     from ..generation.tuned import load_tuned
 
+    check_whole("image_size", image_size, 1, MOST_PIXELS)
+    check_whole("steps", steps, 1)
+    check_whole("batch_size", batch_size, 1, MOST)
+    check_whole("seed", seed, 0)
+    check_number("guidance", guidance)
     texts = read_prompts(prompts)
     loaded = load_pipeline(pipeline, device=chosen_device(device))
     tuned = "" if adapter is None else load_tuned(loaded, adapter)
     options = {"seed": seed, "steps": steps, "guidance": guidance, "size": image_size, "batch_size": batch_size}
     sample_images(loaded, texts, out, identity=f"{pipeline} {tuned}", **options)
-    typer.echo(f"{len(texts)} images in {out}")
+    say(f"{len(texts)} images in {out}")
 
 
 def distance(
@@ -102,6 +108,9 @@ def distance(
     from ..generation.captions import real_images
     from ..metrics import FewImagesWarning, compare, encoder_features, image_folder, inception_features
 
+    check_whole("batch_size", batch_size, 1, MOST)
+    if resize is not None:
+        check_whole("resize", resize, 1, MOST_PIXELS)
     sets = real_images(real, resize=resize), image_folder(images, resize=resize)
     place = chosen_device(device)
     if features == "inception":
@@ -113,8 +122,8 @@ def distance(
         found = compare(*sets, extractor, batch_size=batch_size, cache=cache, on_image=None if as_json else Tenths())
     for warning in caught:
         if issubclass(warning.category, FewImagesWarning):
-            typer.echo(f"warning: {warning.message}", err=True)
+            say(f"warning: {warning.message}", err=True)
     if as_json:
         print_json(found.as_dict())
     else:
-        typer.echo(found.sentence)
+        say(found.sentence)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
 
 from ..former_names import with_options_of_today
+from ..settings import check_digits
 
 #: By command, the options that stand first, in this order; a command with few options needs no entry.
 FIRST = {
@@ -123,4 +125,16 @@ class Command(TyperCommand):
         args, notes = with_options_of_today(args)
         for note in notes:
             sys.stderr.write(f"filtersub: {note}\n")
-        return super().parse_args(ctx, args)
+        given = list(args)
+        left = super().parse_args(ctx, args)
+        self._check_numbers(ctx.params, given)
+        return left
+
+    def _check_numbers(self, values: Mapping[str, Any], args: Sequence[str]) -> None:
+        """FiltersubError for a number that Python reads and few people mean: ``1_0``, or digits of other scripts."""
+        names = {option: parameter.name for parameter in self.params for option in parameter.opts}
+        for argument, following in zip(args, [*args[1:], ""], strict=True):
+            option, mark, text = argument.partition("=")
+            value = values.get(names.get(option) or "")
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                check_digits(option, text if mark else following)

@@ -12,6 +12,7 @@ import typer
 
 from ..errors import FiltersubError
 from ..setting_fields import help_of
+from ..settings import check_digits
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +106,11 @@ def _numbers(option: str, kind: type, example: str, *, or_one: bool = True) -> C
 
     def read(text: Any) -> Any:
         try:
-            found = tuple(kind(part) for part in text.split(",")) if isinstance(text, str) else text
+            found = (
+                tuple(kind(check_digits(option, part)) for part in text.split(",")) if isinstance(text, str) else text
+            )
+        except FiltersubError:
+            raise
         except ValueError:
             raise FiltersubError(f"{option} takes numbers such as {example}; got {text!r}") from None
         return found[0] if or_one and isinstance(found, tuple) and len(found) == 1 else found
@@ -115,7 +120,9 @@ def _numbers(option: str, kind: type, example: str, *, or_one: bool = True) -> C
 
 def _rate(text: str) -> float | str:
     try:
-        return float(text)
+        return float(text) if check_digits("--learning-rate", text) else text
+    except FiltersubError:
+        raise
     except ValueError:
         return text  # the settings know which words mean something
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .console import print_json, print_table
+from .console import print_json, print_table, say
 from .options import AsJson, Reading
 
 
@@ -53,15 +53,15 @@ def _show_claims(readings: tuple[str, ...], as_json: bool) -> None:
     for name in readings:
         found = [row.verdicts[name].verdict for row in rows]
         counted = ", ".join(f"{found.count(word)} {word}" for word in dict.fromkeys(sorted(found)))
-        typer.echo(f"{name}, {all_readings().titles[name]}: {counted}")
+        say(f"{name}, {all_readings().titles[name]}: {counted}")
         for row in rows:
             if row.verdicts[name].verdict == "differs":
                 why = row.verdicts[name].why
-                typer.echo(
+                say(
                     f"  differs: {row.claim.where}, {row.claim.claim}: {row.claim.printed} printed, "
                     f"{row.verdicts[name].computed} by the reading{f' ({why})' if why else ''}"
                 )
-    typer.echo("--json adds the command that runs or counts each row, and why the others cannot be known")
+    say("--json adds the command that runs or counts each row, and why the others cannot be known")
     return None
 
 
@@ -86,6 +86,6 @@ def _show_part(name: str, readings: tuple[str, ...], as_json: bool) -> None:
         shown = table.assign(value=[str(value) for value in table["value"]])
         print_table(pd.DataFrame(shown), f"{part.title}, the reading {reading}: {all_readings().titles[reading]}")
         for note in all_readings().notes[reading]:
-            typer.echo(f"- {note}")
-        typer.echo(f"{takes[reading].sentence}, each run at one seed")
+            say(f"- {note}")
+        say(f"{takes[reading].sentence}, each run at one seed")
     return None

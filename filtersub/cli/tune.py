@@ -9,7 +9,7 @@ import typer
 
 from ..errors import FiltersubError
 from ..setting_fields import TuneFields
-from .console import print_json
+from .console import print_json, say
 from .options import AsJson, LogWith, PaperRun, Reading, read_settings, stated, with_settings
 
 
@@ -74,14 +74,14 @@ def tune(
         return
     accuracy = next(value for key, value in record.metrics.items() if key in ("test_accuracy", "validation_accuracy"))
     if record.choices:
-        typer.echo(f"learning rate {record.choices['learning_rate']['chosen']:g}, by the validation images")
+        say(f"learning rate {record.choices['learning_rate']['chosen']:g}, by the validation images")
     if record.layers_passed_over:
         name, reason = next(iter(record.layers_passed_over.items()))
-        typer.echo(f"{len(record.layers_passed_over)} layers could not take part, {name} for one: {reason}")
+        say(f"{len(record.layers_passed_over)} layers could not take part, {name} for one: {reason}")
     for note in RUN_NOTES:
         if note in record.notes:
-            typer.echo(record.notes[note])
-    typer.echo(
+            say(record.notes[note])
+    say(
         f"{record.label}: accuracy {accuracy:.1%}, {record.counts['trainable']:,} trained parameters "
         f"+ {record.counts['head']:,} in the head; record in {out}"
     )

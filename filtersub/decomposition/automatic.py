@@ -48,6 +48,13 @@ class AtomChoice:
     overrides: dict[str, dict[str, Any]]
 
 
+def check_max_error(max_error: float) -> None:
+    """Raises FiltersubError unless it is a relative error, between 0 and 1."""
+    check_number("max_error", max_error)
+    if not 0 < max_error < 1:
+        raise FiltersubError(f"max_error is a relative error between 0 and 1, got {max_error!r}")
+
+
 def choose_atoms(
     model: nn.Module | Mapping[str, Tensor],
     config: DecompositionConfig | None = None,
@@ -74,9 +81,7 @@ def choose_atoms(
     """
     import pandas as pd  # takes half a second, which a first look at a layer need not wait for
 
-    check_number("max_error", max_error)
-    if not 0 < max_error < 1:
-        raise FiltersubError(f"max_error is a relative error between 0 and 1, got {max_error!r}")
+    check_max_error(max_error)
     if per not in PER:
         raise FiltersubError(f"the error is met per {' or per '.join(PER)}, got {per!r}")
     if most is not None:

@@ -201,6 +201,8 @@ def _candidates(model: nn.Module | Mapping[str, Tensor], solver: str, layers: st
             continue  # a model without spatial kernels has none to tune without blocks
         if block_spatial and not any(layout.is_spatial for layout in chosen.values()):
             continue
+        if block not in (None, 1) and all(layout.block == (1, 1) for layout in chosen.values()):
+            continue  # sides that divide no channel count would say what they do not do
         for pattern, where, layouts in _layer_sets(chosen, layers, in_stages=head is not None):
             alike = Counter(replace(layout, name="") for layout in layouts)
             for recipe in _recipes(block, block_spatial, solver):

@@ -29,6 +29,7 @@ from ..errors import DamagedPlanWarning, FiltersubError
 from ..files import atomic_write, make_folder, write_text
 from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
+from ..printable import printable_in_page
 from ..records import Record
 from ..varying import varying_parameters
 from .against import Comparison, compare
@@ -95,11 +96,20 @@ def write_report(
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=_shown,
     )
     shown = {"percent": SHOWN["percent"], "count": SHOWN["count"], "short": plots.short_count}
     environment.filters.update({**shown, "span": lambda pair: span(*pair), "amount": amount})
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """Texts of records without control characters and bidi marks; markup that is safe stays as it is."""
+    return printable_in_page(value) if type(value) is str else value
 
 
 def report_content(

@@ -1,0 +1,28 @@
+"""Texts of others (labels, names, titles, errors) as they may be printed: what steers a terminal is written out."""
+
+from __future__ import annotations
+
+import re
+
+# control characters, the separators of lines and paragraphs, and marks that turn the direction of reading
+_UNPRINTABLE = "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_IN_A_LINE = re.compile(f"[{_UNPRINTABLE}]")
+_IN_A_PAGE = re.compile(f"(?![\t\n\r])[{_UNPRINTABLE}]")
+
+
+def printable(text: str) -> str:
+    """The text on one line, with its control characters and bidi marks as Python writes them.
+
+    >>> print(printable("a\\tb\\x1b[31m"))
+    a\\tb\\x1b[31m
+    """
+    return _IN_A_LINE.sub(_written, text)
+
+
+def printable_in_page(text: str) -> str:
+    """As printable, for HTML, which takes line ends and tabs for spaces."""
+    return _IN_A_PAGE.sub(_written, text)
+
+
+def _written(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
