@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import math
@@ -11,9 +12,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import FiltersubError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -175,3 +179,11 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"it holds {name}, which is no JSON")
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """The table as CSV, lines ended by a line feed. pandas leaves a carriage return within a text unquoted, which would
+    be read as the end of a line."""
+    texts = table.select_dtypes(exclude="number")
+    has_returns = any(isinstance(value, str) and "\r" in value for name in texts for value in texts[name])
+    return table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC if has_returns else csv.QUOTE_MINIMAL)

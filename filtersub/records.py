@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import FiltersubError
-from .files import atomic_write, plain_json, read_json, visible, write_json
+from .files import atomic_write, csv_text, plain_json, read_json, visible, write_json
 from .former_names import by_name_of_today
 from .markup import facts_html
 from .processor import processor
@@ -100,7 +100,7 @@ class Record:
         for name, table in tables.items():
             names[name] = f"{name}.csv"
             with atomic_write(Path(folder) / names[name]) as aside:
-                table.to_csv(aside, index=False)
+                aside.write_bytes(csv_text(table).encode("utf-8"))
         path = Path(folder) / RECORD_FILE
         try:
             content = plain_json(asdict(replace(self, tables=names)))

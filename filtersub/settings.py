@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from .errors import FiltersubError
 
 T = TypeVar("T")
+MOST_WORKERS = 1_024  # processes of one machine
 MOST_SEED = 2**32 - 1  # that of numpy's global generator
 MOST_PIXELS = 8_192  # on a side of an image
 MOST = 1_000_000  # of anything that is counted and means something: atoms, epochs, images of a batch

@@ -1,5 +1,6 @@
 """Names with control characters and bidi marks break no table and no page, and send nothing to a terminal."""
 
+import csv
 import re
 import sys
 from io import StringIO
@@ -18,7 +19,6 @@ from filtersub.ablation.spec import load_spec
 from filtersub.cli import app, console, main
 from filtersub.collect import collect
 from filtersub.data.csv_lists import open_csv
-from filtersub.errors import FiltersubError
 from filtersub.printable import printable, printable_in_page
 from filtersub.records import read_table
 
@@ -108,12 +108,16 @@ def test_labels_of_a_list_stay_what_they_are(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     for name in NAMES.values():
         table = pd.DataFrame({"path": ["a.png"] * 4, "label": [name, name, "b", "b"]})
-        table.to_csv(tmp_path / "list.csv", index=False)
-        if "\0" in name:
-            with pytest.raises(FiltersubError):
-                open_csv(tmp_path / "list.csv", {})
-        else:
-            assert set(open_csv(tmp_path / "list.csv", {}).classes) == {name, "b"}
+        table.to_csv(tmp_path / "list.csv", index=False, quoting=csv.QUOTE_ALL)
+        assert set(open_csv(tmp_path / "list.csv", {}).classes) == {name, "b"}
+
+
+def own_text(page):
+    """The page without the code of its scripts, whose minified sources hold such characters; data in scripts stays."""
+    scripts = re.findall(r"<script(?![^>]*json)[^>]*>.*?</script>", page, flags=re.S)
+    for script in scripts:
+        page = page.replace(script, "")
+    return page.replace("\t", "").replace("\r", "")
 
 
 @every_name
@@ -126,7 +130,7 @@ def test_records_and_reports(name, tmp_path):
     found = collect(tmp_path)
     assert {record.label for record in found.records.values()} == {name}
     page = page_of(tmp_path)
-    assert not STEERING.search(page.replace("\t", "").replace("\r", ""))
+    assert not STEERING.search(own_text(page))
     assert page.count("</html>") == 1
     runs = read_table(tmp_path / "runs.csv")
     assert len(runs) == 2
@@ -143,10 +147,10 @@ def test_titles_and_parameters_of_an_ablation(name, tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     spec = load_spec(str(file))
-    assert spec.title == name
+    assert spec.title == " ".join(name.split())
     record_of({"rate": 1}, 0.5, kind="own").write(tmp_path / "runs" / "r")
     page = page_of(tmp_path / "runs", spec=spec)
-    assert not STEERING.search(page.replace("\t", "").replace("\r", ""))
+    assert not STEERING.search(own_text(page))
 
 
 @every_name

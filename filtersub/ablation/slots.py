@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
+from ..settings import MOST_WORKERS, check_whole
 from ..version import package_version
 from .run_slot import cores, visible_gpus
 
@@ -28,6 +29,7 @@ def checked_workers(workers: int | None) -> int:
         return gpus or cores()
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise FiltersubError(f"workers must be a positive integer, got {workers!r}")
+    check_whole("workers", workers, 1, MOST_WORKERS)
     if gpus and workers > gpus:
         raise FiltersubError(
             f"{workers} workers for {gpus} visible GPU{'s' * (gpus > 1)}: each worker has one of its own; ask for at "

@@ -11,6 +11,7 @@ import typer
 
 from ..errors import FiltersubError
 from ..printable import printable
+from ..settings import MOST_WORKERS, check_whole
 from .console import Tenths, cell, plain_console, print_json, say
 from .options import AsJson, LogWith, Reading
 
@@ -39,6 +40,8 @@ def ablate(
     """Run an ablation's notebooks with papermill; finished runs are used again. Then write its report."""
     from ..progress import waiting
 
+    if workers is not None:
+        check_whole("workers", workers, 1, MOST_WORKERS)
     with waiting("checking the runs") as stop:
         from ..ablation import check_folder, load_spec, run_ablation
 

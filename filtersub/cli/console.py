@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..files import csv_text
 from ..printable import printable
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def print_csv(table: pd.DataFrame) -> None:
         texts = table.select_dtypes(exclude="number").columns
         cells = {name: [printable(v) if isinstance(v, str) else v for v in table[name]] for name in texts}
         table = table.assign(**cells)
-    typer.echo(table.to_csv(index=False), nl=False)
+    sys.stdout.write(csv_text(table))  # typer.echo would take escape sequences out of the data
 
 
 def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -> None:

@@ -245,7 +245,7 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    from ..files import atomic_write
+    from ..files import atomic_write, csv_text
 
     with atomic_write(path) as aside:
-        table.to_csv(aside, index=False)
+        aside.write_bytes(csv_text(table).encode("utf-8"))

@@ -78,7 +78,7 @@ def generate(
     check_whole("image_size", image_size, 1, MOST_PIXELS)
     check_whole("steps", steps, 1)
     check_whole("batch_size", batch_size, 1, MOST)
-    check_whole("seed", seed, 0)
+    check_whole("seed", seed, 0, 2**62)
     check_number("guidance", guidance)
     texts = read_prompts(prompts)
     loaded = load_pipeline(pipeline, device=chosen_device(device))

@@ -34,7 +34,7 @@ from ..metrics import (
 from ..paper import check_reading, find_part, method_settings
 from ..records import RECORD_FILE, Record, read_record
 from ..setting_fields import DiffusionFields, described
-from ..settings import check_number, check_whole
+from ..settings import MOST_PIXELS, check_number, check_whole
 from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
 from .captions import CaptionedImages, captioned_images, check_template
@@ -65,7 +65,7 @@ class DiffusionSettings(DiffusionFields, GenerationSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("image_size", "reference_images", "sampling_steps", "sampling_batch"):
-            check_whole(name, getattr(self, name), 1)
+            check_whole(name, getattr(self, name), 1, MOST_PIXELS if name == "image_size" else None)
         check_number("guidance", self.guidance)
         check_template(self.template)
 

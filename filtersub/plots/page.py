@@ -10,6 +10,7 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
+from ..printable import printable
 from .style import FONTS, STYLE
 
 _SVG = 'role="img" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -27,11 +28,11 @@ def figure_html(figure: Figure, alt: str, caption: str | None = None) -> str:
     prefix = "f" + hashlib.sha256((alt + svg).encode()).hexdigest()[:8]
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", svg)
-    label = html.escape(" ".join(alt.split()))
+    label = html.escape(printable(" ".join(alt.split())))
     size = f'style="width:100%;max-width:{100 * figure.get_figwidth():.0f}px;height:auto"'
     opening = rf'<svg {_SVG} {size} viewBox="\1" aria-label="{label}">'
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', lambda found: opening.replace(r"\1", found[1]), svg, count=1)
-    described = "" if caption is None else f"<figcaption>{html.escape(' '.join(caption.split()))}</figcaption>"
+    described = "" if caption is None else f"<figcaption>{html.escape(printable(' '.join(caption.split())))}</figcaption>"
     return f'<figure class="plot">{svg}{described}</figure>'
 
 

@@ -26,7 +26,7 @@ from ..collect import (
     tuning_table,
 )
 from ..errors import DamagedPlanWarning, FiltersubError
-from ..files import atomic_write, make_folder, write_text
+from ..files import atomic_write, csv_text, make_folder, write_text
 from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
 from ..printable import printable_in_page
@@ -88,7 +88,7 @@ def write_report(
     page = _environment().get_template("report.html.j2").render(**content)
     runs = portable(tuning_table(found.records), found.root)
     with atomic_write(Path(root) / "runs.csv") as aside:
-        runs.to_csv(aside, index=False)
+        aside.write_bytes(csv_text(runs).encode("utf-8"))
     with atomic_write(Path(root) / "runs.parquet") as aside:
         aside.write_bytes(parquet(runs))
     return write_text(Path(root) / "index.html", page)
@@ -184,7 +184,7 @@ def report_content(
         "superseded": [folder.name for folder in found.superseded],
         "doubtful": [line.replace(f"{found.root}{os.sep}", "") for line in found.doubtful],
         "counts": found.counts,
-        "csv": data_uri(taken.to_csv(index=False).encode(), "text/csv"),
+        "csv": data_uri(csv_text(taken).encode(), "text/csv"),
         "parquet": data_uri(parquet(taken), "application/vnd.apache.parquet"),
         "date": last_date(found),
         "total_runs": sum(found.counts.values()),

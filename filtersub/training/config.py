@@ -11,9 +11,7 @@ import torch
 from ..errors import FiltersubError
 from ..setting_fields import BATCH_NORM as BATCH_NORM
 from ..setting_fields import ClassificationFields, OptimizationFields, described, setting, words_of
-from ..settings import MOST, MOST_SEED, check_number, check_types, check_whole
-
-_MOST_WORKERS = 1_024
+from ..settings import MOST, MOST_SEED, MOST_WORKERS, check_number, check_types, check_whole
 
 
 @described
@@ -140,7 +138,7 @@ class TrainingConfig(ClassificationFields, OptimizationConfig):
             if self.evaluation_interval > 1:
                 found = f"evaluation_interval is {self.evaluation_interval}"
                 raise FiltersubError(f"patience looks at every epoch, and {found}; leave one of them out")
-        check_whole("workers", self.workers, 0, _MOST_WORKERS)
+        check_whole("workers", self.workers, 0, MOST_WORKERS)
         if not 0 <= self.label_smoothing < 1:
             raise FiltersubError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
         for name in ("mixup", "cutmix"):
