@@ -19,6 +19,7 @@ from filtersub.ablation.spec import load_spec
 from filtersub.cli import app, console, main
 from filtersub.collect import collect
 from filtersub.data.csv_lists import open_csv
+from filtersub.files import csv_text
 from filtersub.printable import printable, printable_in_page
 from filtersub.records import read_table
 
@@ -70,7 +71,7 @@ def test_a_table_has_one_line_a_row(name, capsys):
 def test_csv_is_as_it_is_but_on_a_terminal(capsys, monkeypatch):
     table = pd.DataFrame({"name": list(NAMES.values()), "n": range(len(NAMES))})
     console.print_csv(table)
-    assert capsys.readouterr().out == table.to_csv(index=False)
+    assert capsys.readouterr().out == csv_text(table)
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
     console.print_csv(table)
     out = capsys.readouterr().out
@@ -131,7 +132,7 @@ def test_records_and_reports(name, tmp_path):
     assert {record.label for record in found.records.values()} == {name}
     page = page_of(tmp_path)
     assert not STEERING.search(own_text(page))
-    assert page.count("</html>") == 1
+    assert own_text(page).count("</html>") == 1
     runs = read_table(tmp_path / "runs.csv")
     assert len(runs) == 2
     if "\0" not in name:
