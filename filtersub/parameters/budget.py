@@ -78,10 +78,10 @@ def parse_budget(text: str | int, total: int) -> int:
     if found is None:
         raise FiltersubError(f"the budget {text!r} is no number of parameters (300000, 300k, 1.2M) and no share (0.5%)")
     number, unit = float(re.sub("[_,]", "", found[1])), found[2].lower()
-    if not unit and number != int(number):
-        raise FiltersubError(f"the budget {text!r} is no whole number of parameters")
     if number > (100 if unit == "%" else 1e15):
         raise FiltersubError(f"the budget {text!r} is more than any model has; name at most 100% of it")
+    if not unit and number != int(number):
+        raise FiltersubError(f"the budget {text!r} is no whole number of parameters")
     budget = int(number / 100 * total) if unit == "%" else int(number * _UNITS[unit])
     if budget < 1:
         raise FiltersubError(f"the budget {text!r} allows no parameter at all; name a positive one")
