@@ -42,8 +42,7 @@ def tasks(records: Iterable[Record]) -> list[str]:
     """What each record was tuned on, as far as the records differ in it ("digits, 300 images, 12 epochs"); empty
     strings where they do not differ."""
     records = list(records)
-    differing = [name for name in varying_parameters(records) if name in TASK]
-    names = sorted(differing, key=TASK.index)
+    names = [name for name in varying_parameters(records) if name in TASK]
     return [
         ", ".join(_task_words(name, completed_parameters(record).get(name)) for name in names) for record in records
     ]

@@ -163,7 +163,7 @@ def test_tasks_are_named_by_what_differs():
         record_of({"data": "digits", "n_train": n, "epochs": e, "pretrained": p, "image_size": 48}, 0.5)
         for n, e, p in ((100, 12, True), (None, 6, False))
     ]
-    assert tasks(records) == ["pretrained, 100 images, 12 epochs", "random weights, all images, 6 epochs"]
+    assert tasks(records) == ["100 images, 12 epochs, pretrained", "all images, 6 epochs, random weights"]
     assert tasks(records[:1]) == [""]
 
 
