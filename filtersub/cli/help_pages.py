@@ -133,7 +133,7 @@ class Command(TyperCommand):
     def _check_numbers(self, values: Mapping[str, Any], args: Sequence[str]) -> None:
         """FiltersubError for a number that Python reads and few people mean: ``1_0``, or digits of other scripts."""
         names = {option: parameter.name for parameter in self.params for option in parameter.opts}
-        for argument, following in zip(args, [*args[1:], ""], strict=True):
+        for argument, following in zip(args, [*args, ""][1:], strict=True):
             option, mark, text = argument.partition("=")
             value = values.get(names.get(option) or "")
             if isinstance(value, int | float) and not isinstance(value, bool):
