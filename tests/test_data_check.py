@@ -98,7 +98,7 @@ def test_the_command_lists_what_is_here(filtersub, root, monkeypatch):  # noqa: 
     write_vtab(root)
     value = json.loads(filtersub("data", "list", "--json").stdout)
     there = {entry["name"]: entry["there"] for entry in value["sets"]}
-    assert len(there) == 23
+    assert len(there) == 25
     assert {name for name, here in there.items() if here} == {"digits", TASK}
     shown = filtersub("data", "list", "--obtain").stdout
     assert "vtab:sun397" in shown

@@ -92,7 +92,7 @@ CASES = {
         ("suggest", "resnet18", "--budget", "5k", "--check", "."),
         "only where weights are there",
     ),
-    "no images": (("suggest", "efficientnet_lite0", "--budget", "5k", "--images", "0"), "must be positive"),
+    "no images": (("suggest", "efficientnet_lite0", "--budget", "5k", "--images", "0"), "images must be at least 1"),
     "unknown data": (("suggest", "efficientnet_lite0", "--budget", "5k", "--data", "digit"), "digit"),
 }
 

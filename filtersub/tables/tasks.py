@@ -29,7 +29,9 @@ def task_accuracies(records: Mapping[Path, Record]) -> pd.DataFrame:
     runs = tuning_table(records)
     tasks = [] if runs.empty else [task for task in dict.fromkeys(runs["task"]) if task]
     if len(tasks) < 2:
-        raise FiltersubError("tasks are compared where runs differ in model, data, images or epochs, and these are of one task")
+        raise FiltersubError(
+            "tasks are compared where runs differ in model, data, images or epochs, and these are of one task"
+        )
     settings = settings_table(runs)
     for name in ("model", "data"):
         settings[name] = settings["task"].map(runs.drop_duplicates("task").set_index("task")[name])
