@@ -16,7 +16,7 @@ from filtersub.generation import (
     fit_denoiser,
     inject_method,
 )  # fmt: skip
-from filtersub.generation.digits import (
+from filtersub.generation.digits_run import (
     ASSETS,
     FIRST,
     LAST,

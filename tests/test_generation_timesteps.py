@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, UniP
 from filtersub.errors import FiltersubError
 from filtersub.generation import DenoisingConfig
 from filtersub.generation.diffusion_run import DiffusionSettings
-from filtersub.generation.digits import DigitsSettings, noise_schedule, sample_digits
+from filtersub.generation.digits_run import DigitsSettings, noise_schedule, sample_digits
 from filtersub.generation.sampling import check_sampling, check_sampling_steps, spaced_ddim
 
 MEAN, SPREAD = 0.3, 0.2

@@ -1,7 +1,7 @@
 """The embedded case: a small unconditional UNet of 8 x 8 digits that draws 0 to 4 learns 5 to 9 by one method, and a
 classifier whose features judge its images.
 
-Both files come with the package; ``python -m filtersub.generation.digits`` makes them again.
+Both files come with the package; ``python -m filtersub.generation.digits_run`` makes them again.
 """
 
 from __future__ import annotations
