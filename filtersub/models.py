@@ -20,8 +20,6 @@ from .packaged_models import PACKAGED
 from .settings import MOST, check_whole
 from .weight_file import is_weight_file, load_weight_file
 
-EMBEDDED = "efficientnet_lite0"  # the one network whose weights are always there: a dependency of this package
-
 
 def load_model(
     name: str,

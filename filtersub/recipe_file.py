@@ -20,7 +20,7 @@ from .errors import FiltersubError, check_name
 from .files import atomic_write
 from .former_names import RECIPE_KEYS, by_name_of_today
 from .schema import check_settings
-from .yaml_file import ScientificLoader, load_yaml
+from .yaml_file import ScientificLoader, load_yaml, yaml_text
 
 #: beside the fields of DecompositionConfig
 _OTHER = {
@@ -41,13 +41,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises FiltersubError when the file is missing or no mapping, and on names that it does not know.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise FiltersubError(f"{path} is not valid YAML: {error}") from None
-    found = load_yaml(text, str(path), ScientificLoader)
+    found = load_yaml(yaml_text(path, str(path)), str(path), ScientificLoader)
     if found is None:
         return {}
     if not isinstance(found, Mapping):

@@ -113,17 +113,25 @@ class Place:
         return FiltersubError(f"{self.source}{line}:{stage} {text}")
 
 
+def yaml_text(path: str | os.PathLike[str], source: str, what: str = "") -> str:
+    """The text of a YAML file; FiltersubError where it cannot be read.
+
+    ``source`` names it in the error, ``what`` with what it is for.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise FiltersubError(f"cannot read {what or source}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise FiltersubError(f"{source} is not valid YAML: {error}") from None
+
+
 def read_yaml(path: str | os.PathLike[str], source: str) -> tuple[Any, Place]:
     """The content of a YAML file as yaml.safe_load gives it, and the place of its top.
 
     Raises FiltersubError, with the line, for what is no YAML, a key given twice, and tags other than YAML's own.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise FiltersubError(f"cannot read the ablation {source}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise FiltersubError(f"{source} is not valid YAML: {error}") from None
+    text = yaml_text(path, source, f"the ablation {source}")
     node = readable(lambda: yaml.compose(text, Loader=PlainLoader), source)
     lines: dict[tuple[Any, ...], int] = {}
     if node is not None:

@@ -143,6 +143,21 @@ def test_tasks_that_lack_a_setting_stay_out_of_its_steps():
     assert "not run here" in tables.elsewhere_sentence(summary, *THERE)
 
 
+def test_tasks_may_differ_in_images_and_settings_in_chains_of_expansions():
+    chain = {"atoms": 9, "expansion": (2, 3)}
+    found = {}
+    for n_train in (100, 300):
+        for changes, accuracy in ((MANY, 0.7), (chain, 0.8), (FEW, 0.6)):
+            for seed in (0, 1):
+                made_so = record(HERE, {**changes, "n_train": n_train}, accuracy + n_train / 1e4 + seed / 100, seed)
+                found[Path(f"run{len(found)}")] = made_so
+    del found[Path("run11")], found[Path("run10")]  # m = 3 at 300 images: its record is of the other task
+    steps = tables.task_steps(found)
+    assert list(dict.fromkeys(steps["step"])) == ["m from 3 to 9", "m₁ from none to 2, 3"]
+    assert steps["task"].tolist() == ["100 images", "100 images", "300 images"]
+    assert steps["difference"].tolist() == pytest.approx([0.1, 0.1, 0.1])
+
+
 def test_one_task_and_no_shared_seed_are_refused():
     with pytest.raises(FiltersubError, match="these are of one task"):
         tables.task_steps(made(on(HERE, few=[0.7], many=[0.8])))

@@ -47,9 +47,14 @@ def digits_at(rows: Tensor, what: str = "train") -> PixelImages:
     return PixelImages(what, pixels, labels[rows].numpy())
 
 
+def split_rows(n_images: int, split_seed: int = 0) -> dict[str, Tensor]:
+    """Which images are of each part of a Source, by the digits' fixed order."""
+    order = digits_order(n_images, split_seed)
+    parts = {"train": order[:N_TRAIN], "test": order[N_TRAIN:], "search": order[:N_SEARCH]}
+    return {**parts, "validation": order[N_SEARCH:N_TRAIN]}
+
+
 def open_digits() -> Source:
     """The digits as pixels, for whoever looks at them one by one."""
-    order = digits_order(len(load_digits()[1]), 0)
-    kept = {"train": order[:N_TRAIN], "test": order[N_TRAIN:], "search": order[:N_SEARCH]}
-    kept["validation"] = order[N_SEARCH:N_TRAIN]
-    return Source(10, **{part: digits_at(rows, part) for part, rows in kept.items()})
+    parts = split_rows(len(load_digits()[1]))
+    return Source(10, **{part: digits_at(rows, part) for part, rows in parts.items()})

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import FiltersubError
-from .digits import N_SEARCH, N_TRAIN, digits_order
+from .digits import split_rows
 from .images import FileImages, Source
 from .paths import fenced_images
 from .problems import Problem
@@ -53,13 +53,10 @@ LISTED: dict[str, Callable[[Path], Source]] = {"elpv": open_elpv, "emoji": open_
 
 def _split(folder: Path, rows: Rows, classes: tuple[str, ...]) -> Source:
     """The first 1,000 images of a fixed order train (800 and 200 where something is chosen), the rest test."""
-    order = digits_order(len(rows), 0).tolist()
-    kept = {"train": order[:N_TRAIN], "test": order[N_TRAIN:], "search": order[:N_SEARCH]}
-    kept["validation"] = order[N_SEARCH:N_TRAIN]
     parts: dict[str, FileImages] = {}
     problems: list[Problem] = []
-    for part, places in kept.items():
-        parts[part], found = fenced_images(folder, [rows[place] for place in places], len(classes), part)
+    for part, places in split_rows(len(rows)).items():
+        parts[part], found = fenced_images(folder, [rows[place] for place in places.tolist()], len(classes), part)
         problems += found if part in ("train", "test") else []
     return Source(len(classes), **parts, classes=classes, problems=tuple(problems))
 

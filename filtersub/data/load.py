@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 from ..errors import FiltersubError
 from ..settings import MOST_PIXELS, MOST_SEED, check_each, check_number, check_whole
 from .augmentation import AugmentedImages, check_augmentation
-from .digits import N_SEARCH, N_TRAIN, digits_at, digits_order, load_digits, prepared_digits
+from .digits import digits_at, load_digits, prepared_digits, split_rows
 from .examine import remarks, shared_images
 from .images import Chosen, Source
 from .names import open_source
@@ -164,11 +164,8 @@ def _duplicates(train: PreparedImages | AugmentedImages, judged: PreparedImages)
 def _digits_rows(validation: bool, split_seed: int, n_train: int | None) -> tuple[Tensor, Tensor]:
     """Which digits train, and which are judged on."""
     _, labels = load_digits()
-    order = digits_order(len(labels), split_seed)
-    if validation:
-        train, judged = order[:N_SEARCH], order[N_SEARCH:N_TRAIN]
-    else:
-        train, judged = order[:N_TRAIN], order[N_TRAIN:]
+    parts = split_rows(len(labels), split_seed)
+    train, judged = (parts[part] for part in (("search", "validation") if validation else ("train", "test")))
     if n_train is not None:
         train = train[torch.from_numpy(balanced_subset(labels[train].numpy(), n_train, split_seed))]
     return train, judged

@@ -209,7 +209,7 @@ def _table(records: Sequence[Record], measure: str) -> tuple[pd.DataFrame, dict[
     asked = [completed_parameters(record) for record in records]
     for name in varying_parameters(records):
         seen = {repr(value): value for value in (parameters.get(name) for parameters in asked)}
-        ordered = sorted(seen, key=lambda key, seen=seen: _rank(seen[key]))
+        ordered = sorted(seen, key=lambda key, seen=seen: level_rank(seen[key]))
         ranks[name] = {key: n for n, key in enumerate(ordered)}
         values[name] = [seen[key] for key in ordered]
     for record, parameters in zip(records, asked, strict=True):
@@ -223,7 +223,7 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _rank(value: Any) -> tuple[int, float, str]:
+def level_rank(value: Any) -> tuple[int, float, str]:
     """None first, then truth values and numbers by size, then words."""
     number = isinstance(value, int | float)
     return (0 if value is None else 1 if number else 2, float(value) if number else 0.0, str(value))

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..collect import settings_table, tuning_table, varying_parameters
+from ..collect import ATOM_FAMILIES, settings_table, tuning_table
 from ..errors import FiltersubError
 from ..intervals import SIGNIFICANT, Difference, holm, paired_difference
 from ..records import Record
+from ..report.effects import level_rank, level_text
 from ..report.numbers import points
+from ..report.over_tasks import comparable
+from ..varying import TASK, varying_parameters
 
 _STEPS = {"atoms": "m", "expansion": "m₁", "block": "k_c"}
-_NO_DIFFERENCE = {"seed", "model", "data", "learning_rate"}  # a rate follows what is tuned
-_ATOMS = "atoms"  # begins the label of each setting that tunes them
+_NO_DIFFERENCE = {*TASK, "learning_rate"}  # a rate follows what is tuned
 
 
 def task_accuracies(records: Mapping[Path, Record]) -> pd.DataFrame:
@@ -26,7 +28,11 @@ def task_accuracies(records: Mapping[Path, Record]) -> pd.DataFrame:
 
     Raises FiltersubError where the records are of fewer than two tasks.
     """
-    runs = tuning_table(records)
+    return _accuracies(tuning_table(records))
+
+
+def _accuracies(runs: pd.DataFrame) -> pd.DataFrame:
+    """task_accuracies of the runs of tuning_table."""
     tasks = [] if runs.empty else [task for task in dict.fromkeys(runs["task"]) if task]
     if len(tasks) < 2:
         raise FiltersubError(
@@ -52,9 +58,10 @@ def task_steps(records: Mapping[Path, Record]) -> pd.DataFrame:
     Steps are two settings of atoms that differ in m, m₁ or k_c alone, and the setting of atoms that is most accurate on
     average over the tasks against each setting without atoms. A task takes part where it has both.
     """
-    settings = task_accuracies(records)
+    runs = tuning_table(records)
+    settings = _accuracies(runs)
     rows = []
-    for step, (old, new) in _steps(records, settings).items():
+    for step, (old, new) in _steps(records, runs, settings).items():
         gaps = []
         for task, members in settings.groupby("task", sort=False):
             pair = members.set_index("method_label")
@@ -111,24 +118,22 @@ def _verdict(row: Mapping[str, float]) -> str:
     return "holds" if row["here"] * row["elsewhere"] > 0 else "turns round"
 
 
-def _steps(records: Mapping[Path, Record], settings: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def _steps(records: Mapping[Path, Record], runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """What a reader calls the step: (label before, label after)."""
-    runs = tuning_table(records)
     record_of = {row.method_label: records[row.folder] for row in runs.itertuples()}
-    atoms = [label for label in record_of if label.startswith(_ATOMS)]
+    atoms = list(dict.fromkeys(runs.loc[runs["family"].isin(ATOM_FAMILIES), "method_label"]))
     steps = {}
     for one, other in combinations(atoms, 2):
         pair = [record_of[one], record_of[other]]
         differing = [name for name in varying_parameters(pair) if name not in _NO_DIFFERENCE]
         if len(differing) == 1 and differing[0] in _STEPS:
             (name,) = differing
-            old, new = sorted((one, other), key=lambda label: record_of[label].parameters[name] or 0)
-            low, high = (record_of[label].parameters[name] for label in (old, new))
-            rest = ""
-            if sum(step.startswith(f"{_STEPS[name]} from {low or 'none'} to {high}") for step in steps):
-                rest = f", {new}"
-            steps[f"{_STEPS[name]} from {low or 'none'} to {high}{rest}"] = (old, new)
-    means = settings[settings["method_label"].isin(atoms)].groupby("method_label")["test_accuracy"].mean()
+            value = {label: record_of[label].parameters.get(name) for label in (one, other)}
+            old, new = sorted(value, key=lambda label: level_rank(value[label]))
+            step = f"{_STEPS[name]} from {level_text(value[old])} to {level_text(value[new])}"
+            steps[step if step not in steps else f"{step}, {new}"] = (old, new)
+    shared = comparable(settings)  # a mean over other tasks would favour what was run on the easy ones
+    means = shared.loc[shared.index.intersection(atoms)].mean(axis="columns")
     if len(means):
         best = means.idxmax()
         steps |= {f"{best} against {label}": (label, best) for label in record_of if label not in atoms}
