@@ -1,8 +1,10 @@
 """Exact LASSO of many rows over more atoms than a table can hold: an active set per row.
 
-Per row an active set is settled by single exchanges from given codes; without them the solution path is followed from
-the penalty at which all codes are zero. Rows that this leaves, nearly dependent atoms above all, go to a slow and sure
-method. All in float64, and each way checks the row's optimality conditions with the Gram matrix itself.
+Per row: (1) where few atoms will be active, or atoms outnumber dimensions, an active set is settled by single
+exchanges from given codes, otherwise the solution path is followed from the penalty at which all codes are zero; (2)
+other rows have coordinate descent in float32, 64 of them at once, and exchanges of all violators; (3) what is left,
+nearly dependent atoms above all, goes to a slow and sure method. All but the guess in float64, and each way checks the
+row's optimality conditions with the Gram matrix itself.
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ from __future__ import annotations
 import numpy as np
 
 from ..compile import compiled_wide
+from ..coordinate_descent import BLOCK, guess_codes
 from ..vectors import take
 from .active_set import CODES, clear, enter, follow, new_active, settle
 from .active_set_vectors import LANES
+from .cholesky_exchange import exchange, new_factor
 from .fallback import add_objective_and_violation, new_state, solve_row
 
-CHUNK = 256  # rows; fixed, so that sums do not depend on the number of threads
+CHUNK = 4 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
+_FEW = 1 / 6  # of all atoms above the penalty, up to which one at a time is faster, where there is another way
+_ROOM = 32  # active atoms at which that way is given up: a path may need more than begin above the penalty
 _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and atom
 
 
@@ -25,18 +31,22 @@ def padded_width(n_atoms: int) -> int:
 
 
 @compiled_wide
-def solve_rows(rows, given, codes, totals, counter, limit, gram, atoms, atoms_t, l1, l1_neg, tol, max_iter):
+def solve_rows(rows, given, codes, totals, counter, limit, gram, atoms, atoms_t, guess, l1, l1_neg, tol, max_iter):
     """Fill ``codes`` (n, m) and ``totals`` (n_chunks, 5): objective, violation, rounding, exchanges, slow rows.
 
     Several threads may run this at once: ``counter`` hands each its next chunk of rows, ``limit`` of them at most.
     ``gram`` is padded, ``l1_neg`` the penalty of negative codes.
     """
     n_atoms, d = atoms.shape
-    room = min(n_atoms, d) + 1
+    dense = n_atoms <= d
+    most = min(n_atoms, d) + 1
+    room = min(_ROOM, most) if dense else most
     space, members, shape = new_active(n_atoms, room)
-    slow = new_state(n_atoms, d, room)
-    row, start, z, corr = np.zeros(d), np.zeros(n_atoms), np.zeros(n_atoms), np.zeros(n_atoms)
-    warm = given.size > 0
+    slow = new_state(n_atoms, d, most)
+    row, start, z = np.zeros(d), np.zeros(n_atoms), np.zeros(n_atoms)
+    held = BLOCK if dense else 1
+    corr, codes32 = np.zeros((held, gram.shape[1])), np.zeros(held * n_atoms, np.float32)
+    slacks, at = np.zeros(held), np.zeros(held, np.int64)
     relative = 0.0
     for j in range(n_atoms):
         relative = max(relative, _RELATIVE * n_atoms * np.sqrt(gram[j, j]))
@@ -45,25 +55,73 @@ def solve_rows(rows, given, codes, totals, counter, limit, gram, atoms, atoms_t,
         if chunk >= totals.shape[0]:
             return
         total = totals[chunk]
+        waiting = np.int64(0)
         for r in range(chunk * CHUNK, min((chunk + 1) * CHUNK, rows.shape[0])):
             for k in range(d):
                 row[k] = rows[r, k]
-            energy = _correlate(row, atoms_t, corr)
+            energy = _correlate(row, atoms_t, corr[waiting])
             for j in range(n_atoms):
-                start[j] = given[r, j] if warm else 0.0
+                start[j] = given[r, j] if given.size > 0 else 0.0
             rounding = relative * np.sqrt(energy)
             total[0] += 0.5 * energy
             total[2] = max(total[2], rounding)
-            slack = tol * l1 + rounding
-            if not _solve(corr, gram, l1, l1_neg, slack, max_iter, warm, start, z, space, members, shape, room, total):
-                _solve_surely(corr, gram, atoms, l1, l1_neg, slack, max_iter, z, slow, total)
+            slack, b, warm = tol * l1 + rounding, corr[waiting, :n_atoms], given.size > 0
+            solved = False
+            if dense and _wanted(b, start, warm, l1, l1_neg) > _FEW * n_atoms:
+                for j in range(n_atoms):
+                    z[j] = start[j] if abs(start[j]) < np.inf and (start[j] > 0 or l1_neg < np.inf) else 0.0
+            else:
+                solved = _few(b, gram, l1, l1_neg, slack, max_iter, warm, start, z, space, members, shape, room, total)
+            if not solved and dense:
+                for j in range(n_atoms):
+                    codes32[j * BLOCK + waiting] = z[j]
+                slacks[waiting], at[waiting] = slack, r
+                waiting += 1
+                if waiting == BLOCK:
+                    _many(
+                        corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, waiting, slow, total, codes, at
+                    )
+                    waiting = np.int64(0)
+                continue
+            if not solved:
+                _solve_surely(b, gram, atoms, l1, l1_neg, slack, max_iter, z, slow, total)
             for j in range(n_atoms):
                 codes[r, j] = z[j]
+        if waiting > 0:
+            _many(corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, waiting, slow, total, codes, at)
 
 
 @compiled_wide
-def _solve(corr, gram, l1, l1_neg, slack, max_iter, warm, start, z, space, members, shape, room, total):
-    """Solve a row into z; whether that went well. If not, z is where to go on from."""
+def _many(corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, count, slow, total, codes, at):
+    """Solve a block of rows with many active atoms, from the codes in ``codes32``; row w of it is row at[w]."""
+    n_atoms, d = atoms.shape
+    z, factor = np.zeros(n_atoms), new_factor(n_atoms, gram.shape[1], min(n_atoms, d))
+    corr32 = np.zeros(n_atoms * BLOCK, np.float32)
+    guess_codes(corr.reshape(-1), gram.shape[1], guess, l1, l1_neg, n_atoms, count, corr32, codes32)
+    for w in range(count):
+        for j in range(n_atoms):
+            z[j] = codes32[j * BLOCK + w]
+        b = corr[w, :n_atoms]
+        if not exchange(b, gram, l1, l1_neg, slacks[w], max_iter, z, factor, total):
+            for j in range(n_atoms):
+                z[j] = codes32[j * BLOCK + w]
+            _solve_surely(b, gram, atoms, l1, l1_neg, slacks[w], max_iter, z, slow, total)
+        for j in range(n_atoms):
+            codes[at[w], j] = z[j]
+
+
+@compiled_wide
+def _wanted(corr, start, warm, l1, l1_neg):
+    """How many atoms the given codes have, or how many correlations exceed the penalty where all codes are zero."""
+    count = 0
+    for j in range(corr.size):
+        count += start[j] != 0 if warm else corr[j] > l1 or corr[j] < -l1_neg
+    return count
+
+
+@compiled_wide
+def _few(corr, gram, l1, l1_neg, slack, max_iter, warm, start, z, space, members, shape, room, total):
+    """Solve a row whose active atoms are few into z; whether that went well. If not, z is where to go on from."""
     max_steps = min(max_iter, 8 * room + 8)
     count = np.int64(-1)
     if warm:

@@ -13,6 +13,7 @@ from . import few_atoms, many_atoms, pivot_table
 
 _SWEEPS = 6  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
 _MANY_SWEEPS = 14  # where atoms outnumber the dimensions
+_WIDE_SWEEPS = 5
 _ROWS_A_CALL, _WIDE_ROWS_A_CALL = 65536, 4096  # rows between two turns of the interpreter, a tenth of a second at most
 
 
@@ -102,7 +103,11 @@ def _wide_plan(problem: Problem) -> _Plan:
     atoms, n_atoms = problem.atoms, len(problem.atoms)
     gram = np.zeros((n_atoms, many_atoms.padded_width(n_atoms)))
     gram[:, :n_atoms] = atoms @ atoms.T
-    arguments = (gram, atoms, np.ascontiguousarray(atoms.T), *_settings(problem))
+    square = np.diagonal(gram)
+    inverse = np.divide(1.0, square, out=np.zeros(n_atoms), where=square > 0).astype(np.float32)
+    off_diagonal = (gram[:, :n_atoms] - np.diag(square)).astype(np.float32)
+    guess = (off_diagonal.reshape(-1), inverse, _WIDE_SWEEPS)  # of coordinate descent in float32
+    arguments = (gram, atoms, np.ascontiguousarray(atoms.T), guess, *_settings(problem))
     return _Plan(many_atoms.solve_rows, arguments, many_atoms.CHUNK, _WIDE_ROWS_A_CALL // many_atoms.CHUNK, 5, False)
 
 
