@@ -135,6 +135,13 @@ def test_the_way_from_the_head_to_full_tuning(records):
     assert settings["efficientnet_lite0, digits", "atoms m=9"] == pytest.approx((0.74 - 0.61) / (0.91 - 0.61))
 
 
+def test_there_is_no_way_to_full_tuning_where_it_is_below_the_head():
+    both = on(HERE, linear=[0.7], many=[0.8], full=[0.6]) | on(THERE, linear=[0.6], many=[0.7], full=[0.8])
+    ways = tables.task_accuracies(made(both)).set_index(["task", "method_label"])["way"]
+    assert ways["efficientnet_lite0, digits"].isna().all()
+    assert ways["resnet50, elpv", "atoms m=9"] == pytest.approx(0.5)
+
+
 def test_tasks_that_lack_a_setting_stay_out_of_its_steps():
     both = on(HERE, few=[0.7, 0.7], many=[0.8, 0.9]) | on(THERE, few=[0.7, 0.7])
     steps = tables.task_steps(made(both))

@@ -24,7 +24,7 @@ _NO_DIFFERENCE = {*TASK, "learning_rate"}  # a rate follows what is tuned
 def task_accuracies(records: Mapping[Path, Record]) -> pd.DataFrame:
     """One row a setting of a task: model, data, task, method_label, family, trainable, test_accuracy (mean over seeds),
     lowest, highest, seeds, by_seed, and ``way``: how much of the way from linear probing to full tuning it goes, 0 to 1
-    between the two and NaN where a task lacks one of them.
+    between the two and NaN where a task lacks one of them, or full tuning is no better than the head alone.
 
     Raises FiltersubError where the records are of fewer than two tasks.
     """
@@ -44,7 +44,7 @@ def _accuracies(runs: pd.DataFrame) -> pd.DataFrame:
     settings["way"] = float("nan")
     for _, members in settings.groupby("task"):
         ends = members.groupby("family")["test_accuracy"].mean()
-        if {"head only", "full tuning"} <= set(ends.index):
+        if ends.get("full tuning", float("nan")) > ends.get("head only", float("nan")):
             way = (members["test_accuracy"] - ends["head only"]) / (ends["full tuning"] - ends["head only"])
             settings.loc[members.index, "way"] = way
     first = ["model", "data", "task", "method_label", "family", "trainable", "test_accuracy"]
