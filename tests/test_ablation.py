@@ -197,6 +197,7 @@ def test_runs_fail_alone_are_kept_and_found_again(work, tmp_path, capfd):
     assert f"failed {bad.run_id}: AssertionError: asked to fail" in capfd.readouterr().out
 
     made = (good.folder / "record.json").stat().st_mtime_ns
+    (good.folder / "log.txt").touch()  # as a command leaves it that is killed while this run ends
     stages[0]["runs"].pop()
     stages.pop()
     spec = parse_spec({"name": "t", "title": "T", "question": "Q?", "stages": stages})
@@ -204,6 +205,7 @@ def test_runs_fail_alone_are_kept_and_found_again(work, tmp_path, capfd):
     assert (again.done, again.reused, again.exit_code) == ((), (good.run_id, last.run_id), 0)
     assert "2 of 2 runs are there already; nothing to run" in capfd.readouterr().out
     assert (good.folder / "record.json").stat().st_mtime_ns == made
+    assert not (good.folder / "log.txt").exists()
     assert tuning_table(collect(out).records)["test_accuracy"].tolist() == [0.25]
 
 

@@ -17,7 +17,7 @@ from test_ablation import WORK, write_notebook
 
 from filtersub.ablation import is_finished, plan, run_ablation
 from filtersub.ablation.run_slot import DECOMPOSITIONS_FOLDER, cores
-from filtersub.ablation.spec import parse_spec
+from filtersub.ablation.spec import load_spec, parse_spec
 from filtersub.ablation.warm_start import AVAILABLE
 
 pytestmark = [pytest.mark.notebook, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
@@ -144,17 +144,45 @@ def test_a_killed_worker_of_a_cluster_loses_nothing(work, tmp_path):
             process.wait()
 
 
-def started_cluster(folder):
+@pytest.mark.parametrize("cold", [[], ["--cold"]])
+def test_a_killed_command_leaves_no_run_on_a_cluster_and_those_of_others_alone(work, tmp_path, cold):
+    """Of two ablations on one scheduler one is killed and then finished: the other's run goes on in the same worker."""
+    spec = {"name": "t", "title": "T", "question": "Q?", "stages": [{"notebook": str(work), "runs": [
+        {"case": "waits once"}, {"case": "waits once", "seed": 1}]}]}  # fmt: skip
+    (tmp_path / "own.yaml").write_text(json.dumps(spec))
+    cluster, address = started_cluster(tmp_path, workers=1, threads=4)
+    command = [sys.executable, "-m", "filtersub", "ablate", str(tmp_path / "own.yaml"), "--scheduler", address, *cold]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        calls, kernels = {}, {}
+        for name in ("killed", "left"):
+            calls[name] = subprocess.Popen([*command, "--out", str(tmp_path / name)], **quiet)
+            runs = plan(load_spec(tmp_path / "own.yaml"), tmp_path / name)
+            files = [run.folder / "kernel.txt" for run in runs]
+            until(lambda files=files: all(file.exists() and file.read_text() for file in files))
+            kernels[name] = [psutil.Process(int(file.read_text())) for file in files]
+        calls["killed"].kill()
+        until(lambda: all(has_ended(kernel) for kernel in kernels["killed"]), seconds=20)
+        assert subprocess.run([*command, "--out", str(tmp_path / "killed")], **quiet).returncode == 0
+        assert not any(has_ended(kernel) for kernel in kernels["left"])
+    finally:
+        for process in [*calls.values(), *cluster]:
+            process.kill()
+            process.wait()
+
+
+def started_cluster(folder, workers=2, threads=1):
     file = folder / "scheduler.json"
     shared = ["--scheduler-file", str(file), "--no-dashboard"]
     scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *shared]
-    worker = ["distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0", *shared]
+    worker = ["distributed.cli.dask_worker", "--nthreads", str(threads), "--no-nanny"]
+    worker += ["--memory-limit", "0", *shared]
     processes = [start(scheduler)]
     until(file.exists)
-    processes += [start(worker), start(worker)]
+    processes += [start(worker) for _ in range(workers)]
     address = json.loads(file.read_text())["address"]
     with Client(address) as client:  # a run's share of the cores is that of the workers there are when it is handed out
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(workers, timeout=60)
     return processes, address
 
 

@@ -2,6 +2,7 @@
 
     .venv/bin/python tests/torture.py --kills 50                 # make torture; hours
     .venv/bin/python tests/torture.py --kills 2 --only decompose
+    .venv/bin/python tests/torture.py --kills 50 --log kills.jsonl   # goes on where the file ends
 
 After a kill no process of the command may run on. After the same command once more the records (all but times and
 places), the files and the temporary files must be those of an uninterrupted run. Prints a table in Markdown; exit
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -22,12 +24,14 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nbformat
 import psutil
+from distributed import Client
 from nbformat.v4 import new_code_cell, new_notebook
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
@@ -45,17 +49,24 @@ class Command:
     arguments: tuple[str, ...]
     prepare: Callable[[Path], None]
     targets: tuple[str, ...] = ("parent",)
+    scheduler: bool = False  # a Dask scheduler with two workers is beside the command, which gets its address
 
 
-@dataclass
-class Tally:
-    """What became of the kills of one command and target."""
+@dataclass(frozen=True)
+class Kill:
+    """What became of one kill: of ``command``, which process, by which signal, after how many seconds."""
 
-    kills: int = 0
-    before_its_end: int = 0
-    orphans: int = 0
-    leftovers: int = 0
-    lost: int = 0
+    command: str
+    target: str
+    sent: str
+    after: float
+    orphans: int
+    leftovers: list[str]
+    lost: list[str]  # files that differ from those of an uninterrupted run, and the second run's error
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.orphans or self.leftovers or self.lost)
 
 
 WORK = """
@@ -108,6 +119,13 @@ COMMANDS = (
         ablation,
         ("parent", "warm process", "runner", "kernel"),
     ),
+    Command(
+        "ablate --scheduler",
+        ("ablate", "own.yaml", "--out", "out"),
+        ablation,
+        ("parent", "worker"),
+        scheduler=True,
+    ),
     Command("generate-tune", ("generate-tune", "pipeline", "--data", "images", "--out", "out", *_GENERATE), pipeline),
 )
 
@@ -120,12 +138,19 @@ class Trial:
         self.temporary = place / "t"
         self.temporary.mkdir(parents=True)
         command.prepare(place)
+        self.cluster: list[subprocess.Popen[bytes]] = []  # a scheduler and its workers
+        self.arguments = command.arguments
+        if command.scheduler:
+            self.arguments += ("--scheduler", self._start_cluster())
 
     def start(self) -> subprocess.Popen[bytes]:
+        return self._start("filtersub", *self.arguments)
+
+    def _start(self, *module: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, MARK: self.mark, "TMPDIR": str(self.temporary), "HF_HUB_OFFLINE": "1"}
         log = open(self.place / "log.txt", "ab")  # noqa: SIM115 (closed with this process)
         return subprocess.Popen(
-            [sys.executable, "-m", "filtersub", *self.command.arguments],
+            [sys.executable, "-m", *module],
             cwd=self.place,
             env=environment,
             stdout=log,
@@ -133,6 +158,27 @@ class Trial:
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+
+    def _start_cluster(self) -> str:
+        """A scheduler and two workers of one thread, in processes of their own; its address."""
+        file = self.place / "scheduler.json"
+        shared = ("--scheduler-file", str(file), "--no-dashboard")
+        scheduler = ("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *shared)
+        self.cluster = [self._start(*scheduler)]
+        while not file.exists():
+            time.sleep(0.05)
+        worker = ("distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0", *shared)
+        self.cluster += [self._start(*worker), self._start(*worker)]
+        address = str(json.loads(file.read_text())["address"])
+        with Client(address) as client:
+            client.wait_for_workers(2, timeout=120)
+        return address
+
+    def close(self) -> None:
+        """End the cluster."""
+        for process in reversed(self.cluster):
+            process.kill()
+            process.wait()
 
     def finish(self) -> float:
         """Run the command to its end; its seconds. Raises RuntimeError where it fails."""
@@ -143,11 +189,15 @@ class Trial:
         return time.monotonic() - began
 
     def processes(self) -> list[psutil.Process]:
-        """All that runs for this trial, whoever its parent is by now."""
-        found = []
+        """All that runs for this trial beside its cluster, whoever its parent is by now."""
+        found, cluster = [], {process.pid for process in self.cluster}
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    process.pid not in cluster
+                    and process.environ().get(MARK) == self.mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -158,6 +208,8 @@ class Trial:
         the warm process."""
         if who == "parent":
             return parent
+        if who == "worker":
+            return psutil.Process(random.choice(self.cluster[1:]).pid)
         warm = [child for child in parent.children() if "filtersub.ablation.warm_process" in child.cmdline()]
         runners = [runner for process in warm for runner in process.children()]
         kernels = [kernel for runner in runners for kernel in runner.children()]
@@ -220,56 +272,76 @@ def kill_once(trial: Trial, who: str, sent: str, after: float) -> tuple[bool, in
     return hit, len(alive), ""
 
 
-def torture(command: Command, kills: int, root: Path, tell: Callable[[str], None]) -> dict[str, Tally]:
-    """Kill a command so many times for each target; what became of it by target."""
+def torture(command: Command, wanted_kills: dict[str, int], root: Path) -> Iterator[Kill]:
+    """Kill a command so many times for each target; what became of each kill."""
     whole = Trial(command, root / f"{command.name}-whole")
     seconds, wanted, caches = whole.finish(), whole.result(), whole.leftovers()
-    tell(f"{command.name}: {seconds:.1f} s uninterrupted, {len(wanted)} files")
-    tallies = {who: Tally() for who in command.targets}
-    for number in range(kills):
-        for who, tally in tallies.items():
+    whole.close()
+    print(f"{command.name}: {seconds:.1f} s uninterrupted, {len(wanted)} files", file=sys.stderr)
+    for who, kills in wanted_kills.items():
+        number = 0
+        while kills > 0:
+            number += 1
             sent, after = random.choice(SIGNALS), random.uniform(0, seconds)
             trial = Trial(command, root / f"{command.name}-{who.replace(' ', '-')}-{number}")
             hit, orphans, error = kill_once(trial, who, sent, after)
-            got, left = trial.result(), [name for name in trial.leftovers() if name not in caches]
-            different = sorted(name for name in {*got, *wanted} if got.get(name) != wanted.get(name))
-            tally.kills += 1
-            tally.before_its_end += hit
-            tally.orphans += orphans
-            tally.leftovers += len(left)
-            tally.lost += bool(error or different)
-            bad = bool(error or different or left or orphans)
-            became = f"{error} {different} {left}, {orphans} orphans" if bad else "as before"
-            tell(f"{command.name}, {who}, {sent} at {after:.1f} s: {became}")
-            if not bad:
+            trial.close()
+            if not hit:  # it had ended: no kill, but the moments are drawn from less time
+                seconds = max(0.9 * seconds, min(seconds, after))
                 shutil.rmtree(trial.place)
-    return tallies
+                continue
+            kills -= 1
+            got, left = trial.result(), [name for name in trial.leftovers() if name not in caches]
+            lost = sorted(name for name in {*got, *wanted} if got.get(name) != wanted.get(name))
+            kill = Kill(command.name, who, sent, round(after, 1), orphans, left, lost + ([error] if error else []))
+            yield kill
+            if not kill.bad:
+                shutil.rmtree(trial.place)
+
+
+def table(kills: list[Kill]) -> str:
+    """The kills by command and target, in Markdown."""
+    lines = [
+        "| command | killed | kills | same records afterwards | orphans | leftovers | lost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for command, who in dict.fromkeys((kill.command, kill.target) for kill in kills):
+        of = [kill for kill in kills if (kill.command, kill.target) == (command, who)]
+        lost = sum(bool(kill.lost) for kill in of)
+        orphans, leftovers = sum(kill.orphans for kill in of), sum(len(kill.leftovers) for kill in of)
+        cells = (command, who, len(of), len(of) - lost, orphans, leftovers, lost)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="of each command and target")
+    parser.add_argument("--kills", type=int, default=50, help="of each command, shared among its processes")
     parser.add_argument("--only", nargs="*", choices=[command.name for command in COMMANDS])
-    parser.add_argument("--seed", type=int, default=0, help="of moments and signals")
+    parser.add_argument("--seed", type=int, help="of moments and signals; drawn where it is not given")
+    parser.add_argument("--log", type=Path, help="JSON lines, one a kill, read and gone on with where it exists")
     given = parser.parse_args(arguments)
     random.seed(given.seed)
-    rows, bad = [], False
+    kills = []
+    if given.log and given.log.exists():
+        kills = [Kill(**json.loads(line)) for line in given.log.read_text().splitlines()]
     with tempfile.TemporaryDirectory(prefix="torture-") as root:
         for command in COMMANDS:
             if given.only and command.name not in given.only:
                 continue
-            for who, t in torture(command, given.kills, Path(root), lambda s: print(s, file=sys.stderr)).items():
-                rows.append(
-                    (command.name, who, t.kills, t.before_its_end, t.kills - t.lost, t.orphans, t.leftovers, t.lost)
-                )
-                bad = bad or bool(t.lost or t.orphans or t.leftovers)
-    print(
-        "| command | killed | kills | of them before its end | same records afterwards | orphans | leftovers | lost |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        print(f"| {' | '.join(map(str, row))} |")
-    return int(bad)
+            done = Counter(kill.target for kill in kills if kill.command == command.name)
+            kinds = sum(len(other.targets) for other in COMMANDS if other.arguments[0] == command.arguments[0])
+            each = math.ceil(given.kills / kinds)
+            missing = {who: each - done[who] for who in command.targets}
+            for kill in torture(command, missing, Path(root)) if max(missing.values()) > 0 else ():
+                became = f"LOST {kill.lost} {kill.leftovers}, {kill.orphans} orphans" if kill.bad else "as before"
+                print(f"{kill.command}, {kill.target}, {kill.sent} at {kill.after} s: {became}", file=sys.stderr)
+                kills.append(kill)
+                if given.log:
+                    with open(given.log, "a") as file:
+                        file.write(json.dumps(asdict(kill)) + "\n")
+    print(table(kills))
+    return int(any(kill.bad for kill in kills))
 
 
 if __name__ == "__main__":

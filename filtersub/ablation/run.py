@@ -85,6 +85,7 @@ def run_ablation(
     workers = checked_workers(workers) if scheduler is None else 1
     runs = plan(spec, out)
     outcome: dict[str, str] = {}
+    call = uuid.uuid4().hex
     with contextlib.ExitStack() as stack:
         # A scheduler that does not answer leaves no file behind; this process's own slots take a second to open.
         client = None if scheduler is None else stack.enter_context(open_slots(workers, scheduler))
@@ -107,12 +108,14 @@ def run_ablation(
             inputs = _fingerprint(root) if reading else None
             missing = [run for run in group if rerun or not is_finished(run, inputs)]
             progress.reused(len(group) - len(missing))
-            outcome.update({run.run_id: "reused" for run in group if run not in missing})
+            for run in (run for run in group if run not in missing):
+                outcome[run.run_id] = "reused"
+                (run.folder / LOG_FILE).unlink(missing_ok=True)  # where the command was killed as this run ended
             ready = [run for run in missing if _prepared(run, inputs, rerun, outcome, progress)]
-            terms = Terms(uuid.uuid4().hex, threads, warm and len(ready) > 1, variables)
+            terms = Terms(call, threads, warm and len(ready) > 1, variables)
             outcome.update(_run_group(ready, terms, client, progress))
         with contextlib.suppress(Exception):  # the runs are there; what is left is idle
-            client.run(end_children)
+            client.run(end_children, call)
     chosen = {state: tuple(name for name, got in outcome.items() if got == state) for state in ("done", "reused")}
     failed = tuple(name for name, got in outcome.items() if got == "failed")
     if not failed:
@@ -188,10 +191,10 @@ def _run_group(runs: list[Run], terms: Terms, client: Any, progress: RunProgress
             progress.update(left, no_worker=lambda: not client.scheduler_info()["workers"])
             time.sleep(0.25)
     except BaseException:
-        end_children()
+        end_children(terms.ablation)
         with contextlib.suppress(Exception):  # a scheduler that is gone must not hide why this ends
             client.cancel(list(futures), force=True)
-            client.run(end_children)
+            client.run(end_children, terms.ablation)
         raise
     return outcome
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..errors import FiltersubError
 from ..processes import DECOMPOSITIONS, end_tree
@@ -24,10 +25,12 @@ from .run_times import machine
 from .warm_start import AVAILABLE, WarmStart
 
 LOG_FILE = "log.txt"
+_GLANCE = 1.0  # seconds between two looks at whether a run is still wanted
 DECOMPOSITIONS_FOLDER = ".decompositions"  # of layers that the runs of an ablation share, until all runs are there
 _CAPS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-_children: set[subprocess.Popen[bytes]] = set()  # cold ones of this process, to be ended with it
+_cold_runs: dict[subprocess.Popen[bytes], str] = {}  # of this process, with the ablation of each
 _warm: dict[str, WarmStart] = {}
+_warm_runs: Counter[str] = Counter()  # in progress, by ablation
 _gpu_uses: Counter[str] = Counter()
 _lock = threading.Lock()
 
@@ -77,7 +80,7 @@ def run_child(notebook: str, folder: str, terms: Terms) -> int:
     # One that joined late shares this machine with nobody that is known of.
     threads = terms.threads.get(worker.address, max(1, cores() // worker.state.nthreads))
     log = Path(folder) / LOG_FILE
-    with _one_gpu() as gpu:
+    with _one_gpu() as gpu, _while_wanted(worker, terms.ablation):
         # A kernel of the same name in the user's home must not come before this environment's own.
         own = {"JUPYTER_PREFER_ENV_PATH": "1"} | dict.fromkeys(_CAPS, str(threads))
         own |= {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
@@ -86,30 +89,57 @@ def run_child(notebook: str, folder: str, terms: Terms) -> int:
         update_state(Path(folder), machine=machine(threads, gpu is not None))
         code = None
         if terms.warm and AVAILABLE:
-            code = _warm_start(terms.ablation, own).run(notebook, folder, str(log), own)
-        return _cold(notebook, folder, log, own) if code is None else code
+            with _warm_start(terms.ablation, own) as warm:
+                code = warm.run(notebook, folder, str(log), own)
+        return _cold(notebook, folder, log, own, terms.ablation) if code is None else code
 
 
-def end_children() -> None:
-    """Kill every notebook process that this process started, with its kernel, and the warm process."""
-    for child in list(_children):
+def end_children(ablation: str) -> None:
+    """Kill every notebook process that this process started for an ablation, with its kernel, and its warm process."""
+    for child in [child for child, its in list(_cold_runs.items()) if its == ablation]:
         end_tree(child.pid)
     with _lock:
-        ended = [_warm.pop(name) for name in list(_warm)]
-    for warm in ended:
+        warm = _warm.pop(ablation, None)
+    if warm is not None:
         warm.close()
 
 
-def _warm_start(ablation: str, own: dict[str, str]) -> WarmStart:
+@contextlib.contextmanager
+def _while_wanted(worker: Any, ablation: str) -> Iterator[None]:
+    """End an ablation's processes here as soon as its command is gone: Dask forgets its tasks, their threads run on."""
+    key, ended = worker.get_current_task(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_GLANCE):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                end_children(ablation)
+
+    threading.Thread(target=watch, name="filtersub-wanted", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+@contextlib.contextmanager
+def _warm_start(ablation: str, own: dict[str, str]) -> Iterator[WarmStart]:
+    """The ablation's warm process. Those of other ablations end where none of their runs is in progress."""
     with _lock:
-        for other in [name for name in _warm if name != ablation]:
+        for other in [name for name in _warm if name != ablation and not _warm_runs[name]]:
             _warm.pop(other).close()
         if ablation not in _warm:
             _warm[ablation] = WarmStart({**os.environ, **own})
-        return _warm[ablation]
+        warm = _warm[ablation]
+        _warm_runs[ablation] += 1
+    try:
+        yield warm
+    finally:
+        with _lock:
+            _warm_runs[ablation] -= 1
 
 
-def _cold(notebook: str, folder: str, log: Path, own: dict[str, str]) -> int:
+def _cold(notebook: str, folder: str, log: Path, own: dict[str, str], ablation: str) -> int:
     command = [sys.executable, "-m", "filtersub.ablation.notebook_run", notebook, folder]
     with open(log, "wb") as file:
         # A session of its own keeps Ctrl-C for the parent; the open stdin tells the child that the parent lives.
@@ -121,11 +151,11 @@ def _cold(notebook: str, folder: str, log: Path, own: dict[str, str]) -> int:
             env={**os.environ, **own},
             start_new_session=True,
         )
-    _children.add(child)
+    _cold_runs[child] = ablation
     try:
         return child.wait()
     finally:
-        _children.discard(child)
+        del _cold_runs[child]
         child.stdin.close()
 
 
