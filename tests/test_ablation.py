@@ -219,7 +219,9 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
     # A shell that starts a job in the background has it ignore Ctrl-C; a terminal does not.
     code = "import signal; signal.signal(2, signal.default_int_handler); from filtersub.cli import main; main()"
     command = [sys.executable, "-c", code, "ablate", str(tmp_path / "s.yaml"), "--out", str(out)]
-    parent = subprocess.Popen(command, stderr=subprocess.PIPE)
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    parent = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)})
     short, long = plan(load_spec(tmp_path / "s.yaml"), out)
     deadline = time.monotonic() + 300  # a busy machine
     while not (is_finished(short) and (long.folder / "started").exists()):
@@ -237,6 +239,7 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
     assert is_finished(short)
     assert not is_finished(long)
     assert list(read_records(out)[0]) == [short.folder]
+    assert not list(temporary.glob("*.json"))  # a kernel's addresses lie with its sockets, which are swept
 
 
 @pytest.mark.notebook

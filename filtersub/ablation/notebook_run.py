@@ -119,6 +119,8 @@ def _papermill(
     with tempfile.TemporaryDirectory(prefix=socket_prefix()) as sockets:
         os.environ["JUPYTER_RUNTIME_DIR"] = sockets
         config = Config()
+        # beside the sockets: what a killed process leaves there is swept at the next start
+        config.KernelManager.connection_file = os.path.join(sockets, "kernel.json")
         if os.name != "nt":
             config.KernelManager.update({"transport": "ipc", "ip": f"{sockets}/kernel"})
         if kernel is not None:
