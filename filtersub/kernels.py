@@ -8,10 +8,7 @@ alone (Chen, Miao and Qiu, arXiv:2403.00269).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -20,141 +17,10 @@ from torch import Tensor, nn
 from .bare_weights import kernels_by_name
 from .computed_weights import computes_weight, current_weight, weight_in_evaluation
 from .errors import FiltersubError
+from .kernel_layout import KernelLayout, check_block, compile_pattern, fitted_block
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-@dataclass(frozen=True)
-class KernelLayout:
-    """How one stored weight is laid out as a kernel matrix.
-
-    Attributes
-    ----------
-    name : str
-        Name of the layer in its model.
-    kind : str
-        ``conv1d`` to ``conv3d``, ``conv_transpose1d`` to ``conv_transpose3d``, ``linear`` or ``conv1d_transformers``.
-    shape : tuple of int
-        Shape of the stored weight.
-    groups : int
-        Groups of the convolution; matters only for transposed kernels, which store (c_in, c_out / groups, *k).
-    block : (int, int)
-        (p, q): output and input channels joined in one patch, after the fall-back to 1 where a side does not divide.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    groups: int = 1
-    block: tuple[int, int] = (1, 1)
-
-    @property
-    def kernel_size(self) -> tuple[int, ...]:
-        return self.shape[2:]
-
-    @property
-    def is_spatial(self) -> bool:
-        """Whether the kernel spans more than one position."""
-        return prod(self.kernel_size) > 1
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """(output channels, input channels of one group)."""
-        first, second = self.shape[:2]
-        if self.kind.startswith("conv_transpose"):
-            return second * self.groups, first // self.groups
-        if self.kind == "conv1d_transformers":
-            return second, first
-        return first, second
-
-    @property
-    def patch_size(self) -> int:
-        """d, the length of a row and of an atom: p * q * prod(kernel_size)."""
-        return prod(self.block) * prod(self.kernel_size)
-
-    @property
-    def n_rows(self) -> int:
-        return prod(self.shape) // self.patch_size
-
-    @property
-    def patch_shape(self) -> tuple[int, ...]:
-        """(p, *kernel_size, q): how an atom is folded; layers of one patch shape can share a dictionary."""
-        return (self.block[0], *self.kernel_size, self.block[1])
-
-    @property
-    def input_channels(self) -> int:
-        """c' of the atoms of an input channel: input channels of a group over q. Row (o, i) belongs to input i."""
-        return self.channels[1] // self.block[1]
-
-    def row_words(self, row: int) -> str:
-        """Which channels a row of the kernel matrix is of, in words; input channels are counted within the group.
-
-        >>> KernelLayout("a", "conv2d", (4, 6, 3, 3), block=(2, 1)).row_words(7)
-        'output channels 2 to 3, input channel 1'
-        """
-        (p, q), (out, into) = self.block, divmod(row, self.input_channels)
-        return f"{_channels('output', out * p, p)}, {_channels('input', into * q, q)}"
-
-    def to_rows(self, weight: Tensor) -> Tensor:
-        """The weight (stored shape) as its kernel matrix of shape (n_rows, d); a view where the layout allows one."""
-        (outs, ins), (p, q) = self.channels, self.block
-        canonical = self._canonical(weight)
-        if (p, q) == (1, 1):
-            return canonical.reshape(outs * ins, -1)
-        patches = canonical.reshape(outs // p, p, ins // q, q, -1)
-        return patches.permute(0, 2, 1, 4, 3).reshape(self.n_rows, self.patch_size)
-
-    def to_weight(self, rows: Tensor) -> Tensor:
-        """The inverse of to_rows: (n_rows, d) to the stored shape."""
-        (outs, ins), (p, q) = self.channels, self.block
-        if (p, q) != (1, 1):
-            patches = rows.reshape(outs // p, ins // q, p, prod(self.kernel_size), q)
-            rows = patches.permute(0, 2, 1, 4, 3)
-        return self._stored(rows.reshape(outs, ins, *self.kernel_size))
-
-    def _canonical(self, weight: Tensor) -> Tensor:
-        """Stored weight -> (c_out, c_in / groups, *k)."""
-        if tuple(weight.shape) != self.shape:
-            raise FiltersubError(
-                f"layer {self.name!r} has shape {self.shape}, but a weight of {tuple(weight.shape)} came"
-            )
-        if self.kind == "conv1d_transformers":
-            return weight.T
-        if self.kind.startswith("conv_transpose"):
-            outs, ins = self.channels
-            grouped = weight.reshape(self.groups, ins, outs // self.groups, *self.kernel_size)
-            return grouped.transpose(1, 2).reshape(outs, ins, *self.kernel_size)
-        return weight
-
-    def _stored(self, canonical: Tensor) -> Tensor:
-        if self.kind == "conv1d_transformers":
-            return canonical.T
-        if self.kind.startswith("conv_transpose"):
-            outs, ins = self.channels
-            grouped = canonical.reshape(self.groups, outs // self.groups, ins, *self.kernel_size)
-            return grouped.transpose(1, 2).reshape(self.shape)
-        return canonical
-
-
-def _channels(side: str, first: int, count: int) -> str:
-    return f"{side} channel {first}" if count == 1 else f"{side} channels {first} to {first + count - 1}"
-
-
-def check_block(block: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """A block setting as (k_c', k_c), input side first as in the paper; None stays None.
-
-    Raises FiltersubError unless each side is a positive integer.
-
-    >>> check_block(4)
-    (4, 4)
-    """
-    if block is None:
-        return None
-    sides = tuple(block) if isinstance(block, (tuple, list)) else (block, block)
-    if len(sides) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in sides):
-        raise FiltersubError(f"block must be a positive integer or a pair (k_c', k_c) of them, got {block!r}")
-    return sides
 
 
 def layout_of(
@@ -180,28 +46,6 @@ def layout_of(
     if sides is None or (layout.is_spatial and not block_spatial):
         return layout
     return KernelLayout(name, kind, tuple(weight.shape), groups, fitted_block(layout.channels, sides))
-
-
-def fitted_block(channels: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int]:
-    """(p, q) for (output, input) channels and (k_c', k_c): a side that does not divide its channel count becomes 1.
-
-    >>> fitted_block((64, 3), (4, 4))
-    (4, 1)
-    """
-    (outs, ins), (k_in, k_out) = channels, sides
-    return (k_out if outs % k_out == 0 else 1, k_in if ins % k_in == 0 else 1)
-
-
-def coefficient_layout(layout: KernelLayout, n_atoms: int, block: int | tuple[int, int]) -> KernelLayout:
-    """The layout of a layer's coefficients alpha (c, c', m), blocked in turn: ``(o p) (i q) m -> (o i) (p m q)``.
-
-    alpha is the 1x1 convolution of the two-step form, and so can be decomposed itself, ``alpha = alpha_c x D_c``
-    (Chen, Miao and Qiu, arXiv:2403.00269, section 4.5). Its m atoms take the place of a kernel's positions. ``layout``
-    is that of the kernel, without blocks; sides fall back to 1 as in layout_of.
-    """
-    sides = check_block(block)
-    assert sides is not None
-    return KernelLayout(layout.name, "conv1d", (*layout.channels, n_atoms), 1, fitted_block(layout.channels, sides))
 
 
 def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
@@ -302,14 +146,6 @@ def named_layers(model: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str,
     if isinstance(model, nn.Module):
         return ((name, module) for name, module in model.named_modules() if name)
     return ((name.removesuffix(".weight"), tensor) for name, tensor in kernels_by_name(model).items())
-
-
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A regular expression of layer names; FiltersubError where it is none."""
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise FiltersubError(f"layers {pattern!r} is not a regular expression: {error}") from None
 
 
 def _nothing_selected(

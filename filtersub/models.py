@@ -17,7 +17,7 @@ from torch.nn.functional import dropout
 
 from .errors import FiltersubError, meant
 from .packaged_models import PACKAGED
-from .settings import MOST, check_whole
+from .settings import MOST, check_share, check_whole
 from .weight_file import is_weight_file, load_weight_file
 
 
@@ -111,12 +111,6 @@ class _InputDropout:
 
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return (dropout(arguments[0], self.rate, module.training), *arguments[1:])
-
-
-def check_share(name: str, value: float | None) -> None:
-    """Raises FiltersubError unless the value is None or a share that can be dropped."""
-    if value is not None and not 0 <= value < 1:
-        raise FiltersubError(f"{name} must be at least 0 and below 1, got {value}")
 
 
 def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -42,6 +42,12 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
         raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")
 
 
+def check_share(name: str, value: float | None) -> None:
+    """Raises FiltersubError unless the value is None or a share that can be dropped."""
+    if value is not None and not 0 <= value < 1:
+        raise FiltersubError(f"{name} must be at least 0 and below 1, got {value}")
+
+
 def check_digits(name: str, text: str) -> str:
     """The text of a number; FiltersubError for what Python reads as one and few people mean: ``1_0``, or other digits
     than 0 to 9."""

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 from torchvision.ops import StochasticDepth
 
 from filtersub.data import load_data
-from filtersub.data.augmentation import AUGMENTATIONS, AugmentedImages
+from filtersub.data.augmentation import AugmentedImages
 from filtersub.data.images import PixelImages
+from filtersub.data.views import AUGMENTATIONS
 from filtersub.errors import FiltersubError
 from filtersub.models import add_head_dropout_
 from filtersub.random_states import random_states, seeded

@@ -30,7 +30,7 @@ from filtersub.generation.digits_run import (
     noise_schedule,
     sample_digits,
 )  # fmt: skip
-from filtersub.generation.methods import NAMES, PAPER_RATES
+from filtersub.generation.settings import NAMES, PAPER_RATES
 from filtersub.generation.tables import (
     beside_paper,
     generation_sentence,

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from filtersub import FiltersubError
-from filtersub.intervals import difference, holm, interval, on_pareto_front
+from filtersub.intervals import difference, holm, interval, on_pareto_front, paired_difference
 
 DRAWS = np.random.default_rng(0)
 
@@ -43,6 +43,23 @@ def test_differences_are_welchs():
     assert found.low < 0.03 < found.high
     swapped = difference(old, new)
     assert (swapped.low, swapped.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (2, 9), (5, 3), (40, 40)])
+def test_tests_and_intervals_are_those_of_scipy(sizes):
+    ours, theirs = (DRAWS.normal(0.7, spread, size) for spread, size in zip((0.01, 0.2), sizes, strict=True))
+    found, expected = difference(ours, theirs), stats.ttest_ind(ours, theirs, equal_var=False)
+    ends = expected.confidence_interval(0.95)
+    assert (found.low, found.high, found.p_value) == pytest.approx((ends.low, ends.high, expected.pvalue), rel=1e-9)
+    found, expected = paired_difference(ours), stats.ttest_1samp(ours, 0.0)
+    ends = expected.confidence_interval(0.95)
+    assert (found.low, found.high, found.p_value) == pytest.approx((ends.low, ends.high, expected.pvalue), rel=1e-9)
+    assert interval(ours) == pytest.approx((ends.low, ends.high), rel=1e-9)
+
+
+def test_numbers_too_small_to_square_are_compared_without_a_warning(recwarn):
+    assert difference([1e-200, 2e-200], [3e-200, 4e-200]).tested
+    assert not recwarn.list
 
 
 def test_a_side_that_repeats_exactly_is_no_warning(recwarn):

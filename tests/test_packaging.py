@@ -56,7 +56,10 @@ def test_public_names_exist():
         assert getattr(filtersub, name).__doc__, name
 
 
-LAZY = ("ablation", "experiment", "methods", "report", "studies", "training")
+LAZY = (
+    *("ablation", "decomposition", "experiment", "generation", "methods", "metrics", "parameters", "report"),
+    *("studies", "training"),
+)
 
 
 @pytest.mark.parametrize("room", LAZY)
@@ -70,55 +73,6 @@ def test_public_names_of_a_room_are_loaded_when_first_used(room):
         assert getattr(module, name) is not None
     with pytest.raises(AttributeError, match=f"module 'filtersub.{room}' has no attribute 'nothing'"):
         module.nothing  # noqa: B018
-
-
-def test_reading_records_takes_no_training_library():
-    """peft, and what it brings along, takes as long to import as all the rest of a table."""
-    heavy = [
-        "accelerate",
-        "dask",
-        "diffusers",
-        "nbformat",
-        "numba",
-        "peft",
-        "scipy",
-        "timm",
-        "torchvision",
-        "transformers",
-    ]
-    code = f"import sys, filtersub.tables, filtersub.report; print([m for m in {heavy} if m in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == "[]\n"
-
-
-QUICK = (
-    *(["--help"], ["-h"], ["--version"], ["tune", "--help"], ["decompose", "-h"], ["data", "list"]),
-    *(["data", "list", "--json"], ["check-notebook", str(ROOT / "notebooks" / "02_tuning.ipynb")]),
-)
-
-
-@pytest.mark.parametrize("words", QUICK, ids=lambda words: " ".join(words[:2]))
-def test_quick_commands_need_no_torch(words):
-    """They are asked for most often, and torch takes seconds."""
-    code = (
-        "import sys\n"
-        "from filtersub.cli import app\n"
-        f"app({words!r}, standalone_mode=False)\n"
-        "print([m for m in ('torch', 'numpy', 'pandas', 'numba', 'nbformat', 'IPython') if m in sys.modules])"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.endswith("[]\n")
-
-
-def test_a_dry_run_needs_no_training_library(tmp_path):
-    code = (
-        "import sys\n"
-        "from filtersub.cli import app\n"
-        f"app(['ablate', 'quickstart', '--out', {str(tmp_path / 'out')!r}, '--dry-run'], standalone_mode=False)\n"
-        "print([m for m in ('peft', 'accelerate', 'transformers', 'matplotlib', 'numba') if m in sys.modules])"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.endswith("[]\n")
 
 
 def test_the_version_of_the_command_line_is_the_packages():

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
-from filtersub.kernels import coefficient_layout, layout_of
+from filtersub.kernel_layout import coefficient_layout
+from filtersub.kernels import layout_of
 from filtersub.parameters import count_cost, count_parameters, load_architecture
 from filtersub.parameters.cost import layer_flops, layer_positions
 from filtersub.tuning import FilterSubspaceConfig

@@ -12,15 +12,13 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import FiltersubError
-from ..files import read_json, write_text
+from ..files import read_json
+from ..user_cache import cache_folder, keep
 
 T = TypeVar("T")
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,7 +29,6 @@ _LIBRARIES = {  # module -> distribution
 }
 _PREFIX = "dry-run-"
 _MOST = 50_000  # results in a file
-_FORGOTTEN_DAYS = 30  # without a new result, after which the file of another version is removed
 
 
 class KeptResults:
@@ -65,9 +62,7 @@ class KeptResults:
             return
         others = _read(self._path)
         together = self._new if len(others) + len(self._new) > _MOST else {**others, **self._new}
-        with contextlib.suppress(FiltersubError, OSError):
-            write_text(self._path, json.dumps(together))
-            _forget_old_versions(self._path)
+        keep(self._path, json.dumps(together), _PREFIX)
 
 
 @contextlib.contextmanager
@@ -83,12 +78,8 @@ def kept_results() -> Iterator[KeptResults]:
 def cache_file() -> Path | None:
     """Where this version's results are kept; None where no home is known, or where a library is no installed release:
     its code may change while its version stays."""
-    version = stamp()
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "filtersub"
-    except RuntimeError:
-        return None
-    return None if version is None else folder / f"{_PREFIX}{version}.json"
+    version, folder = stamp(), cache_folder()
+    return None if version is None or folder is None else folder / f"{_PREFIX}{version}.json"
 
 
 @functools.cache
@@ -120,10 +111,3 @@ def _read(path: Path | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _forget_old_versions(path: Path) -> None:
-    oldest = time.time() - _FORGOTTEN_DAYS * 86400
-    for other in path.parent.glob(f"{_PREFIX}*.json"):
-        if other.stat().st_mtime < oldest:
-            other.unlink(missing_ok=True)

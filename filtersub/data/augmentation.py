@@ -8,25 +8,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import FiltersubError
 from ..random_states import seeded
 from .images import Images
 from .prepared import looked_at, opened
-
-#: name -> what it does; each ends with images of the wanted size, normalised
-AUGMENTATIONS = {
-    "none": "nothing: every epoch sees the same images",
-    "crop-flip": "random resized crop and horizontal flip, of torchvision",
-    "randaugment": "crop-flip, then two operations of RandAugment at magnitude 9, of torchvision",
-    "timm": "timm's create_transform: crop-flip with a random interpolation, RandAugment m9-mstd0.5-inc1, random "
-    "erasing at 0.25",
-}
-
-
-def check_augmentation(name: str) -> None:
-    """Raises FiltersubError for unknown names."""
-    if name not in AUGMENTATIONS:
-        raise FiltersubError(f"unknown augmentation {name!r}; known: {', '.join(AUGMENTATIONS)}")
+from .views import check_augmentation
 
 
 class AugmentedImages(Dataset):

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ..errors import FiltersubError
 from ..settings import MOST_PIXELS, MOST_SEED, check_each, check_number, check_whole
-from .augmentation import AugmentedImages, check_augmentation
+from .augmentation import AugmentedImages
 from .digits import digits_at, load_digits, prepared_digits, split_rows
 from .examine import remarks, shared_images
 from .images import Chosen, Source
@@ -19,6 +19,7 @@ from .names import open_source
 from .parts import balanced_subset, chosen_parts
 from .prepared import PreparedImages
 from .problems import problem, refuse
+from .views import check_augmentation, check_judge_crop
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,6 @@ def usable_source(name: str) -> Source:
         one = f" ({source.classes[0]})" if source.classes else ""
         raise FiltersubError(f"{name} has a single class{one}, and there is nothing to tell apart")
     return source
-
-
-def check_judge_crop(share: float | None) -> None:
-    """Raises FiltersubError where it is no share of an image."""
-    if share is None:
-        return
-    check_number("judge_crop", share)
-    if not 0 < share <= 1:
-        raise FiltersubError(
-            f"judge_crop is the share of the image kept in its middle, above 0 and at most 1, got {share}"
-        )
 
 
 def first_images(data: Dataset, n_images: int) -> tuple[Tensor, Tensor]:

@@ -4,34 +4,28 @@
 and D the filter atoms (n_atoms, d) of the kernel matrix that filtersub.kernels describes.
 """
 
-from ..setting_fields import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS
-from .automatic import AtomChoice, choose_atoms
-from .expansion import Level, chained_atoms, combine, expand
-from .file import ModelDecomposition
-from .layer import decompose_weight
-from .model import DecompositionInterrupted, decompose_model
-from .plan import plan_layers
-from .recipe import DecompositionConfig
-from .result import Decomposition
-from .shared import sharing_table
+from ..lazy import lazy_attributes
 
-__all__ = [
-    "CODES",
-    "EXPANSION_COEFFICIENTS",
-    "INITS",
-    "LEARNERS",
-    "AtomChoice",
-    "Decomposition",
-    "DecompositionConfig",
-    "DecompositionInterrupted",
-    "Level",
-    "ModelDecomposition",
-    "chained_atoms",
-    "choose_atoms",
-    "combine",
-    "decompose_model",
-    "decompose_weight",
-    "expand",
-    "plan_layers",
-    "sharing_table",
-]
+__all__, __getattr__, __dir__ = lazy_attributes(
+    __name__,
+    automatic=(
+        "AtomChoice",
+        "choose_atoms",
+    ),
+    expansion=(
+        "Level",
+        "chained_atoms",
+        "combine",
+        "expand",
+    ),
+    file=("ModelDecomposition",),
+    layer=("decompose_weight",),
+    model=(
+        "DecompositionInterrupted",
+        "decompose_model",
+    ),
+    plan=("plan_layers",),
+    recipe=("DecompositionConfig",),
+    result=("Decomposition",),
+    shared=("sharing_table",),
+)

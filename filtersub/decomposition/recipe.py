@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import FiltersubError, check_name
 from ..former_names import by_name_of_today
-from ..kernels import KernelLayout, check_block, coefficient_layout, compile_pattern
+from ..kernel_layout import KernelLayout, check_block, coefficient_layout, compile_pattern
 from ..setting_fields import CODES, EXPANSION_INITS, RecipeFields, described, words_of
 from ..settings import MOST, MOST_SEED, check_types
 

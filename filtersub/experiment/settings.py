@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..data.augmentation import check_augmentation
-from ..data.load import check_judge_crop
-from ..decomposition import DecompositionConfig
-from ..decomposition.recipe import check_expansion_start, check_overrides
+from ..data.views import check_augmentation, check_judge_crop
+from ..decomposition.recipe import DecompositionConfig, check_expansion_start, check_overrides
 from ..errors import FiltersubError
 from ..methods.options import HEAD_RATE, METHODS, OF_ATOMS, MethodOptions, check_method, check_options, usual_rate
-from ..models import check_share
 from ..setting_fields import TuneFields, described
-from ..settings import MOST_PIXELS, MOST_SEED, check_types, check_whole, select_fields
-from ..training import TrainingConfig
-from ..training.rank_allocation import check_allocation
+from ..settings import MOST_PIXELS, MOST_SEED, check_share, check_types, check_whole, select_fields
+from ..training.config import TrainingConfig, check_allocation
 
 CHOOSE = "choose"
 #: settings that change nothing that is learned, so that runs which differ in them alone are runs of one setting

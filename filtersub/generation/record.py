@@ -6,18 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from torch import Tensor
 
 from ..errors import FiltersubError
-from ..methods import Injected
-from ..metrics import Comparison
 from ..records import OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
-from .denoising import DenoisingResult
-from .sampling import grid, save_png
 from .settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..methods import Injected
+    from ..metrics import Comparison
+    from .denoising import DenoisingResult
 
 KIND = "generation"
 GRID_FILE, ADAPTER_FOLDER = "samples.png", "adapter"
@@ -61,6 +63,8 @@ def write_run(
     first : uint8 images (n, c, h, w); those of place n start from the same noise in every run
     metrics, cost : beside those of the comparison and the training
     """
+    from .sampling import grid, save_png  # here: who reads a record needs no torch
+
     save_png(grid(first[:GRID_IMAGES], GRID_COLUMNS), folder / GRID_FILE)
     measured, stated = dict(metrics), {"data": data}
     if comparison is not None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..metrics.features import INCEPTION
-from ..paper import READINGS, count_run, find_part, printed_fid, printed_means, printed_millions
+from ..metrics.names import INCEPTION
+from ..paper import READINGS, find_part, printed_fid, printed_means, printed_millions
 from ..records import Record
-from .methods import PAPER_RATES, MethodSettings
 from .record import GRID_FILE, KIND
+from .settings import PAPER_RATES, MethodSettings
 
 _TASK = ["data", "distance_name", "images", "real_images"]  # only distances of one task compare
 _ALWAYS = ["folder", "label", "method", "seed", *_TASK, "frechet", "trainable", "samples", "differs"]
@@ -224,4 +224,6 @@ def _differing_count(record: Record, reading: str) -> list[str]:
 
 @cache
 def _wanted(run: str, reading: str) -> int:
+    from ..paper import count_run  # by torch, which few reports need
+
     return count_run(find_part("table3"), run, reading).trainable

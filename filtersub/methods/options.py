@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from ..errors import FiltersubError
-from ..parameters import BaselineOptions
+from ..parameters.baselines import BaselineOptions
 from ..setting_fields import RecipeFields, StartFields, UpdateFields, described
 
 HEAD_RATE = 3e-3  # of heads, and of weights tuned whole

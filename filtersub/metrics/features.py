@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
+from .names import INCEPTION
 
-INCEPTION = "inception-2048"
 _INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 

@@ -29,13 +29,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import FiltersubError
-from ..kernels import KernelLayout
+from ..kernel_layout import KernelLayout
 from ..setting_fields import BaselineFields, described
 from ..settings import MOST, check_types, check_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @described
@@ -64,7 +66,7 @@ class BaselineOptions(BaselineFields):
 
 
 _PLAIN = ("linear", "conv1d", "conv2d", "conv3d")
-Rule = Callable[[KernelLayout, nn.Module | Tensor, BaselineOptions], int]
+Rule: TypeAlias = "Callable[[KernelLayout, nn.Module | Tensor, BaselineOptions], int]"
 
 
 def _lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
@@ -81,7 +83,9 @@ def _further(layer: nn.Module | Tensor, outs: int) -> int:
 
     peft makes the factors of a convolution from the layer's own class, so that both have them too, trained.
     """
-    if not isinstance(layer, nn.modules.conv._ConvNd):
+    from torch.nn.modules.conv import _ConvNd
+
+    if not isinstance(layer, _ConvNd):
         return 0
     own = dict(layer.named_parameters(recurse=False))
     return sum(p.numel() for name, p in own.items() if name not in ("weight", "bias")) // outs

@@ -5,22 +5,27 @@ The charts only repeat what the page's tables and still figures say, so nothing 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .. import plots
+from ..user_cache import cache_folder, keep
 from .atom_charts import atoms_spec, pair_of_atoms
 from .layer_changes import MEASURES, LayerChanges
 from .numbers import percent
 from .sentences import curve_measure
 from .table import Column
 
+_BUNDLE = "vega-"  # how the names of kept scripts begin
 _MOST_MEASURES = 4
 _MOST_EPOCHS = 200  # of a curve; of more, evenly many are drawn
 _PICK = {"name": "pick", "value": []}
@@ -30,10 +35,34 @@ _FADED = {"condition": {"test": _IS_PICKED, "value": 0.95}, "value": 0.07}
 
 @cache
 def vega_script() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that fetches nothing, about 0.9 MB."""
+    """Vega, Vega-Lite and Vega-Embed as one script that fetches nothing, about 0.9 MB.
+
+    vl-convert takes two seconds to bundle it, so the user's cache keeps it for each version, after a digest that tells
+    a damaged file.
+    """
+    folder = cache_folder()
+    kept = None if folder is None else folder / f"{_BUNDLE}{version('vl-convert-python')}.js"
+    if kept is not None and (script := _read_bundle(kept)) is not None:
+        return script
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    script = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    if kept is not None:
+        keep(kept, f"{_digest(script)}\n{script}", _BUNDLE)
+    return script
+
+
+def _read_bundle(path: Path) -> str | None:
+    """The script that vega_script kept; None where it is not there or not whole."""
+    try:
+        digest, _, script = path.read_bytes().decode().partition("\n")
+    except (OSError, ValueError):
+        return None
+    return script if digest == _digest(script) else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def exploration(

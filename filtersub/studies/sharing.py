@@ -91,29 +91,6 @@ def sharing_study(
     return record.write(folder, **tables)
 
 
-def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
-    """What sharing costs in error at each m, and in accuracy after tuning, with the spread over seeds."""
-    means = totals.pivot_table(index="m", columns="sharing", values=["relative_error", "atom_numbers"])
-    parts = [
-        f"m = {m}: {row['relative_error', 'shared']:.1%} instead of {row['relative_error', 'own']:.1%}"
-        for m, row in means.iterrows()
-    ]
-    last = means.iloc[-1]
-    text = (
-        f"With shared dictionaries the relative error over all kernels is, at {'; at '.join(parts)}. At the last m "
-        f"they hold {last['atom_numbers', 'shared']:,.0f} numbers instead of {last['atom_numbers', 'own']:,.0f}."
-    )
-    if accuracy.empty:
-        return f"{text} No model was tuned."
-    paired = accuracy.pivot_table(index="seed", columns="sharing", values="test_accuracy")
-    gaps = paired["shared"] - paired["own"]
-    known = f"seed by seed from {gaps.min():+.1%} to {gaps.max():+.1%}" if len(gaps) > 1 else "one seed"
-    return (
-        f"{text} Tuned on the codes of shared dictionaries, test accuracy is {paired['shared'].mean():.1%} instead of "
-        f"{paired['own'].mean():.1%} ({known})."
-    )
-
-
 def _decomposed(settings: TuneSettings, shared: bool) -> ModelDecomposition:
     model = load_model(settings.model, pretrained=settings.pretrained, weights=settings.weights)
     head = head_name(model)

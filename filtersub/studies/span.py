@@ -94,27 +94,6 @@ def span_study(
     return record.write(folder, **tables)
 
 
-def span_sentence(totals: pd.DataFrame) -> str:
-    """The share that atoms could have learnt in each setting at its largest m, and how often that is chance's.
-
-    Parameters
-    ----------
-    totals : totals.csv of a span_study
-    """
-    largest = totals[totals["m"] == totals["m"].max()]
-    seeds = totals["seed"].nunique()
-    over = f"mean and range over {seeds} seeds" if seeds > 1 else "one seed"
-    parts = []
-    for setting, rows in largest.groupby("setting", sort=False):
-        mean, chance = rows["share"].mean(), rows["expected"].mean()
-        spread = f" ({rows['share'].min():.2%} to {rows['share'].max():.2%})" if seeds > 1 else ""
-        parts.append(f"{setting}: {mean:.2%}{spread}, {mean / chance:.3g} times the {chance:.2%} of a random change")
-    return (
-        f"Of what full tuning changed in the layers that take part, atoms could have learnt, at m = "
-        f"{largest['m'].iloc[0]}, {over}: {'; '.join(parts)}."
-    )
-
-
 @dataclass(frozen=True)
 class _Setting:
     recipe: DecompositionConfig

@@ -135,6 +135,50 @@ def storage_sentence(storage: pd.DataFrame) -> str:
     return f"Median relative error over {storage['name'].nunique()} layers at equal storage, {'; '.join(parts)}."
 
 
+def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
+    """What sharing costs in error at each m, and in accuracy after tuning, with the spread over seeds."""
+    means = totals.pivot_table(index="m", columns="sharing", values=["relative_error", "atom_numbers"])
+    parts = [
+        f"m = {m}: {row['relative_error', 'shared']:.1%} instead of {row['relative_error', 'own']:.1%}"
+        for m, row in means.iterrows()
+    ]
+    last = means.iloc[-1]
+    text = (
+        f"With shared dictionaries the relative error over all kernels is, at {'; at '.join(parts)}. At the last m "
+        f"they hold {last['atom_numbers', 'shared']:,.0f} numbers instead of {last['atom_numbers', 'own']:,.0f}."
+    )
+    if accuracy.empty:
+        return f"{text} No model was tuned."
+    paired = accuracy.pivot_table(index="seed", columns="sharing", values="test_accuracy")
+    gaps = paired["shared"] - paired["own"]
+    known = f"seed by seed from {gaps.min():+.1%} to {gaps.max():+.1%}" if len(gaps) > 1 else "one seed"
+    return (
+        f"{text} Tuned on the codes of shared dictionaries, test accuracy is {paired['shared'].mean():.1%} instead of "
+        f"{paired['own'].mean():.1%} ({known})."
+    )
+
+
+def span_sentence(totals: pd.DataFrame) -> str:
+    """The share that atoms could have learnt in each setting at its largest m, and how often that is chance's.
+
+    Parameters
+    ----------
+    totals : totals.csv of a span_study
+    """
+    largest = totals[totals["m"] == totals["m"].max()]
+    seeds = totals["seed"].nunique()
+    over = f"mean and range over {seeds} seeds" if seeds > 1 else "one seed"
+    parts = []
+    for setting, rows in largest.groupby("setting", sort=False):
+        mean, chance = rows["share"].mean(), rows["expected"].mean()
+        spread = f" ({rows['share'].min():.2%} to {rows['share'].max():.2%})" if seeds > 1 else ""
+        parts.append(f"{setting}: {mean:.2%}{spread}, {mean / chance:.3g} times the {chance:.2%} of a random change")
+    return (
+        f"Of what full tuning changed in the layers that take part, atoms could have learnt, at m = "
+        f"{largest['m'].iloc[0]}, {over}: {'; '.join(parts)}."
+    )
+
+
 def attribution_sentence(summary: pd.DataFrame, differences: pd.DataFrame, images: str, threshold: float) -> str:
     """Whose active area is larger, image by image, and whether seeds agree.
 

@@ -6,8 +6,6 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
-import torch
-
 from ..errors import FiltersubError
 from ..setting_fields import BATCH_NORM as BATCH_NORM
 from ..setting_fields import ClassificationFields, OptimizationFields, described, setting, words_of
@@ -89,6 +87,8 @@ class OptimizationConfig(OptimizationFields):
     @property
     def precision(self) -> str:
         """The mixed precision that this machine gives. Raises FiltersubError where it cannot."""
+        import torch  # here: who reads or checks settings needs none
+
         on_gpu = torch.cuda.is_available()
         if self.mixed_precision == "fp16" and not on_gpu:
             raise FiltersubError("mixed_precision fp16 needs a GPU and there is none; use bf16 or no")
@@ -157,3 +157,14 @@ class TrainingConfig(ClassificationFields, OptimizationConfig):
     @property
     def identity(self) -> dict[str, Any]:
         return asdict(replace(self, workers=0))  # who reads the images changes nothing
+
+
+def check_allocation(config: OptimizationConfig) -> None:
+    """Raises FiltersubError for settings that AdaLoRA cannot be trained with."""
+    for name in ("ema_decay", "patience"):
+        if getattr(config, name, None) is not None:
+            raise FiltersubError(
+                f"{name} keeps weights of steps whose ranks were others, but AdaLoRA takes ranks for good; leave it out"
+            )
+    if config.mixed_precision == "fp16":
+        raise FiltersubError("AdaLoRA reads gradients, which fp16 training scales; set mixed_precision to bf16 or no")

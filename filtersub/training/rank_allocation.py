@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import FiltersubError
-from .config import OptimizationConfig
+from .config import OptimizationConfig, check_allocation
 
 #: shares of all steps before ranks are taken away and after the last was: those of the example in peft's documentation
 _BEFORE, _AFTER = 0.1, 0.2
@@ -71,14 +70,3 @@ def allocation_of(model: nn.Module, config: OptimizationConfig, steps: int) -> R
     """The allocation that a model wrapped by peft's AdaLoRA needs; None for every other model."""
     tuner = getattr(model, "base_model", None)
     return RankAllocation(tuner, config, steps) if hasattr(tuner, "rankallocator") else None
-
-
-def check_allocation(config: OptimizationConfig) -> None:
-    """Raises FiltersubError for settings that AdaLoRA cannot be trained with."""
-    for name in ("ema_decay", "patience"):
-        if getattr(config, name, None) is not None:
-            raise FiltersubError(
-                f"{name} keeps weights of steps whose ranks were others, but AdaLoRA takes ranks for good; leave it out"
-            )
-    if config.mixed_precision == "fp16":
-        raise FiltersubError("AdaLoRA reads gradients, which fp16 training scales; set mixed_precision to bf16 or no")

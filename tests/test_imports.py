@@ -1,0 +1,106 @@
+"""Commands that read records, plan or list import nothing that trains: torch and its kin take seconds."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
+from test_generation_tables import record as generation_record
+
+from filtersub.records import Record
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINING = ("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "diffusers", "numba", "sklearn")
+TABLES = ("numpy", "pandas", "scipy", "matplotlib", "nbformat", "IPython", "vl_convert")
+NOTEBOOK = str(ROOT / "notebooks" / "02_tuning.ipynb")
+
+
+def sharing():
+    rows = [{"m": 3, "sharing": kind, "seed": 0} for kind in ("own", "shared")]
+    totals = [{**row, "dictionaries": 1, "atom_numbers": 27, "relative_error": 0.5} for row in rows]
+    accuracy = [{"sharing": row["sharing"], "seed": 0, "test_accuracy": 0.5} for row in rows]
+    return {"totals": pd.DataFrame(totals), "accuracy": pd.DataFrame(accuracy)}
+
+
+def span():
+    row = {"setting": "pca", "block": "none", "solver": "pca", "per_channel": 0, "m": 3, "seed": 0, "expected": 0.1}
+    totals = {**row, "free": 27, "trained": 27, "share": 0.2, "covered": 0.5, "share_of_all": 0.1}
+    layers = [{**row, "name": name, "share": share, "blocks": "none"} for name, share in (("one", 0.2), ("two", 0.3))]
+    return {"totals": pd.DataFrame([totals]), "layers": pd.DataFrame(layers)}
+
+
+def allotment():
+    row = {"budget": 100, "seed": 0, "score": 0.5, "trainable": 90, "test_accuracy": 0.5}
+    runs = [{**row, "kind": kind, "setting": f"m=3 {kind}"} for kind in ("by layer", "for all layers")]
+    row = {"budget": 100, "m": 3, "k_c": None, "m_1": None, "trainable": 45, "share": 0.1, "possible": 0.4}
+    layers = [{**row, "name": name} for name in ("one", "two")]
+    return {"runs": pd.DataFrame(runs), "layers": pd.DataFrame(layers)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Records of each kind below ``out``, and an ablation of one run of a notebook."""
+    folder = tmp_path_factory.mktemp("imports")
+    shutil.copytree(ROOT / "reports" / "sample" / "runs", folder / "out" / "sample")
+    for make in (sharing, span, allotment):
+        kind = make.__name__
+        record = Record(kind, f"a study of {kind}", {"atoms": 3}, 0, {}, {}, {}, {"date": "2026-01-31T12:00:00+00:00"})
+        record.write(folder / "out" / kind, **make())
+    generation_record(data="shapes").write(folder / "out" / "generation")
+    Image.new("RGB", (16, 16)).save(folder / "out" / "generation" / "samples.png")
+    cells = [new_code_cell("rate = 0.5\nout_dir = '.'", metadata={"tags": ["parameters"]}), new_code_cell("rate")]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / "own.ipynb")
+    stage = {"notebook": "own.ipynb", "runs": [{"rate": 0.1}]}
+    (folder / "own.yaml").write_text(json.dumps({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "unwanted"),
+    [
+        *((words, TRAINING + TABLES) for words in ("--help", "-h", "--version", "tune --help", "decompose -h")),
+        *((words, TRAINING + TABLES) for words in ("data list", "data list --json", f"check-notebook {NOTEBOOK}")),
+        ("report out", (*TRAINING, "scipy.stats", "nbformat", "dask")),
+        ("report out --out both", (*TRAINING, "scipy.stats", "nbformat", "dask")),
+        ("ablate own.yaml --out own --dry-run", (*TRAINING, "scipy", "matplotlib", "nbformat", "dask")),
+        ("ablate own.yaml --out own", (*TRAINING, "scipy.stats", "papermill")),
+    ],
+    ids=lambda value: value.split(str(ROOT))[0] if isinstance(value, str) else "",
+)
+def test_a_command_imports_nothing_that_it_does_not_need(place, words, unwanted):
+    code = (
+        "import sys\n"
+        "from filtersub.cli import app\n"
+        f"app({words.split()!r}, standalone_mode=False)\n"
+        f"print([name for name in {unwanted!r} if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=place)
+    assert said.stdout.endswith("[]\n"), said.stdout + said.stderr
+    if words == "report out":
+        page = (place / "out" / "index.html").read_text()
+        for title in (
+            "One dictionary for many layers",
+            "What atoms could have learnt",
+            "A budget allotted",
+            "generated images",
+        ):
+            assert title in page
+        assert "is left out" not in page
+
+
+def test_collecting_records_imports_nothing_that_trains(place):
+    code = (
+        "import sys\n"
+        "from filtersub.collect import collect, settings_table, tuning_table\n"
+        "assert len(settings_table(tuning_table(collect('out').records), 't')) > 1\n"
+        f"print([name for name in {(*TRAINING, 'matplotlib', 'scipy.stats')!r} if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=place)
+    assert said.stdout == "[]\n", said.stdout + said.stderr
