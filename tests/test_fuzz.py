@@ -8,28 +8,37 @@ import json
 import os
 import string
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
+from test_cli_sweep import GIVEN
+from typer.main import get_command
 from typer.testing import CliRunner
 
 hypothesis = pytest.importorskip("hypothesis", reason="the fuzz needs hypothesis, of the extra `dev`")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from filtersub import DecompositionConfig, TuneSettings  # noqa: E402
+from filtersub import DecompositionConfig, FilterSubspaceConfig, TuneSettings  # noqa: E402
 from filtersub.ablation import load_spec, plan  # noqa: E402
 from filtersub.cli import app  # noqa: E402
 from filtersub.collect import collect, curve_table, history_table, settings_table, tuning_table  # noqa: E402
 from filtersub.errors import FiltersubError  # noqa: E402
+from filtersub.generation import DenoisingConfig, MethodSettings  # noqa: E402
+from filtersub.methods import MethodOptions  # noqa: E402
+from filtersub.parameters import BaselineOptions  # noqa: E402
 from filtersub.recipe_file import read_override, read_recipe  # noqa: E402
 from filtersub.recipes import load_recipe  # noqa: E402
 from filtersub.records import RECORD_FILE, Record, read_records  # noqa: E402
 from filtersub.report.studies import study_sections  # noqa: E402
+from filtersub.training import TrainingConfig  # noqa: E402
 
 INPUTS = int(os.environ.get("FILTERSUB_FUZZ", "200"))
-TESTS = 6  # the inputs are shared among the tests below
+TESTS = 7  # the inputs are shared among the tests below
 
 
 def fuzz(share=1.0):
@@ -221,22 +230,43 @@ def test_records_and_their_tables(contents, table):
             assert again.metrics == record.metrics
 
 
+UNTRIED = {"--help", "--obtain"}
+#: what each command is given beside its options: files that are there, and files that are not, so that nothing trains
 COMMANDS = {
-    "count": (
-        ["resnet18"],
-        ["--atoms", "--block", "--expansion", "--rank", "--method", "--classes", "--layers", "--preset", "--solver"],
-    ),
-    "suggest": (["resnet18", "--budget"], ["--top", "--solver", "--layers"]),
-    "ablate": (["{place}/own.yaml", "--out", "{place}/out", "--dry-run"], ["--workers"]),
-    "tune": (
-        ["--out", "{place}/out"],
-        ["--recipe", "--atoms", "--epochs", "--seed", "--rates", "--learning-rate", "--block"],
-    ),
-    "report": (["{place}"], ["--against", "--interval"]),
-    "check-notebook": (["{place}/own.yaml"], []),
-    "data check": ([], []),
-    "distance": (["{place}", "{place}"], ["--features", "--batch-size"]),
+    **{command: [arguments] for command, arguments in GIVEN.items()},
+    "count": [["resnet18"], ["missing.safetensors"], []],
+    "suggest": [["resnet18", "--budget", "5000"], GIVEN["suggest"]],
+    "decompose": [["{place}/own.safetensors"], GIVEN["decompose"]],
+    "ablate": [["{place}/own.yaml", "--out", "{place}/out", "--dry-run"], GIVEN["ablate"]],
+    "report": [["{place}"]],
+    "new": [["{place}/new"]],
+    "check-notebook": [["{place}/own.yaml"]],
+    "paper": [[]],
+    "data list": [[]],
+    "data check": [["missing"]],
 }
+
+
+def leaves(command, name=""):
+    """(name, command) of each command, those of groups too."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for part, inner in command.commands.items():
+        yield from leaves(inner, f"{name} {part}".strip())
+
+
+#: of each command, all options but those that end in folders of the user or in a download
+OPTIONS = {
+    name: {o.opts[0]: o for o in command.params if o.param_type_name == "option" and o.opts[0] not in UNTRIED}
+    for name, command in leaves(get_command(app))
+}
+
+
+def test_every_command_is_asked():
+    assert set(COMMANDS) == set(OPTIONS)
+
+
 VALUES = st.one_of(
     st.sampled_from(
         ["0", "-1", "1", "4", "1.5", "1e400", "nan", "2,3", "", "a", "[", "200%", "5k", "None", "../x", "loro"]
@@ -246,24 +276,55 @@ VALUES = st.one_of(
 )
 
 
+@st.composite
+def calls(draw):
+    """A command with up to three of its options; values of other kinds among them."""
+    command = draw(st.sampled_from(sorted(COMMANDS)))
+    arguments = [*command.split(), *draw(st.sampled_from(COMMANDS[command]))]
+    options = OPTIONS[command]
+    for name in draw(st.lists(st.sampled_from(sorted(options)), max_size=3, unique=True)) if options else []:
+        option = options[name]
+        arguments.append(draw(st.sampled_from([*option.opts, *option.secondary_opts])))
+        if not option.is_flag:
+            arguments.append(draw(VALUES | WORDS | st.just(str(option.default))))
+    if draw(st.integers(0, 9)) == 0:  # one too many, or an option that is not there
+        arguments.insert(draw(st.integers(1, len(arguments))), draw(VALUES))
+    return arguments
+
+
 @fuzz(0.5)  # each takes a second, where the others take a hundredth
-@given(data=st.data())
-def test_options_of_the_command_line(data):
-    command = data.draw(st.sampled_from(sorted(COMMANDS)))
-    fixed, options = COMMANDS[command]
-    with folder() as place:
+@given(arguments=calls())
+def test_options_of_the_command_line(arguments):
+    with folder() as place, contextlib.chdir(place):
         (place / "own.yaml").write_text(
             "name: t\ntitle: T\nquestion: Q?\nstages: [{notebook: 03_summary, reads_records: true}]"
         )
-        arguments = [*command.split(), *(part.format(place=place) for part in fixed)]
-        if command in ("suggest", "data check"):
-            arguments.append(data.draw(VALUES))
-        for option in data.draw(st.lists(st.sampled_from(options), max_size=2, unique=True)) if options else []:
-            arguments += [option, data.draw(VALUES)]
-        done = CliRunner().invoke(app, arguments)
+        save_file({"conv.weight": torch.linspace(-1, 1, 144).reshape(4, 4, 3, 3)}, place / "own.safetensors")
+        done = CliRunner().invoke(app, [part.replace("{place}", str(place)) for part in arguments])
         if isinstance(done.exception, FiltersubError):
             one_line(done.exception)
         else:
             assert done.exception is None or isinstance(done.exception, SystemExit), (arguments, done.exception)
-            assert done.exit_code in (0, 2) or command == "data check", (arguments, done.output)
+            assert done.exit_code in (0, 2) or arguments[:2] == ["data", "check"], (arguments, done.output)
         assert not [path for path in place.rglob("*") if ".part" in path.name or path.name.startswith(".filtersub")]
+
+
+CONFIGS = (
+    BaselineOptions, DecompositionConfig, DenoisingConfig, FilterSubspaceConfig, MethodOptions, MethodSettings,
+    TrainingConfig, TuneSettings,
+)  # fmt: skip
+REQUIRED = {FilterSubspaceConfig: {"target_modules": "all-linear"}}
+
+
+@fuzz()
+@given(data=st.data())
+def test_settings_in_python(data):
+    config = data.draw(st.sampled_from(CONFIGS))
+    names = st.sampled_from([field.name for field in fields(config) if field.init])
+    values = data.draw(st.dictionaries(names, plain | WORDS | json_like, max_size=4))
+    try:
+        made = config(**{**REQUIRED.get(config, {}), **values})
+    except FiltersubError as error:
+        one_line(error)
+    else:
+        assert isinstance(made, config)
