@@ -113,7 +113,7 @@ class _Search:
     def __init__(
         self, rows: Tensor, atoms: Tensor, bounds: Tensor, nonnegative: bool, codes_init: Tensor | None
     ) -> None:
-        from ..engine.pursuit_vectors import LANES
+        from ..engine.pursuit import LANES
 
         self.rows, self.atoms, self.nonnegative = rows, atoms, nonnegative
         norms, n_atoms = rows.norm(dim=1), atoms.shape[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compile import compiled_wide
-from .active_set_vectors import combine, furthest_out
+from .active_set import combine, furthest_out
 
 _DEPENDENT = 1e-6  # squared sine of the angle to the span: anything doubtful is left to the slow and sure method
 _EXCHANGES = 6

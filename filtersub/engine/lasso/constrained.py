@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compile import compiled
-from ..pursuit import append_atom, back_substitute
-from ..pursuit_vectors import LANES, copy_lanes, correlate_lanes
+from ..pursuit import LANES, append_atom, back_substitute, copy_lanes, correlate_lanes
 
 DONE, PENALTY, RESIDUAL, VIOLATION = range(4)  # columns of what is found of each row
 _DEPENDENT = 1e-13

@@ -14,8 +14,7 @@ import numpy as np
 from ..compile import compiled_wide
 from ..coordinate_descent import BLOCK, guess_codes
 from ..vectors import take
-from .active_set import CODES, clear, enter, follow, new_active, settle
-from .active_set_vectors import LANES
+from .active_set import CODES, LANES, clear, enter, follow, new_active, settle
 from .cholesky_exchange import exchange, new_factor
 from .fallback import add_objective_and_violation, new_state, solve_row
 
