@@ -18,7 +18,7 @@ test: $(READY)  ## style, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # The mathematics: no training, no process, notebook or browser. What else is left out is in CONTRIBUTING.md.
-FAST := architecture kernels sparse_coding lasso lasso_batched linear_codes pursuit constrained \
+FAST := architecture kernels sparse_coding lasso linear_codes pursuit constrained \
 	dictionary dictionary_initial dictionary_ksvd decomposition decomposition_settings decomposition_expansion \
 	method methods_low_rank methods_standardised tuning tuning_math recipes records
 test-fast: $(READY)  ## the mathematics alone, for the inner loop; not the whole check

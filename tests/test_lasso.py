@@ -50,6 +50,18 @@ def test_every_row_meets_the_optimality_conditions(n_atoms, d, l1_penalty):
     assert_solved(rows, atoms, lasso(rows, atoms, l1_penalty), l1_penalty)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_atoms", "d"), [(9, 9), (30, 40)])
+def test_codes_of_rows_on_a_gpu_are_those_of_the_cpu_and_lie_beside_the_rows(n_atoms, d, dtype):
+    rows, atoms = problem(700, n_atoms, d, seed=5, dtype=dtype)
+    there, here = lasso(rows.cuda(), atoms.cuda(), 0.05), lasso(rows, atoms, 0.05)
+    assert there.codes.is_cuda
+    assert torch.equal(there.codes.cpu(), here.codes)
+    assert there.objective == here.objective
+
+
 @pytest.mark.parametrize("n_atoms", [5, 12, 30])
 def test_repeated_opposite_and_zero_atoms(n_atoms):
     rows, atoms = problem(500, n_atoms, 9, seed=1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConvergenceWarning
-from .result import CodingResult, check_penalty, check_problem, check_steps, lasso_objective
+from .result import CodingResult, check_penalty, check_problem, check_steps
 
 _TABLE_ATOMS = 13  # 2^13 sets, 13.6 MB: beyond, the table outgrows the caches and takes longer to build than to use
 _CHUNK = 16384  # rows at once where torch does the work
@@ -37,8 +37,7 @@ def lasso(
     Minimises over C:  ``1/2 ||rows - C atoms||_F^2 + l1_penalty ||C||_1``  (a sum, not divided by n_rows).
 
     In float64, on as many threads as torch (``torch.set_num_threads``); results do not depend on their number. Rows on
-    a CUDA device are coded there, in torch, but for the few that its batched methods leave. Rows on other devices are
-    copied to the CPU and their codes back.
+    another device than the CPU are copied there and their codes back.
 
     Parameters
     ----------
@@ -78,8 +77,6 @@ def lasso(
     settings = (l1_penalty, float("inf") if nonnegative else l1_penalty, float(tol), int(max_iter), codes_init)
     if not exact:
         found = _least_squares(rows.detach().cpu(), atoms.detach().to("cpu", torch.float64))
-    elif rows.device.type == "cuda":
-        found = _solve_where_rows_are(rows.detach(), atoms.detach(), *settings)
     else:
         found = _solve(rows, atoms, *settings)
     codes, objective, optimality, rounding, steps, fallback = found
@@ -130,28 +127,6 @@ def _solve(
 def _array(tensor: Tensor, dtype: np.dtype | type | None = None) -> np.ndarray:
     """On the CPU and contiguous, in one call of torch: each costs a twentieth of what a small layer takes in all."""
     return np.ascontiguousarray(tensor.numpy(force=True), dtype)
-
-
-def _solve_where_rows_are(
-    rows: Tensor, atoms: Tensor, l1: float, l1_neg: float, tol: float, max_iter: int, codes_init: Tensor | None
-) -> tuple[Tensor, float, float, float, int, float]:
-    """Batched in torch on the device of the rows; rows that this does not solve go to the kernels on the CPU."""
-    from . import lasso_batched
-
-    start = None if codes_init is None else codes_init.detach().to(rows.device)
-    few = atoms.shape[0] <= _TABLE_ATOMS
-    codes, solved, violation, slack = lasso_batched.solve(rows, atoms, l1, l1_neg, tol, max_iter, start, few)
-    steps, optimality = 1, float(violation[solved].max()) if bool(solved.any()) else 0.0
-    rest = torch.nonzero(~solved)[:, 0]
-    if rest.numel():
-        found, _, worst, _, steps, _ = _solve(rows[rest].double(), atoms, l1, l1_neg, tol, max_iter, codes[rest])
-        codes[rest], optimality = found.to(codes.device), max(optimality, worst)
-    rounding = float(slack.max()) - tol * l1 if rows.shape[0] else 0.0
-    objective = sum(
-        lasso_objective(data, atoms, part, l1)
-        for data, part in zip(rows.split(_CHUNK), codes.split(_CHUNK), strict=True)
-    )
-    return codes.to(rows.dtype), objective, optimality, rounding, steps, rest.numel() / max(rows.shape[0], 1)
 
 
 def _least_squares(rows: Tensor, atoms: Tensor) -> tuple[Tensor, float, float, float, int, float]:
