@@ -15,7 +15,6 @@ from filtersub.decomposition import (
     decompose_model,
     layer,
 )
-from filtersub.decomposition.folder import join
 from filtersub.errors import FiltersubError
 
 CONFIG = DecompositionConfig(atoms=3)
@@ -182,19 +181,6 @@ def test_half_a_file_in_the_folder_is_one_clear_error(every_kind, tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(FiltersubError, match="is not a decomposition"):
         decompose_model(every_kind, CONFIG, folder=tmp_path)
-
-
-def test_joined_files_hold_every_tensor_bit_for_bit(tmp_path):
-    one = {"a": torch.randn(5, 3), "both": torch.ones(2)}
-    two = {"b": torch.randn(7, dtype=torch.float64), "both": torch.ones(2), "empty": torch.empty(0, 4)}
-    save_file(one, tmp_path / "1", metadata={"x": "1"})
-    save_file(two, tmp_path / "2")
-    joined = join([tmp_path / "1", tmp_path / "2"], tmp_path / "out", {"y": "2"})
-    found = load_file(joined)
-    assert set(found) == {"a", "b", "both", "empty"}
-    assert all(torch.equal(found[key], value) for key, value in {**one, **two}.items())
-    with safe_open(joined, framework="pt") as file:
-        assert file.metadata() == {"y": "2"}
 
 
 def test_low_precision_weights_are_decomposed_in_float32():

@@ -160,13 +160,13 @@ def save(model: ModelDecomposition, path: str | os.PathLike[str], *, coefficient
             tensors[f"{name}:D_c"] = layer.blocks.atoms.contiguous()
             if coefficients:
                 tensors[f"{name}:alpha_c"] = layer.blocks.coefficients.contiguous()
-    metadata = metadata_of(model, coefficients=coefficients)
+    metadata = _metadata(model, coefficients=coefficients)
     with atomic_write(path) as aside:
         save_file(tensors, aside, metadata=metadata)
     return Path(path)
 
 
-def metadata_of(model: ModelDecomposition, *, coefficients: bool = True) -> dict[str, str]:
+def _metadata(model: ModelDecomposition, *, coefficients: bool = True) -> dict[str, str]:
     """The header of the file: recipe, overrides, sharing, and each layer's layout and diagnostics, as JSON."""
     described = {}
     for name, layer in model.layers.items():

@@ -1,7 +1,7 @@
 """A folder that a decomposition grows in, layer by layer, so that an interrupted one can go on.
 
-``unfinished/`` holds a file a finished layer, each written whole; at the end they are joined into ``atoms.safetensors``
-without going through memory, and the folder ``unfinished`` goes. A rerun reads what is there and does the rest.
+``unfinished/`` holds a file a finished layer, each written whole; at the end they become ``atoms.safetensors``, copied
+from file to file, and the folder ``unfinished`` goes. A rerun reads what is there and does the rest.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import hashlib
 import json
 import os
 import shutil
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..files import atomic_write, make_folder, write_json
+from ..files import make_folder, write_json
 from ..kernels import named_layers
-from .file import ModelDecomposition, check_same_weights, holds_atoms_only, load, metadata_of, save
+from .file import ModelDecomposition, check_same_weights, holds_atoms_only, load, save
 from .layer import decomposable_rows
 from .plan import PlannedLayer
 from .recipe import first_difference, is_file_of_atoms
@@ -75,10 +73,7 @@ class DecompositionFolder:
         files = self._files()
         if files == [self._result] and holds_atoms_only(self._result) == atoms_only:
             return whole
-        if atoms_only or any(holds_atoms_only(file) for file in files):
-            save(whole, self._result, coefficients=not atoms_only)
-        else:
-            join(files, self._result, metadata_of(whole))
+        save(whole, self._result, coefficients=not atoms_only)
         shutil.rmtree(self._parts, ignore_errors=True)
         return whole if atoms_only else load(self._result)
 
@@ -121,65 +116,3 @@ class DecompositionFolder:
         return FiltersubError(
             f"{self.path} holds another decomposition: {reason}; take another folder, or start afresh (--fresh)"
         )
-
-
-_PIECE = 1 << 24  # bytes copied at once
-
-
-def join(files: Sequence[Path], target: str | os.PathLike[str], metadata: Mapping[str, str]) -> Path:
-    """One safetensors file with the tensors of all, in their order, and the given metadata, written whole or not at
-    all.
-
-    A tensor that several files have under one name is taken from the first. The format: the length of the header
-    (8 bytes, little-endian), the header (JSON, names to dtype, shape, data_offsets), the tensors' bytes without gaps.
-    """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    pieces: list[tuple[Path, int, int]] = []  # file, first byte, length
-    end = 0
-    for file in files:
-        with file.open("rb") as stream:
-            described, start = _header(stream)
-        for name, tensor in sorted(described.items(), key=lambda item: item[1]["data_offsets"]):
-            if name in header:
-                continue
-            first, last = tensor["data_offsets"]
-            header[name] = {**tensor, "data_offsets": [end, end + last - first]}
-            pieces.append((file, start + first, last - first))
-            end += last - first
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with atomic_write(target) as aside, aside.open("wb") as out:
-        out.write(struct.pack("<Q", len(text)) + text)
-        for file, start, length in pieces:
-            with file.open("rb") as stream:
-                _copy(stream, start, out, length)
-    return Path(target)
-
-
-def _header(stream: BinaryIO) -> tuple[dict[str, Any], int]:
-    """(tensors by name, where their bytes begin)."""
-    (length,) = struct.unpack("<Q", stream.read(8))
-    described = json.loads(stream.read(length))
-    described.pop("__metadata__", None)
-    return described, 8 + length
-
-
-def _copy(stream: BinaryIO, start: int, out: BinaryIO, length: int) -> None:
-    """Within the system where it can be (Linux), otherwise through memory, piece by piece."""
-    out.flush()
-    while length > 0:
-        try:
-            done = os.copy_file_range(stream.fileno(), out.fileno(), min(length, _PIECE), start)
-        except (AttributeError, OSError):  # another system, or a file system that does not know it
-            break
-        if done == 0:
-            break
-        start, length = start + done, length - done
-    out.seek(0, os.SEEK_END)
-    stream.seek(start)
-    while length > 0:
-        block = stream.read(min(length, _PIECE))
-        if not block:
-            raise OSError("a file that was to be joined ended early")
-        out.write(block)
-        length -= len(block)

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, compile_pattern, layout_of, named_layers, select_layers
 from ..sparse_coding import SOLVERS
-from .layer import decomposable_rows, largest_patch
+from .layer import decomposable_rows, largest_patch, read_start
 from .recipe import DecompositionConfig, check_no_conflict, check_overrides, is_file_of_atoms, recipe_of
-from .start import read_start
 
 
 @dataclass(frozen=True)
