@@ -21,8 +21,7 @@ from filtersub.errors import FiltersubError
 from filtersub.generation import MethodSettings, inject_method, load_adapter, save_adapter, use_adapter
 from filtersub.generation.captions import captioned_images, read_prompts
 from filtersub.generation.diffusion_run import DiffusionSettings, diffusion_run, table_runs
-from filtersub.generation.latents import encode_images
-from filtersub.generation.pipeline import load_pipeline
+from filtersub.generation.pipeline import encode_images, load_pipeline
 from filtersub.generation.sampling import grid, sample_images
 from filtersub.generation.tuned import load_tuned, save_tuned
 from filtersub.paper import READINGS, find_part

@@ -15,7 +15,7 @@ from filtersub import image_reading
 from filtersub.data import check_data, load_data
 from filtersub.errors import FiltersubError
 from filtersub.generation.captions import captioned_images
-from filtersub.generation.latents import _pixels as latent_pixels
+from filtersub.generation.pipeline import _pixels as latent_pixels
 from filtersub.image_reading import UnreadableImage, decoded_image, image_paths, read_image
 from filtersub.metrics import image_folder
 from filtersub.plots.generation import _pixels as figure_pixels

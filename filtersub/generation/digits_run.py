@@ -1,12 +1,11 @@
 """The embedded case: a small unconditional UNet of 8 x 8 digits that draws 0 to 4 learns 5 to 9 by one method, and a
 classifier whose features judge its images.
 
-Both files come with the package; ``python -m filtersub.generation.digits_run`` makes them again.
+Both files come with the package; ``tests/digits_assets.py`` makes them again.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 import warnings
@@ -16,25 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data import digits_order
 from ..experiment.log import chosen_trackers
-from ..files import atomic_write, make_folder
+from ..files import make_folder
 from ..folder_lock import locks
 from ..methods import Injected
 from ..metrics import FeatureExtractor, FewImagesWarning, ImageSet, compare, image_tensor, module_features
 from ..metrics.statistics import FEWEST
 from ..records import Record
 from ..settings import check_whole
-from ..training import CHECKPOINT_FILE, TrainingConfig, evaluate, fit
+from ..training import CHECKPOINT_FILE
 from ..weight_file import load_weight_file
 from .denoising import fit_denoiser
 from .methods import inject_method
 from .record import ADAPTER_FOLDER, finished, write_run
 from .sampling import check_number_of_steps, spaced_ddim
-from .settings import DenoisingConfig, DenoisingSet, GenerationSettings
+from .settings import DenoisingSet, GenerationSettings
 from .step_log import StepLog
 from .tuned import save_tuned
 
@@ -155,53 +153,6 @@ def sample_digits(unet: nn.Module, count: int, *, seed: int = 0, steps: int = 25
     return torch.cat(done)
 
 
-def train_base(steps: int, on_step: Callable[[dict[str, float]], None] | None = None) -> nn.Module:
-    """The UNet trained from scratch on the training images of 0 to 4."""
-    torch.manual_seed(0)
-    unet = digits_unet()
-    config = DenoisingConfig(
-        steps=steps, batch_size=64, learning_rate=2e-3, weight_decay=1e-2, warmup_steps=100, schedule="cosine",
-        ema_decay=0.995, mixed_precision="no",
-    )  # fmt: skip
-    fit_denoiser(unet, noise_schedule(), DenoisingSet(digits(FIRST)), config, on_step=on_step)
-    return unet
-
-
-def train_classifier() -> tuple[nn.Module, float]:
-    """The classifier, and its accuracy on the 797 test images."""
-    torch.manual_seed(0)
-    classifier = DigitsClassifier()
-    train, test = (_labelled(test=part) for part in (False, True))
-    fit(classifier, train, test, 10, TrainingConfig(epochs=30, batch_size=50, learning_rate=2e-3, mixed_precision="no"))
-    _, confusion = evaluate(classifier, torch.utils.data.DataLoader(test, 200), 10)
-    return classifier, float(confusion.diagonal().sum() / confusion.sum())
-
-
-def _labelled(*, test: bool) -> torch.utils.data.TensorDataset:
-    parts = [digits((label,), test=test) for label in range(10)]
-    labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(parts)])
-    return torch.utils.data.TensorDataset(torch.cat(parts), labels)
-
-
-def main() -> None:
-    """Train both and write their files."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--out", type=Path, default=ASSETS)
-    parser.add_argument("--steps", type=int, default=2800)
-    args = parser.parse_args()
-    classifier, accuracy = train_classifier()
-    print(f"classifier: {accuracy:.1%} of the test images", flush=True)
-    every = max(1, args.steps // 20)
-    unet = train_base(args.steps, lambda row: None if row["step"] % every else print(row, flush=True))
-    written = {
-        CLASSIFIER_FILE: {k: v.contiguous() for k, v in classifier.state_dict().items()},
-        UNET_FILE: {k: v.half().contiguous() for k, v in unet.state_dict().items()},
-    }
-    for name, state in written.items():
-        with atomic_write(args.out / name) as aside:
-            save_file(state, aside)
-
-
 @dataclass(frozen=True, kw_only=True)
 class DigitsSettings(GenerationSettings):
     """A run on the digits; see GenerationSettings. ``learning_rate`` None takes RATES.
@@ -309,7 +260,3 @@ def _run(
         metrics={"training_frechet": limit.frechet, "training_kernel": limit.kernel},
         cost={"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began},
     )
-
-
-if __name__ == "__main__":
-    main()
