@@ -20,7 +20,6 @@ from filtersub.intervals import difference
 from filtersub.models import load_model
 from filtersub.paper import (
     READINGS,
-    architecture,
     choose,
     count_settings,
     differing_settings,
@@ -32,6 +31,7 @@ from filtersub.paper import (
     printed_method,
     tune_settings,
 )
+from filtersub.parameters import architecture
 from filtersub.records import Record, read_record
 from filtersub.report import write_report
 

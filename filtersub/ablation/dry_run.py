@@ -152,23 +152,14 @@ def _counted(text: str, model: str, classes: int | None) -> dict[str, int]:
     """The count of settings, given as JSON so that it is made once for all seeds."""
     from ..models import head_name
     from ..paper import count_settings
+    from ..parameters import architecture
 
     values = json.loads(text)
-    own = _architecture(model, None)
+    own = architecture(model, None)
     head = own.get_submodule(head_name(own)) if classes is not None and head_name(own) else None
     if classes is None or not hasattr(head, "out_features"):  # a head of another kind is built
-        found = count_settings(_architecture(model, classes), values, model)
+        found = count_settings(architecture(model, classes), values, model)
         return {"trainable": found.trainable, "head": found.head, "total": found.total}
     found = count_settings(own, values, model)
     in_head = found.head // head.out_features * classes
     return {"trainable": found.trainable, "head": in_head, "total": found.total - found.head + in_head}
-
-
-@functools.lru_cache(maxsize=16)
-def _architecture(model: str, classes: int | None) -> Any:
-    from ..parameters import load_architecture
-
-    found = load_architecture(model, num_classes=classes)
-    if isinstance(found, dict):
-        raise FiltersubError(f"{model} is a file of weights, without an architecture; name a model, and it as weights")
-    return found

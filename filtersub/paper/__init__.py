@@ -5,7 +5,7 @@ from ..lazy import lazy_attributes
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
     chosen=("Chosen", "SIZES", "check_fits", "check_free", "choose", "settings_of", "tune_settings"),
-    counts=("COUNTED", "architecture", "count_run", "count_settings"),
+    counts=("COUNTED", "count_run", "count_settings"),
     effort=("Effort", "effort_of", "forward_flops"),
     overview=("Row", "Verdict", "claims_of", "paper_overview", "printed_beside"),
     printed=(

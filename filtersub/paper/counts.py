@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
-from ..parameters import BaselineOptions, ParameterCount, count_parameters, load_architecture
+from ..parameters import BaselineOptions, ParameterCount, architecture, count_parameters
 from ..settings import select_fields
 from .readings import Part, method_settings
 
@@ -76,12 +75,3 @@ def count_run(
             f"the reading {reading!r} of {part.name}/{run} is of {part.model}, and its layers "
             f"{values['layers']!r} do not fit {name}: {error}"
         ) from None
-
-
-@cache
-def architecture(model: str, classes: int | None) -> nn.Module:
-    """load_architecture, once a process; meta tensors take no memory and nothing changes them."""
-    found = load_architecture(model, num_classes=classes)
-    if not isinstance(found, nn.Module):
-        raise FiltersubError(f"{model} is a bare file of weights; a reading of the paper is of a model")
-    return found

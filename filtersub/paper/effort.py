@@ -10,8 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.catalogue import catalogue
+from ..parameters import architecture
 from .chosen import choose, tune_settings
-from .counts import architecture
 from .readings import Part
 
 #: operations a second that are taken to be sustained: a third of the 312e12 of an A100 in bfloat16

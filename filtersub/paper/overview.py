@@ -8,10 +8,11 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from ..data import n_classes
-from ..parameters import count_parameters
+from ..parameters import architecture
+from ..parameters.readings import head_of
 from ..parameters.readings import preset as printed_figure
 from ..parameters.result import ParameterCount
-from .counts import architecture, count_run
+from .counts import count_run
 from .printed import Claim, Of, claims, printed_means, row_mean
 from .readings import READINGS, check_reading, find_run, fits, run_of
 
@@ -117,12 +118,7 @@ def _in_frame(figure: str, trainable: int) -> Verdict:
     """Trained parameters without a head in the frame (model, classes, head, unit) of a printed figure."""
     frame = printed_figure(figure)
     module = architecture(frame.model, frame.classes)
-    if not frame.with_head:
-        head = 0
-    elif frame.head is not None:
-        head = sum(p.numel() for p in module.get_submodule(frame.head).parameters())
-    else:
-        head = count_parameters(module, "linear").head
+    head = head_of(module, frame) if frame.with_head else 0
     trained, total = trainable + head, sum(p.numel() for p in module.parameters())
     value = Decimal(trained) / 1_000_000 if frame.unit == "M" else Decimal(100 * trained) / total
     return _compared(value, frame.printed, trained)

@@ -13,8 +13,9 @@ from typing import Any
 from ..errors import FiltersubError
 from ..experiment.settings import WITHOUT_EFFECT, TuneSettings, settings_from
 from ..methods.options import MEANT_FOR
+from ..parameters import architecture
 from ..recipes import load_recipe
-from .counts import architecture, count_run, count_settings
+from .counts import count_run, count_settings
 from .readings import READINGS, Part, parts, run_of
 
 _PARTS = ("figure4", "table1", "table2")

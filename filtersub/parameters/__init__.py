@@ -11,7 +11,7 @@ __all__, __getattr__, __dir__ = lazy_attributes(
         "Allotment",
         "allot",
     ),
-    architectures=("load_architecture",),
+    architectures=("architecture", "load_architecture"),
     baselines=("BaselineOptions",),
     budget=(
         "Suggestion",

@@ -7,6 +7,7 @@ at their defaults (``diffusers:UNet2DModel``), transformers by model type or loc
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,18 @@ UNETS: dict[str, dict[str, Any]] = {
         "projection_class_embeddings_input_dim": 2816,
     },
 }
+
+
+@lru_cache(maxsize=32)
+def architecture(model: str, classes: int | None) -> nn.Module:
+    """load_architecture, once a process; meta tensors take no memory and nothing changes them.
+
+    Raises FiltersubError for a file of weights too.
+    """
+    found = load_architecture(model, num_classes=classes)
+    if not isinstance(found, nn.Module):
+        raise FiltersubError(f"{model} is a file of weights, without an architecture; name a model, and it as weights")
+    return found
 
 
 def load_architecture(

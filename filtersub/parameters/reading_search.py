@@ -17,8 +17,9 @@ from torch import nn
 
 from ..kernels import KernelLayout, layout_of, named_layers, select_layers
 from ..models import head_name
+from .architectures import architecture
 from .baselines import LAYER_RULES, BaselineOptions
-from .readings import CONVNEXT, RESNET, UNET, Reading, architecture, preset
+from .readings import CONVNEXT, RESNET, UNET, Reading, preset
 
 #: model -> group of layers -> regular expression of their names
 GROUPS: dict[str, dict[str, str]] = {

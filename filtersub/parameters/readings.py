@@ -9,7 +9,6 @@ m k_c k_c' atoms a block) and, for LoRA, loralib's convolutions; ``reading_searc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -17,7 +16,7 @@ from torch import nn
 
 from ..decomposition import DecompositionConfig
 from ..errors import check_name
-from .architectures import load_architecture
+from .architectures import architecture
 from .baselines import BaselineOptions
 from .counting import count_parameters
 from .result import LayerCount, ParameterCount
@@ -184,12 +183,6 @@ def preset(name: str) -> Reading:
     return PRESETS[check_name("preset", name, PRESETS)]
 
 
-@cache
-def architecture(model: str, classes: int | None) -> nn.Module:
-    """load_architecture, once a process; meta tensors take no memory and nothing changes them."""
-    return load_architecture(model, num_classes=classes)
-
-
 def compute(name: str) -> Computed:
     """Sum a reading up from its architecture.
 
@@ -200,7 +193,7 @@ def compute(name: str) -> Computed:
     reading = preset(name)
     module = architecture(reading.model, reading.classes)
     count = _counted(module, reading, reading.parts)
-    head = _head_of(module, reading)
+    head = head_of(module, reading)
     trained = count.trainable + (head if reading.with_head else 0)
     if reading.unit == "M":
         return Computed(name, reading, trained, trained / 1e6, count)
@@ -245,7 +238,8 @@ def _counted(module: nn.Module, reading: Reading, parts: tuple[Part, ...]) -> Pa
     return ParameterCount(reading.model, methods, trainable, counts[0].head, counts[0].total, layers)
 
 
-def _head_of(module: nn.Module, reading: Reading) -> int:
+def head_of(module: nn.Module, reading: Reading) -> int:
+    """Parameters of the head that a reading counts, where it does."""
     if reading.head is not None:
         return sum(p.numel() for p in module.get_submodule(reading.head).parameters())
     return count_parameters(module, "linear").head
