@@ -1,6 +1,7 @@
 """Every method through the one door: unchanged at the start, counted as trained, merged into what it computes."""
 
 import copy
+import sys
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -16,9 +17,11 @@ from filtersub.errors import FiltersubError
 from filtersub.methods import METHODS, MethodOptions, inject, merged, try_adapter
 from filtersub.methods.features import scale_and_shift_
 from filtersub.methods.options import MEANT_FOR
-from filtersub.methods.support import KINDS, support_markdown
 from filtersub.parameters import count_parameters, count_trained
 from filtersub.tuning import FilterSubspaceLayer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "site"))
+import support_table
 
 OPTIONS = MethodOptions(rank=4, oft_block=4, boft_block=4)
 RECIPE = DecompositionConfig(atoms=3, solver="pca")
@@ -166,11 +169,11 @@ def test_rotations_of_patches_that_change_the_start_are_refused():
 
 def test_the_guide_has_the_table_of_the_installed_peft():
     guide = (Path(__file__).parents[1] / "docs" / "training.md").read_text()
-    assert support_markdown() in guide
+    assert support_table.markdown() in guide
 
 
 LAYERS = {
-    **KINDS,
+    **support_table.KINDS,
     "transposed, grouped": lambda: nn.ConvTranspose2d(16, 32, 3, groups=4),
     "Conv1D": lambda: Conv1D(32, 16),
     "batch norm": lambda: nn.BatchNorm2d(16).eval(),

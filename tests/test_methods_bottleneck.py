@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from filtersub.errors import FiltersubError
 from filtersub.methods import MethodOptions, inject
-from filtersub.methods.bottleneck import add_conv_adapters_
+from filtersub.methods.features import add_conv_adapters_
 from filtersub.models import head_name
 from filtersub.parameters import count_parameters, count_trained, load_architecture
 from filtersub.parameters.baselines import conv_adapter_width

@@ -6,5 +6,5 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
     injection=("Injected", "inject", "merged"),
     options=("METHODS", "Method", "MethodOptions"),
-    support=("Trial", "support_table", "try_adapter"),
+    support=("Trial", "try_adapter"),
 )

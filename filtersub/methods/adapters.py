@@ -19,12 +19,11 @@ from peft import (
 from peft.config import PeftConfig
 from torch import nn
 
+from ..computed_weights import keep_parametrized_
 from ..parameters.baselines import adalora_start
-from .bottleneck import add_conv_adapters_
-from .features import Scale, ScaleShift, scale_and_shift_
+from .features import Scale, ScaleShift, add_conv_adapters_, scale_and_shift_
 from .low_rank import TUCKER_METHODS, LoralibUpdate, TuckerUpdate, add_loralib_, add_tucker_
 from .options import MethodOptions
-from .parametrizations import keep_parametrized_
 
 
 def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftConfig:

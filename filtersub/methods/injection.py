@@ -24,7 +24,7 @@ from ..parameters import count_parameters
 from ..progress import telling
 from ..sparse_coding.linear import second_moment
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
-from ..tuning.names import tuners_word_renamed
+from ..tuning.other_tools import tuners_word_renamed
 from ..tuning.targets import as_pattern
 from .adapters import adapter_config, add_, merge_added_
 from .features import train_biases_, train_whole_

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..computed_weights import parametrize_
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
 from .options import MethodOptions
-from .parametrizations import parametrize_
 
 #: method -> LyCORIS's algorithm and the names of its factors
 _ALGORITHMS = {

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..computed_weights import own_class_, parametrize_
 from ..kernels import layout_of
-from .parametrizations import own_class_, parametrize_
 
 
 def copy_on_cpu(layer: nn.Module) -> nn.Module:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
 import torch
 from peft import inject_adapter_in_model
 from torch import nn
@@ -20,21 +18,6 @@ from .probe import copy_on_cpu, example_for, is_near, own_random_numbers
 _ADAPTER = "default"
 _EXAMPLES = 8  # enough that no rectified channel is zero in all of them
 _DEAD = 1e-5  # of the largest gradient: rounding leaves about 1e-7 where a parameter has no effect
-#: layer kinds of the table, small
-KINDS: dict[str, Callable[[], nn.Module]] = {
-    "convolution 3 x 3": lambda: nn.Conv2d(16, 32, 3, padding=1),
-    "strided, no bias": lambda: nn.Conv2d(16, 32, 3, stride=2, bias=False),
-    "reflected padding": lambda: nn.Conv2d(16, 32, 3, padding=1, padding_mode="reflect"),
-    "dilated": lambda: nn.Conv2d(16, 32, 3, dilation=2),
-    "not square": lambda: nn.Conv2d(16, 32, (1, 7)),
-    "pointwise 1 x 1": lambda: nn.Conv2d(16, 32, 1),
-    "grouped": lambda: nn.Conv2d(16, 32, 3, groups=4),
-    "depthwise": lambda: nn.Conv2d(16, 16, 3, groups=16),
-    "one dimension": lambda: nn.Conv1d(16, 32, 3),
-    "three dimensions": lambda: nn.Conv3d(16, 32, 3),
-    "transposed": lambda: nn.ConvTranspose2d(16, 32, 3),
-    "linear": lambda: nn.Linear(16, 32),
-}
 
 
 @dataclass(frozen=True)
@@ -66,16 +49,6 @@ def try_adapter(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
         except Exception as error:  # peft and torch refuse in many ways
             trial = Trial(_reason(error))
     return trial if trial.refusal is None else Trial(untunable(layer) or trial.refusal)
-
-
-def support_table(options: MethodOptions | None = None) -> pd.DataFrame:
-    """One row a layer kind, one column a method of peft: "yes", "no merge" (trains, cannot be merged), or "no"."""
-    options = options or MethodOptions(rank=4, oft_block=4)
-    methods = [name for name, method in METHODS.items() if method.by_peft and name != "filter-subspace"]
-    rows = {
-        kind: {method: try_adapter(method, make(), options).word for method in methods} for kind, make in KINDS.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer").reset_index()
 
 
 def _tried(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
@@ -121,11 +94,3 @@ def _injected(method: str, holder: nn.ModuleDict, options: MethodOptions) -> Any
 def _reason(error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return first.split("Currently, only")[0].strip()[:160]
-
-
-def support_markdown() -> str:
-    """support_table as the table of docs/training.md: ``python -c "from filtersub.methods.support import *;
-    print(support_markdown())"``."""
-    table = support_table()
-    lines = [list(table.columns), ["---"] * table.shape[1], *table.values.tolist()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
