@@ -24,8 +24,8 @@ from .errors import FiltersubError
 from .files import atomic_write, csv_text, plain_json, read_json, visible, write_json
 from .former_names import by_name_of_today
 from .markup import facts_html
-from .processor import processor
 from .schema import check, shown
+from .version import processor
 
 RECORD_FILE = "record.json"
 DUPLICATES_NOTE = "duplicate images"

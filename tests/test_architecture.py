@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -24,7 +25,6 @@ ROOMS = (
         "method",
         "printable",
         "processes",
-        "processor",
         "progress",
         "schema",
         "random_states",
@@ -74,6 +74,12 @@ ORDER = {name: number for number, rooms in enumerate(ROOMS) for name in rooms}
 MOST_LINES = 400
 
 
+@cache
+def nodes(path):
+    """All of a file's syntax tree; a file is parsed once for all tests."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def room_of(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
@@ -81,7 +87,7 @@ def room_of(path):
 def imported_rooms(path):
     """Rooms of the package that a file imports, wherever in the file the import stands."""
     depth = len(path.relative_to(PACKAGE).parts) - 1
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.level == depth + 1:
             yield from [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("filtersub"):
@@ -121,7 +127,7 @@ def test_the_diagram_of_the_design_is_that_of_the_imports():
 
 def imported_files(path, package=PACKAGE):
     """Files of the package that a file imports: at its top, in a function or for type checking."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == package.name):
             start = path.parents[node.level - 1] if node.level else package.parent
             place = start.joinpath(*(node.module or "").split("."))
@@ -163,7 +169,7 @@ def test_a_circle_is_seen_however_it_is_written(tmp_path, late):
 
 def test_no_room_imports_a_private_file_or_name_of_another():
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if not isinstance(node, ast.ImportFrom) or not node.level:
                 continue
             parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]

@@ -9,7 +9,7 @@ from filtersub.ablation.spec import parse_spec
 from filtersub.decomposition import DecompositionConfig
 from filtersub.parameters import count_parameters
 from filtersub.parameters.budget import landscape, lora_ranks
-from filtersub.plots.parameters import parameter_landscape
+from filtersub.plots.costs import parameter_landscape
 from filtersub.studies.parameters import landscape_sentence, parameter_study, readings_sentence
 
 

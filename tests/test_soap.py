@@ -14,11 +14,10 @@ from torch.utils.data import TensorDataset
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, tune
 from filtersub.records import OPTIMIZER_NOTE, Record
-from filtersub.training import CHECKPOINT_FILE, TrainingConfig, fit, soap
-from filtersub.training.optimizers import Chosen
-from filtersub.training.soap import SOAP, along_sides
+from filtersub.training import CHECKPOINT_FILE, TrainingConfig, fit, optimizers
+from filtersub.training.optimizers import SOAP, Chosen, along_sides
 
-EVERY, RATE, DECAY, EPS = soap._EVERY, 0.03, 0.1, 1e-8
+EVERY, RATE, DECAY, EPS = optimizers._EVERY, 0.03, 0.1, 1e-8
 
 
 def gradients(shape, count, seed=0):
@@ -27,7 +26,7 @@ def gradients(shape, count, seed=0):
     return [torch.randn(shape, generator=generator, dtype=torch.float64) * mixed + mixed for _ in range(count)]
 
 
-def moved(shape, given, preconditioned=True, betas=soap.BETAS):
+def moved(shape, given, preconditioned=True, betas=optimizers.BETAS):
     """A parameter after each of these gradients."""
     p = nn.Parameter(torch.linspace(-1, 1, torch.Size(shape).numel(), dtype=torch.float64).reshape(shape))
     group = {"params": [p], "preconditioned": preconditioned, "betas": betas}
@@ -98,7 +97,7 @@ def test_turned_problems_are_solved_alike():
     for name in ("soap", "adamw"):
         for turn in (torch.eye(4, dtype=torch.float64), left):
             p = nn.Parameter(turn @ torch.ones(4, 3, dtype=torch.float64))
-            kind = SOAP([{"params": [p], "preconditioned": name == "soap", "betas": soap.BETAS}], lr=0.01)
+            kind = SOAP([{"params": [p], "preconditioned": name == "soap", "betas": optimizers.BETAS}], lr=0.01)
             for _ in range(120):
                 loss = 0.5 * (scales[:, None] * (turn.T @ p)).square().sum()
                 kind.zero_grad()

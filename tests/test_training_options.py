@@ -19,7 +19,7 @@ from filtersub.errors import FiltersubError, LossNotFinite
 from filtersub.memory import PeakMemory
 from filtersub.random_states import random_states, seeded
 from filtersub.training import CHECKPOINT_FILE, TrainingConfig, checkpoint, class_accuracies, classification, fit, loop
-from filtersub.training.ema import MovingAverage
+from filtersub.training.loop import MovingAverage
 
 CONFIG = TrainingConfig(epochs=3, batch_size=12, learning_rate=1e-2, warmup_epochs=0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import is_hidden
-from ..processor import processor
+from ..version import processor
 from .notebook_run import RUN_FILE, read_state
 
 RUNS_FOLDER = "runs"

@@ -13,7 +13,7 @@ from ..decomposition import Decomposition, DecompositionConfig, ModelDecompositi
 from ..decomposition.layer import codes_over
 from ..kernels import named_layers, select_layers
 from ..settings import check_each, check_whole
-from ._pairs import rows_and_rebuilt
+from .kernels import rows_and_rebuilt
 
 
 def layer_table(model: ModelDecomposition) -> pd.DataFrame:

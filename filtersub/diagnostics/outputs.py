@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..computed_weights import current_weight, set_weight
 from ..decomposition import ModelDecomposition
 from ..errors import FiltersubError
-from ._pairs import copied
+from .kernels import copied
 
 
 def prediction_table(

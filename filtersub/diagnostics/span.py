@@ -22,7 +22,7 @@ from ..errors import FiltersubError
 from ..fingerprint import fingerprint, same_fingerprint
 from ..kernels import kernel_matrix, named_layers
 from ..settings import check_whole
-from ._pairs import rows_and_rebuilt
+from .kernels import rows_and_rebuilt
 
 _CHUNK = 64  # input channels worked on at once
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..decomposition import ModelDecomposition
-from ._pairs import rows_and_rebuilt
+from .kernels import rows_and_rebuilt
 
 
 def spectrum_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDecomposition) -> pd.DataFrame:

@@ -19,8 +19,8 @@ class OptimizationConfig(OptimizationFields):
 
     A batch is one step's images, over all processes and all its parts; its parts give the gradient of the whole (up to
     batch norm's statistics, which are those of a part). "adam" is the paper's validation experiment; "soap" steps as
-    AdamW in the eigenbasis of each parameter's curvature (see soap.py) where no side of the parameter is longer than
-    512, and as AdamW for the head and the rest. The schedule "cosine" is half a cosine down to ``min_rate``;
+    AdamW in the eigenbasis of each parameter's curvature where no side of the parameter is longer than 512, and as
+    AdamW for the head and the rest. The schedule "cosine" is half a cosine down to ``min_rate``;
     ``warmup_rate`` None is 1 / (steps of warm-up + 1) of the peak; both rates are of the atoms and of the head alike.
     ``clip_norm`` is the Euclidean norm over all trained parameters together. With ``ema_warmup`` the decay at step t is
     at most t / (t + EMA_LAG), so that short runs are not judged by their start; without it, it is ``ema_decay`` from

@@ -1,4 +1,6 @@
-"""The loop, whatever is trained for: steps of an optimiser, a checkpoint after each round of them, exact resume."""
+"""The loop, whatever is trained for: steps of an optimiser, an average of the weights, a checkpoint after each round of
+steps, exact resume.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +16,65 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import LossNotFinite
 from ..memory import PeakMemory
 from .accelerator import new_accelerator
 from .checkpoint import Checkpoint
 from .config import OptimizationConfig
-from .ema import MovingAverage
 from .optimizers import Chosen, factor_at
 from .rank_allocation import allocation_of
 
 Row = dict[str, float]
+
+
+class MovingAverage:
+    """Averages of the trained parameters alone: ``a <- d a + (1 - d) p`` after each step.
+
+    With ``warmup`` d is at step t at most t / (t + lag).
+    Polyak and Juditsky, SIAM J. Control and Optimization 30(4), 1992.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, *, warmup: bool = True, lag: int = 10) -> None:
+        self.parameters, self.decay, self.warmup, self.lag, self.steps = list(parameters), decay, warmup, lag, 0
+        self.averages = [p.detach().clone() for p in self.parameters]
+
+    @property
+    def effective_decay(self) -> float:
+        """The decay of the last step: below ``decay`` while the warm-up lasts."""
+        return min(self.decay, self.steps / (self.steps + self.lag)) if self.warmup else self.decay
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.steps += 1
+        get_ema_multi_avg_fn(self.effective_decay)(self.averages, [p.detach() for p in self.parameters], None)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averages in place of the parameters, for judging."""
+        own = [p.detach().clone() for p in self.parameters]
+        self._put(self.averages)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    def settle(self) -> None:
+        """The averages become the parameters."""
+        self._put(self.averages)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"steps": self.steps, "averages": self.averages}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.steps = int(state["steps"])
+        self.averages = [a.to(p.device, p.dtype) for a, p in zip(state["averages"], self.parameters, strict=True)]
+
+    @torch.no_grad()
+    def _put(self, values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
 
 
 @dataclass(frozen=True, kw_only=True)

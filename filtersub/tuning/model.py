@@ -23,7 +23,7 @@ from .codes import holds_codes, make_room, mapped_fingerprint, reading
 from .combination import check_combined, combined_config, fill
 from .config import METHOD, FilterSubspaceConfig
 from .layer import PREFIX, FilterSubspaceLayer
-from .names import check_adapter_name, named_plainly, tuners_word_renamed
+from .other_tools import check_adapter_name, named_plainly, tuners_word_renamed
 from .statistics import RunningStatistics, statistics_of
 from .targets import as_pattern, participants
 
