@@ -135,11 +135,11 @@ def test_a_dry_run_counts_by_formula_and_times_by_earlier_runs_only(tmp_path):
         state = {"notebook": "02_tuning", "parameters": {**run.parameters, **parameters}, "status": "done"}
         write_json(out / "runs" / run.run_id / "run.json", {**state, "seconds": seconds, "machine": here})
     times = RunTimes(out, here)
-    assert times.of("02_tuning", runs[0].parameters).seconds == 10.0
-    assert times.of("02_tuning", {**runs[1].parameters, "epochs": 8}).seconds == 80.0  # in proportion
-    assert times.of("02_tuning", runs[2].parameters) is None
-    assert RunTimes(out, {**here, "threads": 2}).of("02_tuning", runs[0].parameters) is None  # another machine
-    assert RunTimes(tmp_path / "beside", here).of("02_tuning", runs[0].parameters).seconds == 10.0
+    assert times.estimate("02_tuning", runs[0].parameters).seconds == 10.0
+    assert times.estimate("02_tuning", {**runs[1].parameters, "epochs": 8}).seconds == 80.0  # in proportion
+    assert times.estimate("02_tuning", runs[2].parameters) is None
+    assert RunTimes(out, {**here, "threads": 2}).estimate("02_tuning", runs[0].parameters) is None  # another machine
+    assert RunTimes(tmp_path / "beside", here).estimate("02_tuning", runs[0].parameters).seconds == 10.0
     shown = CliRunner().invoke(app, ["ablate", str(path), "--out", str(out), "--workers", "1", "--dry-run", "--json"])
     assert json.loads(shown.stdout)["runs"][2]["trainable"] == by_atoms.trainable
     assert json.loads(shown.stdout)["seconds"] is None

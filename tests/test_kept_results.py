@@ -103,16 +103,24 @@ def test_a_result_is_made_once_for_its_arguments_over_processes(tmp_path):
         return len(made)
 
     one, other = (KeptResults(tmp_path / "kept.json") for _ in range(2))
-    assert [one.of("count", [4, "a"], make), one.of("count", [4, "a"], make), one.of("count", [5, "a"], make)] == [
+    assert [
+        one.result("count", [4, "a"], make),
+        one.result("count", [4, "a"], make),
+        one.result("count", [5, "a"], make),
+    ] == [
         1,
         1,
         2,
     ]
-    assert other.of("sum", [4, "a"], make) == 3  # of another function
+    assert other.result("sum", [4, "a"], make) == 3  # of another function
     one.write()
     other.write()
     later = KeptResults(tmp_path / "kept.json")
-    assert [later.of("count", [4, "a"], make), later.of("count", [5, "a"], make), later.of("sum", [4, "a"], make)] == [
+    assert [
+        later.result("count", [4, "a"], make),
+        later.result("count", [5, "a"], make),
+        later.result("sum", [4, "a"], make),
+    ] == [
         1,
         2,
         3,

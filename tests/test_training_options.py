@@ -545,9 +545,9 @@ def test_each_process_goes_on_with_its_own_random_state(tmp_path, monkeypatch):
         states.append(random_states())
         drawn.append(torch.rand(3))
     monkeypatch.setattr(checkpoint, "gather_object", lambda own: states)
-    made(1).keep({})
+    made(1).save({})
     assert not list(tmp_path.iterdir())  # the first one writes
-    made(0).keep({"history": []})
+    made(0).save({"history": []})
     for index, expected in ((0, drawn[0]), (1, drawn[1]), (2, drawn[0])):
         with seeded(9):
             assert made(index).resume() == {"history": []}

@@ -64,7 +64,7 @@ def dry_run(
     for number, run in enumerate(runs, start=1):
         on_run("counted runs", number, len(runs))
         values = {**defaults[run.notebook], **run.parameters}
-        expected = times.of(run.notebook.stem, run.parameters)
+        expected = times.estimate(run.notebook.stem, run.parameters)
         row = {"run_id": run.run_id, "notebook": run.notebook.stem, "finished": run.run_id in finished}
         *counts, note = _count(values, kept, classes_of)
         row |= dict(zip(("trainable", "head", "total"), counts, strict=True))
@@ -112,12 +112,12 @@ def _count(
     if not {"model", "method"} <= set(values):
         return None, None, None, None
     model, data = values["model"], values.get("data")
-    names = kept.of("settings of a count", None, _counted_settings)
+    names = kept.result("settings of a count", None, _counted_settings)
     settings = {name: value for name, value in values.items() if name in names}
     try:
         classes = None if data is None else classes_of(data)
         count = functools.partial(_counted, json.dumps(settings, sort_keys=True), model, classes)
-        found = kept.of("count", [settings, model, classes], count) if is_of_library(model) else count()
+        found = kept.result("count", [settings, model, classes], count) if is_of_library(model) else count()
     except FiltersubError as error:  # data or weights that are elsewhere, a method without a formula
         return None, None, None, str(error)
     return found["trainable"], found["head"], found["total"], None
@@ -137,7 +137,7 @@ def _printed(
         found = printed_beside(settings, trainable)
         return [None, None] if found is None else [found[0], found[1].computed]
 
-    return kept.of("printed count", [settings, trainable, classes_of(values["data"])], make)
+    return kept.result("printed count", [settings, trainable, classes_of(values["data"])], make)
 
 
 def _counted_settings() -> list[str]:

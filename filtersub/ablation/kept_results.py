@@ -43,7 +43,7 @@ class KeptResults:
         self._path, self._new = path, {}
         self._known = _read(path)
 
-    def of(self, what: str, arguments: Any, make: Callable[[], T]) -> T:
+    def result(self, what: str, arguments: Any, make: Callable[[], T]) -> T:
         """What ``make`` returned for these arguments in whichever process, else what it returns now.
 
         Parameters

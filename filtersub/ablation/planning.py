@@ -113,7 +113,7 @@ def _stage_runs(
             if not stage.keeps({**defaults, **parameters}):
                 continue
             check = partial(_check_settings, stage, origin, settings, {**defaults, **parameters}, notebook.name)
-            kept.of("settings of a run", identity.whole(parameters), check)
+            kept.result("settings of a run", identity.whole(parameters), check)
             run_id = f"{_readable(notebook, own)}-{identity.digest(parameters)}"
             run = Run(run_id, notebook, parameters, root / RUNS_FOLDER / run_id, text, stage.reads_records)
             yield run, stage.place.first(("runs", origin))

@@ -139,7 +139,7 @@ class RunProgress:
             state = self._state(run.folder)
             running = state.get("status") == "running"
             elapsed = time.time() - state["started"] if running else 0.0
-            expected = self._times.of(run.notebook.stem, run.parameters) if self._times is not None else None
+            expected = self._times.estimate(run.notebook.stem, run.parameters) if self._times is not None else None
             by_epochs = _seconds_by_epochs(run.folder, elapsed) if running else None
             if by_epochs is not None:
                 left.append(by_epochs)

@@ -139,7 +139,7 @@ def list_runs(
     workers, runs, root = checked_workers(workers), plan(spec, out, **options), Path(out).resolve()
     finished = {run.run_id for run in runs if is_finished(run, _fingerprint(root) if run.reads_records else None)}
     with kept_results() as kept:
-        claims = kept.of("claims", [spec.parts, spec.reading], lambda: _claims(spec)) if spec.parts else ()
+        claims = kept.result("claims", [spec.parts, spec.reading], lambda: _claims(spec)) if spec.parts else ()
         times = _times(root, max(1, cores() // workers))
         return dry_run(runs, finished, times, workers, tuple(claims), **options, kept=kept)
 

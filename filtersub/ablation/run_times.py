@@ -67,7 +67,7 @@ class RunTimes:
         if _epochs(parameters):
             self._per_epoch[_key(name, parameters, "seed", "epochs")].append(state["seconds"] / parameters["epochs"])
 
-    def of(self, notebook: str, parameters: Mapping[str, Any]) -> Estimate | None:
+    def estimate(self, notebook: str, parameters: Mapping[str, Any]) -> Estimate | None:
         """What such a run should take; None where no like run is known."""
         if seconds := self._seconds.get(_key(notebook, parameters, "seed")):
             return Estimate(statistics.median(seconds), _counted(len(seconds), "of these settings"))

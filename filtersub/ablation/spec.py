@@ -200,7 +200,7 @@ def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict
             raise FiltersubError(f"{part.name} has no run {unknown[0]!r}; known: {', '.join(part.runs)}")
         fixed = {**content.get("parameters", {}), **content.get("grid", {})}
         with kept_results() as kept:
-            found = kept.of("runs", [asked, reading, fixed], lambda: list(_runs(part, asked, reading, fixed)))
+            found = kept.result("runs", [asked, reading, fixed], lambda: list(_runs(part, asked, reading, fixed)))
     except FiltersubError as error:
         raise place.error(str(error)) from None
     rest = {name: value for name, value in content.items() if name != _PAPER}

@@ -78,7 +78,7 @@ class DecompositionCache:
         self.reused_seconds += found.seconds
         return replace(found, layout=layout)
 
-    def keep(
+    def store(
         self, layout: KernelLayout, layer: nn.Module | Tensor, recipe: DecompositionConfig, made: Decomposition
     ) -> None:
         """Write what was decomposed elsewhere, where it is not there yet."""

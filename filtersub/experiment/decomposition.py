@@ -46,7 +46,7 @@ def decompose_run(
     def share(layer: Decomposition, recipe: DecompositionConfig) -> None:
         # For tuning runs of the ablation. Nothing is read: this run's seconds and memory are of decomposing.
         if cache is not None:
-            cache.keep(layer.layout, modules[layer.layout.name], recipe, layer)
+            cache.store(layer.layout, modules[layer.layout.name], recipe, layer)
 
     modules = dict(named_layers(loaded))
     began = time.perf_counter()

@@ -94,7 +94,7 @@ def diffusion_run(
     began, tell = time.perf_counter(), on_progress or (lambda what, done, total: None)
     device, cache = processes().device, folder.parent / "cache"
     data = captioned_images(settings.data, template=settings.template)
-    judge = _judge(settings, data, cache, device, tell)
+    compare_with_real = _comparison_with_real(settings, data, cache, device, tell)
     pipeline = load_pipeline(settings.pipeline, device=device)
     check_sampling(pipeline, **_sampling(settings))
     with processes().main_process_first():  # the others read what the first has cached
@@ -110,7 +110,7 @@ def diffusion_run(
         result = _trained(settings, pipeline, latents, folder, data, tell, log)
         if not processes().is_main_process:
             return _awaited(folder)
-        record = _judged(settings, pipeline, data, folder, judge, injected, result, began, tell)
+        record = _judged(settings, pipeline, data, folder, compare_with_real, injected, result, began, tell)
         log.on_end(record.metrics, settings.steps)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return record
@@ -121,7 +121,7 @@ def _judged(
     pipeline: Any,
     data: CaptionedImages,
     folder: Path,
-    judge: Callable[[ImageSet], Comparison] | None,
+    compare_with_real: Callable[[ImageSet], Comparison] | None,
     injected: Injected,
     result: DenoisingResult | None,
     began: float,
@@ -139,7 +139,7 @@ def _judged(
         data=Path(settings.data).name,
         injected=injected,
         result=result,
-        comparison=None if judge is None else judge(drawn),
+        comparison=None if compare_with_real is None else compare_with_real(drawn),
         first=_first(drawn),
         saved_bytes=saved,
         metrics={},
@@ -147,7 +147,7 @@ def _judged(
     )
 
 
-def _judge(
+def _comparison_with_real(
     settings: DiffusionSettings, data: CaptionedImages, cache: Path, device: torch.device, tell: Progress
 ) -> Callable[[ImageSet], Comparison] | None:
     """Compares images with those that the network is tuned on; None where no distance is asked for.

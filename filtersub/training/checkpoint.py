@@ -48,7 +48,7 @@ class Checkpoint:
         self.model, self.parts, self.order, self.settings = model, dict(parts), order, dict(settings)
         self.names = state_names(model)
 
-    def keep(self, progress: Mapping[str, Any]) -> None:
+    def save(self, progress: Mapping[str, Any]) -> None:
         """Replace the file by the state as it is now; called by every process, written by the first.
 
         Raises FiltersubError on a full disk; the old file stays.

@@ -196,7 +196,7 @@ class Loop(ABC):
 
     def end_round(self) -> None:
         """Keeps a checkpoint."""
-        self.checkpoint.keep(self.progress)
+        self.checkpoint.save(self.progress)
         self._kept = len(self.history)
 
     @property
