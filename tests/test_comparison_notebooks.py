@@ -10,6 +10,7 @@ from filtersub.ablation.spec import parse_spec
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebooks_of_comparisons_answer(tmp_path, tiny):  # noqa: F811
     for number, each in enumerate(runs()):
         folder = tmp_path / f"made{number}"

@@ -144,6 +144,7 @@ def test_presets_give_their_notebooks_what_these_know(tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebooks_run_and_make_a_report(tmp_path):
     tiny = {"epochs": 1, "image_size": 32, "batch_size": 250, "solver": "pca"}
     stages = [
@@ -166,6 +167,7 @@ def test_the_notebooks_run_and_make_a_report(tmp_path):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebooks_of_decomposition_run_and_make_a_report(tmp_path):
     one_seed = {"seeds": [0]}
     stages = [

@@ -193,6 +193,7 @@ def test_figures_have_a_mark_for_each_task(records):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebook_says_what_holds(tmp_path, records):
     for folder, each in records.items():
         each.write(tmp_path / folder)
