@@ -39,8 +39,8 @@ from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
 from .captions import CaptionedImages, captioned_images, check_template
 from .denoising import DenoisingResult, fit_denoiser
-from .pipeline import encode_images, load_pipeline, training_scheduler
 from .methods import inject_method
+from .pipeline import encode_images, load_pipeline, training_scheduler
 from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
 from .sampling import check_sampling, sample_images, save_png
 from .settings import GenerationSettings
