@@ -1,16 +1,16 @@
-"""How one weight is laid out as a kernel matrix: shapes and blocks alone, without torch."""
+"""How one weight is laid out as a kernel matrix. Counts need no more than that, so importing this imports no torch."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
 from .errors import FiltersubError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,18 @@ def fitted_block(channels: tuple[int, int], sides: tuple[int, int]) -> tuple[int
     return (k_out if outs % k_out == 0 else 1, k_in if ins % k_in == 0 else 1)
 
 
+def blocked_layout(
+    layout: KernelLayout, block: int | tuple[int, int] | None = None, block_spatial: bool = False
+) -> KernelLayout | None:
+    """A layout without blocks as kernels.layout_of gives it for these settings; None where the layer takes no part."""
+    sides = check_block(block)
+    if not layout.is_spatial and sides is None:
+        return None
+    if sides is None or (layout.is_spatial and not block_spatial):
+        return layout
+    return replace(layout, block=fitted_block(layout.channels, sides))
+
+
 def coefficient_layout(layout: KernelLayout, n_atoms: int, block: int | tuple[int, int]) -> KernelLayout:
     """The layout of a layer's coefficients alpha (c, c', m), blocked in turn: ``(o p) (i q) m -> (o i) (p m q)``.
 
@@ -165,6 +177,22 @@ def coefficient_layout(layout: KernelLayout, n_atoms: int, block: int | tuple[in
     sides = check_block(block)
     assert sides is not None
     return KernelLayout(layout.name, "conv1d", (*layout.channels, n_atoms), 1, fitted_block(layout.channels, sides))
+
+
+def kernel_matrix(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:
+    """The detached kernel matrix (n_rows, d) of a layer; FiltersubError naming the layer where it is not finite."""
+    import torch
+    from torch import Tensor
+
+    from .computed_weights import current_weight
+
+    weight = layer if isinstance(layer, Tensor) else current_weight(layer)
+    rows = layout.to_rows(weight.detach())
+    # a finite sum has finite terms, and costs a fraction of looking at each; sums of finite terms can overflow
+    if rows.device.type != "meta" and not bool(torch.isfinite(rows.sum())) and not bool(torch.isfinite(rows).all()):
+        bad = int((~torch.isfinite(rows)).sum())
+        raise FiltersubError(f"layer {layout.name!r} has {bad} weights that are NaN or infinite; its file is damaged")
+    return rows
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .bare_weights import kernels_by_name
-from .computed_weights import computes_weight, current_weight, weight_in_evaluation
+from .computed_weights import computes_weight, weight_in_evaluation
 from .errors import FiltersubError
-from .kernel_layout import KernelLayout, check_block, compile_pattern, fitted_block
+from .kernel_layout import KernelLayout, blocked_layout, compile_pattern
+from .kernel_layout import kernel_matrix as kernel_matrix  # offered here too
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -39,13 +39,7 @@ def layout_of(
     kind, weight, groups = described
     if 0 in weight.shape:  # no kernel at all
         return None
-    layout = KernelLayout(name, kind, tuple(weight.shape), groups)
-    sides = check_block(block)
-    if not layout.is_spatial and sides is None:
-        return None
-    if sides is None or (layout.is_spatial and not block_spatial):
-        return layout
-    return KernelLayout(name, kind, tuple(weight.shape), groups, fitted_block(layout.channels, sides))
+    return blocked_layout(KernelLayout(name, kind, tuple(weight.shape), groups), block, block_spatial)
 
 
 def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
@@ -165,14 +159,3 @@ def _not_covered(candidates: Iterable[nn.Module | Tensor]) -> str:
     """Names the layer types that hold matrices which the rule does not reach."""
     kinds = {type(layer).__name__ for layer in candidates if isinstance(layer, (nn.Bilinear, nn.MultiheadAttention))}
     return f"; {' and '.join(sorted(kinds))} weights are not covered" if kinds else ""
-
-
-def kernel_matrix(layout: KernelLayout, layer: nn.Module | Tensor) -> Tensor:
-    """The detached kernel matrix (n_rows, d) of a layer; FiltersubError naming the layer where it is not finite."""
-    weight = layer if isinstance(layer, Tensor) else current_weight(layer)
-    rows = layout.to_rows(weight.detach())
-    # a finite sum has finite terms, and costs a fraction of looking at each; sums of finite terms can overflow
-    if rows.device.type != "meta" and not bool(torch.isfinite(rows.sum())) and not bool(torch.isfinite(rows).all()):
-        bad = int((~torch.isfinite(rows)).sum())
-        raise FiltersubError(f"layer {layout.name!r} has {bad} weights that are NaN or infinite; its file is damaged")
-    return rows

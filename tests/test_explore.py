@@ -265,3 +265,15 @@ def test_dictionaries_and_codes_are_explored_with_and_without_their_rows():
             assert external_references(page) == []
     with pytest.raises(FiltersubError, match="a dict cannot be explored"):
         explorer_of({})
+
+
+def test_solvers_of_one_problem_meet_in_a_look(explorer):
+    """The exact solver learns the atoms, the named one codes them: all of a look's codes are its solver's own."""
+    exact, other = (explorer.beside().look("a", 5, solver, 1e-3) for solver in ("lasso", "fista"))
+    assert (exact.learned_by, other.learned_by) == ("", "lasso")
+    assert torch.equal(other.codes, encode(other.kernels, other.atoms, "fista", l1_penalty=1e-3).codes)
+    same = encode(other.kernels, other.atoms, "lasso", l1_penalty=1e-3).codes
+    assert torch.allclose(other.codes, same, atol=2e-2 * float(same.abs().max()))
+    assert "atoms learned with lasso" in other.sentence
+    assert "learned with" not in exact.sentence
+    assert explorer.look("a", 5, "fista", 1e-3, every_kernel=True).learned_by == ""

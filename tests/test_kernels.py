@@ -6,7 +6,8 @@ from conftest import POINTWISE, SPATIAL
 from torch import nn
 
 from filtersub.errors import FiltersubError
-from filtersub.kernels import check_block, kernel_matrix, layout_of, select_layers
+from filtersub.kernel_layout import check_block
+from filtersub.kernels import kernel_matrix, layout_of, select_layers
 
 KINDS = {
     "conv1d": nn.Conv1d(8, 12, 5),

@@ -54,13 +54,13 @@ def travelled(work):
 
 
 def test_moves_are_calls_between_files():
-    weight = torch.eye(4).reshape(4, 4, 1, 1)
-    files, moves = travelled(lambda: layout_of("one", weight, block=2))  # all of it in one file
-    assert (files, sum(moves.values())) == (["kernels.py"], 0)
+    layout = layout_of("one", torch.eye(4).reshape(4, 4, 1, 1), block=2)
+    files, moves = travelled(lambda: layout.n_rows)  # all of it in one file
+    assert (files, sum(moves.values())) == (["kernel_layout.py"], 0)
     config = DecompositionConfig(atoms=1, block=2)
-    files, moves = travelled(lambda: [config.n_atoms(layout_of("one", weight, block=2)) for _ in range(3)])
-    assert files == ["decomposition/recipe.py", "kernels.py"]
-    assert moves["decomposition/recipe.py", "kernels.py"] == 3  # n_rows
+    files, moves = travelled(lambda: [config.n_atoms(layout) for _ in range(3)])
+    assert files == ["decomposition/recipe.py", "kernel_layout.py"]
+    assert moves["decomposition/recipe.py", "kernel_layout.py"] == 3  # n_rows
 
 
 SOLVERS = {

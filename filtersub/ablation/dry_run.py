@@ -116,8 +116,11 @@ def _count(
     settings = {name: value for name, value in values.items() if name in names}
     try:
         classes = None if data is None else classes_of(data)
-        count = functools.partial(_counted, json.dumps(settings, sort_keys=True), model, classes)
-        found = kept.result("count", [settings, model, classes], count) if is_of_library(model) else count()
+        if is_of_library(model):
+            count = functools.partial(_counted_of_library, settings, model, classes, kept)
+            found = kept.result("count", [settings, model, classes], count)
+        else:
+            found = _counted(json.dumps(settings, sort_keys=True), model, classes)
     except FiltersubError as error:  # data or weights that are elsewhere, a method without a formula
         return None, None, None, str(error)
     return found["trainable"], found["head"], found["total"], None
@@ -145,6 +148,23 @@ def _counted_settings() -> list[str]:
     from ..paper import COUNTED
 
     return list(COUNTED)
+
+
+def _counted_of_library(settings: dict[str, Any], model: str, classes: int | None, kept: KeptResults) -> dict[str, int]:
+    """The count from the model's outline where that is enough, else from the model itself."""
+    from ..parameters.outline import Outline, outline_of, packaged_outline
+
+    def make() -> dict[str, Any] | None:
+        found = packaged_outline(model)
+        if found is None:
+            from ..parameters import architecture
+
+            found = outline_of(architecture(model, None))
+        return found and found.to_json()
+
+    outline = kept.result("outline", model, make)
+    found = outline and Outline.from_json(outline).count(settings, classes)
+    return found or _counted(json.dumps(settings, sort_keys=True), model, classes)
 
 
 @functools.lru_cache(maxsize=256)

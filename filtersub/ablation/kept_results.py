@@ -22,7 +22,7 @@ from ..user_cache import cache_folder, keep
 
 T = TypeVar("T")
 _PACKAGE = Path(__file__).resolve().parents[1]
-_SOURCES = (".py", ".yaml", ".csv")
+_SOURCES = (".py", ".yaml", ".csv", ".json")
 _LIBRARIES = {  # module -> distribution
     **{name: name for name in ("torch", "torchvision", "timm", "peft", "transformers", "diffusers", "accelerate")},
     "lycoris": "lycoris-lora",

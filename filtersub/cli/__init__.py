@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import warnings
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -39,6 +38,8 @@ app.add_typer(data_app, name="data")
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version  # a fifth of the time of a help page
+
         typer.echo(f"filtersub {version('filtersub')}")
         raise typer.Exit
 

@@ -16,13 +16,14 @@ from ..dictionary import learn_dictionary
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, named_layers, select_layers
 from ..recipe_file import recipe_command
-from ..sparse_coding import check_solver
+from ..sparse_coding import check_solver, encode
 from .look import SHOWN_OF, Look, density, mixed, relative_error, shown_kernels
 
 #: Solver -> kernels that one look at a layer codes; those that take many iterations get fewer.
-SAMPLE_ROWS = {"lasso": 65_536, "omp": 32_768, "pca": 65_536, "ridge": 65_536, "fista": SHOWN_OF}
+SAMPLE_ROWS = {"lasso": 65_536, "omp": 16_384, "pca": 65_536, "ridge": 65_536, "fista": SHOWN_OF}
 #: of a look, for solvers that take many iterations fewer; a full decomposition takes up to 1,000 rounds at 1e-5
 _ROUNDS, _FEW_ROUNDS, _TOL = {"lasso": 12, "omp": 12}, 6, 1e-3
+_EXACT = "lasso"  # learns the atoms of a look for all solvers of its problem: one optimum, found much sooner
 
 
 class Explorer:
@@ -109,27 +110,31 @@ class Explorer:
             warnings.simplefilter("ignore")  # few rounds are what is wanted here; a penalty that leaves nothing shows
             if every_kernel:
                 found = learn(rows, n_atoms, recipe, layout)
+                codes, learned_by = found.codes, solver
             else:
+                learned_by = _EXACT if recipe.code_kind == "penalty" else solver
+                settings = coding_settings(recipe, n_atoms)
                 found = learn_dictionary(
                     seen,
                     n_atoms,
                     atoms_init=start,
-                    max_rounds=_ROUNDS.get(solver, _FEW_ROUNDS),
+                    max_rounds=_ROUNDS.get(learned_by, _FEW_ROUNDS),
                     tol=_TOL,
                     sample_rows=0,
                     n_starts=1,
                     seed=self._seed,
-                    **coding_settings(recipe, n_atoms),
+                    **{**settings, "solver": learned_by},
                 )
+                codes = found.codes if learned_by == solver else encode(seen, found.atoms, **settings).codes
         look = Look(
             layer,
             layout,
             solver,
             l1_penalty,
             found.atoms,
-            found.codes,
-            relative_error(seen, found.codes, found.atoms),
-            density(found.codes),
+            codes,
+            relative_error(seen, codes, found.atoms),
+            density(codes),
             seen.shape[0],
             rows.shape[0],
             time.perf_counter() - started,
@@ -138,6 +143,7 @@ class Explorer:
             places,
             shown_kernels(seen, rows.shape[0], self._seed, in_order=places is None),
             recipe,
+            learned_by=learned_by if learned_by != solver else "",
         )
         self._last[layer, recipe.nonnegative] = found.atoms  # at the very end: an interrupt leaves what was there
         return look

@@ -34,6 +34,7 @@ class Look:
     shown : Tensor (n_shown,), numbers among the kernels looked at of those that are shown one by one
     recipe : decomposes the layer alike in full; None where it is not known
     found_by : how the result came about, in words, where no look found it
+    learned_by : the solver that the atoms were learned with, where another one made the codes
     """
 
     layer: str
@@ -53,6 +54,7 @@ class Look:
     shown: Tensor
     recipe: DecompositionConfig | None
     found_by: str = ""
+    learned_by: str = ""
 
     @property
     def pictures(self) -> Tensor | None:
@@ -71,6 +73,7 @@ class Look:
         error = "" if self.relative_error is None else f" with a relative error of {self.relative_error:.1%}"
         how = [f"solver {self.solver}"] if self.solver else []
         how += [] if self.l1_penalty is None else [f"l = {self.l1_penalty:g}"]
+        how += [f"atoms learned with {self.learned_by}"] if self.learned_by else []
         how += [self.found_by or ("from the last atoms" if self.warm else "from new atoms"), f"{self.seconds:.2f} s"]
         said = ", ".join(how)
         return (

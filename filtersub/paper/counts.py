@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from ..decomposition import DecompositionConfig
+from ..decomposition.recipe import DecompositionConfig
 from ..errors import FiltersubError
-from ..parameters import BaselineOptions, ParameterCount, architecture, count_parameters
+from ..parameters.baselines import BaselineOptions
+from ..parameters.result import ParameterCount
 from ..settings import select_fields
 from .readings import Part, method_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _UNCOUNTED = ("seed", "l1_penalty", "max_rounds", "tol")  # of a recipe: what is learnt, not how much of it
 #: all that a count depends on beside the model
@@ -35,6 +37,8 @@ def count_settings(
 
     Raises FiltersubError as count_parameters.
     """
+    from ..parameters import count_parameters
+
     values = {name: value for name, value in values.items() if name in COUNTED}
     given = SimpleNamespace(**values)
     method = "coefficients" if values.get("train_coefficients") else str(values["method"])
@@ -62,6 +66,8 @@ def count_run(
     Raises FiltersubError where the reading names layers that the model does not have.
     """
     values, name = method_settings(part, run, reading, **sizes), model or part.model
+    from ..parameters import architecture
+
     module = architecture(name, classes)
     if values["method"] == "none":
         total = sum(p.numel() for p in module.parameters())

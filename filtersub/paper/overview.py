@@ -8,7 +8,6 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from ..data import n_classes
-from ..parameters import architecture
 from ..parameters.readings import head_of
 from ..parameters.readings import preset as printed_figure
 from ..parameters.result import ParameterCount
@@ -117,6 +116,8 @@ def _figure(claim: Claim, reading: str) -> Verdict:
 def _in_frame(figure: str, trainable: int) -> Verdict:
     """Trained parameters without a head in the frame (model, classes, head, unit) of a printed figure."""
     frame = printed_figure(figure)
+    from ..parameters import architecture
+
     module = architecture(frame.model, frame.classes)
     head = head_of(module, frame) if frame.with_head else 0
     trained, total = trainable + head, sum(p.numel() for p in module.parameters())

@@ -1,8 +1,8 @@
 """Closed formulas of the baselines: what each trains in one layer, equal to what peft injects.
 
-A rule takes a layer's layout, the layer itself and the options, and gives the number of trained parameters; 0 where
-the method has no adapter for that kind of layer. For a convolution c_in -> c_out of g groups and kernel k_h x k_w, with
-rank r:
+A rule takes a layer's layout, the layer (None: one with a weight and a bias alone) and the options, and gives the
+number of trained parameters; 0 where the method has no adapter for that kind of layer. For a convolution c_in -> c_out
+of g groups and kernel k_h x k_w, with rank r:
 
     lora            r c_in k_h k_w + c_out r / g             peft: A is an ungrouped convolution, B a grouped 1x1 one,
                                                              both of the layer's class, with the gains that it has
@@ -66,10 +66,10 @@ class BaselineOptions(BaselineFields):
 
 
 _PLAIN = ("linear", "conv1d", "conv2d", "conv3d")
-Rule: TypeAlias = "Callable[[KernelLayout, nn.Module | Tensor, BaselineOptions], int]"
+Rule: TypeAlias = "Callable[[KernelLayout, nn.Module | Tensor | None, BaselineOptions], int]"
 
 
-def _lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _lora(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     rank = options.rank
     if rank % layout.groups or _is_transposed(layout):
         return 0
@@ -78,11 +78,13 @@ def _lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOpti
     return factors + _further(layer, outs) * (rank + outs)
 
 
-def _further(layer: nn.Module | Tensor, outs: int) -> int:
+def _further(layer: nn.Module | Tensor | None, outs: int) -> int:
     """Parameters an output channel beside weight and bias (the gain of timm's ScaledStdConv2d).
 
     peft makes the factors of a convolution from the layer's own class, so that both have them too, trained.
     """
+    if layer is None:
+        return 0
     from torch.nn.modules.conv import _ConvNd
 
     if not isinstance(layer, _ConvNd):
@@ -91,19 +93,19 @@ def _further(layer: nn.Module | Tensor, outs: int) -> int:
     return sum(p.numel() for name, p in own.items() if name not in ("weight", "bias")) // outs
 
 
-def _lora_ungrouped(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _lora_ungrouped(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if _is_transposed(layout):
         return 0
     outs, ins = layout.channels
     return options.rank * (ins * layout.groups * prod(layout.kernel_size) + outs)
 
 
-def _lora_matrix(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _lora_matrix(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     outs, ins = layout.channels
     return options.rank * (ins * prod(layout.kernel_size) + outs)
 
 
-def _lora_loralib(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _lora_loralib(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     """loralib knows linear layers and square kernels; those of one and three dimensions it cannot run but for k = 1."""
     if layout.kind not in _PLAIN:
         return 0
@@ -114,19 +116,19 @@ def _lora_loralib(layout: KernelLayout, layer: nn.Module | Tensor, options: Base
     return rank * k * ins * layout.groups * k + outs // layout.groups * k * rank * k
 
 
-def _dora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _dora(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     low_rank = _lora(layout, layer, options)
     return low_rank + layout.channels[0] if low_rank else 0
 
 
-def _loha(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _loha(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if layout.kind not in ("linear", "conv1d", "conv2d"):
         return 0
     outs, ins = layout.channels
     return 2 * options.rank * (outs + ins * prod(layout.kernel_size))
 
 
-def _lokr(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _lokr(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if layout.kind not in ("linear", "conv1d", "conv2d"):
         return 0
     outs, ins = layout.channels
@@ -142,7 +144,7 @@ def _factors(n: int) -> tuple[int, int]:
     return small, n // small
 
 
-def _adalora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _adalora(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if layout.kind not in ("linear", "conv1d_transformers", "conv2d"):
         return 0
     outs, ins = layout.channels
@@ -158,17 +160,17 @@ def adalora_start(rank: int) -> int:
     return (3 * rank + 1) // 2
 
 
-def _tucker_lora(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _tucker_lora(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if layout.kind not in _PLAIN:
         return 0
     return options.rank * sum(layout.channels) + _core(layout, options)
 
 
-def _tucker_loha(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _tucker_loha(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     return 2 * _tucker_lora(layout, layer, options)
 
 
-def _tucker_lokr(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _tucker_lokr(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if layout.kind not in _PLAIN:
         return 0
     outs, ins = layout.channels
@@ -182,7 +184,7 @@ def _core(layout: KernelLayout, options: BaselineOptions) -> int:
     return options.rank**2 * prod(layout.kernel_size) if layout.is_spatial else 0
 
 
-def _oft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _oft(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     dilated = max(getattr(layer, "dilation", None) or (1,)) > 1
     if layout.kind not in ("linear", "conv2d") or dilated:
         return 0
@@ -191,31 +193,31 @@ def _oft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptio
     return size // block * (block * (block - 1) // 2)
 
 
-def _boft(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _boft(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     size = _rotated(layout)
     if layout.kind not in ("linear", "conv2d") or layout.groups > 1 or size % options.boft_block:
         return 0
     return size * options.boft_block + layout.channels[0]
 
 
-def _hra(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _hra(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if layout.kind not in ("linear", "conv2d") or layout.groups > 1:
         return 0
     return options.rank * _rotated(layout)
 
 
-def _hira(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _hira(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if layout.groups > 1 or _is_transposed(layout):
         return 0
     outs, ins = layout.channels
     return options.rank * (ins * prod(layout.kernel_size) + outs)
 
 
-def _ia3(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _ia3(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     return layout.channels[0] if layout.kind in ("linear", "conv1d_transformers", "conv2d", "conv3d") else 0
 
 
-def _conv_adapter(layout: KernelLayout, layer: nn.Module | Tensor, options: BaselineOptions) -> int:
+def _conv_adapter(layout: KernelLayout, layer: nn.Module | Tensor | None, options: BaselineOptions) -> int:
     if not layout.is_spatial or _is_transposed(layout):
         return 0
     outs, ins = layout.channels[0], layout.channels[1] * layout.groups

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, plan_layers
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, check_block, compile_pattern, fitted_block, named_layers, select_layers, untunable
+from ..kernel_layout import KernelLayout, check_block, compile_pattern, fitted_block
+from ..kernels import named_layers, select_layers, untunable
 from ..models import head_name
 from . import formulas
 from .architectures import load_architecture

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from math import prod
 
-from ..decomposition import DecompositionConfig
-from ..kernels import KernelLayout
+from ..decomposition.recipe import DecompositionConfig
+from ..kernel_layout import KernelLayout
 
 
 def trained_shapes(layout: KernelLayout, recipe: DecompositionConfig) -> dict[str, tuple[int, ...]]:

@@ -9,17 +9,17 @@ m k_c k_c' atoms a block) and, for LoRA, loralib's convolutions; ``reading_searc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from torch import nn
 
-from ..decomposition import DecompositionConfig
+from ..decomposition.recipe import DecompositionConfig
 from ..errors import check_name
-from .architectures import architecture
 from .baselines import BaselineOptions
-from .counting import count_parameters
 from .result import LayerCount, ParameterCount
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CONVNEXT, RESNET, UNET = "torchvision:convnext_base", "torchvision:resnet50", "diffusers:stable-diffusion-1.5"
 _BLOCKS_4 = DecompositionConfig(block=4)
@@ -191,6 +191,8 @@ def compute(name: str) -> Computed:
     (447504, '0.45', True)
     """
     reading = preset(name)
+    from .architectures import architecture  # torch, which nobody needs who looks up what is printed
+
     module = architecture(reading.model, reading.classes)
     count = _counted(module, reading, reading.parts)
     head = head_of(module, reading)
@@ -226,6 +228,8 @@ def _row(found: Computed) -> dict[str, object]:
 
 def _counted(module: nn.Module, reading: Reading, parts: tuple[Part, ...]) -> ParameterCount:
     """The parts of a reading as one count."""
+    from .counting import count_parameters
+
     counts = [
         count_parameters(
             module, part.method, recipe=part.recipe, options=BaselineOptions(rank=part.rank), layers=part.layers
@@ -242,4 +246,6 @@ def head_of(module: nn.Module, reading: Reading) -> int:
     """Parameters of the head that a reading counts, where it does."""
     if reading.head is not None:
         return sum(p.numel() for p in module.get_submodule(reading.head).parameters())
+    from .counting import count_parameters
+
     return count_parameters(module, "linear").head

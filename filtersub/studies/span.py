@@ -19,7 +19,8 @@ from ..experiment import TuneSettings, tune
 from ..experiment.tuned import load_pair
 from ..files import make_folder
 from ..folder_lock import locks
-from ..kernels import check_block, named_layers, select_layers
+from ..kernel_layout import check_block
+from ..kernels import named_layers, select_layers
 from ..models import head_name
 from ..records import Record, describe_environment, read_records
 

@@ -16,7 +16,8 @@ from ..decomposition.warm import warm_up
 from ..errors import FiltersubError
 from ..files import make_folder
 from ..folder_lock import locks
-from ..kernels import check_block, select_layers
+from ..kernel_layout import check_block
+from ..kernels import select_layers
 from ..memory import PeakMemory
 from ..models import channels_last_, head_name, input_statistics, load_model
 from ..photographs import PHOTOGRAPHS, centre_crops, photograph_batches

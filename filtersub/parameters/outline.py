@@ -1,0 +1,132 @@
+"""A network as a list of its layers, from which a count needs neither torch nor the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..decomposition.recipe import DecompositionConfig
+from ..files import read_json
+from ..kernel_layout import KernelLayout, blocked_layout, check_block, fitted_block
+from . import formulas
+from .baselines import LAYER_RULES, BaselineOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FOLDER = Path(__file__).resolve().parent / "outlines"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a count needs of a network with a linear head.
+
+    Attributes
+    ----------
+    layers : layouts of all convolutions and linear layers but the head, without blocks, in the network's order
+    total : parameters of the network, those of the head among them
+    head : parameters of the head; classes : its outputs
+    """
+
+    layers: tuple[KernelLayout, ...]
+    total: int
+    head: int
+    classes: int
+
+    def to_json(self) -> dict[str, Any]:
+        layers = [[each.name, each.kind, list(each.shape), each.groups] for each in self.layers]
+        return {"total": self.total, "head": self.head, "classes": self.classes, "layers": layers}
+
+    @classmethod
+    def from_json(cls, read: Mapping[str, Any]) -> Outline:
+        layers = (KernelLayout(name, kind, tuple(shape), groups) for name, kind, shape, groups in read["layers"])
+        return cls(tuple(layers), read["total"], read["head"], read["classes"])
+
+    def count(self, settings: Mapping[str, Any], classes: int | None = None) -> dict[str, int] | None:
+        """Trained parameters without the head, those of the head, and all: as count_parameters counts them.
+
+        Parameters
+        ----------
+        settings : ``method``, and as far as they are given ``layers`` (a regular expression), ``overrides``, the
+            settings of the recipe and of the baselines
+        classes : of a new head; None keeps the network's own
+
+        None where the network itself must be looked at: for methods of features, for overrides, and for settings that
+        count_parameters may refuse, which says why. Raises FiltersubError for settings that are wrong in themselves.
+        """
+        trainable = self._trainable(settings)
+        if trainable is None:
+            return None
+        head = self.head if classes is None else self.head // self.classes * classes
+        return {"trainable": trainable, "head": head, "total": self.total - self.head + head}
+
+    def _trainable(self, settings: Mapping[str, Any]) -> int | None:
+        trains_alpha, recipe = bool(settings.get("train_coefficients")), _settings_of(DecompositionConfig, settings)
+        method = "filter-subspace" if trains_alpha else settings["method"]
+        if method in ("linear", "full"):
+            return 0 if method == "linear" else self.total - self.head
+        if settings.get("overrides") or recipe.nonzeros is not None:
+            return None
+        try:
+            pattern = re.compile(settings.get("layers") or "")
+        except (re.error, TypeError):
+            return None
+        chosen = [layout for layout in self.layers if pattern.search(layout.name)]
+        if method == "filter-subspace":
+            return _atoms(chosen, recipe, trains_alpha)
+        if method not in LAYER_RULES or not chosen:
+            return None
+        options = _settings_of(BaselineOptions, settings)
+        return sum(LAYER_RULES[method](layout, None, options) for layout in chosen)
+
+
+def outline_of(model: nn.Module) -> Outline | None:
+    """The outline of a network; None where a count needs more than that: layers that cannot be tuned, weights with
+    parameters beside them (gains of standardised convolutions), another head than a linear layer, or no head."""
+    from torch import nn
+
+    from ..kernels import named_layers, select_layers, untunable
+    from ..models import head_name
+
+    name, parameters = head_name(model), list(model.parameters())
+    head = None if name is None else model.get_submodule(name)
+    if not isinstance(head, nn.Linear) or any(isinstance(p, nn.UninitializedParameter) for p in parameters):
+        return None
+    modules = dict(named_layers(model))
+    layers = tuple(
+        KernelLayout(layout.name, layout.kind, layout.shape, layout.groups)
+        for layout in select_layers(model, block=1, exclude=(name,)).values()
+    )
+    for layout in layers:
+        own = dict(modules[layout.name].named_parameters(recurse=False))
+        if untunable(modules[layout.name]) is not None or not set(own) <= {"weight", "bias"}:
+            return None
+    in_head = sum(p.numel() for p in head.parameters())
+    return Outline(layers, sum(p.numel() for p in parameters), in_head, head.out_features)
+
+
+def packaged_outline(model: str) -> Outline | None:
+    """The outline that comes with this package, of the embedded network; None for other names."""
+    path = _FOLDER / f"{model}.json"
+    return Outline.from_json(read_json(path)) if model.isidentifier() and path.is_file() else None
+
+
+def _atoms(chosen: list[KernelLayout], recipe: DecompositionConfig, trains_alpha: bool) -> int | None:
+    blocked = [blocked_layout(layout, **recipe.kernel_blocks) for layout in chosen]
+    taken = [layout for layout in blocked if layout is not None]
+    sides = check_block(recipe.block)
+    if sides not in (None, (1, 1)):
+        fitted = (fitted_block(one.channels, sides) if recipe.block_coefficients else one.block for one in taken)
+        if all(block == (1, 1) for block in fitted):
+            return None
+    if not taken:
+        return None
+    of_alpha = sum(layout.n_rows * recipe.n_atoms(layout) for layout in taken) if trains_alpha else 0
+    return of_alpha + sum(formulas.trained(layout, recipe) for layout in taken)
+
+
+def _settings_of(kind: type[Any], settings: Mapping[str, Any]) -> Any:
+    return kind(**{name: settings[name] for name in kind.__dataclass_fields__ if name in settings})
