@@ -65,9 +65,9 @@ def count_run(
 
     Raises FiltersubError where the reading names layers that the model does not have.
     """
-    values, name = method_settings(part, run, reading, **sizes), model or part.model
     from ..parameters import architecture
 
+    values, name = method_settings(part, run, reading, **sizes), model or part.model
     module = architecture(name, classes)
     if values["method"] == "none":
         total = sum(p.numel() for p in module.parameters())
