@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -21,8 +22,10 @@ from .generate import distance, generate, generate_tune
 from .help_pages import Command
 from .paper import paper
 from .tune import tune
+from .usage import Group
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -55,6 +58,9 @@ def _options(
 
 _INTERRUPTED = 130
 _GONE = "the working folder was deleted; cd into one that is there, then run the command again"
+#: what makes a path unusable that a user gave: its length, links in a circle, a folder for a file, permissions
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+_SHOWN = 80  # characters of a path
 _formatted = warnings.formatwarning
 
 
@@ -73,10 +79,18 @@ def main() -> None:
         if _has_no_working_folder():  # deleted while the command ran
             sys.stderr.write(f"filtersub: {_GONE}\n")
             raise SystemExit(2) from None
+        if error.errno in _NO_PATH and error.filename is not None:
+            sys.stderr.write(f"filtersub: cannot use {_shown(error.filename)}: {error.strerror}; give another path\n")
+            raise SystemExit(2) from None
         if error.errno not in FULL or error.filename is not None:
             raise
         sys.stderr.write(f"filtersub: cannot write the output: {error.strerror}; make room, or write it elsewhere\n")
         _forget_unwritten()
+        raise SystemExit(2) from None
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop from "):  # pathlib's, before Python 3.13
+            raise
+        sys.stderr.write(f"filtersub: a path leads in a circle of links: {printable(str(error))}; give another path\n")
         raise SystemExit(2) from None
     except (KeyboardInterrupt, SystemExit) as ended:
         if not _is_untold_interrupt(ended):
@@ -91,6 +105,12 @@ def _has_no_working_folder() -> bool:
     except OSError:
         return True
     return False
+
+
+def _shown(path: object) -> str:
+    """A path as an error shows it: its middle is left out where it is long."""
+    text = printable(os.fsdecode(path) if isinstance(path, str | bytes) else str(path))
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]} ({len(text):,} letters)"
 
 
 def _forget_unwritten() -> None:

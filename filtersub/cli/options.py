@@ -47,7 +47,7 @@ WeightLayout = Annotated[
 def _alone(context: typer.Context, given: bool) -> bool:
     """Refuses --json beside --csv: options are read in the order in which they stand, so the second sees the first."""
     if given and any(context.params.get(name) for name in ("as_json", "as_csv")):
-        raise typer.BadParameter("--json and --csv exclude one another; give one of them", context)
+        raise FiltersubError("--json and --csv exclude one another; give one of them")
     return given
 
 
