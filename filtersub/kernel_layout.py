@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -165,6 +166,35 @@ def blocked_layout(
     if sides is None or (layout.is_spatial and not block_spatial):
         return layout
     return replace(layout, block=fitted_block(layout.channels, sides))
+
+
+def check_block_used(
+    layouts: Iterable[KernelLayout], block: int | tuple[int, int] | None, everywhere: bool = False
+) -> None:
+    """FiltersubError where a block joins no channels of these layers, so that it would fall back to 1 in all of them.
+
+    A block concerns 1x1 kernels and linear layers, and spatial kernels too where ``everywhere`` is set. Of two unequal
+    sides each must divide a channel count of its own.
+    """
+    sides, layouts = check_block(block), list(layouts)
+    if sides in (None, (1, 1)) or not layouts:
+        return
+    concerned = [layout for layout in layouts if everywhere or not layout.is_spatial]
+    if not concerned:
+        raise FiltersubError(
+            f"block {block} joins channels of 1x1 kernels and linear layers, of which none takes part; leave block "
+            "out, or set block_spatial"
+        )
+    fitted = [fitted_block(layout.channels, sides) for layout in concerned]
+    used = [any(side > 1 for side in one) for one in zip(*fitted, strict=True)]  # output side, input side
+    needed = [side > 1 for side in sides[::-1]]
+    if used == needed or (sides[0] == sides[1] and any(used)):
+        return
+    which = "" if not any(used) else f": its side of {'input' if used[0] else 'output'} channels"
+    channels = [n for layout in concerned for n in layout.channels]
+    fitting = [str(k) for k in (2, 3, 4, 5, 6, 8) if any(n % k == 0 for n in channels)]
+    hint = f"; sides that do: {', '.join(fitting)}" if fitting else ""
+    raise FiltersubError(f"block {block} divides the channels of no layer that takes part{which}{hint}")
 
 
 def coefficient_layout(layout: KernelLayout, n_atoms: int, block: int | tuple[int, int]) -> KernelLayout:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .bare_weights import kernels_by_name
 from .computed_weights import computes_weight, weight_in_evaluation
 from .errors import FiltersubError
-from .kernel_layout import KernelLayout, blocked_layout, compile_pattern
+from .kernel_layout import KernelLayout, blocked_layout, check_block_used, compile_pattern
 from .kernel_layout import kernel_matrix as kernel_matrix  # offered here too
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -48,8 +48,8 @@ def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
         if not 2 <= layer.ndim <= 5 or not layer.is_floating_point():
             return None
         return ("linear" if layer.ndim == 2 else f"conv{layer.ndim - 2}d"), layer, 1
-    if isinstance(layer._parameters.get("weight"), nn.UninitializedParameter):
-        return None  # a lazy layer, which has no shape before it first runs
+    if _is_unrun(layer) or layer._parameters.get("weight", layer) is None:
+        return None
     if isinstance(layer, _CONVOLUTIONS):
         weight = weight_in_evaluation(layer)
         return f"conv{weight.ndim - 2}d", weight, layer.groups
@@ -61,6 +61,15 @@ def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
     if type(layer).__name__ == "Conv1D" and getattr(layer, "weight", None) is not None and layer.weight.ndim == 2:
         return "conv1d_transformers", layer.weight, 1  # transformers' linear layer with a transposed weight
     return None
+
+
+def _is_layer(model: object) -> bool:
+    return isinstance(model, nn.Module) and _describe(model) is not None
+
+
+def _is_unrun(layer: object) -> bool:
+    """Whether it is a lazy layer, which has no shape before it first runs."""
+    return isinstance(layer, nn.Module) and isinstance(layer._parameters.get("weight"), nn.UninitializedParameter)
 
 
 def select_layers(
@@ -82,7 +91,8 @@ def select_layers(
         See layout_of.
     exclude : names of layers that never take part (the classification head, which is trained whole)
 
-    Raises FiltersubError when the pattern is no regular expression, or when nothing is left.
+    Raises FiltersubError when the pattern is no regular expression, when nothing is left, or when the block would be 1
+    in every layer (check_block_used).
     """
     pattern = None if layers is None else compile_pattern(layers)
     skipped = set(exclude)
@@ -96,7 +106,9 @@ def select_layers(
             found[name] = layout
     if not found:
         left_out = [name for name in candidates if name in skipped and (pattern is None or pattern.search(name))]
-        raise FiltersubError(_nothing_selected(candidates, layers, block, left_out))
+        alone = "; the model is a layer itself, give nn.Sequential(layer)" if _is_layer(model) else ""
+        raise FiltersubError(_nothing_selected(candidates, layers, block, left_out) + alone)
+    check_block_used(found.values(), block, block_spatial)
     return found
 
 
@@ -157,5 +169,7 @@ def _nothing_selected(
 
 def _not_covered(candidates: Iterable[nn.Module | Tensor]) -> str:
     """Names the layer types that hold matrices which the rule does not reach."""
-    kinds = {type(layer).__name__ for layer in candidates if isinstance(layer, (nn.Bilinear, nn.MultiheadAttention))}
-    return f"; {' and '.join(sorted(kinds))} weights are not covered" if kinds else ""
+    layers = list(candidates)
+    kinds = {type(layer).__name__ for layer in layers if isinstance(layer, (nn.Bilinear, nn.MultiheadAttention))}
+    covered = f"; {' and '.join(sorted(kinds))} weights are not covered" if kinds else ""
+    return covered + ("; run the model once, its lazy layers have no shape yet" if any(map(_is_unrun, layers)) else "")

@@ -270,10 +270,19 @@ def test_where_no_solver_ran_the_reason_is_told():
         solver_table(ROWS, ATOMS, 0.1, solvers=["omp"], n_nonzero=5)
 
 
+def weightless(layer):
+    layer.weight = None
+    return layer
+
+
 ODD_LAYERS = {
     "complex": (nn.Sequential(nn.Conv2d(3, 4, 3, dtype=torch.complex64)), "layer '0' has weights of type complex64"),
     "empty alone": (nn.Sequential(nn.Conv2d(3, 0, 3)), "no layer can be decomposed"),
-    "lazy alone": (nn.Sequential(nn.LazyConv2d(4, 3)), "no layer can be decomposed"),
+    "lazy alone": (nn.Sequential(nn.LazyConv2d(4, 3)), "no layer can be decomposed.*run the model once, its lazy"),
+    "lazy and transposed": (nn.Sequential(nn.LazyConvTranspose1d(4, 3)), "run the model once, its lazy layers"),
+    "the model itself": (nn.Conv1d(3, 4, 3), r"the model is a layer itself, give nn\.Sequential\(layer\)"),
+    "without a weight": (nn.Sequential(weightless(nn.Conv2d(3, 4, 3))), "no layer can be decomposed"),
+    "transposed without one": (nn.Sequential(weightless(nn.ConvTranspose2d(3, 4, 3))), "no layer can be decomposed"),
 }
 
 

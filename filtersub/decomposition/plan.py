@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, compile_pattern, layout_of, named_layers, select_layers
+from ..kernel_layout import KernelLayout, check_block_used, compile_pattern
+from ..kernels import layout_of, named_layers, select_layers
 from ..sparse_coding import SOLVERS
 from .layer import decomposable_rows, largest_patch, read_start
 from .recipe import DecompositionConfig, check_no_conflict, check_overrides, is_file_of_atoms, recipe_of
@@ -39,7 +40,8 @@ def plan_layers(
 
     ``one_override`` refuses two overrides that give one layer different values, instead of taking the last one.
 
-    Raises FiltersubError where nothing takes part, and on patterns of overrides or sharing that no layer matches.
+    Raises FiltersubError where nothing takes part, on patterns of overrides or sharing that no layer matches, and on
+    blocks that would be 1 in every layer.
     """
     checked, modules = check_overrides(overrides), dict(named_layers(model))
     candidates = select_layers(model, layers=layers, block=1, exclude=exclude)
@@ -55,8 +57,20 @@ def plan_layers(
     if not planned:  # says why
         select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     check_matched(checked, planned, "the override of")
+    check_blocks_used((layer.layout, layer.recipe) for layer in planned.values())
     _check_nonzeros(config, planned)
     return _with_groups(planned, shared)
+
+
+def check_blocks_used(layers: Iterable[tuple[KernelLayout, DecompositionConfig]]) -> None:
+    """FiltersubError where a block of these recipes joins channels in none of its layers (check_block_used)."""
+    by_block: dict[tuple[Any, bool], list[KernelLayout]] = {}
+    for layout, recipe in layers:
+        everywhere = recipe.block_spatial or recipe.block_coefficients
+        by_block.setdefault((recipe.block, everywhere), []).append(layout)
+    for (block, everywhere), layouts in by_block.items():
+        if len(by_block) == 1 or everywhere or not all(layout.is_spatial for layout in layouts):
+            check_block_used(layouts, block, everywhere)
 
 
 def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, PlannedLayer]) -> None:

@@ -192,19 +192,16 @@ def _without_equals(ranked: list[Suggestion]) -> list[Suggestion]:
 def _candidates(model: nn.Module | Mapping[str, Tensor], solver: str, layers: str | None) -> Iterator[_Candidate]:
     head = head_name(model) if isinstance(model, nn.Module) else None
     exclude = () if head is None else (head,)
+    tunable_layers(model, layers=layers, block=1, exclude=exclude)  # says why, where there is none
     for block, block_spatial in product(BLOCKS, (False, True)):
         if block is None and block_spatial:
             continue
         try:
             chosen = tunable_layers(model, layers=layers, block=block, block_spatial=block_spatial, exclude=exclude)
         except FiltersubError:
-            if block == BLOCKS[-1] and block_spatial:
-                raise
-            continue  # a model without spatial kernels has none to tune without blocks
+            continue  # no spatial kernels to tune without blocks, or sides that divide no channel count
         if block_spatial and not any(layout.is_spatial for layout in chosen.values()):
             continue
-        if block not in (None, 1) and all(layout.block == (1, 1) for layout in chosen.values()):
-            continue  # sides that divide no channel count would say what they do not do
         for pattern, where, layouts in _layer_sets(chosen, layers, in_stages=head is not None):
             alike = Counter(replace(layout, name="") for layout in layouts)
             for recipe in _recipes(block, block_spatial, solver):

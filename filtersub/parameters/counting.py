@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, plan_layers
 from ..errors import FiltersubError
-from ..kernel_layout import KernelLayout, check_block, compile_pattern, fitted_block
+from ..kernel_layout import KernelLayout, compile_pattern
 from ..kernels import named_layers, select_layers, untunable
 from ..models import head_name
 from . import formulas
@@ -175,27 +175,9 @@ def _kernels(
             yield LayerCount(name, layout.kind, layout.shape, 0, share, block=layout.block)
         return
     plan = plan_layers(module, recipe, layers=layers, exclude=exclude, overrides=overrides, one_override=True)
-    _check_blocks({name: layer.layout for name, layer in plan.items()}, recipe)
     for name, layer in plan.items():
         if not isinstance(modules[name], nn.Module) or untunable(modules[name]) is None:
             yield _atoms_share(layer.layout, layer.recipe, trains_coefficients=method == "coefficients")
-
-
-def _check_blocks(layouts: Mapping[str, KernelLayout], recipe: DecompositionConfig) -> None:
-    """A side that does not divide falls back to 1; where that happens in every layer the setting means nothing."""
-    sides, block = check_block(recipe.block), recipe.block
-    if sides in (None, (1, 1)):
-        return
-    blocks = (
-        fitted_block(layout.channels, sides) if recipe.block_coefficients else layout.block
-        for layout in layouts.values()
-    )
-    if any(block != (1, 1) for block in blocks):
-        return
-    channels = [n for layout in layouts.values() for n in layout.channels]
-    fitting = [str(k) for k in (2, 3, 4, 5, 6, 8) if any(n % k == 0 for n in channels)]
-    hint = f"; sides that do: {', '.join(fitting)}" if fitting else ""
-    raise FiltersubError(f"block {block} divides the channels of no layer that takes part{hint}")
 
 
 def _atoms_share(layout: KernelLayout, recipe: DecompositionConfig, *, trains_coefficients: bool) -> LayerCount:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..decomposition.recipe import DecompositionConfig
+from ..errors import FiltersubError
 from ..files import read_json
-from ..kernel_layout import KernelLayout, blocked_layout, check_block, fitted_block
+from ..kernel_layout import KernelLayout, blocked_layout, check_block_used
 from . import formulas
 from .baselines import LAYER_RULES, BaselineOptions
 
@@ -117,11 +118,10 @@ def packaged_outline(model: str) -> Outline | None:
 def _atoms(chosen: list[KernelLayout], recipe: DecompositionConfig, trains_alpha: bool) -> int | None:
     blocked = [blocked_layout(layout, **recipe.kernel_blocks) for layout in chosen]
     taken = [layout for layout in blocked if layout is not None]
-    sides = check_block(recipe.block)
-    if sides not in (None, (1, 1)):
-        fitted = (fitted_block(one.channels, sides) if recipe.block_coefficients else one.block for one in taken)
-        if all(block == (1, 1) for block in fitted):
-            return None
+    try:
+        check_block_used(taken, recipe.block, recipe.block_spatial or recipe.block_coefficients)
+    except FiltersubError:  # count_parameters says it
+        return None
     if not taken:
         return None
     of_alpha = sum(layout.n_rows * recipe.n_atoms(layout) for layout in taken) if trains_alpha else 0

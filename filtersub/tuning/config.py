@@ -94,6 +94,7 @@ class FilterSubspaceConfig(PeftConfig):
     recompute_weights: bool | None = None
     save_coefficients: bool = False
     save_batch_norm: bool = True
+    was_saved: ClassVar[bool] = False  # of one config: read from a folder
     awaits_coefficients: ClassVar[bool] = False  # of one config: read from a folder that holds them
 
     def __post_init__(self, sparsity: float | None) -> None:
@@ -116,6 +117,7 @@ class FilterSubspaceConfig(PeftConfig):
         """The config of a saved adapter, as peft reads it. Coefficients that lie beside it are not made before they are
         read."""
         config = super().from_pretrained(*folder, **options)
+        config.was_saved = True
         config.awaits_coefficients = config.save_coefficients
         return config
 

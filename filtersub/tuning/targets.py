@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
-from ..decomposition.plan import check_matched
+from ..decomposition import DecompositionConfig
+from ..decomposition.plan import check_blocks_used, check_matched
 from ..errors import FiltersubError, meant
 from ..kernels import KernelLayout, layout_of, untunable
 from ..models import head_name
@@ -43,11 +44,13 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
     """Full names of the layers to wrap, in the model's order; layers that another tuner has wrapped are left to it, and
     layers that cannot be tuned (see untunable) are passed over.
 
-    Raises FiltersubError where there is none, naming layers, and presets, that could be meant.
+    Raises FiltersubError where there is none, naming layers, and presets, that could be meant, and where a block would
+    be 1 in every layer, but for adapters that were saved so.
     """
     head = head_name(model) if config.target_modules is None else None
     wanted = _wanted(config)
     able, first, chosen, passed, left_out = [], {}, {}, {}, {}
+    taken: list[tuple[KernelLayout, DecompositionConfig]] = []
     inside: tuple[str, ...] = ()
     for name, module in model.named_modules(remove_duplicate=False):
         if not name or name.startswith(inside):
@@ -60,7 +63,8 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
         base = module.get_base_layer() if isinstance(module, FilterSubspaceLayer) else module
         if layout_of(name, base, block=1) is None:
             continue
-        layout = layout_of(name, base, **config.recipe_of(first[id(module)]).kernel_blocks)
+        recipe = config.recipe_of(first[id(module)])
+        layout = layout_of(name, base, **recipe.kernel_blocks)
         if layout is None:
             continue
         reason = untunable(base)
@@ -74,6 +78,7 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
             if reason is None:
                 _check_numbers(name, base)
                 chosen[id(module)] = first[id(module)]
+                taken.append((layout, recipe))
             else:
                 passed[name] = reason
     for module, name in left_out.items():
@@ -85,6 +90,8 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
     if not chosen:
         raise FiltersubError(_nothing(config, able, passed))
     check_matched(config.overrides or (), list(chosen.values()), "the override of")
+    if not config.was_saved:
+        check_blocks_used(taken)
     return list(chosen.values())
 
 
