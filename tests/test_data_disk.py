@@ -190,7 +190,7 @@ def test_an_image_folder_with_parts(root):
 
 def test_a_set_of_one_class_is_refused(root):
     write_folder(root / "insects", ("train", "test"), classes=("ant",))
-    with pytest.raises(FiltersubError, match="folder:insects has a single class"):
+    with pytest.raises(FiltersubError, match="folder:insects: a single class"):
         load_data("folder:insects", **PLAIN)
 
 

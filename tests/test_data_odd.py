@@ -1,6 +1,7 @@
 """Odd folders and lists of images: read right, or refused in one line, through each door; what is odd is said."""
 
 import io
+import os
 import re
 import shutil
 
@@ -310,3 +311,53 @@ def test_labels_of_other_kinds(root, kind):  # noqa: F811
     else:
         with pytest.raises(FiltersubError, match=message):
             load_data(f"hf:{root / 'hub'}", **PLAIN)
+
+
+HINDERED = {
+    "one class": (lambda folder: picture(folder / "cat" / "0.png"), "a single class"),
+    "an image a class": (
+        lambda folder: [picture(folder / name / "0.png") for name in ("cat", "dog")],
+        "no test images; where a fifth is held out",
+    ),
+    "a link in a circle": (lambda folder: (two(folder), (folder / "cat" / "x.png").symlink_to("x.png")), "cat/x.png"),
+    "a folder in a circle": (lambda folder: (two(folder), (folder / "cat" / "up").symlink_to("up")), None),
+    "a pipe": (lambda folder: (two(folder), os.mkfifo(folder / "cat" / "x.png")), "cat/x.png"),
+}
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    level = sum(map(ord, str(path))) % 251
+    Image.new("RGB", (6, 6), (level, 255 - level, len(path.name))).save(path)
+
+
+def two(folder):
+    for name in ("cat", "dog"):
+        for number in range(6):
+            picture(folder / name / f"{number}.png")
+
+
+@pytest.mark.parametrize("kind", HINDERED)
+def test_what_loading_refuses_the_check_calls_incomplete(root, kind):  # noqa: F811
+    make, message = HINDERED[kind]
+    make(root / "odd")
+    report = check_data(f"folder:{root / 'odd'}")
+    if message is None:
+        assert report.complete
+        assert len(load_data(f"folder:{root / 'odd'}", size=8).train) == 10
+        return
+    assert not report.complete
+    (fault,) = [found.message for found in report.problems if found.fatal]
+    assert message in fault
+    with pytest.raises(FiltersubError) as raised:
+        load_data(f"folder:{root / 'odd'}", size=8)
+    assert fault in str(raised.value)
+
+
+def test_a_name_too_long_for_any_disk_is_an_image_that_is_not_there(root):  # noqa: F811
+    two(root / "set")
+    lines = [f"{name}/{n}.png,{name}" for name in ("cat", "dog") for n in range(6)]
+    for odd in ("x" * 300 + ".png", "y" * 300 + "/0.png", "/".join(["z" * 200] * 30)):
+        (root / "set" / "list.csv").write_text("\n".join(["path,label", *lines, f"{odd},cat"]))
+        with pytest.raises(FiltersubError, match=r"images in the list but not in .* \(1\): [xyz]"):
+            load_data(f"csv:{root / 'set' / 'list.csv'}", size=8)

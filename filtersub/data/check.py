@@ -12,6 +12,7 @@ from .catalogue import Description, folder_of
 from .examine import Examined, doubts, examined, remarks, repeated_images, shared_images
 from .images import Images, Source
 from .names import described, open_source, path_of
+from .parts import chosen_parts, no_images, one_class
 from .problems import DataMissing, Problem, problem
 
 OnImage = Callable[[int, int, str], None]
@@ -60,7 +61,9 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
     except FiltersubError as error:
         return _report(name, where, True, 0, {}, [Problem("unreadable", "", 1, str(error))], began)
     parts = _parts(source)
-    problems = list(source.problems) + _counts(parts, known)
+    problems = [*source.problems, *one_class(source), *_counts(parts, known)]
+    if not any(found.fatal for found in problems):
+        problems += no_images("test", chosen_parts(source, False, 0)[1])
     problems += remarks(source, parts)
     seen = _examined(parts, on_image)
     for part, images in parts.items():

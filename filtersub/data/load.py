@@ -16,7 +16,7 @@ from .digits import digits_at, load_digits, prepared_digits, split_rows
 from .examine import remarks, shared_images
 from .images import Chosen, Source
 from .names import open_source
-from .parts import balanced_subset, chosen_parts
+from .parts import balanced_subset, chosen_parts, no_images, one_class
 from .prepared import PreparedImages
 from .problems import problem, refuse
 from .views import check_augmentation, check_judge_crop
@@ -102,9 +102,7 @@ def load_data(
         return ImageSplit(views, judged, judged_on, n_classes=10)
     source = usable_source(name)
     train, judged = chosen_parts(source, validation, split_seed)
-    for part, images in (("training", train), (judged_on, judged)):
-        if not len(images.labels):
-            raise FiltersubError(f"{name} has no {part} images")
+    refuse([*no_images("train", train), *no_images(judged_on, judged)], name)
     if n_train is not None:
         train = Chosen(train, balanced_subset(train.labels, n_train, split_seed))
     crop = source.crop if judge_crop is None else judge_crop
@@ -125,10 +123,7 @@ def usable_source(name: str) -> Source:
     Raises FiltersubError as open_source does, and for fatal problems, a single class and a set without training images.
     """
     source = open_source(name)
-    refuse(source.problems, name)
-    if source.n_classes < 2:
-        one = f" ({source.classes[0]})" if source.classes else ""
-        raise FiltersubError(f"{name} has a single class{one}, and there is nothing to tell apart")
+    refuse([*source.problems, *one_class(source)], name)
     return source
 
 

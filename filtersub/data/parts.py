@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import FiltersubError
 from .images import Chosen, Images, Source
+from .problems import Problem
 
 #: The usual names of each part: those of ``datasets.data_files.SPLIT_KEYWORDS``.
 PART_NAMES = {
@@ -62,6 +63,21 @@ def chosen_parts(source: Source, validation: bool, split_seed: int) -> tuple[Ima
             return train, source.validation
         return source.search, source.validation
     return _held_out(train, split_seed + 1)
+
+
+def one_class(source: Source) -> list[Problem]:
+    """The problem of a set with a single class; nothing where it has more."""
+    if source.n_classes > 1:
+        return []
+    which = f" ({source.classes[0]})" if source.classes else ""
+    return [Problem("one class", "", 1, f"a single class{which}, so that there is nothing to tell apart")]
+
+
+def no_images(part: str, images: Images) -> list[Problem]:
+    """The problem of a part without images, be it held out; nothing where it has some."""
+    if len(images.labels):
+        return []
+    return [Problem("no images", part, 1, f"no {part} images; where a fifth is held out, each class needs two or more")]
 
 
 def _held_out(images: Images, seed: int) -> tuple[Images, Images]:

@@ -29,14 +29,23 @@ class Fence:
             return False
         folder = str(path.parent)
         if folder not in self._inside:
-            self._inside[folder] = (self.root / folder).resolve().is_relative_to(self.root)
+            self._inside[folder] = self._leads_inside(self.root / folder)
         if not self._inside[folder]:
             return False
-        file = self.root / path
-        return not file.is_symlink() or file.resolve().is_relative_to(self.root)
+        return self._leads_inside(self.root / path, follow=False)
 
     def has_file(self, relative: str) -> bool:
-        return (self.root / relative).is_file()
+        """Whether there is a file; a name too long for the disk, or a link in a circle, is none."""
+        try:
+            return (self.root / relative).is_file()
+        except OSError:
+            return False
+
+    def _leads_inside(self, path: Path, follow: bool = True) -> bool:
+        try:
+            return not (follow or path.is_symlink()) or path.resolve().is_relative_to(self.root)
+        except (OSError, RuntimeError):  # a name too long, or links in a circle: it leads nowhere
+            return True
 
 
 def fenced_images(

@@ -21,9 +21,9 @@ class Problem:
 
     Attributes
     ----------
-    what : "missing list", "malformed line", "outside", "missing image", "label", "broken image", "empty class",
-        "class name", "count", "duplicate", "two labels", "dark image", "other file", "other folder", "checksum",
-        "missing" or "unreadable"
+    what : "one class", "no images", "missing list", "malformed line", "outside", "missing image", "label",
+        "broken image", "empty class", "class name", "count", "duplicate", "two labels", "dark image", "other file",
+        "other folder", "checksum", "missing" or "unreadable"
     part : "train", "validation", "test" or ""
     count : images, lines or classes concerned
     message : one line
