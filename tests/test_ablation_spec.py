@@ -12,7 +12,6 @@ from test_ablation import PARAMETERS, WORK, spec_of, write_notebook
 from typer.testing import CliRunner
 
 from filtersub.ablation import dry_run, list_runs, plan, run_ablation
-from filtersub.ablation.conditions import matches
 from filtersub.ablation.dry_run import makespan
 from filtersub.ablation.folder import ABLATION_FILE, check_folder, set_aside_damaged, take_folder
 from filtersub.ablation.notebook_contract import notebook_faults
@@ -21,7 +20,7 @@ from filtersub.ablation.run_slot import _one_gpu, visible_gpus
 from filtersub.ablation.run_times import RunTimes
 from filtersub.ablation.schemas import StageSchema
 from filtersub.ablation.slots import checked_workers, share_cores
-from filtersub.ablation.spec import load_spec, parse_spec
+from filtersub.ablation.spec import load_spec, matches, parse_spec
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
 from filtersub.files import write_json

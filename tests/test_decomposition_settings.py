@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from filtersub.decomposition import DecompositionConfig, decompose_model, decompose_weight, plan_layers, sharing_table
+from filtersub.decomposition.model import learn_shared
 from filtersub.decomposition.plan import PlannedLayer
-from filtersub.decomposition.shared import learn_shared
 from filtersub.dictionary.starts import cosine_atoms
 from filtersub.errors import FiltersubError
 from filtersub.kernels import layout_of

@@ -24,13 +24,12 @@ from ..errors import FiltersubError
 from ..former_names import SETTINGS, by_name_of_today
 from ..version import package_version
 from ..yaml_file import Place
-from .conditions import mentioned
 from .kept_results import KeptResults, kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
 from .notebook_file import Notebook, read_notebook
 from .run_times import RUNS_FOLDER
 from .settings_check import SettingsCheck
-from .spec import Spec, Stage
+from .spec import Spec, Stage, mentioned
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     model=(
         "DecompositionInterrupted",
         "decompose_model",
+        "sharing_table",
     ),
     plan=("plan_layers",),
     recipe=("DecompositionConfig",),
     result=("Decomposition",),
-    shared=("sharing_table",),
 )

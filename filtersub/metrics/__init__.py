@@ -10,6 +10,7 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     distance=(
         "Comparison",
         "FewImagesWarning",
+        "check_enough",
         "compare",
     ),
     features=(
@@ -24,6 +25,5 @@ __all__, __getattr__, __dir__ = lazy_attributes(
         "image_folder",
         "image_tensor",
     ),
-    statistics=("check_enough",),
     subject=("subject_scores",),
 )

@@ -4,8 +4,7 @@ from ..lazy import lazy_attributes
 
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    beside=("beside_paper", "paper_rows", "paper_sentence"),
-    claims=("claim_text", "claims_sentence", "claims_table"),
+    beside=("beside_paper", "claim_text", "claims_sentence", "claims_table", "paper_rows", "paper_sentence"),
     contrasts=("change_sentence", "changes", "equal_counts", "equal_pairs", "equal_sentence"),
     costs=(
         "COSTS",
