@@ -172,10 +172,12 @@ def encode_images(
         torch.tensor([places[prompt] for prompt in data.prompts]),
         embed_prompts(pipeline, texts),
     )
-    if file is not None:
-        with atomic_write(file) as aside:
-            save_file({name: part.contiguous() for name, part in vars(found).items()}, aside)
-    return found
+    found = DenoisingSet(**{name: part.contiguous() for name, part in vars(found).items()})
+    if file is None:
+        return found
+    with atomic_write(file) as aside:
+        save_file(vars(found), aside)
+    return _read(file)  # as a run that goes on reads it: numbers that lie otherwise in memory are summed otherwise
 
 
 @torch.no_grad()
