@@ -166,8 +166,8 @@ def test_what_changes_no_count_is_counted_once(varied, tmp_path, monkeypatch):
     path, counted = tmp_path / "spec.yaml", []
     values = [1, 2, 3, 4] if varied in ("epochs", "seed") else [0.1, 0.2, 0.3, 0.4]
     path.write_text(HEAD.format(notebook="02_tuning") + f"    grid: {{{varied}: {values}, atoms: [6, 9]}}\n")
-    monkeypatch.setattr(dry_run, "_counted", lambda text, model, classes: counted.append(json.loads(text)) or {
-        "trainable": counted[-1]["atoms"], "head": 1, "total": 2})  # fmt: skip
+    monkeypatch.setattr(dry_run, "_counted_of_library", lambda settings, *_: counted.append(settings) or {
+        "trainable": settings["atoms"], "head": 1, "total": 2})  # fmt: skip
     found = list_runs(load_spec(path), tmp_path / "out", workers=1)
     assert found.runs["trainable"].tolist() == [6, 9] * 4
     assert [values["atoms"] for values in counted] == [6, 9]
