@@ -173,18 +173,13 @@ def check_block_used(
 ) -> None:
     """FiltersubError where a block joins no channels of these layers, so that it would fall back to 1 in all of them.
 
-    A block concerns 1x1 kernels and linear layers, and spatial kernels too where ``everywhere`` is set. Of two unequal
-    sides each must divide a channel count of its own.
+    A block concerns 1x1 kernels and linear layers, and spatial kernels too where ``everywhere`` is set; where there are
+    none of these, it could be one for the layers there are. Of two unequal sides each must divide a channel count.
     """
     sides, layouts = check_block(block), list(layouts)
     if sides in (None, (1, 1)) or not layouts:
         return
-    concerned = [layout for layout in layouts if everywhere or not layout.is_spatial]
-    if not concerned:
-        raise FiltersubError(
-            f"block {block} joins channels of 1x1 kernels and linear layers, of which none takes part; leave block "
-            "out, or set block_spatial"
-        )
+    concerned = [layout for layout in layouts if everywhere or not layout.is_spatial] or layouts
     fitted = [fitted_block(layout.channels, sides) for layout in concerned]
     used = [any(side > 1 for side in one) for one in zip(*fitted, strict=True)]  # output side, input side
     needed = [side > 1 for side in sides[::-1]]

@@ -39,7 +39,7 @@ UNUSED = {
     "the other side": ({"block": (7, 3)}, None, "divides .*: its side of input channels"),
     "spatial kernels too": ({"block": 7, "block_spatial": True}, "^[02]$", "divides the channels of no layer"),
     "of coefficients": ({"block": 7, "block_coefficients": True}, "^[02]$", "divides the channels of no layer"),
-    "no layer for it": ({"block": 3}, "^[02]$", "of which none takes part; leave block out, or set block_spatial"),
+    "no layer for it, and too large": ({"block": 10**9}, "^[02]$", "divides the channels of no layer"),
 }
 RECIPES = [pytest.param(*case, id=name) for name, case in UNUSED.items()]
 
@@ -98,6 +98,14 @@ def test_blocks_that_some_layer_uses_pass(block):
     for name, layout in select_layers(network(), block=block).items():
         assert layout == layout_of(name, network()[int(name)], block)
     assert count_parameters(network(), recipe=DecompositionConfig(atoms=2, block=block)).trainable > 0
+
+
+def test_a_block_beside_spatial_layers_alone_is_left_aside_as_ever():
+    """Recipes with a block are used on parts of a network too."""
+    done = decompose_model(network(), DecompositionConfig(atoms=2, block=3, solver="pca"), layers="^[02]$")
+    assert {layer.layout.block for layer in done.layers.values()} == {(1, 1)}
+    tuned = get_peft_model(network(), FilterSubspaceConfig(atoms=2, block=3, solver="pca", target_modules="[02]"))
+    assert [p.shape for p in tuned.parameters() if p.requires_grad] == [(2, 9), (2, 9)]
 
 
 def test_a_depthwise_network_may_block_one_side_of_a_number_for_both():
