@@ -60,7 +60,10 @@ def save_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> None
 
 
 def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.Module:
-    """The base model with what a run trained, merged into plain weights where the method can be."""
+    """The base model with what a run trained, merged into plain weights where the method can be.
+
+    Raises FiltersubError where the files are not there, damaged or not those of the run.
+    """
     if METHODS[settings.method].by_peft:
         with _without_false_alarms():
             model = merged(with_adapter(model, folder), settings.method)
@@ -71,14 +74,50 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
     if METHODS[settings.method].adds:
         head = head_name(model) or ""
         model = inject(model, settings.method, head, options=settings.options, layers=settings.layers).model
-    model.load_state_dict(stored_tensors(folder / WEIGHTS_FILE), strict=False)
+    _fill(model, folder / WEIGHTS_FILE, everything=settings.method == "full")
     return merged(model, settings.method)
 
 
 def with_adapter(model: nn.Module, folder: Path) -> PeftModel:
-    """The base model with the adapter of a run around its layers, not merged."""
-    with _without_false_alarms():
-        return PeftModel.from_pretrained(model, folder / ADAPTER_FOLDER)
+    """The base model with the adapter of a run around its layers, not merged. Raises as load_trained does."""
+    place = folder / ADAPTER_FOLDER
+    missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (place / name).is_file()]
+    if missing:
+        raise FiltersubError(f"{place} has no {missing[0]}; copy the run whole, or run the tuning again")
+    try:
+        with _without_false_alarms():
+            return PeftModel.from_pretrained(model, place)
+    except FiltersubError as error:
+        raise FiltersubError(f"{place}: {error}") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _unreadable(place, error) from None
+
+
+def _fill(model: nn.Module, file: Path, *, everything: bool) -> None:
+    """Load trained weights in place; buffers and head must be there, and ``everything`` where all is trained."""
+    tensors, head = stored_tensors(file), head_name(model)
+    try:
+        missing, unknown = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # shapes
+        raise _unreadable(file, error) from None
+    buffers = {name for name, _ in model.named_buffers()}
+    needed = [name for name in missing if everything or name in buffers or (head and name.startswith(f"{head}."))]
+    if needed or unknown:
+        what = f"lacks {needed[0]!r}" if needed else f"has {unknown[0]!r}, which the model does not"
+        raise FiltersubError(f"{file} {what}; it is not the file of this run, copy the run whole or tune again")
+    damaged = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if damaged:
+        raise FiltersubError(
+            f"{file}: {damaged[0]!r} has numbers that are not finite; copy the run whole or tune again"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> FiltersubError:
+    words = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = (
+        (words[1] if len(words) > 1 and words[0].endswith(":") else words[0])[:160] if words else type(error).__name__
+    )
+    return FiltersubError(f"cannot read {path}: {reason}; copy the run whole, or run the tuning again")
 
 
 def saved_size(folder: Path) -> tuple[int, int]:

@@ -219,6 +219,7 @@ class FilterSubspaceModel(BaseTuner):
         with reading():
             remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         _check_layers(model, remapped)
+        _check_trained(model, adapter_name, remapped)
         _make_missing(model, adapter_name, remapped)
         _check_fingerprints(model, adapter_name, remapped, stored=config.save_coefficients)
         for name, layer in model.named_modules():
@@ -258,6 +259,29 @@ def _check_layers(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
             f"the adapter has atoms for {len(saved)} layers, of which this model lacks {len(absent)}, {absent[0]!r} "
             "for one; load it on the model it was trained on"
         )
+
+
+def _check_trained(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
+    """Each trained tensor of the adapter must be in the file, of its shape and with finite numbers: a file that was
+    cut, mixed of two adapters or changed would load as another one."""
+    for place, layer in model.named_modules():
+        if not isinstance(layer, FilterSubspaceLayer) or adapter not in layer.filtersub_atoms:
+            continue
+        for name, own in layer.named_parameters():
+            kind, _, owner = name.partition(".")
+            if not kind.startswith(PREFIX) or not f"{owner}.".startswith(f"{adapter}."):
+                continue
+            saved = state_dict.get(f"{place}.{name}")
+            what = f"layer {layer.name!r}: the saved adapter"
+            if saved is None:
+                raise FiltersubError(f"{what} lacks {kind}; its file is not whole, copy it again")
+            if saved.shape != own.shape:
+                raise FiltersubError(
+                    f"{what} has {kind} of shape {tuple(saved.shape)} where its config means "
+                    f"{tuple(own.shape)}; config and weights are of two adapters"
+                )
+            if saved.device.type != "meta" and not (saved.is_floating_point() and bool(saved.isfinite().all())):
+                raise FiltersubError(f"{what} has {kind} that are no finite numbers; it is damaged")
 
 
 def _make_missing(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
