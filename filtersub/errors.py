@@ -28,6 +28,19 @@ class ConvergenceWarning(UserWarning):
     """A solver spent its iterations before it met its tolerance; its result says how far off it is."""
 
 
+def reason(error: BaseException, most: int = 200) -> str:
+    """The first line of what another library says of an error, up to ``most`` characters; the error's class where it
+    says nothing. A line that only announces the next one (it ends with a colon) is passed over.
+
+    >>> reason(RuntimeError("Error(s) in loading state_dict for Net:\\n\\tsize mismatch for head"))
+    'size mismatch for head'
+    >>> reason(MemoryError())
+    'MemoryError'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0])[:most]
+
+
 def check_name(what: str, name: str, known: Iterable[str]) -> str:
     """The name, or a FiltersubError that lists the known ones and the nearest."""
     known = list(known)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from .errors import FiltersubError, meant
+from .errors import FiltersubError, meant, reason
 from .packaged_models import PACKAGED
 from .settings import MOST, check_share, check_whole
 from .weight_file import is_weight_file, load_weight_file
@@ -214,7 +214,7 @@ def _diffusers(folder: str, fetch: bool) -> nn.Module:
             return UNet2DConditionModel.from_pretrained(folder)
         return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
     except (OSError, ValueError) as error:
-        raise FiltersubError(f"no UNet of diffusers at {folder}: {str(error).splitlines()[0]}") from None
+        raise FiltersubError(f"no UNet of diffusers at {folder}: {reason(error)}") from None
 
 
 def _replace_head(model: nn.Module, num_classes: int) -> None:
@@ -288,10 +288,9 @@ def _fetching(name: str) -> Iterator[None]:
     except FiltersubError:
         raise
     except Exception as error:  # hub, http and socket errors share no base class
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FiltersubError(
-            f"the pretrained weights of {name} could not be loaded (no network?): {reason[:160]}; give a local file of "
-            "weights with --weights FILE (weights=... in Python), or ask for random ones with --no-pretrained"
+            f"the pretrained weights of {name} could not be loaded (no network?): {reason(error, 160)}; give a local "
+            "file of weights with --weights FILE (weights=... in Python), or ask for random ones with --no-pretrained"
         ) from None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..setting_fields import help_of
 from ..settings import check_digits
 
@@ -152,5 +152,5 @@ def chosen_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise FiltersubError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+        raise FiltersubError(f"the device {name!r} cannot be used: {reason(error)}") from None
     return device

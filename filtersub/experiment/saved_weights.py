@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..files import atomic_write, write_json
 from ..methods import METHODS, inject, merged
 from ..models import head_name
@@ -81,7 +81,7 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
 def with_adapter(model: nn.Module, folder: Path) -> PeftModel:
     """The base model with the adapter of a run around its layers, not merged. Raises as load_trained does."""
     place = folder / ADAPTER_FOLDER
-    missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (place / name).is_file()]
+    missing = [name for name in (_ADAPTER_CONFIG, _ADAPTER_WEIGHTS) if not (place / name).is_file()]
     if missing:
         raise FiltersubError(f"{place} has no {missing[0]}; copy the run whole, or run the tuning again")
     try:
@@ -113,11 +113,7 @@ def _fill(model: nn.Module, file: Path, *, everything: bool) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> FiltersubError:
-    words = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = (
-        (words[1] if len(words) > 1 and words[0].endswith(":") else words[0])[:160] if words else type(error).__name__
-    )
-    return FiltersubError(f"cannot read {path}: {reason}; copy the run whole, or run the tuning again")
+    return FiltersubError(f"cannot read {path}: {reason(error, 160)}; copy the run whole, or run the tuning again")
 
 
 def saved_size(folder: Path) -> tuple[int, int]:
@@ -205,5 +201,5 @@ def _without_false_alarms() -> Iterator[None]:
 
 
 def _full(path: Path, error: Exception) -> FiltersubError:
-    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-    return FiltersubError(f"cannot write {path}: {reason}; make room (is the disk full?) and run again to go on")
+    said = reason(error, 120)
+    return FiltersubError(f"cannot write {path}: {said}; make room (is the disk full?) and run again to go on")

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..files import atomic_write
 from ..image_reading import READING_RULES, read_image
 from ..metrics.features import weight_digest
@@ -73,10 +73,9 @@ def load_pipeline(
             local_files_only=Path(name).exists() or not download,
         )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         fetch = f"; give a local folder, or fetch it into the cache first: hf download {name}"
         hint = "" if Path(name).exists() else fetch
-        raise FiltersubError(f"no pipeline could be loaded from {name}: {reason[:200]}{hint}") from None
+        raise FiltersubError(f"no pipeline could be loaded from {name}: {reason(error)}{hint}") from None
     _check_channels(pipeline, name)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

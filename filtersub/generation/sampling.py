@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..files import atomic_write, make_folder, write_json
 from ..folder_lock import locks
 from ..settings import check_number, check_whole
@@ -182,7 +182,7 @@ def _fault(tried: Any, steps: int) -> str | None:
     try:
         tried.set_timesteps(steps)
     except Exception as error:  # schedulers refuse numbers in ways of their own
-        return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        return reason(error, 160)
     times = [float(time) for time in tried.timesteps]
     if max(times) >= total or min(times) < 0:
         return f"it would ask at time {max(times):g} of 0 to {total - 1}"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .. import tuning  # noqa: F401 (registers the method with peft)
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..files import atomic_write, make_folder
 from ..methods.low_rank import loralib_factors, put_loralib_
 
@@ -70,15 +70,14 @@ def _factors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise FiltersubError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+        raise FiltersubError(f"{file} cannot be read: {reason(error)}") from None
 
 
 def _loaded(kind: type[nn.Module], folder: Path, instead_of: nn.Module) -> nn.Module:
     try:
         unet = kind.from_pretrained(folder, torch_dtype=instead_of.dtype, use_safetensors=True, local_files_only=True)
     except Exception as error:  # diffusers raises many kinds for damage
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FiltersubError(f"{folder} cannot be read as a UNet: {reason[:200]}") from None
+        raise FiltersubError(f"{folder} cannot be read as a UNet: {reason(error)}") from None
     return unet.to(instead_of.device).eval()
 
 
@@ -91,7 +90,7 @@ def _check_fits(unet: nn.Module, folder: Path) -> None:
         with safe_open(file, framework="pt") as stored:
             found = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise FiltersubError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+        raise FiltersubError(f"{file} cannot be read: {reason(error)}") from None
     wanted = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
     differing = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
     if differing:
@@ -144,7 +143,7 @@ def load_adapter(pipeline: Any, folder: str | os.PathLike[str], name: str = "def
         config = PeftConfig.from_pretrained(str(folder))
         state = {key.removeprefix(_PREFIX): value for key, value in load_file(folder / WEIGHTS_FILE).items()}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise FiltersubError(f"{folder} cannot be read as an adapter: {str(error).splitlines()[0]}") from None
+        raise FiltersubError(f"{folder} cannot be read as an adapter: {reason(error)}") from None
     device = next(unet.parameters()).device
     _put(unet, config, state, name, folder)
     unet.to(device)

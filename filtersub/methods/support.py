@@ -10,6 +10,7 @@ import torch
 from peft import inject_adapter_in_model
 from torch import nn
 
+from ..errors import reason
 from ..kernels import untunable
 from .adapters import adapter_config, add_, merge_added_
 from .options import METHODS, MethodOptions
@@ -92,5 +93,4 @@ def _injected(method: str, holder: nn.ModuleDict, options: MethodOptions) -> Any
 
 
 def _reason(error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return first.split("Currently, only")[0].strip()[:160]
+    return reason(error, 1000).split("Currently, only")[0].strip()[:160]

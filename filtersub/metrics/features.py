@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from .names import INCEPTION
 
 _INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -86,8 +86,7 @@ def inception_features(
     except ModuleNotFoundError:
         raise FiltersubError("FID needs torch-fidelity: pip install 'filtersub[diffusion]'") from None
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FiltersubError(f"{file} does not hold the Inception weights of FID: {reason[:160]}") from None
+        raise FiltersubError(f"{file} does not hold the Inception weights of FID: {reason(error, 160)}") from None
     net = net.to(device)
     return FeatureExtractor(INCEPTION, 2048, weight_digest(state), net, torch.device(device))
 
@@ -204,5 +203,4 @@ def _loaded(kind: type, folder: Path, **options: object):
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # transformers raises many kinds for damage
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FiltersubError(f"{folder} cannot be read as a model of transformers: {reason[:200]}") from None
+        raise FiltersubError(f"{folder} cannot be read as a model of transformers: {reason(error)}") from None

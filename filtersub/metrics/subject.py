@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from .features import ImageEncoder, TextImageEncoder, checked_finite
 from .images import ImageSet
 
@@ -113,7 +113,7 @@ class PerceptualDistance:
             self.model.net.load_state_dict(own)
         except (KeyError, RuntimeError) as error:
             raise FiltersubError(
-                f"{weights} does not hold torchvision's weights of {kinds[network]}: {str(error).splitlines()[0]}"
+                f"{weights} does not hold torchvision's weights of {kinds[network]}: {reason(error)}"
             ) from None
         self.model.to(self.device)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig
 from ..decomposition.recipe import recipe_of
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..kernels import KernelLayout, layout_of, named_layers
 from ..settings import MOST_PIXELS, check_whole
 from . import formulas
@@ -174,8 +174,7 @@ def layer_positions(model: nn.Module, image_size: int | None = None) -> dict[str
         with torch.no_grad():
             model(*inputs, **named)
     except Exception as error:  # models refuse sizes in ways of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FiltersubError(f"the model does not run on images of {size} pixels: {reason[:160]}") from None
+        raise FiltersubError(f"the model does not run on images of {size} pixels: {reason(error, 160)}") from None
     finally:
         for handle in handles:
             handle.remove()
