@@ -106,11 +106,12 @@ def run_ablation(
         for reading in (False, True):
             group = [run for run in runs if run.reads_records == reading]
             inputs = _fingerprint(root) if reading else None
-            missing = [run for run in group if rerun or not is_finished(run, inputs)]
-            progress.reused(len(group) - len(missing))
-            for run in (run for run in group if run not in missing):
+            reused = [run for run in group if not rerun and is_finished(run, inputs)]
+            progress.reused(len(reused))
+            for run in reused:
                 outcome[run.run_id] = "reused"
                 (run.folder / LOG_FILE).unlink(missing_ok=True)  # where the command was killed as this run ended
+            missing = [run for run in group if run.run_id not in outcome]
             ready = [run for run in missing if _prepared(run, inputs, rerun, outcome, progress)]
             terms = Terms(call, threads, warm and len(ready) > 1, variables)
             outcome.update(_run_group(ready, terms, client, progress))

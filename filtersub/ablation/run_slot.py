@@ -29,8 +29,7 @@ _GLANCE = 1.0  # seconds between two looks at whether a run is still wanted
 DECOMPOSITIONS_FOLDER = ".decompositions"  # of layers that the runs of an ablation share, until all runs are there
 _CAPS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _cold_runs: dict[subprocess.Popen[bytes], str] = {}  # of this process, with the ablation of each
-_warm: dict[str, WarmStart] = {}
-_warm_runs: Counter[str] = Counter()  # in progress, by ablation
+_warm: dict[str, WarmStart] = {}  # by ablation
 _gpu_uses: Counter[str] = Counter()
 _lock = threading.Lock()
 
@@ -126,17 +125,17 @@ def _while_wanted(worker: Any, ablation: str) -> Iterator[None]:
 def _warm_start(ablation: str, own: dict[str, str]) -> Iterator[WarmStart]:
     """The ablation's warm process. Those of other ablations end where none of their runs is in progress."""
     with _lock:
-        for other in [name for name in _warm if name != ablation and not _warm_runs[name]]:
+        for other in [name for name, its in _warm.items() if name != ablation and not its.runs]:
             _warm.pop(other).close()
         if ablation not in _warm:
             _warm[ablation] = WarmStart({**os.environ, **own})
         warm = _warm[ablation]
-        _warm_runs[ablation] += 1
+        warm.runs += 1
     try:
         yield warm
     finally:
         with _lock:
-            _warm_runs[ablation] -= 1
+            warm.runs -= 1
 
 
 def _cold(notebook: str, folder: str, log: Path, own: dict[str, str], ablation: str) -> int:

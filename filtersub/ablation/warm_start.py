@@ -23,11 +23,17 @@ AVAILABLE = sys.platform == "linux"
 
 
 class WarmStart:
-    """A warm process with this environment, in which the threads of its libraries are capped; see warm_process."""
+    """A warm process with this environment, in which the threads of its libraries are capped; see warm_process.
+
+    Attributes
+    ----------
+    runs : that use it at this moment, as its owner counts them
+    """
 
     SERVER = ("-m", "filtersub.ablation.warm_process")  # what Python runs, with the address of its socket added
 
     def __init__(self, environment: dict[str, str]) -> None:
+        self.runs = 0
         self._folder = Path(tempfile.mkdtemp(prefix=socket_prefix()))
         self._address = self._folder / "runs"
         # inline figures as in every kernel; CUDA asked about without being started, which no fork would survive

@@ -5,27 +5,17 @@ and D the filter atoms (n_atoms, d) of the kernel matrix that filtersub.kernels 
 """
 
 from ..lazy import lazy_attributes
+from ..setting_fields import CODES, EXPANSION_COEFFICIENTS, INITS, LEARNERS
 
-__all__, __getattr__, __dir__ = lazy_attributes(
+_names, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    automatic=(
-        "AtomChoice",
-        "choose_atoms",
-    ),
-    expansion=(
-        "Level",
-        "chained_atoms",
-        "combine",
-        "expand",
-    ),
+    automatic=("AtomChoice", "choose_atoms"),
+    expansion=("Level", "chained_atoms", "combine", "expand"),
     file=("ModelDecomposition",),
     layer=("decompose_weight",),
-    model=(
-        "DecompositionInterrupted",
-        "decompose_model",
-        "sharing_table",
-    ),
+    model=("DecompositionInterrupted", "decompose_model", "sharing_table"),
     plan=("plan_layers",),
     recipe=("DecompositionConfig",),
     result=("Decomposition",),
 )
+__all__ = ["CODES", "EXPANSION_COEFFICIENTS", "INITS", "LEARNERS", *_names]

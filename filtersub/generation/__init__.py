@@ -6,14 +6,6 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
     denoising=("fit_denoiser",),
     methods=("inject_method",),
-    settings=(
-        "DenoisingConfig",
-        "DenoisingSet",
-        "MethodSettings",
-    ),
-    tuned=(
-        "load_adapter",
-        "save_adapter",
-        "use_adapter",
-    ),
+    settings=("DenoisingConfig", "DenoisingSet", "MethodSettings"),
+    tuned=("load_adapter", "save_adapter", "use_adapter"),
 )

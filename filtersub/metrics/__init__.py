@@ -7,23 +7,8 @@ from ..lazy import lazy_attributes
 
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    distance=(
-        "Comparison",
-        "FewImagesWarning",
-        "check_enough",
-        "compare",
-    ),
-    features=(
-        "FeatureExtractor",
-        "encoder_features",
-        "inception_features",
-        "module_features",
-    ),
-    images=(
-        "ImageSet",
-        "image_files",
-        "image_folder",
-        "image_tensor",
-    ),
+    distance=("Comparison", "FewImagesWarning", "check_enough", "compare"),
+    features=("FeatureExtractor", "encoder_features", "inception_features", "module_features"),
+    images=("ImageSet", "image_files", "image_folder", "image_tensor"),
     subject=("subject_scores",),
 )

@@ -13,7 +13,6 @@ from typing import Any
 from ..errors import FiltersubError
 from ..experiment.settings import WITHOUT_EFFECT, TuneSettings, settings_from
 from ..methods.options import MEANT_FOR
-from ..parameters import architecture
 from ..recipes import load_recipe
 from .counts import count_run, count_settings
 from .readings import READINGS, Part, parts, run_of
@@ -115,6 +114,8 @@ def _wanted(part: str, run: str, reading: str, sizes: tuple[tuple[str, Any], ...
 @lru_cache(maxsize=64)
 def _trained(model: str, parameters: str) -> int:
     """Trained parameters of a run's settings, given as JSON; the head is not among them, so any will do."""
+    from ..parameters import architecture  # here: who compares settings needs no network
+
     return count_settings(architecture(model, None), json.loads(parameters)).trainable
 
 

@@ -7,37 +7,13 @@ from ..lazy import lazy_attributes
 
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    allotment=(
-        "Allotment",
-        "allot",
-    ),
+    allotment=("Allotment", "allot"),
     architectures=("architecture", "load_architecture"),
     baselines=("BaselineOptions",),
-    budget=(
-        "Suggestion",
-        "parse_budget",
-        "suggest_settings",
-        "suggestions_table",
-    ),
-    cost=(
-        "Cost",
-        "count_cost",
-    ),
-    counting=(
-        "METHODS",
-        "compare_methods",
-        "comparison_table",
-        "count_parameters",
-        "count_trained",
-    ),
+    budget=("Suggestion", "parse_budget", "suggest_settings", "suggestions_table"),
+    cost=("Cost", "count_cost"),
+    counting=("METHODS", "compare_methods", "comparison_table", "count_parameters", "count_trained"),
     criterion=("GradientEnergy",),
-    readings=(
-        "PRESETS",
-        "compute",
-        "readings_table",
-    ),
-    result=(
-        "LayerCount",
-        "ParameterCount",
-    ),
+    readings=("PRESETS", "compute", "readings_table"),
+    result=("LayerCount", "ParameterCount"),
 )
