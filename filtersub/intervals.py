@@ -74,7 +74,8 @@ def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     gap = float(ours.mean() - theirs.mean())
     if len(ours) < 2 or len(theirs) < 2:
         return Difference(gap, math.nan, math.nan, math.nan)
-    one, other = (side.var(ddof=1) / len(side) for side in (ours, theirs))  # squared standard errors of both means
+    # The squared standard errors of both means.
+    one, other = (float(side.var(ddof=1)) / len(side) for side in (ours, theirs))
     total = one + other
     if total == 0:
         return Difference(gap, gap, gap, 1.0 if gap == 0 else 0.0)
@@ -98,7 +99,7 @@ def paired_difference(gaps: Sequence[float]) -> Difference:
         return Difference(mean, math.nan, math.nan, math.nan)
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return Difference(mean, mean, mean, 1.0 if mean == 0 else math.nan)
-    return _student(mean, values.std(ddof=1) / math.sqrt(len(values)), len(values) - 1)
+    return _student(mean, float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -132,8 +133,8 @@ def on_pareto_front(cost: Sequence[float], merit: Sequence[float]) -> list[bool]
 
 def _t_interval(values: np.ndarray) -> tuple[float, float]:
     if np.ptp(values) == 0:
-        return values[0], values[0]
-    found = _student(float(values.mean()), values.std(ddof=1) / math.sqrt(len(values)), len(values) - 1)
+        return float(values[0]), float(values[0])
+    found = _student(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
     return found.low, found.high
 
 

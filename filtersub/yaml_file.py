@@ -63,6 +63,11 @@ ScientificLoader.add_implicit_resolver(
 )
 
 
+def packaged_yaml(path: Path) -> Any:
+    """The content of a YAML file that comes with the package, by libyaml where PyYAML has it: ten times as fast."""
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def load_yaml(text: str, source: str, loader: type[yaml.SafeLoader] = PlainLoader) -> Any:
     """The content of a text of YAML. Raises FiltersubError that names ``source`` and the line."""
     return readable(lambda: yaml.load(text, loader), source)

@@ -61,6 +61,8 @@ def shared_warm_process(warm_process: Any, monkeypatch: pytest.MonkeyPatch) -> N
     """The ablations of this test fork their notebooks from the session's warm process instead of one of their own."""
 
     class Shared:
+        runs = 0  # counted by its owner
+
         def run(self, notebook: str, folder: str, log: str, environment: dict[str, str]) -> int | None:
             return warm_process.run(notebook, folder, log, {**os.environ, **environment})
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from distributed import Client
+from dask_processes import start_cluster
 from test_ablation import WORK, write_notebook
 
 from filtersub.ablation import is_finished, plan, run_ablation
@@ -119,7 +119,7 @@ def plain(output):
 def test_a_killed_worker_of_a_cluster_loses_nothing(work, tmp_path):
     """A scheduler and two workers in process groups of their own; one is killed, the other takes its run over."""
     spec, out = spec_of(work, [{"case": "waits once"}, {"case": "good"}]), tmp_path / "out"
-    cluster, address = started_cluster(tmp_path)
+    cluster, address = start_cluster(tmp_path, start)
     try:
         found = {}
         call = threading.Thread(target=lambda: found.update(summary=run_ablation(spec, out, scheduler=address)))
@@ -150,7 +150,7 @@ def test_a_killed_command_leaves_no_run_on_a_cluster_and_those_of_others_alone(w
     spec = {"name": "t", "title": "T", "question": "Q?", "stages": [{"notebook": str(work), "runs": [
         {"case": "waits once"}, {"case": "waits once", "seed": 1}]}]}  # fmt: skip
     (tmp_path / "own.yaml").write_text(json.dumps(spec))
-    cluster, address = started_cluster(tmp_path, workers=1, threads=4)
+    cluster, address = start_cluster(tmp_path, start, workers=1, threads=4)
     command = [sys.executable, "-m", "filtersub", "ablate", str(tmp_path / "own.yaml"), "--scheduler", address, *cold]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
@@ -171,22 +171,7 @@ def test_a_killed_command_leaves_no_run_on_a_cluster_and_those_of_others_alone(w
             process.wait()
 
 
-def started_cluster(folder, workers=2, threads=1):
-    file = folder / "scheduler.json"
-    shared = ["--scheduler-file", str(file), "--no-dashboard"]
-    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *shared]
-    worker = ["distributed.cli.dask_worker", "--nthreads", str(threads), "--no-nanny"]
-    worker += ["--memory-limit", "0", *shared]
-    processes = [start(scheduler)]
-    until(file.exists)
-    processes += [start(worker) for _ in range(workers)]
-    address = json.loads(file.read_text())["address"]
-    with Client(address) as client:  # a run's share of the cores is that of the workers there are when it is handed out
-        client.wait_for_workers(workers, timeout=60)
-    return processes, address
-
-
-def start(module):
+def start(*module):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([sys.executable, "-m", *module], start_new_session=True, **quiet)
 

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
-from distributed import Client
+from dask_processes import start_cluster
 from nbformat.v4 import new_code_cell, new_notebook
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
@@ -141,7 +141,8 @@ class Trial:
         self.cluster: list[subprocess.Popen[bytes]] = []  # a scheduler and its workers
         self.arguments = command.arguments
         if command.scheduler:
-            self.arguments += ("--scheduler", self._start_cluster())
+            self.cluster, address = start_cluster(place, self._start)
+            self.arguments += ("--scheduler", address)
 
     def start(self) -> subprocess.Popen[bytes]:
         return self._start("filtersub", *self.arguments)
@@ -158,21 +159,6 @@ class Trial:
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-
-    def _start_cluster(self) -> str:
-        """A scheduler and two workers of one thread, in processes of their own; its address."""
-        file = self.place / "scheduler.json"
-        shared = ("--scheduler-file", str(file), "--no-dashboard")
-        scheduler = ("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *shared)
-        self.cluster = [self._start(*scheduler)]
-        while not file.exists():
-            time.sleep(0.05)
-        worker = ("distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0", *shared)
-        self.cluster += [self._start(*worker), self._start(*worker)]
-        address = str(json.loads(file.read_text())["address"])
-        with Client(address) as client:
-            client.wait_for_workers(2, timeout=120)
-        return address
 
     def close(self) -> None:
         """End the cluster."""

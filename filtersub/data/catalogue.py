@@ -10,9 +10,9 @@ from pathlib import Path
 import yaml
 
 from ..errors import FiltersubError
+from ..yaml_file import packaged_yaml
 
 VARIABLE = "FILTERSUB_DATA"
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it: ten times as fast
 _CHECKOUT = Path(__file__).resolve().parents[2] / "data"
 
 
@@ -85,7 +85,7 @@ def is_there(described: Description) -> bool:
 
 def _read(path: Path) -> dict[str, Description]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = packaged_yaml(path)
         return {
             name: Description(**{"name": name, **content["defaults"], **values})
             for name, values in content["sets"].items()

@@ -19,3 +19,4 @@ _names, __getattr__, __dir__ = lazy_attributes(
     result=("Decomposition",),
 )
 __all__ = ["CODES", "EXPANSION_COEFFICIENTS", "INITS", "LEARNERS", *_names]
+__all__.sort()

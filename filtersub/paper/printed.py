@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from ..errors import FiltersubError
+from ..yaml_file import packaged_yaml
 
 _FOLDER = Path(__file__).parent
 TABLES = ("table1", "table2", "table3")
@@ -73,7 +73,7 @@ class Claim:
 @cache
 def claims() -> tuple[Claim, ...]:
     """All that the paper claims, in its order."""
-    content = yaml.safe_load((_FOLDER / "claims.yaml").read_text(encoding="utf-8"))
+    content = packaged_yaml(_FOLDER / "claims.yaml")
     return tuple(_claim(entry) for entry in content)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from ..errors import FiltersubError
+from ..yaml_file import packaged_yaml
 
 READINGS = ("text", "authors")
 _FILE = Path(__file__).parent / "readings.yaml"
@@ -97,7 +97,7 @@ class Readings:
 @cache
 def all_readings() -> Readings:
     """The readings as the package has them (readings.yaml)."""
-    content = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    content = packaged_yaml(_FILE)
     named = content["readings"]
     return Readings(
         {name: entry["title"] for name, entry in named.items()},
