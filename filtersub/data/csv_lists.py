@@ -8,10 +8,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator
 
 from ..errors import FiltersubError
 from ..image_reading import is_image_path
+from ..schema import check
 from .images import FileImages, Source
 from .parts import PART_NAMES, by_part, part_of
 from .paths import fenced_images
@@ -22,11 +25,21 @@ _LABELS = ("label", "class", "target", "labels", "class_name", "category")
 _USUAL = {"image": _PATHS, "label": _LABELS, "split": ("split", "part")}
 
 
+def _part(split: str) -> str:
+    part = part_of(split)
+    if part is None:
+        known = ", ".join(name for names in PART_NAMES.values() for name in names)
+        raise ValueError(f"is {split!r}; known: {known}")
+    return part
+
+
 class _Row(NamedTuple):
+    """What a row must hold; an empty path or label is a problem of the set, told with all others of its kind."""
+
     where: str  # "line 7", for messages
     image: str
     label: str
-    split: str | None  # None where the file has no such column
+    split: Annotated[str, AfterValidator(_part)] | None  # the part; None where the file has no such column
 
 
 def open_csv(path: Path, columns: Mapping[str, str]) -> Source:
@@ -78,11 +91,7 @@ def _lists(path: Path, columns: Mapping[str, str]) -> dict[str, list[_Row]]:
         return {"train": rows}
     parts: dict[str, list[_Row]] = {}
     for row in rows:
-        part = part_of(row.split)
-        if part is None:
-            known = ", ".join(name for names in PART_NAMES.values() for name in names)
-            raise FiltersubError(f"{path}, {row.where} has the split {row.split!r}; known: {known}")
-        parts.setdefault(part, []).append(row)
+        parts.setdefault(row.split or "", []).append(row)
     return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
 
@@ -90,9 +99,13 @@ def _rows(path: Path, columns: Mapping[str, str]) -> list[_Row]:
     table = read_csv_table(path)
     places = {what: _place(path, table.header, what, columns.get(what)) for what in _USUAL}
     return [
-        _Row(f"line {line}", *(None if place is None else values[place] for place in places.values()))
+        check(_Row, {"where": f"line {line}", **_named(places, values)}, f"{path}, line {line}")
         for line, values in table.rows
     ]
+
+
+def _named(places: Mapping[str, int | None], values: Sequence[str]) -> dict[str, str | None]:
+    return {what: None if place is None else values[place] for what, place in places.items()}
 
 
 def _place(path: Path, header: Sequence[str], what: str, asked: str | None) -> int | None:

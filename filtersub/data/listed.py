@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
-from ..errors import FiltersubError
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import FiltersubError, reason
+from ..files import read_json
+from ..schema import check
 from .digits import split_rows
 from .images import FileImages, Source
 from .paths import fenced_images
@@ -16,33 +19,42 @@ from .problems import Problem
 Rows = list[tuple[str, int]]
 
 
+class _SolarCell(BaseModel):
+    path: Annotated[str, Field(min_length=1)]
+    probability: Annotated[float, Field(ge=0, le=1)]  # that the cell is defective
+    kind: str = ""
+
+
+class _Emoji(BaseModel):
+    model_config = ConfigDict(strict=True)
+    category: str
+    image: Annotated[str, Field(min_length=1)]
+    has_img_google: bool
+
+
 def open_elpv(folder: Path) -> Source:
     """Photographs of solar cells (elpv-dataset): functional, or defective where its probability is above one half."""
-    rows = []
-    for number, line in enumerate(_text(folder / "labels.csv").splitlines(), 1):
-        words = line.split()
-        try:
-            path, probability = words[0], float(words[1])
-        except (IndexError, ValueError):
-            path, probability = "", math.nan
-        if not 0 <= probability <= 1:
-            raise FiltersubError(f"{folder / 'labels.csv'}, line {number}: expected PATH PROBABILITY KIND")
-        rows.append((path, int(probability > 0.5)))
+    listing = folder / "labels.csv"
+    cells = [
+        check(_SolarCell, dict(zip(_SolarCell.model_fields, line.split(), strict=False)), f"{listing}, line {number}")
+        for number, line in enumerate(_text(listing).splitlines(), 1)
+    ]
+    rows = [(cell.path, int(cell.probability > 0.5)) for cell in cells]
     return _split(folder, rows, ("functional", "defective"))
 
 
 def open_emoji(folder: Path) -> Source:
     """Drawings of emoji (emoji-datasource-google), 64 x 64 colour, by the group that Unicode puts them into."""
+    listing = folder / "emoji.json"
     try:
-        entries = list(json.loads(_text(folder / "emoji.json")))
-        named = sorted((each["category"], each["image"]) for each in entries if each["has_img_google"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise FiltersubError(
-            f"{folder / 'emoji.json'} is no list of emoji: {error}; install the package anew"
-        ) from None
-    if not named:
-        raise FiltersubError(f"{folder / 'emoji.json'} is no list of emoji: it has none; install the package anew")
+        content = read_json(listing)
+    except (OSError, ValueError) as error:
+        raise FiltersubError(f"{listing} is no list of emoji: {reason(error)}; install the package anew") from None
+    entries = check(Annotated[list[_Emoji], Field(min_length=1)], content, f"{listing} is no list of emoji")
+    named = sorted((each.category, each.image) for each in entries if each.has_img_google)
     named = [(group, image) for group, image in named if group != "Component"]  # five tones of skin and hair
+    if not named:
+        raise FiltersubError(f"{listing} names no emoji that is drawn; install the package anew")
     classes = tuple(sorted({group for group, _ in named}))
     return _split(folder, [(f"img/google/64/{image}", classes.index(group)) for group, image in named], classes)
 

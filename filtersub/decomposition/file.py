@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..computed_weights import check_weight_can_be_set, set_weight
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name, reason
 from ..files import atomic_write
 from ..fingerprint import fingerprint, fingerprint_gap
 from ..former_names import by_name_of_today
@@ -36,6 +36,7 @@ from ..markup import (
     table_html,
     unfold_html,
 )
+from ..schema import check, check_settings
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated
 from .recipe import DecompositionConfig, check_overrides, recipe_of
@@ -207,15 +208,28 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read(path: str | os.PathLike[str], *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from .header_schema import HeaderSchema  # pydantic, which nobody needs who opens no file
+
+    source = _not_ours(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            header["recipe"] = by_name_of_today(header["recipe"])
-            header["overrides"] = check_overrides(header.get("overrides"))
-            _ = header["layers"]
-            return header, {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
-    except Exception as error:  # the reader, JSON and the header each raise classes of their own
-        raise FiltersubError(f"{path} is not a decomposition that filtersub saved: {error}") from None
+            found = {key: file.get_tensor(key) for key in file.keys()} if tensors else {}  # noqa: SIM118
+    except Exception as error:  # the reader and JSON each raise classes of their own
+        raise FiltersubError(f"{source}: {reason(error)}") from None
+    check(HeaderSchema, header, source)
+    header["recipe"] = by_name_of_today(header["recipe"])
+    try:
+        header["overrides"] = check_overrides(header.get("overrides"))
+    except FiltersubError as error:
+        raise FiltersubError(f"{source}: {error}") from None
+    for settings in (header["recipe"], *header["overrides"].values()):
+        check_settings(settings, DecompositionConfig, source)
+    return header, found
+
+
+def _not_ours(path: str | os.PathLike[str]) -> str:
+    return f"{path} is not a decomposition that filtersub saved"
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] | None = None) -> ModelDecomposition:
@@ -229,13 +243,13 @@ def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] |
     came, and when it does not fit the model.
     """
     header, tensors = _read(path)
-    try:
-        layers = {name: _layer(name, plain, tensors) for name, plain in header["layers"].items()}
-        shared = header.get("shared", False)
-        shared = tuple(shared) if isinstance(shared, list) else shared
-        found = ModelDecomposition(layers, DecompositionConfig(**header["recipe"]), header["overrides"], shared)
-    except Exception as error:
-        raise FiltersubError(f"{path} is not a decomposition that filtersub saved: {error}") from None
+    file = _Tensors(tensors, _not_ours(path))
+    for name in header["recipe"]:
+        check_name(f"setting in the recipe of {path}:", name, [each.name for each in fields(DecompositionConfig)])
+    layers = {name: _layer(name, plain, file) for name, plain in header["layers"].items()}
+    shared = header.get("shared", False)
+    shared = tuple(shared) if isinstance(shared, list) else shared
+    found = ModelDecomposition(layers, DecompositionConfig(**header["recipe"]), header["overrides"], shared)
     missing = {name: plain["fingerprint"] for name, plain in header["layers"].items() if plain.get("fingerprint")}
     if model is None:
         if missing:
@@ -276,27 +290,62 @@ def atoms_key(name: str, dictionary: str | None) -> str:
     return f"{name}.atoms" if dictionary is None else f"dictionary:{dictionary}.atoms"
 
 
-def _layer(name: str, plain: dict[str, Any], tensors: Mapping[str, Tensor]) -> Decomposition:
-    levels = tuple(
-        Level(tensors[f"{name}:alpha_{depth}"], tensors[f"{name}:D_{depth}"], *errors)
-        for depth, errors in enumerate(plain.get("levels", []), 1)
-    )
-    atoms = tensors[atoms_key(name, plain.get("dictionary"))]
+@dataclass(frozen=True)
+class _Tensors:
+    """The tensors of a file, each looked at when it is taken."""
+
+    tensors: Mapping[str, Tensor]
+    source: str
+
+    def take(self, key: str, *shape: int) -> Tensor:
+        """Raises FiltersubError where there is none, where it has another shape or kind, and where it is not finite."""
+        found = self.tensors.get(key)
+        if found is None:
+            raise FiltersubError(f"{self.source}: the tensor {key} is missing")
+        if tuple(found.shape) != shape:
+            raise FiltersubError(f"{self.source}: {key} is {_sides(found.shape)}, and {_sides(shape)} is wanted")
+        if not found.is_floating_point() or not bool(found.isfinite().all()):
+            raise FiltersubError(f"{self.source}: {key} must hold finite fractions")
+        return found
+
+    def side(self, key: str, place: int) -> int:
+        """A side that only the tensor knows; 0, which fits none, where it has no such side."""
+        found = self.tensors.get(key)
+        return 0 if found is None or found.ndim <= place else found.shape[place]
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
+
+
+def _layer(name: str, plain: dict[str, Any], file: _Tensors) -> Decomposition:
+    found = _built(plain, file, atoms_key(name, plain.get("dictionary")), f"{name}.coefficients")
+    sides, levels = [found.atoms.shape[0]], []
+    for depth, errors in enumerate(plain.get("levels", []), 1):
+        alpha, below = f"{name}:alpha_{depth}", f"{name}:D_{depth}"
+        above = [found.layout.input_channels] if file.side(alpha, depth + 1) else []  # alpha_1 per channel
+        sides.append(file.side(below, depth))
+        atoms = file.take(below, *sides, found.layout.patch_size)
+        levels.append(Level(file.take(alpha, *above, *sides), atoms, *errors))
     blocks = None
     if plain.get("blocks") is not None:
-        blocks = _built(plain["blocks"], tensors[f"{name}:D_c"], tensors.get(f"{name}:alpha_c"))
-    return _built(plain, atoms, tensors.get(f"{name}.coefficients"), levels=levels, blocks=blocks)
+        blocks = _built(plain["blocks"], file, f"{name}:D_c", f"{name}:alpha_c")
+    return replace(found, levels=tuple(levels), blocks=blocks)
 
 
-def _built(plain: dict[str, Any], atoms: Tensor, coefficients: Tensor | None, **others: Any) -> Decomposition:
-    layout = {key: tuple(value) if isinstance(value, list) else value for key, value in plain["layout"].items()}
-    if coefficients is None and not plain.get("fingerprint"):
-        raise KeyError(f"no coefficients of {layout['name']!r}")
-    if coefficients is None:
-        coefficients = torch.empty(0, atoms.shape[0], dtype=atoms.dtype)  # until they are made again
-    known = {f.name for f in fields(Decomposition)} - set(_TENSORS)
+def _built(plain: dict[str, Any], file: _Tensors, atoms_name: str, coefficients_name: str) -> Decomposition:
+    layout = KernelLayout(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain["layout"].items()})
+    n_atoms = file.side(atoms_name, 0)
+    atoms = file.take(atoms_name, n_atoms, layout.patch_size)
+    if plain.get("fingerprint") is not None:
+        if len(plain["fingerprint"]) != n_atoms:
+            raise FiltersubError(f"{file.source}: the fingerprint of {coefficients_name} must have {n_atoms} numbers")
+        coefficients = torch.empty(0, n_atoms, dtype=atoms.dtype)  # until they are made again
+    else:
+        coefficients = file.take(coefficients_name, layout.n_rows, n_atoms)
+    known = {f.name for f in fields(Decomposition)} - {*_TENSORS}
     rest = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key in known}
-    return Decomposition(layout=KernelLayout(**layout), atoms=atoms, coefficients=coefficients, **others, **rest)
+    return Decomposition(layout=layout, atoms=atoms, coefficients=coefficients, **rest)
 
 
 def _codes_again(

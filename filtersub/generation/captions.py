@@ -6,14 +6,32 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ..errors import FiltersubError
 from ..image_reading import image_paths, is_hidden
 from ..metrics.images import ImageSet, image_files, image_folder
+from ..schema import check
 from ..setting_fields import DiffusionFields
 
 PROMPTS_FILE = "metadata.jsonl"
 TEMPLATE = DiffusionFields.template
+
+
+def _file_name(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(f"must be the name of a file, got {text!r}")
+    return text
+
+
+class CaptionSchema(BaseModel):
+    """A line of the file of prompts; the hub's image folders have more fields, which are let be."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    file_name: Annotated[str, AfterValidator(_file_name)]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -118,19 +136,15 @@ def _listed(root: Path) -> list[tuple[Path, str]]:
         where = f"{listing}, line {number}"
         try:
             row = json.loads(line)
-            name, prompt = row["file_name"], row["text"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, RecursionError):
             raise FiltersubError(
                 f'{where}: expected {{"file_name": "...", "text": "..."}}, got {line[:60]!r}'
             ) from None
-        if not isinstance(name, str) or "\0" in name:
-            raise FiltersubError(f"{where}: file_name must be the name of a file, got {name!r}")
-        file = root / name
+        row = check(CaptionSchema, row, where)
+        file = root / row.file_name
         if not file.resolve().is_relative_to(root.resolve()):
-            raise FiltersubError(f"{where}: {name!r} lies outside the folder")
+            raise FiltersubError(f"{where}: {row.file_name!r} lies outside the folder")
         if not file.is_file():
             raise FiltersubError(f"{where}: there is no file {file}")
-        if not isinstance(prompt, str):
-            raise FiltersubError(f"{where}: the text must be a string, got {prompt!r}")
-        found.append((file, prompt))
+        found.append((file, row.text))
     return found

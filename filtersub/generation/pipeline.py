@@ -5,7 +5,6 @@ what their VAE and text encoder make of a data set, computed once and cached: ne
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import FiltersubError, reason
-from ..files import atomic_write
+from ..files import atomic_write, read_json
 from ..image_reading import READING_RULES, read_image
 from ..metrics.features import weight_digest
 from ..metrics.images import fitted
+from ..schema import check
 from .captions import CaptionedImages
 from .settings import DenoisingSet
 
@@ -89,12 +90,11 @@ def check_pipeline_folder(folder: Path) -> None:
     if not index.is_file():
         raise FiltersubError(f"{folder} is no pipeline of diffusers: {INDEX_FILE} is missing")
     try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
-        listed = {
-            key for key, value in parts.items() if not key.startswith("_") and isinstance(value, list) and value[0]
-        }
-    except (OSError, ValueError, IndexError, AttributeError) as error:
-        raise FiltersubError(f"{index} is not readable: {error}") from None
+        content = read_json(index)
+    except (OSError, ValueError) as error:
+        raise FiltersubError(f"{index} is not readable: {reason(error)}") from None
+    parts = check(dict[str, JsonValue], content, str(index))
+    listed = {key for key, value in parts.items() if not key.startswith("_") and isinstance(value, list) and any(value)}
     missing = [f"{part} (not in {INDEX_FILE})" for part in _CONFIGS if part not in listed]
     for part in (part for part in _CONFIGS if part in listed):
         if not (folder / part / _CONFIGS[part]).is_file():
