@@ -15,7 +15,7 @@ from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
 from filtersub.experiment.saved_weights import ADAPTER_FOLDER, load_trained, save_trained
-from filtersub.methods import MethodOptions, inject
+from filtersub.methods import METHODS, MethodOptions, inject
 from filtersub.tuning import FilterSubspaceLayer
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -164,3 +164,31 @@ def test_the_weights_of_a_run_are_read_whole_or_refused(method, kind, every_kind
     with pytest.raises(FiltersubError, match=message) as raised:
         load_trained(type(every_kind)(), settings, tmp_path)
     assert "\n" not in str(raised.value)
+
+
+BY_PEFT = [name for name, method in METHODS.items() if method.by_peft and name != "filter-subspace"]
+
+
+@pytest.mark.parametrize("method", BY_PEFT)
+def test_each_tensor_of_another_methods_adapter_is_looked_at(method, every_kind, tmp_path):
+    """peft fills what a file lacks with fresh numbers, and says so in a warning at most."""
+    model = inject(every_kind, method, "classifier", options=MethodOptions(rank=2)).model
+    settings = replace(SETTINGS, method=method)
+    save_trained(model, settings, tmp_path / "whole")
+    load_trained(type(every_kind)(), settings, tmp_path / "whole")
+    whole = load_file(tmp_path / "whole" / ADAPTER_FOLDER / WEIGHTS)
+    changes = {
+        "gone": (lambda found, key: found.pop(key), "lacks '|cannot read "),
+        "NaN": (with_nan, "numbers that are not finite"),
+    }
+    for key in (*list(whole)[:3], *list(whole)[-3:]):
+        for change, message in changes.values():
+            folder = shutil.copytree(tmp_path / "whole", tmp_path / "damaged", dirs_exist_ok=True)
+            edited(change)(folder / ADAPTER_FOLDER, key)
+            with pytest.raises(FiltersubError, match=message) as raised:
+                load_trained(type(every_kind)(), settings, folder)
+            assert key in str(raised.value)
+
+
+def with_nan(tensors, key):
+    tensors[key] = torch.full_like(tensors[key], float("nan"), dtype=torch.float32)

@@ -103,7 +103,10 @@ REFUSED = {
     "an open quote": ('path,label\na/0.png,"owl\n', r"line 2: not CSV .*look at its quotes"),
     "no row": ("path,label\n", r"lists no training images"),
     "nothing": ("", r"all\.csv is empty; its first line must name the columns, such as path,label"),
-    "another split": ("path,label,split\na/0.png,owl,train\na/1.png,owl,holdout\n", r"line 3: split is 'holdout'; known: train"),
+    "another split": (
+        "path,label,split\na/0.png,owl,train\na/1.png,owl,holdout\n",
+        r"line 3: split is 'holdout'; known: train",
+    ),
     "an empty split": ("path,label,split\na/0.png,owl,train\na/1.png,owl,\n", r"line 3: split is ''; known: train"),
     "backslashes that lead out": ("path,label\n..\\x.png,owl\na/1.png,jay\n", r"lead out of .*\.\./x\.png"),
 }

@@ -13,13 +13,8 @@ from torch import nn
 
 from filtersub.errors import FiltersubError
 from filtersub.metrics import FewImagesWarning, compare, image_folder, image_tensor, inception_features, module_features
-from filtersub.metrics.distance import (
-    FeatureStatistics,
-    frechet_distance,
-    kernel_distance,
-    read_statistics,
-    set_statistics,
-)
+from filtersub.metrics.distance import frechet_distance, kernel_distance
+from filtersub.metrics.statistics import FeatureStatistics, read_statistics, set_statistics
 
 
 def drawn(count, width, seed=0, shift=0.0):
@@ -126,7 +121,7 @@ import sys
 import torch
 from filtersub.memory import PeakMemory
 from filtersub.metrics import image_folder, module_features
-from filtersub.metrics.distance import set_statistics
+from filtersub.metrics.statistics import set_statistics
 
 module = torch.nn.Linear(3072, 256)
 extractor = module_features("linear", module, 256, lambda images: module(images.flatten(1).float() / 255))

@@ -8,15 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from filtersub.errors import FiltersubError
 from filtersub.metrics import compare, image_tensor, module_features, subject, subject_scores
-from filtersub.metrics.distance import (
-    FeatureStatistics,
-    frechet_distance,
-    kernel_distance,
-    read_statistics,
-    set_statistics,
-    write_statistics,
-)
+from filtersub.metrics.distance import frechet_distance, kernel_distance
 from filtersub.metrics.features import checked_finite
+from filtersub.metrics.statistics import FeatureStatistics, read_statistics, set_statistics, write_statistics
 from filtersub.metrics.subject import mean_similarity
 
 BROKEN = [math.nan, math.inf, -math.inf]

@@ -23,7 +23,8 @@ from filtersub.diagnostics import (
 )
 from filtersub.errors import FiltersubError
 from filtersub.metrics import image_folder, image_tensor, module_features
-from filtersub.metrics.distance import FeatureStatistics, frechet_distance, kernel_distance, set_statistics
+from filtersub.metrics.distance import frechet_distance, kernel_distance
+from filtersub.metrics.statistics import FeatureStatistics, set_statistics
 from filtersub.parameters import (
     GradientEnergy,
     allot,

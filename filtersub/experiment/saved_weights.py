@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
@@ -32,6 +32,7 @@ ADAPTER_FOLDER, WEIGHTS_FILE = "adapter", "weights.safetensors"
 STATISTICS_FILE = "statistics.safetensors"  # beside the adapter, where it cannot hold them, and in older runs
 _ADAPTER_WEIGHTS, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PEFT_PREFIX = "base_model.model."
+_NOT_ITS_FILE = "it is not the file of this run, copy the run whole or tune again"
 
 
 def save_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> None:
@@ -86,11 +87,15 @@ def with_adapter(model: nn.Module, folder: Path) -> PeftModel:
         raise FiltersubError(f"{place} has no {missing[0]}; copy the run whole, or run the tuning again")
     try:
         with _without_false_alarms():
-            return PeftModel.from_pretrained(model, place)
+            adapted = PeftModel.from_pretrained(model, place)
+            wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     except FiltersubError as error:
         raise FiltersubError(f"{place}: {error}") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _unreadable(place, error) from None
+    file = place / _ADAPTER_WEIGHTS
+    _check(file, stored_tensors(file), sorted(wanted))
+    return adapted
 
 
 def _fill(model: nn.Module, file: Path, *, everything: bool) -> None:
@@ -102,14 +107,19 @@ def _fill(model: nn.Module, file: Path, *, everything: bool) -> None:
         raise _unreadable(file, error) from None
     buffers = {name for name, _ in model.named_buffers()}
     needed = [name for name in missing if everything or name in buffers or (head and name.startswith(f"{head}."))]
-    if needed or unknown:
-        what = f"lacks {needed[0]!r}" if needed else f"has {unknown[0]!r}, which the model does not"
-        raise FiltersubError(f"{file} {what}; it is not the file of this run, copy the run whole or tune again")
-    damaged = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if damaged:
-        raise FiltersubError(
-            f"{file}: {damaged[0]!r} has numbers that are not finite; copy the run whole or tune again"
-        )
+    if unknown:
+        raise FiltersubError(f"{file} has {unknown[0]!r}, which the model does not; {_NOT_ITS_FILE}")
+    _check(file, tensors, needed)
+
+
+def _check(file: Path, tensors: dict[str, Tensor], needed: list[str]) -> None:
+    """Raises FiltersubError where a tensor is missing, or one is not finite."""
+    for name in needed:
+        if name not in tensors:
+            raise FiltersubError(f"{file} lacks {name!r}; {_NOT_ITS_FILE}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise FiltersubError(f"{file}: {name!r} has numbers that are not finite; copy the run whole or tune again")
 
 
 def _unreadable(path: Path, error: Exception) -> FiltersubError:

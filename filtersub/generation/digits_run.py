@@ -23,7 +23,7 @@ from ..files import make_folder
 from ..folder_lock import locks
 from ..methods import Injected
 from ..metrics import FeatureExtractor, FewImagesWarning, ImageSet, compare, image_tensor, module_features
-from ..metrics.distance import FEWEST
+from ..metrics.statistics import FEWEST
 from ..records import Record
 from ..settings import check_whole
 from ..training import CHECKPOINT_FILE

@@ -7,8 +7,9 @@ from ..lazy import lazy_attributes
 
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    distance=("Comparison", "FewImagesWarning", "check_enough", "compare"),
+    distance=("Comparison", "FewImagesWarning", "compare"),
     features=("FeatureExtractor", "encoder_features", "inception_features", "module_features"),
     images=("ImageSet", "image_files", "image_folder", "image_tensor"),
+    statistics=("check_enough",),
     subject=("subject_scores",),
 )
