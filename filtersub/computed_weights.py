@@ -73,12 +73,22 @@ def _take_off_parametrisation(layer: nn.Module) -> None:
 
 def check_weight_can_be_set(layer: nn.Module, name: str = "") -> None:
     """FiltersubError where set_weight could not give this layer another weight."""
+    check_no_inference_tensor(layer, name)
     if "weight" in layer._parameters or parametrize.is_parametrized(layer, "weight") or _weight_hooks(layer):
         return
     raise FiltersubError(
         f"layer {name!r} ({type(layer).__name__}) computes its weight from other tensors, so a new weight would have "
         "no effect; make the weight a plain parameter first"
     )
+
+
+def check_no_inference_tensor(layer: nn.Module, name: str) -> None:
+    """FiltersubError where the layer was made in torch.inference_mode(): such tensors cannot be trained."""
+    if not torch.is_inference_mode_enabled() and any(tensor.is_inference() for tensor in layer.parameters()):
+        raise FiltersubError(
+            f"layer {name!r} was made in torch.inference_mode(), whose tensors can be neither trained nor changed; "
+            "take copy.deepcopy(model), or make the model under torch.no_grad()"
+        )
 
 
 def computes_weight(layer: nn.Module) -> bool:

@@ -1,7 +1,9 @@
 """Reports beside earlier ones, of several machines, of several methods and tasks."""
 
+import errno
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -220,3 +222,15 @@ def test_tasks_are_kept_apart_and_averaged(tmp_path):
     assert "Setting dtd pets svhn Mean" in words
     assert "linear probing 50.0 60.0 70.0 60.0" in words
     assert "atoms m=9 80.0 70.0 75.0 75.0" in words
+
+
+def test_a_run_that_cannot_be_copied_is_one_line(tmp_path, monkeypatch):
+    source = runs_of(tmp_path / "a", {ATOMS: 0.9}, seeds=(0,))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil.copytree, "__defaults__", (False, None, full, False, False))
+    with pytest.raises(FiltersubError, match=r"cannot copy .*: \[Errno 28\] No space left on device; mend that"):
+        merge([source], tmp_path / "all")
+    assert not list((tmp_path / "all").rglob("*.part*"))

@@ -1,10 +1,14 @@
 """Models of timm, torchvision, transformers and diffusers, with random weights, and their presets."""
 
+import copy
+
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
 
+from filtersub.decomposition import DecompositionConfig, decompose_model
+from filtersub.errors import FiltersubError
 from filtersub.models import head_name, load_model
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
@@ -152,3 +156,17 @@ def test_diffusers_own_adapter_door():
         assert not torch.equal(unet(*inputs).sample, before)
         unet.disable_adapters()
         assert torch.equal(unet(*inputs).sample, before)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 6, 3), nn.ConvTranspose1d(4, 6, 3), nn.Conv3d(2, 3, 3)], ids=repr)
+def test_a_model_made_in_inference_mode_is_refused_and_its_copy_is_not(layer):
+    """torch lets no tensor of that mode be trained or changed outside it, and says so at the first backward pass."""
+    with torch.inference_mode():
+        model = nn.Sequential(copy.deepcopy(layer))
+    found = decompose_model(model, DecompositionConfig(atoms=2, solver="pca"))
+    for refused in (found.rebuild_, lambda it: get_peft_model(it, FilterSubspaceConfig(atoms=2, solver="pca"))):
+        with pytest.raises(FiltersubError, match=r"layer '0' was made in torch.inference_mode\(\)"):
+            refused(model)
+        refused(copy.deepcopy(model))
+    with torch.inference_mode():
+        get_peft_model(model, FilterSubspaceConfig(atoms=2, solver="pca"))

@@ -114,7 +114,9 @@ def _copy_whole(run: Path, target: Path) -> None:
             shutil.rmtree(target)
         os.replace(aside, target)
     except OSError as error:
-        raise FiltersubError(f"cannot copy {run} to {target}: {error}") from None
+        # copytree gathers what went wrong with each file: (from, to, what)
+        said = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise FiltersubError(f"cannot copy {run} to {target}: {said}; mend that, then run it again") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from ..computed_weights import check_no_inference_tensor
 from ..decomposition import DecompositionConfig
 from ..decomposition.plan import check_blocks_used, check_matched
 from ..errors import FiltersubError, meant
@@ -106,7 +107,8 @@ def _is_left_out(config: FilterSubspaceConfig, name: str) -> bool:
 
 
 def _check_numbers(name: str, layer: nn.Module) -> None:
-    """FiltersubError where the weight is no plain matrix of floating-point numbers that could be decomposed."""
+    """FiltersubError where the weight is no plain matrix of floating-point numbers that could be tuned."""
+    check_no_inference_tensor(layer, name)
     weight = layer.weight
     plain = type(weight.data) in (Tensor, FakeTensor) or isinstance(weight, FunctionalTensor)
     if not plain or not weight.is_floating_point():
