@@ -30,10 +30,12 @@ install: $(READY)
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "filtersub needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 2; }
-	@echo "1 of 2: a Python environment in $(VENV)"
+	@echo "1 of 3: a Python environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
-	@echo "2 of 2: filtersub and what it needs, from the package index (minutes, mostly torch; each package is named as it comes)"
+	@echo "2 of 3: filtersub and what it needs, from the package index (minutes, mostly torch; each package is named as it comes)"
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[attribution,datasets,dev,diffusion,lab,spams,tensor,tensorboard]'
+	@echo "3 of 3: kernels for this processor (about a minute; they are kept)"
+	$(BIN)/filtersub compile-kernels
 	@touch $(READY)
 	@echo "Installed. Say '. $(BIN)/activate' to use the command filtersub in this shell, then: filtersub --help"
 

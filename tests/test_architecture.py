@@ -40,6 +40,7 @@ ROOMS = (
     ("sparse_coding",),
     ("dictionary",),
     ("decomposition",),
+    ("compile_ahead",),
     ("recipe_file",),
     ("diagnostics",),
     ("weight_file", "weight_format", "weight_names"),

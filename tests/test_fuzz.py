@@ -242,6 +242,7 @@ COMMANDS = {
     "new": [["{place}/new"]],
     "check-notebook": [["{place}/own.yaml"]],
     "paper": [[]],
+    "compile-kernels": [["extra"]],
     "data list": [[]],
     "data check": [["missing"]],
 }

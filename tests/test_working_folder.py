@@ -21,6 +21,7 @@ ARGUMENTS = {
     "generate-tune": ["pipe", "--data", "data", "--out", "out"],
     "generate": ["pipe", "--prompts", "p.txt", "--out", "out"],
     "distance": ["a", "b"],
+    "compile-kernels": [],
     "data": ["list"],
 }
 

@@ -15,6 +15,7 @@ from ..errors import FiltersubError
 from ..files import FULL
 from ..printable import printable
 from .ablate import ablate, check_notebook, new, report
+from .compiling import compile_kernels
 from .counting import count, suggest
 from .data import data_app
 from .decompose import decompose
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(decompose, count, suggest, tune, ablate, report, new, check_notebook),
-    *(paper, generate_tune, generate, distance),
+    *(paper, generate_tune, generate, distance, compile_kernels),
 )
 for command in COMMANDS:
     app.command(cls=Command)(command)

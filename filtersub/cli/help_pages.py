@@ -91,6 +91,7 @@ EXAMPLES = {
     ),
     "generate": ("filtersub generate stable-diffusion --prompts prompts.txt --adapter runs/flowers --out images",),
     "distance": ("filtersub distance flowers images", "filtersub distance flowers images --features clip --json"),
+    "compile-kernels": ("filtersub compile-kernels",),
     "list": ("filtersub data list", "filtersub data list --obtain"),
     "check": ("filtersub data check digits", "filtersub data check folder:birds"),
 }

@@ -1,0 +1,39 @@
+"""Kernels compiled before their first use: once for each machine, at installation or by ``filtersub compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from .decomposition import DecompositionConfig, decompose_model
+from .engine.compile import cache_folder
+from .errors import FiltersubError
+from .sparse_coding import constrained_lasso
+
+#: what is compiled -> recipes that take all its kernels; the table of few atoms is as wide as 8 or 16 of them
+RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
+    "LASSO codes over up to 13 atoms, and learning": ({"atoms": 9}, {"atoms": 6}),
+    "LASSO codes over more atoms": ({"atoms": 16, "block": 2},),
+    "orthogonal matching pursuit": ({"atoms": 4, "solver": "omp", "nonzeros": 2},),
+}
+CONSTRAINED = "codes within a bound on the residual"
+
+
+def compile_ahead() -> Iterator[str]:
+    """Compile the kernels that decompositions take, or find them on disk; yields what is compiled next.
+
+    Raises FiltersubError where no folder can keep them (see engine.compile.cache_folder).
+    """
+    if cache_folder() is None:
+        raise FiltersubError("no folder can keep compiled kernels; set NUMBA_CACHE_DIR to one that can be written to")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(8, 16, 3), nn.Conv2d(16, 8, 5))
+    for what, recipes in RECIPES.items():
+        yield what
+        for recipe in recipes:
+            decompose_model(network, DecompositionConfig(**recipe))
+    yield CONSTRAINED
+    constrained_lasso(torch.randn(8, 9), torch.randn(9, 9), 0.1)
