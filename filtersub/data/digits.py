@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,12 +19,19 @@ def digits_order(n_images: int, split_seed: int) -> Tensor:
     return torch.from_numpy(np.random.Generator(np.random.PCG64(split_seed)).permutation(n_images))
 
 
-def load_digits() -> tuple[Tensor, Tensor]:
-    """(1797, 8, 8) grey images in 0..1 and their labels."""
+@cache
+def _read() -> tuple[Tensor, Tensor]:
+    """Once a process: the file is text, and one run of ``tune`` asks for it eight times."""
     from sklearn.datasets import load_digits as load
 
     found = load()
     return torch.from_numpy(found.images).float() / 16.0, torch.from_numpy(found.target).long()
+
+
+def load_digits() -> tuple[Tensor, Tensor]:
+    """(1797, 8, 8) grey images in 0..1 and their labels."""
+    images, labels = _read()
+    return images.clone(), labels.clone()
 
 
 def prepared_digits(
