@@ -107,3 +107,22 @@ def test_collecting_records_imports_nothing_that_trains(place):
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=place)
     assert said.stdout == "[]\n", said.stdout + said.stderr
+
+
+GRAMMAR = """
+import sys
+from filtersub.ablation.nbformat_import import import_nbformat
+
+import_nbformat().v4.new_notebook()
+from jsonschema import Draft7Validator
+print("lark" in sys.modules, "rfc3987_syntax" in sys.modules)
+print(*(Draft7Validator.FORMAT_CHECKER.conforms(address, "iri") for address in ("http://a/\u00e4", "http://a b")))
+import rfc3987_syntax
+print(bool(rfc3987_syntax.__file__), rfc3987_syntax.is_valid_syntax("iri", "http://a"))
+"""
+
+
+def test_nbformat_comes_without_a_grammar_of_addresses_which_is_there_once_it_is_asked():
+    pytest.importorskip("rfc3987_syntax", reason="of JupyterLab's needs")
+    said = subprocess.run([sys.executable, "-c", GRAMMAR], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["False False", "True False", "True True"]

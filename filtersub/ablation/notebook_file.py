@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
+from .nbformat_import import import_nbformat
 
 _CURRENT = 4  # nbformat's major version since 2015; older files are converted
 
@@ -45,9 +46,7 @@ def read_notebook(path: Path) -> Notebook:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["nbformat"] != _CURRENT:
-            import nbformat
-
-            content = nbformat.read(path, as_version=_CURRENT)
+            content = import_nbformat().read(path, as_version=_CURRENT)
         kernel = content.get("metadata", {}).get("kernelspec", {}).get("name")
         return Notebook(path.name, kernel, tuple(map(_cell, content["cells"])))
     except Exception as error:  # whatever is in the file

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
+from .nbformat_import import import_nbformat
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 #: Nothing may be fetched; what the page needs is in it.
@@ -65,7 +66,7 @@ def to_html(
     report: str | None = None,
 ) -> str:
     """The page that write_html writes; ``report`` is the address of the report that it links back to."""
-    import nbformat
+    nbformat = import_nbformat()  # before nbconvert, which imports it too
     from nbconvert import HTMLExporter
 
     cells = []

@@ -22,6 +22,7 @@ from ..files import atomic_write, read_json, write_json, write_text
 from ..folder_lock import socket_prefix
 from ..processes import end_tree
 from ..schema import check
+from .nbformat_import import import_nbformat
 from .notebook_contract import OUT_DIR, RECORDS_DIR
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def keep_executed(notebook: Path, folder: Path, error: str | None = None) -> Non
     ``error`` is the text of a failure, whose first line the page shows. Raises FiltersubError or OSError when that
     cannot be written; half-written files do not stay.
     """
-    import nbformat
-
+    nbformat = import_nbformat()
     aside = folder / ASIDE
     try:
         executed = nbformat.read(os.fspath(aside), as_version=4)
@@ -111,6 +111,7 @@ def _papermill(
     notebook: Path, aside: Path, passed: dict[str, Any], folder: Path, kernel: ForkedKernel | None
 ) -> str | None:
     """Run papermill; the error's text, its first line the exception itself, or None."""
+    import_nbformat()
     import papermill
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
@@ -149,9 +150,7 @@ def _papermill(
 
 def _language(notebook: Path) -> str | None:
     """Python where the notebook states none, as only some editors do; None leaves it to what the notebook says."""
-    import nbformat
-
-    stated = nbformat.read(os.fspath(notebook), as_version=4).metadata
+    stated = import_nbformat().read(os.fspath(notebook), as_version=4).metadata
     named = stated.get("kernelspec", {}).get("language") or stated.get("language_info", {}).get("name")
     return None if named else "python"
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..processes import end_tree, end_with_parent
+from .nbformat_import import import_nbformat
 
 #: What a runner needs, then what the notebooks of this package import. One that is not installed is left out.
 _FOR_RUNS = (
@@ -50,6 +51,8 @@ REFUSED = 3  # exit code: this process must not fork
 
 def preload(names: tuple[str, ...] = _FOR_RUNS + _FOR_KERNELS) -> None:
     """Import all this and keep the collector's hands, which would copy the pages, off it."""
+    with contextlib.suppress(ImportError):
+        import_nbformat()
     for name in names:
         with contextlib.suppress(ImportError):
             module = importlib.import_module(name)
