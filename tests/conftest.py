@@ -85,6 +85,12 @@ def shared_warm_process(warm_process: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture
+def light_warm_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ablations of this test have warm processes of their own, which import little beside torch."""
+    monkeypatch.setattr(run_slot.WarmStart, "SERVER", (str(warm.LIGHT), "torch"))
+
+
+@pytest.fixture
 def filtersub(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CompletedProcess[str]]:
     """Calls ``python -m filtersub`` with these arguments, in a process of its own."""
 

@@ -10,9 +10,17 @@ from distributed import Client
 
 
 def start_cluster(
-    folder: Path, start: Callable[..., subprocess.Popen[bytes]], *, workers: int = 2, threads: int = 1
+    folder: Path,
+    start: Callable[..., subprocess.Popen[bytes]],
+    *,
+    workers: int = 2,
+    threads: int = 1,
+    preload: Path | None = None,
 ) -> tuple[list[subprocess.Popen[bytes]], str]:
-    """The processes, the scheduler first, and its address. ``start`` runs a module of Python with these arguments."""
+    """The processes, the scheduler first, and its address.
+
+    ``start`` runs a module of Python with these arguments; ``preload`` is a file that each worker imports.
+    """
     file = folder / "scheduler.json"
     shared = ("--scheduler-file", str(file), "--no-dashboard")
     processes = [start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *shared)]
@@ -21,6 +29,7 @@ def start_cluster(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     worker = ("distributed.cli.dask_worker", "--nthreads", str(threads), "--no-nanny", "--memory-limit", "0", *shared)
+    worker += () if preload is None else ("--preload", str(preload))
     processes += [start(*worker) for _ in range(workers)]
     address = json.loads(file.read_text())["address"]
     with Client(address) as client:  # a run's share of the cores is that of the workers there are when it is handed out

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import nbformat
@@ -14,6 +13,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from rich.console import Console
+from warm import LIGHT_COMMAND
 
 from filtersub.ablation import find_notebook, is_finished, load_spec, plan, presets, run_ablation
 from filtersub.ablation.notebook_contract import check_parameters, notebook_parameters
@@ -217,8 +217,9 @@ def test_interruption_keeps_what_is_finished_and_ends_the_children(work, tmp_pat
     stage = {"notebook": str(work), "runs": [{"wait": 0.0}, {"wait": 300.0}]}
     (tmp_path / "s.yaml").write_text(json.dumps({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}))
     # A shell that starts a job in the background has it ignore Ctrl-C; a terminal does not.
-    code = "import signal; signal.signal(2, signal.default_int_handler); from filtersub.cli import main; main()"
-    command = [sys.executable, "-c", code, "ablate", str(tmp_path / "s.yaml"), "--out", str(out)]
+    *python, code = LIGHT_COMMAND
+    command = [*python, f"import signal; signal.signal(2, signal.default_int_handler); {code}"]
+    command += ["ablate", str(tmp_path / "s.yaml"), "--out", str(out)]
     temporary = tmp_path / "t"
     temporary.mkdir()
     parent = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)})
@@ -249,7 +250,7 @@ def test_a_machine_that_slept_goes_on_where_it_was(work, tmp_path):
     out = tmp_path / "out"
     stage = {"notebook": str(work), "runs": [{"wait": 3.0}, {"wait": 0.0}]}
     (tmp_path / "s.yaml").write_text(json.dumps({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}))
-    command = [sys.executable, "-m", "filtersub", "ablate", str(tmp_path / "s.yaml"), "--out", str(out), "--workers=1"]
+    command = [*LIGHT_COMMAND, "ablate", str(tmp_path / "s.yaml"), "--out", str(out), "--workers=1"]
     impatient = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1s"}
     parent = subprocess.Popen(command, env=impatient, stdout=subprocess.PIPE)
     first, second = plan(load_spec(tmp_path / "s.yaml"), out)

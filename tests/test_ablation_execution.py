@@ -14,6 +14,7 @@ import psutil
 import pytest
 from dask_processes import start_cluster
 from test_ablation import WORK, write_notebook
+from warm import LIGHT, LIGHT_COMMAND
 
 from filtersub.ablation import is_finished, plan, run_ablation
 from filtersub.ablation.run_slot import DECOMPOSITIONS_FOLDER, cores
@@ -25,13 +26,16 @@ PARAMETERS = 'case = "good"\nrate = 0.5\nwait = 0.0\nfail = False\nseed = 0\nout
 CASES = """
 import os, signal, threading, time
 from pathlib import Path
-import torch
 print("the first part")
 here = Path(out_dir)
 again = (here / "kernel.txt").exists()
 (here / "kernel.txt").write_text(str(os.getpid()))
-(here / "threads.txt").write_text(f"{torch.get_num_threads()} {os.environ['NUMBA_NUM_THREADS']}")
 Path(os.environ["FILTERSUB_DECOMPOSITIONS"]).mkdir(exist_ok=True)
+"""
+THREADS = """
+if not (again and "dies" in case):  # whose threads were counted the first time
+    import torch
+    (here / "threads.txt").write_text(f"{torch.get_num_threads()} {os.environ['NUMBA_NUM_THREADS']}")
 """
 ENDS = """
 if case == "kernel dies": os.kill(os.getpid(), signal.SIGKILL)
@@ -54,12 +58,19 @@ def work(tmp_path):
     return write_notebook(tmp_path / "work.ipynb", PARAMETERS, CASES, ENDS, WORK)
 
 
+@pytest.fixture
+def counted(tmp_path):
+    """The same work, which notes its threads before it ends."""
+    return write_notebook(tmp_path / "counted.ipynb", PARAMETERS, CASES, THREADS, ENDS, WORK)
+
+
 def text_of(path):
     return "".join(o.get("text", "") for cell in nbformat.read(path, 4).cells for o in cell.get("outputs", []))
 
 
-def test_what_dies_is_marked_with_its_partial_notebook_and_only_that_is_run_again(work, tmp_path):
-    spec = spec_of(work, [{"case": case} for case in ("good", "kernel dies", "process dies")])
+@pytest.mark.usefixtures("light_warm_processes")
+def test_what_dies_is_marked_with_its_partial_notebook_and_only_that_is_run_again(counted, tmp_path):
+    spec = spec_of(counted, [{"case": case} for case in ("good", "kernel dies", "process dies")])
     out = tmp_path / "out"
     summary = run_ablation(spec, out, workers=2)
     runs = by_case(plan(spec, out))
@@ -116,15 +127,15 @@ def plain(output):
     return {"text": "", **{key: value for key, value in output.items() if key != "execution_count"}}
 
 
-def test_a_killed_worker_of_a_cluster_loses_nothing(work, tmp_path):
+def test_a_killed_worker_of_a_cluster_loses_nothing(counted, tmp_path):
     """A scheduler and two workers in process groups of their own; one is killed, the other takes its run over."""
-    spec, out = spec_of(work, [{"case": "waits once"}, {"case": "good"}]), tmp_path / "out"
-    cluster, address = start_cluster(tmp_path, start)
+    spec, out = spec_of(counted, [{"case": "waits once"}, {"case": "good"}]), tmp_path / "out"
+    runs = by_case(plan(spec, out))
+    cluster, address = start_cluster(tmp_path, start, preload=LIGHT)
     try:
         found = {}
         call = threading.Thread(target=lambda: found.update(summary=run_ablation(spec, out, scheduler=address)))
         call.start()
-        runs = by_case(plan(spec, out))
         kernel = runs["waits once"].folder / "kernel.txt"
         until(lambda: kernel.exists() and kernel.read_text() and is_finished(runs["good"]))
         before = psutil.Process(int(kernel.read_text()))
@@ -150,8 +161,8 @@ def test_a_killed_command_leaves_no_run_on_a_cluster_and_those_of_others_alone(w
     spec = {"name": "t", "title": "T", "question": "Q?", "stages": [{"notebook": str(work), "runs": [
         {"case": "waits once"}, {"case": "waits once", "seed": 1}]}]}  # fmt: skip
     (tmp_path / "own.yaml").write_text(json.dumps(spec))
-    cluster, address = start_cluster(tmp_path, start, workers=1, threads=4)
-    command = [sys.executable, "-m", "filtersub", "ablate", str(tmp_path / "own.yaml"), "--scheduler", address, *cold]
+    cluster, address = start_cluster(tmp_path, start, workers=1, threads=4, preload=LIGHT)
+    command = [*LIGHT_COMMAND, "ablate", str(tmp_path / "own.yaml"), "--scheduler", address, *cold]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     try:
         calls, kernels = {}, {}
@@ -195,10 +206,12 @@ FULL = """
 import resource, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_ablation_execution import spec_of
+import light_warm
 from filtersub.ablation import is_finished, plan, run_ablation
+from filtersub.ablation.spec import parse_spec
 out = Path({disk!r}) / "out"
-spec = spec_of({notebook!r}, [{{"rate": 0.1}}, {{"rate": 0.2, "case": "large"}}, {{"rate": 0.3}}])
+stage = {{"notebook": {notebook!r}, "runs": [{{"rate": 0.1}}, {{"rate": 0.2, "case": "large"}}, {{"rate": 0.3}}]}}
+spec = parse_spec({{"name": "t", "title": "T", "question": "Q?", "stages": [stage]}})
 good, large, later = plan(spec, out)
 {fill}
 summary = run_ablation(spec, out, workers=1, warm={warm})

@@ -13,6 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+#: See there: imported by other processes, never by the tests' own.
+LIGHT = Path(__file__).with_name("light_warm.py")
+#: ``python -m filtersub``, whose ablations use light warm processes; the words of the command are to be added.
+LIGHT_COMMAND = [
+    *(sys.executable, "-c"),
+    f"import sys; sys.path.insert(0, {str(LIGHT.parent)!r}); import light_warm; sys.path.pop(0); "
+    "from filtersub.cli import main; main()",
+]
+
 
 def start(environment: dict[str, str]) -> Any:
     """The process, as ``filtersub ablate`` starts one, which runs commands too."""
