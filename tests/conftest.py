@@ -17,7 +17,10 @@ from browser import chromium
 from torch import Tensor, nn
 
 from filtersub.ablation import kept_results, run_slot
+from filtersub.ablation.nbformat_import import import_nbformat
 from filtersub.ablation.warm_start import AVAILABLE
+
+import_nbformat()  # here too, before any test imports it
 
 
 @pytest.hookimpl(trylast=True)
@@ -98,6 +101,17 @@ def filtersub(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Ca
         environment = {**os.environ, "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
         folder = tmp_path_factory.mktemp("output")
         return warm.run_command(warm_process, [*map(str, arguments)], folder, cwd=cwd, env=environment)
+
+    return call
+
+
+@pytest.fixture
+def run_code(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CompletedProcess[str]]:
+    """Calls ``python -c CODE`` with these arguments and variables, in a process of its own that needs no imports."""
+
+    def call(code: str, *arguments: object, **variables: str) -> CompletedProcess[str]:
+        environment, folder = {**os.environ, **variables}, tmp_path_factory.mktemp("output")
+        return warm.run_code(warm_process, code, [*map(str, arguments)], folder, cwd=None, env=environment)
 
     return call
 

@@ -409,16 +409,23 @@ pathlib.Path(out).with_name(f"said-{PartialState().process_index}.json").write_t
 """
 
 
-@pytest.mark.slow  # three processes, each with its imports
-def test_of_several_processes_the_first_draws_and_writes(stored, data, tmp_path):
+@pytest.mark.slow  # three processes, two with their imports
+def test_of_several_processes_the_first_draws_and_writes(stored, data, run_code, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    pair = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    variables = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+    def pair(*arguments):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [*launcher, str(script), *map(str, arguments)]
+        return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=300)
+
+    def alone(*arguments):
+        return run_code(SCRIPT, *arguments, **variables)
+
     said = {}
-    for name, launcher in (("pair", pair), ("alone", [sys.executable])):
-        command = [*launcher, str(script), str(stored), str(data), str(tmp_path / name / "run")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    for name, call in (("pair", pair), ("alone", alone)):
+        done = call(stored, data, tmp_path / name / "run")
         assert done.returncode == 0, done.stderr[-2000:]
         said[name] = [json.loads(file.read_text()) for file in sorted((tmp_path / name).glob("said-*.json"))]
         assert len(list((tmp_path / name / "run" / "images").glob("*.png"))) == 16

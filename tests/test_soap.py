@@ -3,8 +3,6 @@
 import copy
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -219,7 +217,7 @@ tune(TuneSettings(**eval(sys.argv[3])), sys.argv[1], quiet=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_after_sigkill_a_tuning_run_goes_on_exactly(tmp_path):
+def test_after_sigkill_a_tuning_run_goes_on_exactly(run_code, tmp_path):
     given = {
         "optimizer": "soap",
         "layers": r"blocks\.0\..*",
@@ -232,8 +230,7 @@ def test_after_sigkill_a_tuning_run_goes_on_exactly(tmp_path):
         "validation": True,
     }
     wanted = tune(TuneSettings(**given), tmp_path / "whole", quiet=True)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), "dies", repr(given)]
-    assert subprocess.run(command, timeout=300, check=False).returncode == -signal.SIGKILL
+    assert run_code(KILLED, tmp_path / "killed", "dies", repr(given)).returncode == -signal.SIGKILL
     found = tune(TuneSettings(**given), tmp_path / "killed", quiet=True)
     assert found.environment["resumed_from_epoch"] == 1
     assert found.metrics == wanted.metrics

@@ -6,14 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from filtersub.records import read_record
 
 SCRIPT = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from filtersub.training import TrainingConfig, fit
 
 folder, seconds, processes = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)
+(folder / "pid").write_text(str(os.getpid()))
 
 
 class Slow(Dataset):
@@ -60,19 +61,23 @@ out = {"history": history, "weights": weights, "resumed": result.resumed_from_ep
 """
 
 
-def start(folder, seconds="0", processes="1", launcher=()):
-    folder.mkdir(exist_ok=True)
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    root = Path(__file__).resolve().parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, *launcher, str(script), str(folder), seconds, processes]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+VARIABLES = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def result_of(child, folder, processes=1):
-    _, errors = child.communicate(timeout=300)
-    assert child.returncode == 0, errors.decode()[-2000:]
+@pytest.fixture
+def start(run_code):
+    """Starts the script in a process of its own; a future of how it ended."""
+
+    def call(folder, seconds="0", processes="1"):
+        folder.mkdir(exist_ok=True)
+        return pool.submit(run_code, SCRIPT, folder, seconds, processes, **VARIABLES)
+
+    with ThreadPoolExecutor() as pool:
+        yield call
+
+
+def result_of(done, folder, processes=1):
+    assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((folder / f"result-{processes}.json").read_text())
 
 
@@ -83,32 +88,41 @@ def steps_done(folder):
         return 0
 
 
-@pytest.mark.slow  # three processes, each with its imports
-def test_a_run_that_was_killed_ends_with_the_same_bits(tmp_path):
+@pytest.mark.slow  # three processes
+def test_a_run_that_was_killed_ends_with_the_same_bits(start, tmp_path):
     whole = start(tmp_path / "whole")
     victim = start(tmp_path / "killed", seconds="0.01")  # 5 steps of 12 images an epoch: 0.12 s a step
     deadline = time.monotonic() + 300
     while steps_done(tmp_path / "killed") < 12 and time.monotonic() < deadline:  # epoch 3, step 2
-        assert victim.poll() is None, victim.stderr.read().decode()[-2000:]
+        assert not victim.done(), victim.result().stderr[-2000:]
         time.sleep(0.01)
-    victim.send_signal(signal.SIGKILL)
-    assert victim.wait(60) == -signal.SIGKILL
-    victim.stderr.close()
+    os.kill(int((tmp_path / "killed" / "pid").read_text()), signal.SIGKILL)
+    assert victim.result(60).returncode == -signal.SIGKILL
     assert 12 <= steps_done(tmp_path / "killed") < 15  # in the middle of the third epoch
     assert not (tmp_path / "killed" / "result-1.json").exists()
-    resumed = result_of(start(tmp_path / "killed"), tmp_path / "killed")
-    expected = result_of(whole, tmp_path / "whole")
+    resumed = result_of(start(tmp_path / "killed").result(300), tmp_path / "killed")
+    expected = result_of(whole.result(300), tmp_path / "whole")
     assert (expected["resumed"], resumed["resumed"]) == (0, 2)
     assert resumed["history"] == expected["history"]
     assert resumed["weights"] == expected["weights"]
 
 
-@pytest.mark.slow  # four processes, each with its imports
-def test_two_launched_processes_give_the_history_of_one(tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]  # as accelerate launch does
-    pair = result_of(start(tmp_path, processes="2", launcher=launcher), tmp_path, 2)
+@pytest.mark.slow  # three processes, two with their imports
+def test_two_launched_processes_give_the_history_of_one(start, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable,
+        *LAUNCHERS["torchrun"],
+        str(script),
+        str(tmp_path),
+        "0",
+        "2",
+    ]  # as accelerate launch does
+    done = subprocess.run(command, env={**os.environ, **VARIABLES}, capture_output=True, text=True, timeout=300)
+    pair = result_of(done, tmp_path, 2)
     (tmp_path / "checkpoint.pt").unlink()
-    alone = result_of(start(tmp_path, processes="2"), tmp_path, 1)
+    alone = result_of(start(tmp_path, processes="2").result(300), tmp_path, 1)
     assert (pair["processes"], alone["processes"]) == (2, 1)
     assert len(pair["history"]) == len(alone["history"]) == 5
     for one, other in zip(alone["history"], pair["history"], strict=True):

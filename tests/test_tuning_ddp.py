@@ -1,7 +1,6 @@
 """Two processes (gloo) train as one does."""
 
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -39,14 +38,11 @@ if world > 1:
 """
 
 
-@pytest.mark.slow  # three processes, each with its imports
-def test_two_processes_give_the_result_of_one(tmp_path):
-    runs = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT, str(rank), str(world), str(tmp_path)])
-        for world in (1, 2)
-        for rank in range(world)
-    ]
-    assert [run.wait(timeout=300) for run in runs] == [0, 0, 0]
+@pytest.mark.slow  # three processes
+def test_two_processes_give_the_result_of_one(run_code, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(run_code, SCRIPT, rank, world, tmp_path) for world in (1, 2) for rank in range(world)]
+    assert [(run.result().returncode, run.result().stderr) for run in runs] == [(0, "")] * 3
     one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
     assert one
     for name, alone in one.items():

@@ -2,8 +2,6 @@
 
 import copy
 import io
-import subprocess
-import sys
 from contextlib import redirect_stdout
 
 import peft
@@ -170,7 +168,7 @@ def test_low_memory_load_is_identity(every_kind, images, tmp_path, mode):
         assert torch.equal(loaded(images), model(images))
 
 
-def test_a_new_process_loads_the_adapter(every_kind, images, tmp_path):
+def test_a_new_process_loads_the_adapter(every_kind, images, run_code, tmp_path):
     """The saved atoms of nine layers take a few kB; another process makes the coefficients again."""
     torch.save({"base": every_kind.state_dict(), "images": images}, tmp_path / "given.pt")
     model = move(get_peft_model(every_kind, FilterSubspaceConfig(atoms=3, solver="omp")), 1).eval()
@@ -189,7 +187,8 @@ model = PeftModel.from_pretrained(base, sys.argv[1] + "/adapter").eval()
 with torch.no_grad():
     torch.save(model(given["images"]), sys.argv[1] + "/out.pt")
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path), "tests"], check=True)
+    done = run_code(script, tmp_path, "tests")
+    assert done.returncode == 0, done.stderr
     with torch.no_grad():
         torch.testing.assert_close(torch.load(tmp_path / "out.pt"), model(images), atol=1e-6, rtol=1e-5)
 

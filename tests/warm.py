@@ -1,4 +1,4 @@
-"""One process per session with torch, timm and peft imported, which forks for notebooks and for commands.
+"""One process per session with torch, timm and peft imported, which forks for notebooks, commands and code.
 
 Each run is a process of its own with its own environment, folder, output and exit code; only the imports are shared.
 ``python tests/warm.py ADDRESS`` is that process.
@@ -6,13 +6,18 @@ Each run is a process of its own with its own environment, folder, output and ex
 
 from __future__ import annotations
 
+import atexit
 import os
 import runpy
 import subprocess
 import sys
+import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+Ended = subprocess.CompletedProcess[str]
 #: See there: imported by other processes, never by the tests' own.
 LIGHT = Path(__file__).with_name("light_warm.py")
 #: ``python -m filtersub``, whose ablations use light warm processes; the words of the command are to be added.
@@ -33,16 +38,25 @@ def start(environment: dict[str, str]) -> Any:
     return Warm(environment)
 
 
-def run_command(warm: Any, arguments: list[str], folder: Path, **place: Any) -> subprocess.CompletedProcess[str]:
+def run_command(warm: Any, arguments: list[str], folder: Path, **place: Any) -> Ended:
     """``python -m filtersub ARGUMENTS`` in a process forked from this one; a cold process where there is none.
 
     ``place`` has ``cwd`` and ``env`` as subprocess takes them; the output is read from files in ``folder``.
     """
-    command = [sys.executable, "-m", "filtersub", *arguments]
+    return _run(warm, ["-m", "filtersub"], {"arguments": arguments}, folder, **place)
+
+
+def run_code(warm: Any, code: str, arguments: list[str], folder: Path, **place: Any) -> Ended:
+    """``python -c CODE ARGUMENTS`` likewise, for code that need not import for itself what it uses."""
+    return _run(warm, ["-c", code], {"arguments": arguments, "code": code}, folder, **place)
+
+
+def _run(warm: Any, words: list[str], request: dict[str, Any], folder: Path, **place: Any) -> Ended:
+    command = [sys.executable, *words, *request["arguments"]]
     if warm is not None:
         files = [str(folder / name) for name in ("stdout", "stderr")]
-        request = {"arguments": arguments, "files": files, "cwd": str(place["cwd"] or Path.cwd()), "env": place["env"]}
-        code = warm.ask(request)
+        where = {"files": files, "cwd": str(place["cwd"] or Path.cwd()), "env": place["env"]}
+        code = warm.ask({**request, **where})
         if code is not None:
             return subprocess.CompletedProcess(command, code, *(Path(file).read_text() for file in files))
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **place)
@@ -56,8 +70,36 @@ def _be_command(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    if "code" in request:
+        sys.argv[:] = ["-c", *request["arguments"]]
+        sys.path.insert(0, "")
+        exec(compile(request["code"], "<string>", "exec"), {"__name__": "__main__"})
+        return
     sys.argv[:] = ["filtersub", *request["arguments"]]
     runpy.run_module("filtersub", run_name="__main__", alter_sys=True)
+
+
+def _end_after(call: Callable[[], object]) -> NoReturn:
+    """Call and end as Python does, but for taking all imports apart, which copies their pages: half a second."""
+    code: object = 0
+    try:
+        call()
+    except SystemExit as left:
+        code = left.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = 120
+    os._exit(code)
 
 
 if __name__ == "__main__":
@@ -67,6 +109,6 @@ if __name__ == "__main__":
 
     asked = serve(sys.argv[1])
     if asked is not None and "arguments" in asked:
-        _be_command(asked)
+        _end_after(lambda: _be_command(asked))
     elif asked is not None:
-        sys.exit(run_one(asked))
+        _end_after(lambda: sys.exit(run_one(asked)))
