@@ -10,11 +10,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..kernel_layout import KernelLayout, check_block_used, compile_pattern
+from ..kernel_layout import KernelLayout, compile_pattern
 from ..kernels import layout_of, named_layers, select_layers
 from ..sparse_coding import SOLVERS
 from .layer import decomposable_rows, largest_patch, read_start
-from .recipe import DecompositionConfig, check_no_conflict, check_overrides, is_file_of_atoms, recipe_of
+from .recipe import (
+    DecompositionConfig,
+    check_blocks_used,
+    check_matched,
+    check_no_conflict,
+    check_overrides,
+    is_file_of_atoms,
+    recipe_of,
+)
 
 
 @dataclass(frozen=True)
@@ -60,17 +68,6 @@ def plan_layers(
     check_blocks_used((layer.layout, layer.recipe) for layer in planned.values())
     _check_nonzeros(config, planned)
     return _with_groups(planned, shared)
-
-
-def check_blocks_used(layers: Iterable[tuple[KernelLayout, DecompositionConfig]]) -> None:
-    """FiltersubError where a block of these recipes joins channels in none of its layers (check_block_used)."""
-    by_block: dict[tuple[Any, bool], list[KernelLayout]] = {}
-    for layout, recipe in layers:
-        everywhere = recipe.block_spatial or recipe.block_coefficients
-        by_block.setdefault((recipe.block, everywhere), []).append(layout)
-    for (block, everywhere), layouts in by_block.items():
-        if len(by_block) == 1 or everywhere or not all(layout.is_spatial for layout in layouts):
-            check_block_used(layouts, block, everywhere)
 
 
 def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, PlannedLayer]) -> None:
@@ -125,14 +122,6 @@ def _check_nonzeros(config: DecompositionConfig, planned: Mapping[str, PlannedLa
     raise FiltersubError(
         f"{config.nonzeros} nonzeros a row are for pursuits ({pursuits}); solver {config.solver!r} does not take them"
     )
-
-
-def check_matched(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
-    """FiltersubError where a pattern matches none of the layers ``names``; ``what`` says whose pattern it is."""
-    names = list(names)
-    for pattern in patterns:
-        if not any(compile_pattern(pattern).search(name) for name in names):
-            raise FiltersubError(f"{what} {pattern!r} matches no layer that takes part; they are named like {names[0]}")
 
 
 def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str]) -> dict[str, PlannedLayer]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import FiltersubError, check_name
 from ..former_names import by_name_of_today
-from ..kernel_layout import KernelLayout, check_block, coefficient_layout, compile_pattern
+from ..kernel_layout import KernelLayout, check_block, check_block_used, coefficient_layout, compile_pattern
 from ..setting_fields import CODES, EXPANSION_INITS, RecipeFields, described, words_of
 from ..settings import MOST, MOST_SEED, check_types
 
@@ -201,6 +201,25 @@ def check_no_conflict(name: str, overrides: Mapping[str, Mapping[str, Any]]) -> 
                     f"the overrides {other!r} and {pattern!r} both match layer {name!r} and give it {setting} "
                     f"{before!r} and {value!r}; make one of the patterns narrower"
                 )
+
+
+def check_blocks_used(layers: Iterable[tuple[KernelLayout, DecompositionConfig]]) -> None:
+    """FiltersubError where a block of these recipes joins channels in none of its layers (check_block_used)."""
+    by_block: dict[tuple[Any, bool], list[KernelLayout]] = {}
+    for layout, recipe in layers:
+        everywhere = recipe.block_spatial or recipe.block_coefficients
+        by_block.setdefault((recipe.block, everywhere), []).append(layout)
+    for (block, everywhere), layouts in by_block.items():
+        if len(by_block) == 1 or everywhere or not all(layout.is_spatial for layout in layouts):
+            check_block_used(layouts, block, everywhere)
+
+
+def check_matched(patterns: Iterable[str], names: Iterable[str], what: str) -> None:
+    """FiltersubError where a pattern matches none of the layers ``names``; ``what`` says whose pattern it is."""
+    names = list(names)
+    for pattern in patterns:
+        if not any(compile_pattern(pattern).search(name) for name in names):
+            raise FiltersubError(f"{what} {pattern!r} matches no layer that takes part; they are named like {names[0]}")
 
 
 def first_difference(

@@ -251,6 +251,8 @@ def _is_transposed(layout: KernelLayout) -> bool:
     return layout.kind.startswith("conv_transpose")
 
 
+#: methods of features rather than kernels: biases, normalisation layers, a scale and a shift after each layer
+FEATURE_METHODS = ("bitfit", "norm", "ssf")
 #: name -> rule of one layer
 LAYER_RULES: dict[str, Rule] = {
     "lora": _lora,

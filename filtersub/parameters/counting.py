@@ -15,7 +15,7 @@ from ..kernels import named_layers, select_layers, untunable
 from ..models import head_name
 from . import formulas
 from .architectures import load_architecture
-from .baselines import LAYER_RULES, BaselineOptions
+from .baselines import FEATURE_METHODS, LAYER_RULES, BaselineOptions
 from .result import ADAM_STATES, BYTES, LayerCount, ParameterCount
 
 #: name -> what it trains beside the head
@@ -45,7 +45,6 @@ METHODS: dict[str, str] = {
     "linear": "nothing but the head",
     "full": "every weight",
 }
-_FEATURE_METHODS = ("bitfit", "norm", "ssf")  # of features rather than kernels
 
 
 def count_parameters(
@@ -91,8 +90,8 @@ def count_parameters(
     if method == "full":
         return ParameterCount(name, method, total - in_head, in_head, total)
     recipe = recipe or DecompositionConfig()
-    if method in _FEATURE_METHODS:
-        counted = tuple(_features(module, method, layers, head))
+    if method in FEATURE_METHODS:
+        counted = tuple(feature_shares(module, method, layers, head))
     else:
         counted = tuple(_kernels(module, method, recipe, overrides, options, layers, head))
     counted = tuple(layer for layer in counted if layer.trainable)
@@ -114,7 +113,7 @@ def compare_methods(
         settings.setdefault("name", model)
     module = load_architecture(model, num_classes=num_classes) if isinstance(model, str) else model
     if methods is None:
-        methods = [name for name in METHODS if isinstance(module, nn.Module) or name not in _FEATURE_METHODS]
+        methods = [name for name in METHODS if isinstance(module, nn.Module) or name not in FEATURE_METHODS]
     return tuple(count_parameters(module, method, **settings) for method in methods)
 
 
@@ -187,7 +186,7 @@ def _atoms_share(layout: KernelLayout, recipe: DecompositionConfig, *, trains_co
     return LayerCount(layout.name, layout.kind, layout.shape, recipe.n_atoms(layout), trained, stored, layout.block)
 
 
-def _features(
+def feature_shares(
     module: nn.Module | Mapping[str, Tensor], method: str, layers: str | None, head: str | None
 ) -> Iterator[LayerCount]:
     """Shares of biases, of normalisation layers, or of a scale and shift after each layer."""

@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..decomposition.recipe import DecompositionConfig
+from ..decomposition.recipe import (
+    DecompositionConfig,
+    check_blocks_used,
+    check_matched,
+    check_no_conflict,
+    check_overrides,
+    recipe_of,
+)
 from ..errors import FiltersubError
 from ..files import read_json
-from ..kernel_layout import KernelLayout, blocked_layout, check_block_used
+from ..kernel_layout import KernelLayout, blocked_layout
 from . import formulas
-from .baselines import LAYER_RULES, BaselineOptions
+from .baselines import FEATURE_METHODS, LAYER_RULES, BaselineOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,21 +37,25 @@ class Outline:
     layers : layouts of all convolutions and linear layers but the head, without blocks, in the network's order
     total : parameters of the network, those of the head among them
     head : parameters of the head; classes : its outputs
+    features : of each part of the network with any, its name and what each of FEATURE_METHODS trains there
     """
 
     layers: tuple[KernelLayout, ...]
     total: int
     head: int
     classes: int
+    features: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         layers = [[each.name, each.kind, list(each.shape), each.groups] for each in self.layers]
-        return {"total": self.total, "head": self.head, "classes": self.classes, "layers": layers}
+        numbers = {"total": self.total, "head": self.head, "classes": self.classes}
+        return {**numbers, "layers": layers, "features": [[name, *shares] for name, shares in self.features]}
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> Outline:
         layers = (KernelLayout(name, kind, tuple(shape), groups) for name, kind, shape, groups in read["layers"])
-        return cls(tuple(layers), read["total"], read["head"], read["classes"])
+        features = tuple((name, tuple(shares)) for name, *shares in read["features"])
+        return cls(tuple(layers), read["total"], read["head"], read["classes"], features)
 
     def count(self, settings: Mapping[str, Any], classes: int | None = None) -> dict[str, int] | None:
         """Trained parameters without the head, those of the head, and all: as count_parameters counts them.
@@ -55,8 +66,8 @@ class Outline:
             settings of the recipe and of the baselines
         classes : of a new head; None keeps the network's own
 
-        None where the network itself must be looked at: for methods of features, for overrides, and for settings that
-        count_parameters may refuse, which says why. Raises FiltersubError for settings that are wrong in themselves.
+        None for settings that count_parameters may refuse, which says why. Raises FiltersubError for settings that are
+        wrong in themselves.
         """
         trainable = self._trainable(settings)
         if trainable is None:
@@ -69,15 +80,16 @@ class Outline:
         method = "filter-subspace" if trains_alpha else settings["method"]
         if method in ("linear", "full"):
             return 0 if method == "linear" else self.total - self.head
-        if settings.get("overrides") or recipe.nonzeros is not None:
-            return None
         try:
             pattern = re.compile(settings.get("layers") or "")
         except (re.error, TypeError):
             return None
+        if method in FEATURE_METHODS:
+            place = FEATURE_METHODS.index(method)
+            return sum(shares[place] for name, shares in self.features if pattern.search(name))
         chosen = [layout for layout in self.layers if pattern.search(layout.name)]
         if method == "filter-subspace":
-            return _atoms(chosen, recipe, trains_alpha)
+            return _atoms(chosen, recipe, settings.get("overrides"), trains_alpha)
         if method not in LAYER_RULES or not chosen:
             return None
         options = _settings_of(BaselineOptions, settings)
@@ -106,7 +118,15 @@ def outline_of(model: nn.Module) -> Outline | None:
         if untunable(modules[layout.name]) is not None or not set(own) <= {"weight", "bias"}:
             return None
     in_head = sum(p.numel() for p in head.parameters())
-    return Outline(layers, sum(p.numel() for p in parameters), in_head, head.out_features)
+    return Outline(layers, sum(p.numel() for p in parameters), in_head, head.out_features, _features(model, name))
+
+
+def _features(model: nn.Module, head: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    from .counting import feature_shares
+
+    found = [{layer.name: layer.trainable for layer in feature_shares(model, m, None, head)} for m in FEATURE_METHODS]
+    shares = {name: tuple(of_method.get(name, 0) for of_method in found) for name in found[0]}
+    return tuple((name, numbers) for name, numbers in shares.items() if any(numbers))
 
 
 def packaged_outline(model: str) -> Outline | None:
@@ -115,17 +135,35 @@ def packaged_outline(model: str) -> Outline | None:
     return Outline.from_json(read_json(path)) if model.isidentifier() and path.is_file() else None
 
 
-def _atoms(chosen: list[KernelLayout], recipe: DecompositionConfig, trains_alpha: bool) -> int | None:
-    blocked = [blocked_layout(layout, **recipe.kernel_blocks) for layout in chosen]
-    taken = [layout for layout in blocked if layout is not None]
+def _atoms(
+    chosen: list[KernelLayout],
+    config: DecompositionConfig,
+    overrides: Mapping[str, Mapping[str, Any]] | None,
+    trains_alpha: bool,
+) -> int | None:
+    """What plan_layers takes of these layers; None where it takes nothing, or refuses the settings."""
+    if not chosen:
+        return None
+    planned = {}
     try:
-        check_block_used(taken, recipe.block, recipe.block_spatial or recipe.block_coefficients)
-    except FiltersubError:  # count_parameters says it
+        checked = check_overrides(overrides)
+        check_matched(checked, [layout.name for layout in chosen], "the override of")
+        for layout in chosen:
+            check_no_conflict(layout.name, checked)
+            recipe = recipe_of(layout.name, config, checked)
+            blocked = blocked_layout(layout, **recipe.kernel_blocks)
+            if blocked is not None:
+                planned[layout.name] = (blocked, recipe)
+        if not planned:
+            return None
+        check_matched(checked, planned, "the override of")
+        check_blocks_used(planned.values())
+    except FiltersubError:
         return None
-    if not taken:
+    if config.nonzeros is not None and not any(recipe.code_kind == "support" for _, recipe in planned.values()):
         return None
-    of_alpha = sum(layout.n_rows * recipe.n_atoms(layout) for layout in taken) if trains_alpha else 0
-    return of_alpha + sum(formulas.trained(layout, recipe) for layout in taken)
+    of_alpha = sum(layout.n_rows * recipe.n_atoms(layout) for layout, recipe in planned.values()) if trains_alpha else 0
+    return of_alpha + sum(formulas.trained(layout, recipe) for layout, recipe in planned.values())
 
 
 def _settings_of(kind: type[Any], settings: Mapping[str, Any]) -> Any:
