@@ -1,7 +1,8 @@
 """Every setting of a decomposition and of a tuning run, once: its name, type, default and meaning.
 
 The settings objects inherit these fields and check them; the options of the command line with their help, the fields in
-docstrings and docs/settings.md are made from them. No torch is imported: a help page comes at once.
+docstrings and docs/settings.md are made from them. A help page comes at once: no torch is imported, and no methods are
+made for these dataclasses, which have no instances.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def described(kind: type[T]) -> type[T]:
     return kind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class RecipeFields:
     """The recipe of a decomposition."""
 
@@ -129,7 +130,7 @@ class RecipeFields:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class StartFields:
     """What is tuned of a decomposition, and how its updates start."""
 
@@ -146,7 +147,7 @@ class StartFields:
     train_coefficients: bool = setting(False, "Control: train alpha too")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class BaselineFields:
     """Sizes of the baselines."""
 
@@ -157,7 +158,7 @@ class BaselineFields:
     reduction: int = setting(4, "Reduction of conv-adapter: channels in over channels between")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class UpdateFields:
     """Settings of the baselines' updates."""
 
@@ -165,7 +166,7 @@ class UpdateFields:
     update_dropout: float = setting(0.0, "Dropout of the update's inputs, in [0, 1), for lora and its kin")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class OptimizationFields:
     """How steps are taken, whatever is trained for."""
 
@@ -184,7 +185,7 @@ class OptimizationFields:
     seed: int = setting(0, _SEED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class ClassificationFields:
     """How a classifier is trained beside that."""
 
@@ -201,7 +202,7 @@ class ClassificationFields:
     workers: int = setting(0, "Processes that read images; changes no result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class ModelFields:
     """What is tuned, on which images."""
 
@@ -213,7 +214,7 @@ class ModelFields:
     method: str = setting("filter-subspace", "What is trained", METHODS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class TuneFields(
     ClassificationFields, OptimizationFields, UpdateFields, BaselineFields, StartFields, RecipeFields, ModelFields
 ):
@@ -231,7 +232,7 @@ class TuneFields(
     validation: bool = setting(False, "Train on 800 of the training images, judge on the other 200")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class DenoisingFields(OptimizationFields):
     """How a denoising network is trained: the paper's AdamW and rate by default."""
 
@@ -250,7 +251,7 @@ class DenoisingFields(OptimizationFields):
     preview_every: int = setting(0, "Steps between two grids of samples; 0 for none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class MethodFields:
     """A method of generation with its size."""
 
@@ -272,7 +273,7 @@ class MethodFields:
     seed: int = again(RecipeFields, "seed", 0)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class DiffusionFields(MethodFields, DenoisingFields):
     """A run on Stable Diffusion: the paper's values (its section 5.4), where it says."""
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from .. import __version__
 from ..errors import FiltersubError
 from ..files import FULL
 from ..printable import printable
@@ -42,9 +43,7 @@ app.add_typer(data_app, name="data")
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version  # a fifth of the time of a help page
-
-        typer.echo(f"filtersub {version('filtersub')}")
+        typer.echo(f"filtersub {__version__}")
         raise typer.Exit
 
 

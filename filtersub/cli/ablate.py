@@ -128,7 +128,7 @@ def new(
 
 
 def check_notebook(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Notebooks.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Notebooks.")],
 ) -> None:
     """Check that notebooks keep the contract of an ablation: a line for each fault, exit code 2 if there is any."""
     from ..ablation.notebook_contract import notebook_faults
@@ -136,7 +136,7 @@ def check_notebook(
     faulty = False
     for file in files:
         try:
-            found = [f"{file}: {fault}" for fault in notebook_faults(file)]
+            found = [f"{file}: {fault}" for fault in notebook_faults(Path(file))]
         except FiltersubError as error:  # the other files are still looked at
             found = [str(error)]
         for fault in found:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
+_ANY = 10_000  # columns of text: more than a table needs
+
 
 def print_json(value: Any) -> None:
     """JSON on standard output, indented; NaN is an error."""
@@ -56,9 +58,10 @@ def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -
     for row in zip(*cells.values(), strict=True):
         shown.add_row(*row)
     console = plain_console()
-    needed = Measurement.get(console, console.options.update(max_width=10_000), shown)
-    wanted = console.width if console.is_terminal else max(console.width, needed.maximum)
-    plain_console(width=max(wanted, needed.minimum)).print(shown)
+    if not console.is_terminal:
+        return plain_console(width=_ANY).print(shown)
+    needed = Measurement.get(console, console.options.update(max_width=_ANY), shown)
+    plain_console(width=max(console.width, needed.minimum)).print(shown)
 
 
 def plain_console(**options: Any) -> Console:

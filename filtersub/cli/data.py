@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import print_json, print_table, say
+from .conversion import Subgroup
 from .help_pages import Command
 from .options import AsJson
 
 if TYPE_CHECKING:
     from ..data import Report
 
-data_app = typer.Typer(help="Data sets: what there is, and whether it is complete.", no_args_is_help=True)
+data_app = typer.Typer(cls=Subgroup, help="Data sets: what there is, and whether it is complete.", no_args_is_help=True)
 
 
 @data_app.command("list", cls=Command)

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from ..former_names import with_options_of_today
 from ..settings import check_digits
+from .conversion import PlainText
 
 #: By command, the options that stand first, in this order; a command with few options needs no entry.
 FIRST = {
@@ -97,7 +98,7 @@ EXAMPLES = {
 }
 
 
-class Command(TyperCommand):
+class Command(PlainText, TyperCommand):
     """A command whose options are sorted into FIRST and GROUPS, with its examples at the end of its page."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields
@@ -62,7 +63,7 @@ def with_settings(kind: type, only: Iterable[str] | None = None) -> Callable[[Ca
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
         parameters = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        taken, hints = {each.name for each in parameters}, get_type_hints(kind)
+        taken, hints = {each.name for each in parameters}, _hints(kind)
         for each in fields(kind):
             if each.name not in taken and (only is None or each.name in only):
                 parameters.append(_parameter(each, hints[each.name]))
@@ -70,6 +71,9 @@ def with_settings(kind: type, only: Iterable[str] | None = None) -> Callable[[Ca
         return command
 
     return decorate
+
+
+_hints = functools.cache(get_type_hints)  # a command more of the same settings takes no time
 
 
 def _parameter(setting: Field[Any], hint: Any) -> inspect.Parameter:

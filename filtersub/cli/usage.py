@@ -10,12 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import FiltersubError, meant
+from .conversion import PlainText
 from .help_pages import EXAMPLES
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of click, or of the copy that newer typer has of its own
 
 
-class Group(TyperGroup):
+class Group(PlainText, TyperGroup):
     """All commands under one name, which raise FiltersubError where the words after it are none that can be run."""
 
     def make_context(self, info_name: str | None, args: list[str], *others: Any, **settings: Any) -> Any:
