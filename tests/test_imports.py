@@ -18,7 +18,7 @@ from filtersub.records import Record
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "diffusers", "numba", "sklearn")
-TABLES = ("numpy", "pandas", "scipy", "matplotlib", "nbformat", "IPython", "vl_convert")
+TABLES = ("numpy", "pandas", "scipy", "matplotlib", "nbformat", "IPython", "vl_convert", "pydantic")
 NOTEBOOK = str(ROOT / "notebooks" / "02_tuning.ipynb")
 
 
@@ -58,6 +58,9 @@ def place(tmp_path_factory):
     cells = [new_code_cell("rate = 0.5\nout_dir = '.'", metadata={"tags": ["parameters"]}), new_code_cell("rate")]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / "own.ipynb")
+    counted = [{"method": "bitfit"}, {"solver": "omp", "nonzeros": 2}, {"overrides": {"conv_dw": {"atoms": 4}}}]
+    kinds = {"name": "t", "title": "T", "question": "Q?", "stages": [{"notebook": NOTEBOOK, "runs": counted}]}
+    (folder / "kinds.yaml").write_text(json.dumps(kinds))
     stage = {"notebook": "own.ipynb", "runs": [{"rate": 0.1}]}
     (folder / "own.yaml").write_text(json.dumps({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}))
     return folder
@@ -71,6 +74,7 @@ def place(tmp_path_factory):
         ("report out", (*TRAINING, "scipy.stats", "nbformat", "dask")),
         ("report out --out both", (*TRAINING, "scipy.stats", "nbformat", "dask")),
         ("ablate quickstart --out q --dry-run", (*TRAINING, "scipy", "matplotlib", "nbformat", "dask")),
+        ("ablate kinds.yaml --out k --dry-run", (*TRAINING, "scipy", "matplotlib", "nbformat", "dask")),
         ("ablate own.yaml --out own --dry-run", (*TRAINING, "scipy", "matplotlib", "nbformat", "dask")),
         ("ablate own.yaml --out own", (*TRAINING, "scipy.stats", "papermill")),
     ],
@@ -126,3 +130,18 @@ def test_nbformat_comes_without_a_grammar_of_addresses_which_is_there_once_it_is
     pytest.importorskip("rfc3987_syntax", reason="of JupyterLab's needs")
     said = subprocess.run([sys.executable, "-c", GRAMMAR], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["False False", "True False", "True True"]
+
+
+def test_the_explorer_imports_no_training_library():
+    """Its first figure comes in about twice the time of importing torch."""
+    code = (
+        "import sys\n"
+        "from filtersub import show_explorer\n"
+        "from filtersub.explore import Explorer, explorer_of\n"
+        "from torch import nn\n"
+        "explorer = explorer_of(Explorer(nn.Sequential(nn.Conv2d(8, 8, 3))))\n"
+        "show_explorer(explorer, atoms=3)\n"
+        f"print([name for name in {TRAINING[1:-2]!r} if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.stdout.endswith("[]\n"), said.stdout + said.stderr

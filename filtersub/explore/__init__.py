@@ -13,5 +13,6 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     explorer=("Explorer", "SAMPLE_ROWS"),
     figures=("comparison_html", "export_html", "kernel_html", "look_figure", "look_html"),
     look=("Look", "comparison"),
-    results=("explorer_of", "explorers_of_run"),
+    results=("explorer_of",),
+    tuning_runs=("explorers_of_run",),
 )
