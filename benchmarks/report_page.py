@@ -1,9 +1,10 @@
 """The page of a large report: its size, and how long headless Chromium takes to open it.
 
-The records are synthetic: settings of the recipe that differ in m, m_1, blocks and the learning rate, five seeds each.
+The records are synthetic: settings of the recipe that differ in m, m_1, blocks and the learning rate, five seeds each,
+with learning curves, errors by layer and atoms before and after tuning for the layers of EfficientNet-Lite0.
 "load" is the time to the page's load event, "usable" to its scripts being ready. "processor" is what the page's main
 thread computed until then, which neighbours on a shared machine change little, and "charts" what drawing every chart
-takes on top, which happens as a reader scrolls to them.
+takes on top, that of atoms among them, which happens as a reader scrolls to them.
 
     python benchmarks/report_page.py [--runs 500] [--epochs 30] [--repeats 5] [--out FOLDER] [--against CHECKOUT]
 
@@ -28,10 +29,13 @@ import numpy as np
 import pandas as pd
 
 from filtersub.experiment import TuneSettings
+from filtersub.kernel_layout import blocked_layout
+from filtersub.parameters.outline import packaged_outline
 from filtersub.records import Record, describe_environment
 
 HERE = Path(__file__).resolve().parents[1]
 SEEDS = 5
+_MOST_ATOMS = 16  # of a layer in a table, as experiment.layer_tables has them
 
 
 def main() -> None:
@@ -84,7 +88,31 @@ def write_records(root: Path, runs: int, epochs: int) -> None:
             counts={"trainable": trained, "head": 12_810, "total": 3_383_834, "saved": trained + 60_000},
             cost={"wall_seconds": 120.5, "seconds_per_step": 0.51 + random.normal(0, 0.01), "peak_memory_bytes": 1.2e9},
             environment=environment,
-        ).write(root / "runs" / f"run-{number:04d}", history=history)
+        ).write(root / "runs" / f"run-{number:04d}", history=history, **layer_tables(settings, random))
+
+
+def layer_tables(settings: TuneSettings, random: np.random.Generator) -> dict[str, pd.DataFrame]:
+    """Tables ``layers`` and ``atoms`` as a run writes them, of random atoms."""
+    layers, atoms = [], []
+    for layout in packaged_outline("efficientnet_lite0").layers:
+        taken = blocked_layout(layout, settings.block)
+        if taken is None:
+            continue
+        count = min(settings.atoms * taken.block[0] * taken.block[1], taken.n_rows)
+        side = round(taken.patch_size**0.5)
+        before = random.standard_normal((min(count, _MOST_ATOMS), side * side))
+        before /= np.linalg.norm(before, axis=1, keepdims=True)
+        after = before + random.normal(0, 0.02, before.shape)
+        norms = np.linalg.norm(after - before, axis=1)
+        shape = {"kind": taken.kind, "shape": "x".join(map(str, taken.shape)), "block": "x".join(map(str, taken.block))}
+        moved = {"mean_change": norms.mean(), "largest_change": norms.max(), "weight_change": norms.mean() / 2}
+        error = {"relative_error": random.uniform(0.01, 0.3), "density": 0.5}
+        layers.append({"layer": layout.name, **shape, "atoms": count, **error, **moved})
+        for number, sides in enumerate(zip(before, after, strict=True), start=1):
+            one, other = (" ".join(f"{value:.4g}" for value in picture) for picture in sides)
+            size = {"height": side, "width": side}
+            atoms.append({"layer": layout.name, "atom": number, **size, "before": one, "after": other})
+    return {"layers": pd.DataFrame(layers), "atoms": pd.DataFrame(atoms)}
 
 
 def write_page(root: Path, checkout: Path, side: str) -> Path:
@@ -116,9 +144,9 @@ def opening(page: Path) -> dict[str, float]:
             " usable: performance.now() / 1000})"
         )
         times["processor"] = computed(session)
-        for n in range(opened.locator("#explore .chart").count()):
-            opened.locator("#explore .chart").nth(n).scroll_into_view_if_needed()
-            opened.locator("#explore .chart").nth(n).locator("canvas").wait_for()
+        for chart in opened.locator("#explore .chart").all():
+            chart.scroll_into_view_if_needed()
+            chart.locator("canvas").wait_for()
         times["charts"] = computed(session) - times["processor"]
         browser.close()
     return times
