@@ -13,7 +13,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 
 from ..computed_weights import check_no_inference_tensor
 from ..decomposition import DecompositionConfig
-from ..decomposition.recipe import check_blocks_used, check_matched
+from ..decomposition.plan import check_blocks_used, check_matched
 from ..errors import FiltersubError, meant
 from ..kernels import KernelLayout, layout_of, untunable
 from ..models import head_name
