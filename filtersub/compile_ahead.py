@@ -1,4 +1,4 @@
-"""Kernels compiled before their first use: once for each machine, at installation or by ``filtersub compile``."""
+"""Kernels compiled before their first use, once for each machine: ``filtersub compile-kernels``, `make install`."""
 
 from __future__ import annotations
 

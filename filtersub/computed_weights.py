@@ -4,6 +4,7 @@ package among them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -83,12 +84,16 @@ def check_weight_can_be_set(layer: nn.Module, name: str = "") -> None:
 
 
 def check_no_inference_tensor(layer: nn.Module, name: str) -> None:
-    """FiltersubError where the layer was made in torch.inference_mode(): such tensors cannot be trained."""
-    if not torch.is_inference_mode_enabled() and any(tensor.is_inference() for tensor in layer.parameters()):
-        raise FiltersubError(
-            f"layer {name!r} was made in torch.inference_mode(), whose tensors can be neither trained nor changed; "
-            "take copy.deepcopy(model), or make the model under torch.no_grad()"
-        )
+    """FiltersubError where a tensor of it was made in torch.inference_mode(): such tensors cannot be trained."""
+    if torch.is_inference_mode_enabled():
+        return
+    for own, tensor in itertools.chain(layer.named_parameters(), layer.named_buffers()):
+        if not nn.parameter.is_lazy(tensor) and tensor.is_inference():
+            what = ".".join(filter(None, (name, own)))
+            raise FiltersubError(
+                f"{what!r} was made in torch.inference_mode(), whose tensors can be neither trained nor changed; take "
+                "copy.deepcopy(model), or make the model under torch.no_grad()"
+            )
 
 
 def computes_weight(layer: nn.Module) -> bool:

@@ -109,9 +109,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     [0.03, 0.06, nan, 0.06]
     """
     order = [n for n in np.argsort(p_values, kind="stable") if not math.isnan(p_values[n])]
-    corrected, largest = list(p_values), 0.0
+    corrected, largest = [float(each) for each in p_values], 0.0
     for place, n in enumerate(order):
-        largest = max(largest, min(1.0, p_values[n] * (len(order) - place)))
+        largest = max(largest, min(1.0, corrected[n] * (len(order) - place)))
         corrected[n] = largest
     return corrected
 

@@ -76,6 +76,14 @@ class KernelLayout:
         """c' of the atoms of an input channel: input channels of a group over q. Row (o, i) belongs to input i."""
         return self.channels[1] // self.block[1]
 
+    @property
+    def words(self) -> str:
+        """What it is, for messages."""
+        groups = f", {self.groups} groups" if self.groups > 1 else ""
+        return f"{self.kind} of shape {self.shape}{groups}" + (
+            f", blocks of {self.block}" if self.block != (1, 1) else ""
+        )
+
     def row_words(self, row: int) -> str:
         """Which channels a row of the kernel matrix is of, in words; input channels are counted within the group.
 

@@ -76,9 +76,9 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, *, quoted: bool = True) -> str:
     """A bad value for an error, cut where it is long."""
-    text = repr(value)
+    text = repr(value) if quoted else str(value)
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 3]}..."
 
 
@@ -104,4 +104,4 @@ def _first(found: ValidationError) -> tuple[tuple[Any, ...], str]:
 def joined(field: tuple[Any, ...]) -> str:
     """``runs[1].rate `` for ("runs", 1, "rate"); nothing for the whole."""
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in field).lstrip(".")
-    return f"{name} " if name else ""
+    return f"{shown(name, quoted=False)} " if name else ""

@@ -22,7 +22,7 @@ def compiled():
 
 list(compile_ahead())
 before = compiled()
-assert len(before) > 20, len(before)
+assert len(before) > 8, len(before)  # those that are called; what they call is within them
 network = nn.Sequential(nn.Conv2d(12, 24, 3), nn.Conv2d(24, 24, 5, groups=24), nn.Conv2d(24, 8, 1), nn.Conv2d(8, 4, 7))
 recipes = [{"atoms": m} for m in (3, 6, 9, 12)] + [{"atoms": 9, "block": 2}, {"atoms": 20, "block": 4}]
 recipes += [{"atoms": 9, "expansion": 4}, {"solver": "pca"}, {"solver": "omp", "nonzeros": 3}]
@@ -42,7 +42,7 @@ def test_the_command_says_what_it_compiles_and_where_it_is_kept():
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     names = [*compile_ahead.RECIPES, compile_ahead.CONSTRAINED]
-    assert lines[:-1] == [f"compiling {what} ..." for what in names]
+    assert lines[:-1] == [f"kernels for {what} ..." for what in names]
     assert lines[-1].startswith("kernels are ready in ")
 
 

@@ -1,5 +1,6 @@
 """Adapters and weights of runs that were cut, mixed or changed by hand: one line that names them, no wrong number."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -14,7 +15,7 @@ from filtersub import FilterSubspaceConfig
 from filtersub.decomposition import DecompositionConfig
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
-from filtersub.experiment.saved_weights import ADAPTER_FOLDER, load_trained, save_trained
+from filtersub.experiment.saved_weights import ADAPTER_FOLDER, STATISTICS_FILE, load_trained, save_trained
 from filtersub.methods import METHODS, MethodOptions, inject
 from filtersub.tuning import FilterSubspaceLayer
 
@@ -188,6 +189,49 @@ def test_each_tensor_of_another_methods_adapter_is_looked_at(method, every_kind,
             with pytest.raises(FiltersubError, match=message) as raised:
                 load_trained(type(every_kind)(), settings, folder)
             assert key in str(raised.value)
+
+
+def test_an_adapter_that_names_itself_in_each_tensor_is_read(every_kind, tmp_path):
+    """peft reads ``lora_A.default.weight`` as well as ``lora_A.weight``."""
+    model = inject(every_kind, "lora", "classifier", options=MethodOptions(rank=2)).model
+    settings = replace(SETTINGS, method="lora")
+    save_trained(model, settings, tmp_path)
+    file = tmp_path / ADAPTER_FOLDER / WEIGHTS
+    base = type(every_kind)()
+    wanted = load_trained(copy.deepcopy(base), settings, tmp_path).state_dict()
+    named = {key.replace(".lora_A.", ".lora_A.default."): tensor for key, tensor in load_file(file).items()}
+    assert named.keys() != load_file(file).keys()
+    save_file(named, file)
+    found = load_trained(base, settings, tmp_path).state_dict()
+    assert all(torch.equal(found[key], tensor) for key, tensor in wanted.items())
+
+
+STATISTICS = {
+    "NaN": (
+        lambda found: found["norm.running_mean"].fill_(float("nan")),
+        "'norm.running_mean' has numbers that are not",
+    ),
+    "gone": (lambda found: found.pop("norm.running_mean"), "lacks 'norm.running_mean'"),
+    "of another model": (lambda found: found.update(other=torch.ones(2)), "has 'other', which the model does not"),
+    "another shape": (lambda found: found.update({"norm.running_mean": torch.ones(9)}), "cannot read .*size mismatch"),
+}
+
+
+@pytest.mark.parametrize("kind", STATISTICS)
+def test_statistics_beside_an_adapter_are_looked_at(kind, every_kind, tmp_path):
+    """Older runs have them in a file of their own."""
+    model = inject(every_kind, "lora", "classifier", options=MethodOptions(rank=2)).model
+    settings = replace(SETTINGS, method="lora")
+    save_trained(model, settings, tmp_path)
+    base = type(every_kind)()
+    kept = {k: v.contiguous() for k, v in base.state_dict().items() if "running" in k or "num_batches" in k}
+    save_file(kept, tmp_path / STATISTICS_FILE)
+    load_trained(type(every_kind)(), settings, tmp_path)
+    damage, message = STATISTICS[kind]
+    damage(kept)
+    save_file(kept, tmp_path / STATISTICS_FILE)
+    with pytest.raises(FiltersubError, match=message):
+        load_trained(type(every_kind)(), settings, tmp_path)
 
 
 def with_nan(tensors, key):

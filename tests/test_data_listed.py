@@ -64,11 +64,17 @@ def test_it_is_loaded_by_name(cells):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("images/a.png", "line 2: probability is missing"),
-        ("images/a.png high mono", "line 2: probability should be a valid number.*, got .high"),
-        ("images/a.png nan mono", "line 2: probability should be less than or equal to 1, got .nan"),
-        ("images/a.png 1.5 mono", "line 2: probability should be less than or equal to 1, got .1.5"),
-        ("", "line 2: path is missing"),
+        ("images/a.png", "line 2 .PATH PROBABILITY KIND.: probability is missing"),
+        ("images/a.png high mono", "line 2 .PATH PROBABILITY KIND.: probability should be a valid number.*, got .high"),
+        (
+            "images/a.png nan mono",
+            "line 2 .PATH PROBABILITY KIND.: probability should be less than or equal to 1, got .nan",
+        ),
+        (
+            "images/a.png 1.5 mono",
+            "line 2 .PATH PROBABILITY KIND.: probability should be less than or equal to 1, got .1.5",
+        ),
+        ("", "line 2 .PATH PROBABILITY KIND.: path is missing"),
     ],
 )
 def test_a_line_that_is_none_is_named(cells, line, said):

@@ -165,8 +165,17 @@ def test_a_model_made_in_inference_mode_is_refused_and_its_copy_is_not(layer):
         model = nn.Sequential(copy.deepcopy(layer))
     found = decompose_model(model, DecompositionConfig(atoms=2, solver="pca"))
     for refused in (found.rebuild_, lambda it: get_peft_model(it, FilterSubspaceConfig(atoms=2, solver="pca"))):
-        with pytest.raises(FiltersubError, match=r"layer '0' was made in torch.inference_mode\(\)"):
+        with pytest.raises(FiltersubError, match=r"'0.weight' was made in torch.inference_mode\(\)"):
             refused(model)
         refused(copy.deepcopy(model))
     with torch.inference_mode():
         get_peft_model(model, FilterSubspaceConfig(atoms=2, solver="pca"))
+
+
+@pytest.mark.parametrize("place", [1, 2], ids=["batch norm", "head"])
+def test_no_part_of_a_model_that_is_tuned_is_made_in_inference_mode(place):
+    layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, 2)]
+    with torch.inference_mode():
+        layers[place] = copy.deepcopy(layers[place])
+    with pytest.raises(FiltersubError, match=rf"'{place}.weight' was made in torch.inference_mode"):
+        get_peft_model(nn.Sequential(*layers), FilterSubspaceConfig(atoms=2, solver="pca", target_modules=["0"]))

@@ -1,4 +1,4 @@
-"""``filtersub compile``: kernels for this machine's processor, before a command needs them."""
+"""``filtersub compile-kernels``: kernels for this machine's processor, before a command needs them."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def compile_kernels() -> None:
 
     began = time.perf_counter()
     for what in compile_ahead():
-        say(f"compiling {what} ...")
+        say(f"kernels for {what} ...")
     say(f"kernels are ready in {cache_folder()} after {time.perf_counter() - began:.0f} s")

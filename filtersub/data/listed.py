@@ -36,7 +36,11 @@ def open_elpv(folder: Path) -> Source:
     """Photographs of solar cells (elpv-dataset): functional, or defective where its probability is above one half."""
     listing = folder / "labels.csv"
     cells = [
-        check(_SolarCell, dict(zip(_SolarCell.model_fields, line.split(), strict=False)), f"{listing}, line {number}")
+        check(
+            _SolarCell,
+            dict(zip(_SolarCell.model_fields, line.split(), strict=False)),
+            f"{listing}, line {number} (PATH PROBABILITY KIND)",
+        )
         for number, line in enumerate(_text(listing).splitlines(), 1)
     ]
     rows = [(cell.path, int(cell.probability > 0.5)) for cell in cells]

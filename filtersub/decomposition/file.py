@@ -43,6 +43,7 @@ from .recipe import DecompositionConfig, check_overrides, recipe_of
 from .result import Decomposition
 
 _TENSORS = ("layout", "atoms", "coefficients", "levels", "blocks")  # fields that are not plain values of the header
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SAME_WEIGHTS, _SAME_CODES = 1e-6, 1e-3  # fingerprints: the very weights; coefficients up to rounding between machines
 
 
@@ -102,10 +103,9 @@ class ModelDecomposition:
                 raise FiltersubError(f"the decomposition does not fit this model: it has no layer {name!r}")
             found = layout_of(name, modules[name], layer.layout.block[::-1], block_spatial=True)
             if found != layer.layout:
-                has = "no weight of the kind" if found is None else f"{found.kind} of shape {found.shape}"
+                has = "no weight of the kind" if found is None else found.words
                 raise FiltersubError(
-                    f"the decomposition does not fit this model: layer {name!r} is {has}, "
-                    f"not {layer.layout.kind} of shape {layer.layout.shape}"
+                    f"the decomposition does not fit this model: layer {name!r} is {has}, not {layer.layout.words}"
                 )
 
     def rebuild_(self, model: nn.Module, level: int = 0) -> nn.Module:
@@ -249,7 +249,13 @@ def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] |
     layers = {name: _layer(name, plain, file) for name, plain in header["layers"].items()}
     shared = header.get("shared", False)
     shared = tuple(shared) if isinstance(shared, list) else shared
-    found = ModelDecomposition(layers, DecompositionConfig(**header["recipe"]), header["overrides"], shared)
+    try:
+        recipe = DecompositionConfig(**header["recipe"])
+        for settings in header["overrides"].values():
+            replace(recipe, **settings)
+    except FiltersubError as error:
+        raise FiltersubError(f"{file.source}: {error}") from None
+    found = ModelDecomposition(layers, recipe, header["overrides"], shared)
     missing = {name: plain["fingerprint"] for name, plain in header["layers"].items() if plain.get("fingerprint")}
     if model is None:
         if missing:
@@ -278,7 +284,10 @@ def check_same_weights(name: str, stored: tuple[float, ...], rows: Tensor) -> No
     """FiltersubError unless the rows are, by their fingerprint, the ones that were decomposed."""
     if not stored:  # written before fingerprints were
         return
-    gap = fingerprint_gap(torch.tensor(stored, dtype=torch.float64), fingerprint(rows))
+    wanted = fingerprint(rows)
+    if len(stored) != len(wanted):
+        raise FiltersubError(f"layer {name!r}: the fingerprint of its weights must have {len(wanted)} numbers")
+    gap = fingerprint_gap(torch.tensor(stored, dtype=torch.float64), wanted)
     if gap > _SAME_WEIGHTS:
         raise FiltersubError(
             f"layer {name!r}: these are not the weights that were decomposed (fingerprints differ by {gap:.2g}); "
@@ -304,8 +313,8 @@ class _Tensors:
             raise FiltersubError(f"{self.source}: the tensor {key} is missing")
         if tuple(found.shape) != shape:
             raise FiltersubError(f"{self.source}: {key} is {_sides(found.shape)}, and {_sides(shape)} is wanted")
-        if not found.is_floating_point() or not bool(found.isfinite().all()):
-            raise FiltersubError(f"{self.source}: {key} must hold finite fractions")
+        if found.dtype not in _DTYPES or not bool(found.isfinite().all()):
+            raise FiltersubError(f"{self.source}: {key} must hold finite fractions, in 16 bits or more")
         return found
 
     def side(self, key: str, place: int) -> int:
@@ -343,6 +352,10 @@ def _built(plain: dict[str, Any], file: _Tensors, atoms_name: str, coefficients_
         coefficients = torch.empty(0, n_atoms, dtype=atoms.dtype)  # until they are made again
     else:
         coefficients = file.take(coefficients_name, layout.n_rows, n_atoms)
+        if coefficients.dtype != atoms.dtype:
+            raise FiltersubError(
+                f"{file.source}: {coefficients_name} is of {coefficients.dtype}, and {atoms_name} of {atoms.dtype}"
+            )
     known = {f.name for f in fields(Decomposition)} - {*_TENSORS}
     rest = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key in known}
     return Decomposition(layout=layout, atoms=atoms, coefficients=coefficients, **rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
 _Side = Annotated[int, Field(ge=1)]
 
@@ -26,26 +26,34 @@ class LayerSchema(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
     layout: LayoutSchema
     solver: str
-    objective: float
-    squared_error: Annotated[float, Field(ge=0)]
-    squared_norm: Annotated[float, Field(ge=0)]
+    objective: FiniteFloat
+    squared_error: Annotated[FiniteFloat, Field(ge=0)]
+    squared_norm: Annotated[FiniteFloat, Field(ge=0)]
     iterations: Annotated[int, Field(ge=0)]
-    seconds: float
+    seconds: Annotated[FiniteFloat, Field(ge=0)]
     converged: bool
-    history: list[float] = []
+    history: list[FiniteFloat] = []
     stopped: str = ""
     note: str = ""
     dictionary: str | None = None
-    weight_fingerprint: list[float] = []
-    fingerprint: list[float] | None = None
-    levels: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []
+    weight_fingerprint: list[FiniteFloat] = []
+    fingerprint: list[FiniteFloat] | None = None
+    levels: list[Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]] = []
     blocks: LayerSchema | None = None
 
     @model_validator(mode="after")
-    def _leaves_all_coefficients_out(self) -> LayerSchema:
+    def _is_one_decomposition(self) -> LayerSchema:
+        if self.blocks is not None and self.blocks.blocks is not None:
+            raise ValueError("has blocks of blocks, which no recipe makes")
         if self.blocks is not None and (self.fingerprint is None) != (self.blocks.fingerprint is None):
             raise ValueError("has the fingerprint of one part of its coefficients, not of the other")
         return self
+
+
+def _sharing(value: object) -> object:
+    if isinstance(value, bool) or (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+        return value
+    raise ValueError("should be true, false or a list of patterns of layer names")
 
 
 class HeaderSchema(BaseModel):
@@ -54,5 +62,5 @@ class HeaderSchema(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
     recipe: dict[str, JsonValue]
     overrides: dict[str, dict[str, JsonValue]] | None = None
-    shared: bool | list[str] = False
-    layers: dict[str, LayerSchema]
+    shared: Annotated[bool | list[str], BeforeValidator(_sharing)] = False
+    layers: Annotated[dict[str, LayerSchema], Field(min_length=1)]

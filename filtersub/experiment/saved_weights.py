@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,12 +70,16 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
             model = merged(with_adapter(model, folder), settings.method)
         if (folder / STATISTICS_FILE).exists():
             base = model.get_base_model() if isinstance(model, PeftModel) else model
-            base.load_state_dict(stored_tensors(folder / STATISTICS_FILE), strict=False)
+            _fill(base, folder / STATISTICS_FILE, needed=statistics_of(base.state_dict()))
         return model
     if METHODS[settings.method].adds:
         head = head_name(model) or ""
         model = inject(model, settings.method, head, options=settings.options, layers=settings.layers).model
-    _fill(model, folder / WEIGHTS_FILE, everything=settings.method == "full")
+    file, known = folder / WEIGHTS_FILE, model.state_dict()
+    buffers = {name for name, _ in model.named_buffers()}
+    head = f"{head_name(model) or known}."
+    everything = settings.method == "full"
+    _fill(model, file, needed=[name for name in known if everything or name in buffers or name.startswith(head)])
     return merged(model, settings.method)
 
 
@@ -94,25 +98,29 @@ def with_adapter(model: nn.Module, folder: Path) -> PeftModel:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _unreadable(place, error) from None
     file = place / _ADAPTER_WEIGHTS
-    _check(file, stored_tensors(file), sorted(wanted))
+    found = {_plain_name(name): tensor for name, tensor in stored_tensors(file).items()}
+    _check(file, found, [_plain_name(name) for name in wanted])
     return adapted
 
 
-def _fill(model: nn.Module, file: Path, *, everything: bool) -> None:
-    """Load trained weights in place; buffers and head must be there, and ``everything`` where all is trained."""
-    tensors, head = stored_tensors(file), head_name(model)
+def _plain_name(name: str) -> str:
+    """A tensor's name in an adapter's file without the name of the adapter, which some writers leave in."""
+    return name.replace(".default.", ".").removesuffix(".default")
+
+
+def _fill(model: nn.Module, file: Path, *, needed: Iterable[str]) -> None:
+    """Load saved tensors in place; the needed ones must be there, and nothing that the model does not have."""
+    tensors = stored_tensors(file)
     try:
-        missing, unknown = model.load_state_dict(tensors, strict=False)
+        unknown = model.load_state_dict(tensors, strict=False).unexpected_keys
     except RuntimeError as error:  # shapes
         raise _unreadable(file, error) from None
-    buffers = {name for name, _ in model.named_buffers()}
-    needed = [name for name in missing if everything or name in buffers or (head and name.startswith(f"{head}."))]
     if unknown:
         raise FiltersubError(f"{file} has {unknown[0]!r}, which the model does not; {_NOT_ITS_FILE}")
     _check(file, tensors, needed)
 
 
-def _check(file: Path, tensors: dict[str, Tensor], needed: list[str]) -> None:
+def _check(file: Path, tensors: dict[str, Tensor], needed: Iterable[str]) -> None:
     """Raises FiltersubError where a tensor is missing, or one is not finite."""
     for name in needed:
         if name not in tensors:

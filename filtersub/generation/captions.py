@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..image_reading import image_paths, is_hidden
 from ..metrics.images import ImageSet, image_files, image_folder
 from ..schema import check
@@ -142,9 +142,13 @@ def _listed(root: Path) -> list[tuple[Path, str]]:
             ) from None
         row = check(CaptionSchema, row, where)
         file = root / row.file_name
-        if not file.resolve().is_relative_to(root.resolve()):
+        try:
+            inside, there = file.resolve().is_relative_to(root.resolve()), file.is_file()
+        except (OSError, UnicodeError) as error:  # too long for the disk, links in a circle, half a character
+            raise FiltersubError(f"{where}: file_name is no path: {reason(error)}") from None
+        if not inside:
             raise FiltersubError(f"{where}: {row.file_name!r} lies outside the folder")
-        if not file.is_file():
+        if not there:
             raise FiltersubError(f"{where}: there is no file {file}")
         found.append((file, row.text))
     return found

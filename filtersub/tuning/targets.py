@@ -48,6 +48,7 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
     Raises FiltersubError where there is none, naming layers, and presets, that could be meant, and where a block would
     be 1 in every layer, but for adapters that were saved so.
     """
+    check_no_inference_tensor(model, "")
     head = head_name(model) if config.target_modules is None else None
     wanted = _wanted(config)
     able, first, chosen, passed, left_out = [], {}, {}, {}, {}
@@ -108,7 +109,6 @@ def _is_left_out(config: FilterSubspaceConfig, name: str) -> bool:
 
 def _check_numbers(name: str, layer: nn.Module) -> None:
     """FiltersubError where the weight is no plain matrix of floating-point numbers that could be tuned."""
-    check_no_inference_tensor(layer, name)
     weight = layer.weight
     plain = type(weight.data) in (Tensor, FakeTensor) or isinstance(weight, FunctionalTensor)
     if not plain or not weight.is_floating_point():
