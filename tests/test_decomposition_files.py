@@ -186,3 +186,10 @@ def test_half_a_file_in_the_folder_is_one_clear_error(every_kind, tmp_path):
 def test_low_precision_weights_are_decomposed_in_float32():
     weight = torch.randn(4, 4, 3, 3).to(torch.bfloat16)
     assert layer.decomposable_rows(layer.KernelLayout("a", "conv2d", (4, 4, 3, 3)), weight).dtype == torch.float32
+
+
+def test_a_model_without_numbers_is_refused():
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3))
+    with pytest.raises(FiltersubError, match=r"layer '0' has a shape but no numbers \(meta device\)"):
+        decompose_model(model, CONFIG)

@@ -73,14 +73,16 @@ def plan_layers(
 def check_weights(model: nn.Module | Mapping[str, Tensor], plan: Mapping[str, PlannedLayer]) -> None:
     """Look at every weight before any time is spent on one.
 
-    Raises FiltersubError on NaN and infinity (naming the layer), on more atoms than any layer has rows, on a penalty so
-    large that every coefficient of every layer would be zero (saying from which value on that is so), and on a file of
-    initial atoms that does not fit.
+    Raises FiltersubError on NaN, infinity and weights without numbers (naming the layer), on more atoms than any layer
+    has rows, on a penalty so large that every coefficient of every layer would be zero (saying from which value on that
+    is so), and on a file of initial atoms that does not fit.
     """
     modules = dict(named_layers(model))
     largest, all_silent = 0.0, True
     for name, layer in plan.items():
         rows = decomposable_rows(layer.layout, modules[name])
+        if rows.is_meta:
+            raise FiltersubError(f"layer {name!r} has a shape but no numbers (meta device); load its weights first")
         if layer.recipe.code_kind != "penalty":
             all_silent = False
         elif all_silent:
