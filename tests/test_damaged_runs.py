@@ -222,7 +222,7 @@ def test_statistics_beside_an_adapter_are_looked_at(kind, every_kind, tmp_path):
     """Older runs have them in a file of their own."""
     model = inject(every_kind, "lora", "classifier", options=MethodOptions(rank=2)).model
     settings = replace(SETTINGS, method="lora")
-    save_trained(model, settings, tmp_path)
+    save_trained(model, replace(settings, batch_norm="frozen"), tmp_path)  # an adapter without statistics, as of then
     base = type(every_kind)()
     kept = {k: v.contiguous() for k, v in base.state_dict().items() if "running" in k or "num_batches" in k}
     save_file(kept, tmp_path / STATISTICS_FILE)
@@ -232,6 +232,49 @@ def test_statistics_beside_an_adapter_are_looked_at(kind, every_kind, tmp_path):
     save_file(kept, tmp_path / STATISTICS_FILE)
     with pytest.raises(FiltersubError, match=message):
         load_trained(type(every_kind)(), settings, tmp_path)
+
+
+class HeadWithNorm(nn.Module):
+    """A head that is a container with batch norm in it, which peft saves whole, in a wrapper."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.xnorm = nn.Conv2d(8, 8, 3)  # ends like the norm, so peft would take it for one
+        self.classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(32), nn.Linear(32, 3))
+
+    def forward(self, x):
+        return self.classifier(self.xnorm(self.norm(self.stem(x))))
+
+
+def test_statistics_beside_an_adapter_whose_head_has_its_own(tmp_path):
+    base = HeadWithNorm()
+    model = inject(copy.deepcopy(base), "lora", "classifier", options=MethodOptions(rank=2)).model
+    images = torch.randn(4, 3, 6, 6)
+    model.train()(images)  # moves all statistics
+    settings = replace(SETTINGS, method="lora")
+    save_trained(model, settings, tmp_path)
+    kept = load_file(tmp_path / STATISTICS_FILE)
+    assert set(kept) == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    wanted = model.eval()(images)
+    head = model.get_base_model().classifier
+    older = kept | {f"classifier.{name}": tensor for name, tensor in head.state_dict().items() if "running" in name}
+    assert len(older) > len(kept)
+    for content in (kept, older):
+        save_file({name: tensor.clone() for name, tensor in content.items()}, tmp_path / STATISTICS_FILE)
+        found = load_trained(copy.deepcopy(base), settings, tmp_path).eval()
+        torch.testing.assert_close(found(images), wanted, atol=1e-5, rtol=0)
+
+
+def test_atoms_saved_before_there_were_fingerprints_load(every_kind, tmp_path):
+    recipe, settings = DecompositionConfig(atoms=3, solver="pca"), replace(SETTINGS, method="filter-subspace")
+    base = copy.deepcopy(every_kind)
+    save_trained(inject(every_kind, "filter-subspace", "classifier", recipe=recipe).model, settings, tmp_path)
+    wanted = load_trained(copy.deepcopy(base), settings, tmp_path).state_dict()
+    file = tmp_path / ADAPTER_FOLDER / WEIGHTS
+    save_file({name: each for name, each in load_file(file).items() if "fingerprint" not in name}, file)
+    found = load_trained(base, settings, tmp_path).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
 
 def with_nan(tensors, key):

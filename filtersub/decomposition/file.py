@@ -233,7 +233,7 @@ def _not_ours(path: str | os.PathLike[str]) -> str:
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] | None = None) -> ModelDecomposition:
-    """Read what save wrote; on a CPU the tensors stay in the file until they are touched.
+    """Read what save wrote, header and tensors looked at one by one.
 
     ``model`` is the model (or the tensors of a weight file) that was decomposed. A file of atoms only needs it: the
     coefficients are made again from its weights, by the recipe, and checked against their fingerprints. With a whole

@@ -23,6 +23,7 @@ from ..errors import FiltersubError, reason
 from ..files import atomic_write, write_json
 from ..methods import METHODS, inject, merged
 from ..models import head_name
+from ..tuning import FilterSubspaceConfig
 from ..tuning.statistics import statistics_of
 from ..weight_file import stored_tensors
 from .model_card import CARD_FILE
@@ -32,6 +33,7 @@ ADAPTER_FOLDER, WEIGHTS_FILE = "adapter", "weights.safetensors"
 STATISTICS_FILE = "statistics.safetensors"  # beside the adapter, where it cannot hold them, and in older runs
 _ADAPTER_WEIGHTS, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PEFT_PREFIX = "base_model.model."
+_WRAPPED = re.compile(r"\.(modules_to_save|original_module)\.")
 _NOT_ITS_FILE = "it is not the file of this run, copy the run whole or tune again"
 
 
@@ -55,7 +57,7 @@ def save_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> None
     layers = _normalisations(model.get_base_model()) if moved else []
     (folder / STATISTICS_FILE).unlink(missing_ok=True)
     if layers and not _peft_finds(model, layers):
-        _save({k.removeprefix(_PEFT_PREFIX): v for k, v in statistics_of(state).items()}, folder / STATISTICS_FILE)
+        _save(_statistics(model.get_base_model(), layers), folder / STATISTICS_FILE)
         layers = []
     _save_adapter(model, layers, folder)
 
@@ -67,19 +69,26 @@ def load_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> nn.M
     """
     if METHODS[settings.method].by_peft:
         with _without_false_alarms():
-            model = merged(with_adapter(model, folder), settings.method)
-        if (folder / STATISTICS_FILE).exists():
+            adapted = with_adapter(model, folder)
+            layers = _normalisations(adapted.get_base_model())
+            model = merged(adapted, settings.method)
+        file = folder / STATISTICS_FILE
+        if file.exists():
             base = model.get_base_model() if isinstance(model, PeftModel) else model
-            _fill(base, folder / STATISTICS_FILE, needed=statistics_of(base.state_dict()))
+            # Older files have those of the modules too that the adapter has whole, under the names of their wrappers.
+            found = {name: each for name, each in stored_tensors(file).items() if not _WRAPPED.search(name)}
+            _fill(base, file, found, needed=_statistics(base, layers))
         return model
     if METHODS[settings.method].adds:
         head = head_name(model) or ""
         model = inject(model, settings.method, head, options=settings.options, layers=settings.layers).model
-    file, known = folder / WEIGHTS_FILE, model.state_dict()
-    buffers = {name for name, _ in model.named_buffers()}
-    head = f"{head_name(model) or known}."
-    everything = settings.method == "full"
-    _fill(model, file, needed=[name for name in known if everything or name in buffers or name.startswith(head)])
+    head, buffers = head_name(model), {name for name, _ in model.named_buffers()}
+    needed = [
+        name
+        for name in model.state_dict()
+        if settings.method == "full" or name in buffers or (head and name.startswith(f"{head}."))
+    ]
+    _fill(model, folder / WEIGHTS_FILE, stored_tensors(folder / WEIGHTS_FILE), needed)
     return merged(model, settings.method)
 
 
@@ -92,7 +101,9 @@ def with_adapter(model: nn.Module, folder: Path) -> PeftModel:
     try:
         with _without_false_alarms():
             adapted = PeftModel.from_pretrained(model, place)
-            wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+            # The tuner of atoms looks at what a file must hold itself, and knows what older files may lack.
+            own = isinstance(adapted.peft_config["default"], FilterSubspaceConfig)
+            wanted = [] if own else get_peft_model_state_dict(adapted, save_embedding_layers=False)
     except FiltersubError as error:
         raise FiltersubError(f"{place}: {error}") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -108,9 +119,8 @@ def _plain_name(name: str) -> str:
     return name.replace(".default.", ".").removesuffix(".default")
 
 
-def _fill(model: nn.Module, file: Path, *, needed: Iterable[str]) -> None:
-    """Load saved tensors in place; the needed ones must be there, and nothing that the model does not have."""
-    tensors = stored_tensors(file)
+def _fill(model: nn.Module, file: Path, tensors: dict[str, Tensor], needed: Iterable[str]) -> None:
+    """Load a file's tensors in place; the needed ones must be there, and nothing that the model does not have."""
     try:
         unknown = model.load_state_dict(tensors, strict=False).unexpected_keys
     except RuntimeError as error:  # shapes
@@ -159,6 +169,12 @@ def _normalisations(base: nn.Module) -> list[str]:
         for name, module in base.named_modules()
         if not name.startswith(whole) and statistics_of(dict(module.named_buffers(recurse=False)))
     ]
+
+
+def _statistics(base: nn.Module, layers: list[str]) -> dict[str, Tensor]:
+    """The running statistics of these layers."""
+    found = statistics_of(base.state_dict())
+    return {name: tensor for name, tensor in found.items() if name.rpartition(".")[0] in layers}
 
 
 def _peft_finds(model: PeftModel, layers: list[str]) -> bool:
