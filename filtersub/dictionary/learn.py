@@ -138,7 +138,8 @@ def learn_dictionary(
             )
     atoms = torch.from_numpy(found.atoms).to(rows)
     coding = found.coding or task.encode(rows, atoms, None if coder is None else coder.codes)
-    value = coding.objective[-1] if solver == "lasso" else task.objective(rows, atoms, coding.codes)
+    counted = solver in ("lasso", "pca")  # the solver's own objective is this one, in float64
+    value = coding.objective[-1] if counted else task.objective(rows, atoms, coding.codes)
     history = [] if learner == "online" else [earlier for earlier in found.history if earlier >= value]
     _warn(rows, atoms, task, coding)
     atoms, codes = canonical_(atoms, coding.codes, nonnegative=nonnegative)
