@@ -41,12 +41,15 @@ class Packaged:
     read: Callable[[Path], dict[str, Tensor]] = _saved_by_torch
 
     def tensors(self, model: nn.Module) -> dict[str, Tensor]:
-        """The trained weights. Raises FiltersubError where the package is not installed or its file is another."""
+        """The trained weights by the model's names. Raises FiltersubError where the package's file is another."""
+        return self.names(model, self.in_file())
+
+    def in_file(self) -> dict[str, Tensor]:
+        """The trained weights by the file's names. Raises FiltersubError where the package is not installed."""
         found = importlib.util.find_spec(self.package)
         if found is None or not found.submodule_search_locations:
             raise FiltersubError(f"the weights are in a package that is not installed; {self.obtain}")
-        file = Path(found.submodule_search_locations[0]) / self.file
-        return self.names(model, self.read(file))
+        return self.read(Path(found.submodule_search_locations[0]) / self.file)
 
 
 def _in_order(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

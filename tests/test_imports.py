@@ -71,6 +71,7 @@ def place(tmp_path_factory):
     [
         *((words, TRAINING + TABLES) for words in ("--help", "-h", "--version", "tune --help", "decompose -h")),
         *((words, TRAINING + TABLES) for words in ("data list", "data list --json", f"check-notebook {NOTEBOOK}")),
+        ("decompose efficientnet_lite0 --solver pca", ("timm", "torchvision", "torch._dynamo", "peft", "matplotlib")),
         ("report out", (*TRAINING, "scipy.stats", "nbformat", "dask")),
         ("report out --out both", (*TRAINING, "scipy.stats", "nbformat", "dask")),
         ("ablate quickstart --out q --dry-run", (*TRAINING, "scipy", "matplotlib", "nbformat", "dask")),

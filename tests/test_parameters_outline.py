@@ -1,15 +1,18 @@
 """Counts from a list of layers are those of the network, and the list that is packaged is the network's."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from filtersub import FiltersubError
+from filtersub import FiltersubError, packaged_models
+from filtersub.kernels import select_layers
+from filtersub.models import head_name, load_model
 from filtersub.paper import count_settings
 from filtersub.parameters import load_architecture
-from filtersub.parameters.outline import Outline, outline_of, packaged_outline
+from filtersub.parameters.outline import Outline, outline_of, packaged_kernels, packaged_outline
 
 MODELS = ("efficientnet_lite0", "resnet18", "convnext_atto", "vit_tiny_patch16_224")
 METHODS = (
@@ -88,6 +91,26 @@ def test_the_packaged_outline_is_the_networks():
     assert packaged_outline("efficientnet_lite0") == outline_of(load_architecture("efficientnet_lite0"))
     assert packaged_outline("../outlines/efficientnet_lite0") is None
     assert packaged_outline("resnet18") is None
+
+
+def test_the_packaged_kernels_are_the_networks(monkeypatch):
+    network, kernels = load_model("efficientnet_lite0"), packaged_kernels("efficientnet_lite0")
+    assert head_name(kernels) == head_name(network)
+    wanted, found = (select_layers(model, block=1) for model in (network, kernels))
+    assert found == wanted
+    assert list(found) == list(wanted)
+    assert len(found) == 50
+    for name in wanted:
+        theirs, ours = network.get_submodule(name).weight, kernels.get_submodule(name).weight
+        assert torch.equal(ours, theirs), name
+        assert ours.stride() == theirs.stride(), name
+    assert packaged_kernels("resnet18") is None
+    assert packaged_kernels("efficientnet_lite1") is None
+    packaged = packaged_models.PACKAGED["efficientnet_lite0"]
+    other = replace(packaged, read=lambda file: dict(list(packaged.read(file).items())[10:]))
+    for changed in (other, replace(packaged, package="not_installed_here")):  # then load_model says what is wrong
+        monkeypatch.setitem(packaged_models.PACKAGED, "efficientnet_lite0", changed)
+        assert packaged_kernels("efficientnet_lite0") is None
 
 
 @pytest.mark.parametrize("name", ["resnetv2_50x1_bit", "swin_tiny_patch4_window7_224"])

@@ -140,6 +140,7 @@ def decompose(
 def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
     """(module or bare tensors, names left out): the head of a model takes no part."""
     from ..models import head_name, load_model
+    from ..parameters.outline import packaged_kernels
     from ..weight_file import is_weight_file
 
     if is_weight_file(model):
@@ -149,7 +150,9 @@ def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -
         return _kernels_of(model, layout), ()
     if layout != "auto":
         raise FiltersubError(f"--layout is for a bare file of weights, and {model} is none")
-    loaded = load_model(model, weights=weights, pretrained=pretrained)
+    loaded = packaged_kernels(model) if pretrained and weights is None else None
+    if loaded is None:
+        loaded = load_model(model, weights=weights, pretrained=pretrained)
     head = head_name(loaded)
     return loaded, () if head is None else (head,)
 

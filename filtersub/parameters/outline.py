@@ -23,9 +23,10 @@ from . import formulas
 from .baselines import FEATURE_METHODS, LAYER_RULES, BaselineOptions
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _FOLDER = Path(__file__).resolve().parent / "outlines"
+_HEAD = "classifier"  # of the embedded network
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,47 @@ def packaged_outline(model: str) -> Outline | None:
     """The outline that comes with this package, of the embedded network; None for other names."""
     path = _FOLDER / f"{model}.json"
     return Outline.from_json(read_json(path)) if model.isidentifier() and path.is_file() else None
+
+
+def packaged_kernels(model: str) -> nn.Module | None:
+    """The layers alone of the embedded network, by their names and with their trained weights, the head too.
+
+    They are made without timm, whose import takes longer than decomposing them. None for other names, and where the
+    file of weights is missing or another: load_model says why.
+    """
+    from torch import device, nn
+
+    from ..packaged_models import PACKAGED
+
+    outline = packaged_outline(model)
+    try:
+        tensors = PACKAGED[model].in_file() if outline is not None else {}
+    except FiltersubError:
+        return None
+    *weights, of_head = [tensor for tensor in tensors.values() if tensor.ndim > 1] or [None]
+    if outline is None or [tuple(weight.shape) for weight in weights] != [layer.shape for layer in outline.layers]:
+        return None
+    network = nn.Module()
+    with device("meta"):
+        for layer, weight in zip(outline.layers, weights, strict=True):
+            outputs, inputs, *sides = layer.shape
+            made = nn.Conv2d(inputs * layer.groups, outputs, tuple(sides), groups=layer.groups, bias=False)
+            _add(network, layer.name, made, weight)
+        _add(network, _HEAD, nn.Linear(of_head.shape[1], of_head.shape[0], bias=False), of_head)
+    return network.eval()
+
+
+def _add(network: nn.Module, name: str, layer: nn.Module, weight: Tensor) -> None:
+    """Add a layer under a name with dots, with this weight."""
+    from torch import nn
+
+    layer.weight = nn.Parameter(weight.contiguous())
+    *parents, own = name.split(".")
+    for parent in parents:
+        if parent not in dict(network.named_children()):
+            network.add_module(parent, nn.Module())
+        network = network.get_submodule(parent)
+    network.add_module(own, layer)
 
 
 def _atoms(
