@@ -39,7 +39,7 @@ EXPANSION_COEFFICIENTS = ("shared", "per-channel")
 EXPANSION_LAYERS = ("spatial", "all")
 #: how the coefficients of expanded atoms start when they are tuned
 EXPANSION_INITS = ("uniform", "fan-in-normal")
-#: what can be tuned; methods.METHODS says what each is
+#: what can be tuned; parameters.METHODS says what each trains
 METHODS = (
     *("filter-subspace", "linear", "full", "bitfit", "norm", "ssf", "conv-adapter", "lora", "lora-loralib", "dora"),
     *("loha", "lokr", "oft", "boft", "adalora", "tucker-lora", "tucker-loha", "tucker-lokr", "hra", "hira", "ia3"),

@@ -5,18 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from peft import (
-    AdaLoraConfig,
-    BOFTConfig,
-    HiraConfig,
-    HRAConfig,
-    IA3Config,
-    LoHaConfig,
-    LoKrConfig,
-    LoraConfig,
-    OFTConfig,
-)
-from peft.config import PeftConfig
+import peft
 from torch import nn
 
 from ..computed_weights import keep_parametrized_
@@ -26,7 +15,7 @@ from .low_rank import TUCKER_METHODS, LoralibUpdate, TuckerUpdate, add_loralib_,
 from .options import MethodOptions
 
 
-def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftConfig:
+def adapter_config(method: str, options: MethodOptions, **common: Any) -> peft.PeftConfig:
     """The configuration of ``method``; ``common`` is what all have: target_modules, modules_to_save.
 
     Scales: LoRA's update is multiplied by lora_alpha / r, that of LoHa and LoKr by alpha / r, here ``adapter_scale``.
@@ -36,24 +25,24 @@ def adapter_config(method: str, options: MethodOptions, **common: Any) -> PeftCo
     alpha = options.rank * options.adapter_scale
     if method in ("lora", "dora"):
         own = {"use_dora": method == "dora", "lora_dropout": options.update_dropout}
-        return LoraConfig(r=options.rank, lora_alpha=alpha, **own, **common)
+        return peft.LoraConfig(r=options.rank, lora_alpha=alpha, **own, **common)
     if method in ("loha", "lokr"):
-        kind = LoHaConfig if method == "loha" else LoKrConfig
+        kind = peft.LoHaConfig if method == "loha" else peft.LoKrConfig
         return kind(r=options.rank, alpha=alpha, **common)
     if method == "adalora":
         start = adalora_start(options.rank)
         alpha = start * options.adapter_scale  # the update is multiplied by lora_alpha / init_r
         own = {"lora_dropout": options.update_dropout}
-        return AdaLoraConfig(target_r=options.rank, init_r=start, lora_alpha=alpha, total_step=1, **own, **common)
+        return peft.AdaLoraConfig(target_r=options.rank, init_r=start, lora_alpha=alpha, total_step=1, **own, **common)
     if method == "hra":
-        return HRAConfig(r=options.rank, **common)
+        return peft.HRAConfig(r=options.rank, **common)
     if method == "hira":
-        return HiraConfig(r=options.rank, hira_dropout=options.update_dropout, **common)
+        return peft.HiraConfig(r=options.rank, hira_dropout=options.update_dropout, **common)
     if method == "ia3":
-        return IA3Config(feedforward_modules=[], **common)
+        return peft.IA3Config(feedforward_modules=[], **common)
     if method == "oft":
-        return OFTConfig(oft_block_size=options.oft_block, **common)
-    return BOFTConfig(boft_block_size=options.boft_block, **common)
+        return peft.OFTConfig(oft_block_size=options.oft_block, **common)
+    return peft.BOFTConfig(boft_block_size=options.boft_block, **common)
 
 
 def add_(model: nn.Module, method: str, layers: Iterable[str], options: MethodOptions) -> None:

@@ -1,5 +1,5 @@
-"""Methods that change features rather than kernels: biases, normalisation layers, a scale and a shift a channel, and
-Conv-Adapter, a small trained branch beside each spatial convolution.
+"""Methods that add tensors to features rather than kernels: a scale and a shift a channel, and Conv-Adapter, a small
+trained branch beside each spatial convolution.
 """
 
 from __future__ import annotations
@@ -17,22 +17,8 @@ from ..parameters.baselines import conv_adapter_width
 from .probe import follows_weight
 
 _SCALED = "scale_and_shift"  # of what acts on the output, in the layer whose output it is
-
-
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BRANCH = "conv_adapter"  # of the branch, in the convolution that it stands beside
-
-
-def train_biases_(model: nn.Module, layers: Iterable[str]) -> None:
-    """BitFit: the biases of these layers require a gradient."""
-    for name in layers:
-        model.get_submodule(name).bias.requires_grad_(True)
-
-
-def train_whole_(model: nn.Module, layers: Iterable[str]) -> None:
-    """Every parameter of these layers requires a gradient."""
-    for name in layers:
-        model.get_submodule(name).requires_grad_(True)
 
 
 def scale_and_shift_(model: nn.Module, layers: Iterable[str]) -> None:
@@ -50,7 +36,7 @@ def scale_and_shift_(model: nn.Module, layers: Iterable[str]) -> None:
         channels = layer.weight.numel() if layout is None else layout.channels[0]
         if layout is not None and not follows_weight(layer):
             ones = (1,) * len(layout.kernel_size)  # channels lie before the sides, last where there are none
-            layer.add_module(_SCALED, _OutputScaleShift(layer.weight.new_ones(channels, *ones)))
+            layer.add_module(_SCALED, ScaleShift(nn.Parameter(layer.weight.new_ones(channels, *ones))))
             layer.register_forward_hook(_scaled_and_shifted)
             continue
         scale = nn.Parameter(layer.weight.new_ones(channels))
@@ -75,17 +61,8 @@ class ScaleShift(nn.Module):
         self.scale = scale
         self.shift = nn.Parameter(torch.zeros_like(scale))
 
-    def forward(self, bias: Tensor) -> Tensor:
-        return bias * self.scale + self.shift
-
-
-class _OutputScaleShift(nn.Module):
-    def __init__(self, ones: Tensor) -> None:
-        super().__init__()
-        self.scale, self.shift = nn.Parameter(ones), nn.Parameter(torch.zeros_like(ones))
-
-    def forward(self, output: Tensor) -> Tensor:
-        return output * self.scale + self.shift
+    def forward(self, values: Tensor) -> Tensor:
+        return values * self.scale + self.shift
 
 
 def _scaled_and_shifted(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

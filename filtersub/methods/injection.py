@@ -27,7 +27,6 @@ from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.other_tools import tuners_word_renamed
 from ..tuning.targets import as_pattern
 from .adapters import adapter_config, add_, merge_added_
-from .features import train_biases_, train_whole_
 from .low_rank import check_lycoris, loralib_shape
 from .options import MEANT_FOR, METHODS, MethodOptions, check_method, check_options
 from .support import try_adapter
@@ -57,8 +56,15 @@ class Injected:
 
     @functools.cached_property
     def fits(self) -> Mapping[str, LayerFit]:
-        """By layer, the atoms before tuning and how well they rebuild it; of filter-subspace."""
-        return layer_fits(self.model, self.cache)
+        """By layer, the atoms before tuning and how well they rebuild it; of filter-subspace, where it is known: layers
+        that came through ``cache``, and those whose codes are a linear map of the kernels."""
+        found = {} if self.cache is None else dict(self.cache.fits)
+        for layer in self.model.modules():
+            if isinstance(layer, FilterSubspaceLayer) and layer.name not in found:
+                for adapter, mapping in layer.filtersub_mapping.items():
+                    if not mapping.is_meta:  # a model of shapes alone has no fit
+                        found[layer.name] = mapped_fit(layer.layouts[adapter], layer.get_base_layer(), mapping)
+        return found
 
     @property
     def trainable(self) -> int:
@@ -119,8 +125,9 @@ def _in_place(model: nn.Module, method: str, head: str | None, options: MethodOp
         model.get_submodule(each).requires_grad_(True)
     if METHODS[method].adds:
         add_(model, method, [name for name in names if name not in refused], options)
-    elif method != "linear":
-        {"bitfit": train_biases_, "norm": train_whole_}[method](model, names)
+    else:
+        for layer in map(model.get_submodule, names):
+            (layer.bias if method == "bitfit" else layer).requires_grad_(True)
     return Injected(model, skipped=refused)
 
 
@@ -266,19 +273,6 @@ def check_rank(rank: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise FiltersubError(
             f"rank {rank} is more than any layer has: {full[name]} at most, that of {name}; take a smaller one"
         )
-
-
-def layer_fits(model: nn.Module, cache: DecompositionCache | None) -> dict[str, LayerFit]:
-    """By name the layers of filter-subspace whose atoms are known: those that came through ``cache``, and those whose
-    codes are a linear map of the kernels."""
-    found = {} if cache is None else dict(cache.fits)
-    for layer in model.modules():
-        if isinstance(layer, FilterSubspaceLayer) and layer.name not in found:
-            for adapter, mapping in layer.filtersub_mapping.items():
-                if mapping.is_meta:  # a model of shapes alone has no fit
-                    continue
-                found[layer.name] = mapped_fit(layer.layouts[adapter], layer.get_base_layer(), mapping)
-    return found
 
 
 def mapped_fit(layout: KernelLayout, layer: nn.Module | Tensor, mapping: Tensor) -> LayerFit:

@@ -9,100 +9,49 @@ from dataclasses import dataclass, fields
 from ..errors import FiltersubError
 from ..parameters.baselines import BaselineOptions
 from ..setting_fields import RecipeFields, StartFields, UpdateFields, described
+from ..settings import check_share
 
 HEAD_RATE = 3e-3  # of heads, and of weights tuned whole
 _ATOM_RATE, _BLOCK_RATE = 3e-2, 2e-2
+_LYCORIS = "Yeh et al., arXiv:2309.14859, as LyCORIS has it"
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method.
+    """One method; parameters.METHODS says what it trains."""
 
-    Attributes
-    ----------
-    trains : what it trains beside the head
-    label : what a reader calls it; ``{rank}`` and the like are filled from the options
-    source : who proposed it
-    by_peft : whether it is an adapter of peft, saved and loaded as one
-    adds : whether it puts tensors into the model (not peft's), which must be there before a saved run is loaded
-    channels_last : whether its weights may lie in memory with the channels last; peft's DoRA, BOFT and HRA cannot
-    learning_rate : the peak that runs take unless told
-    """
-
-    trains: str
-    label: str
-    source: str
-    by_peft: bool = False
-    channels_last: bool = True
-    adds: bool = False
-    learning_rate: float = HEAD_RATE
+    label: str  # what a reader calls it; ``{rank}`` and the like are filled from the options
+    source: str  # who proposed it
+    by_peft: bool = False  # whether it is an adapter of peft, saved and loaded as one
+    channels_last: bool = True  # whether its weights may lie so in memory; peft's DoRA, BOFT and HRA cannot
+    adds: bool = False  # whether it puts tensors of its own into the model, which a saved run needs before it is loaded
+    learning_rate: float = HEAD_RATE  # the peak that runs take unless told
 
 
 METHODS: dict[str, Method] = {
-    "filter-subspace": Method(
-        "filter atoms", "", "Chen, Miao and Qiu, arXiv:2403.00269", True, learning_rate=_ATOM_RATE
-    ),
-    "linear": Method("nothing: the head alone", "linear probing", "-"),
-    "full": Method("every weight", "full tuning", "-"),
-    "bitfit": Method("every bias", "biases (BitFit)", "Ben Zaken, Ravfogel and Goldberg, arXiv:2106.10199"),
-    "norm": Method(
-        "weights and biases of the normalisation layers",
-        "normalisation layers",
-        "Frankle, Schwab and Morcos, arXiv:2003.00152",
-    ),
-    "ssf": Method(
-        "a scale and a shift of the output channels of each layer",
-        "scale and shift (SSF)",
-        "Lian et al., arXiv:2210.08823",
-        adds=True,
-    ),
+    "filter-subspace": Method("", "Chen, Miao and Qiu, arXiv:2403.00269", True, learning_rate=_ATOM_RATE),
+    "linear": Method("linear probing", "-"),
+    "full": Method("full tuning", "-"),
+    "bitfit": Method("biases (BitFit)", "Ben Zaken, Ravfogel and Goldberg, arXiv:2106.10199"),
+    "norm": Method("normalisation layers", "Frankle, Schwab and Morcos, arXiv:2003.00152"),
+    "ssf": Method("scale and shift (SSF)", "Lian et al., arXiv:2210.08823", adds=True),
     "conv-adapter": Method(
-        "bottlenecks beside the spatial convolutions",
-        "Conv-Adapter, reduction {reduction}",
-        "Chen, Tao, Zhang et al., arXiv:2208.07463",
-        adds=True,
+        "Conv-Adapter, reduction {reduction}", "Chen, Tao, Zhang et al., arXiv:2208.07463", adds=True
     ),
-    "lora": Method("low-rank factors", "LoRA r={rank}", "Hu et al., arXiv:2106.09685", True),
-    "lora-loralib": Method(
-        "low-rank factors of the (c_out k, c_in k) matrix",
-        "LoRA (loralib) r={rank}",
-        "Hu et al., arXiv:2106.09685, as loralib has it",
-        adds=True,
-    ),
-    "dora": Method("low-rank factors and a magnitude", "DoRA r={rank}", "Liu et al., arXiv:2402.09353", True, False),
-    "loha": Method("Hadamard-multiplied low-rank factors", "LoHa r={rank}", "Hyeon-Woo et al., arXiv:2108.06098", True),
-    "lokr": Method("Kronecker factors", "LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
-    "oft": Method("block-diagonal rotations", "OFT blocks of {oft_block}", "Qiu et al., arXiv:2306.07280", True),
-    "boft": Method("butterfly rotations", "BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True, False),
-    "adalora": Method(
-        "low-rank factors and singular values, whose ranks are allotted while training",
-        "AdaLoRA r={rank}",
-        "Zhang et al., arXiv:2303.10512",
-        True,
-    ),
-    "tucker-lora": Method(
-        "low-rank factors with a core for the kernel's sides",
-        "Tucker LoRA r={rank}",
-        "Yeh et al., arXiv:2309.14859, as LyCORIS has it",
-        adds=True,
-    ),
-    "tucker-loha": Method(
-        "Hadamard-multiplied low-rank factors with cores",
-        "Tucker LoHa r={rank}",
-        "Yeh et al., arXiv:2309.14859, as LyCORIS has it",
-        adds=True,
-    ),
-    "tucker-lokr": Method(
-        "Kronecker factors with a core",
-        "Tucker LoKr r={rank}",
-        "Yeh et al., arXiv:2309.14859, as LyCORIS has it",
-        adds=True,
-    ),
-    "hra": Method("Householder reflections", "HRA r={rank}", "Yuan et al., arXiv:2405.17484", True, False),
-    "hira": Method(
-        "low-rank factors, multiplied with the weight entry by entry", "HiRA r={rank}", "Huang et al., ICLR 2025", True
-    ),
-    "ia3": Method("a factor of each output channel", "(IA)³", "Liu et al., arXiv:2205.05638", True),
+    "lora": Method("LoRA r={rank}", "Hu et al., arXiv:2106.09685", True),
+    "lora-loralib": Method("LoRA (loralib) r={rank}", "Hu et al., arXiv:2106.09685, as loralib has it", adds=True),
+    "dora": Method("DoRA r={rank}", "Liu et al., arXiv:2402.09353", True, False),
+    "loha": Method("LoHa r={rank}", "Hyeon-Woo et al., arXiv:2108.06098", True),
+    "lokr": Method("LoKr r={rank}", "Yeh et al., arXiv:2309.14859", True),
+    "oft": Method("OFT blocks of {oft_block}", "Qiu et al., arXiv:2306.07280", True),
+    "boft": Method("BOFT blocks of {boft_block}", "Liu et al., arXiv:2311.06243", True, False),
+    "adalora": Method("AdaLoRA r={rank}", "Zhang et al., arXiv:2303.10512", True),
+    "tucker-lora": Method("Tucker LoRA r={rank}", _LYCORIS, adds=True),
+    "tucker-loha": Method("Tucker LoHa r={rank}", _LYCORIS, adds=True),
+    "tucker-lokr": Method("Tucker LoKr r={rank}", _LYCORIS, adds=True),
+    "hra": Method("HRA r={rank}", "Yuan et al., arXiv:2405.17484", True, False),
+    "hira": Method("HiRA r={rank}", "Huang et al., ICLR 2025", True),
+    "ia3": Method("(IA)³", "Liu et al., arXiv:2205.05638", True),
 }
 
 
@@ -115,8 +64,7 @@ class MethodOptions(UpdateFields, BaselineOptions):
         super().__post_init__()
         if not 0 < self.adapter_scale < math.inf:
             raise FiltersubError(f"adapter_scale must be a positive number, got {self.adapter_scale}")
-        if not 0 <= self.update_dropout < 1:
-            raise FiltersubError(f"update_dropout must be at least 0 and below 1, got {self.update_dropout}")
+        check_share("update_dropout", self.update_dropout)
 
 
 def check_method(name: str) -> None:

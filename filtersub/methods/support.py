@@ -48,7 +48,7 @@ def try_adapter(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
         try:
             trial = _tried(method, copy_on_cpu(layer), replace(options, update_dropout=0.0))
         except Exception as error:  # peft and torch refuse in many ways
-            trial = Trial(_reason(error))
+            trial = Trial(reason(error, 1000).split("Currently, only")[0].strip()[:160])
     return trial if trial.refusal is None else Trial(untunable(layer) or trial.refusal)
 
 
@@ -90,7 +90,3 @@ def _injected(method: str, holder: nn.ModuleDict, options: MethodOptions) -> Any
         return holder
     config = adapter_config(method, options, target_modules=["layer"])
     return inject_adapter_in_model(config, holder, _ADAPTER)
-
-
-def _reason(error: Exception) -> str:
-    return reason(error, 1000).split("Currently, only")[0].strip()[:160]
