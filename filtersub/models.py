@@ -90,6 +90,12 @@ def head_name(model: nn.Module) -> str | None:
     return linear[-1] if is_classifier else None
 
 
+def is_inside(name: str, head: str | None) -> bool:
+    """Whether a parameter or module of this name is the head's, in a model that may be wrapped; False where there is no
+    head."""
+    return head is not None and f".{head}." in f".{name}."
+
+
 def add_head_dropout_(model: nn.Module, head: str, rate: float) -> None:
     """Dropout of the head's inputs while training, beside any that the architecture has; no name or weight changes.
 

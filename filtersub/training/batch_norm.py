@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..models import is_inside
+
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -61,7 +63,11 @@ class _Pooled:
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         values = arguments[0].detach()
         values = values if values.dtype == torch.float64 else values.float()
-        mean, variance = _moments(values)
+        # the mean of the squared deviations: torch.var_mean, as accurate to rounding, takes five to ten times as long
+        # on a CPU, longer than the network itself
+        dims = [0, *range(2, values.ndim)]
+        centre = values.mean(dims, keepdim=True)
+        mean, variance = centre.flatten(), (values - centre).square_().mean(dims)
         count = values.numel() // values.shape[1]
         if not self.count:
             self.count, self.mean, self.squares = count, mean, variance * count
@@ -77,26 +83,11 @@ class _Pooled:
             module.running_var.copy_(self.squares / (self.count - 1))
 
 
-def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel of (n, c, ...).
-
-    The mean first, then the mean of the squared deviations: torch.var_mean, as accurate to rounding, takes five to ten
-    times as long on a CPU, longer than the network itself.
-    """
-    dims = [0, *range(2, values.ndim)]
-    mean = values.mean(dims, keepdim=True)
-    return mean.flatten(), (values - mean).square_().mean(dims)
-
-
 def statistics_stand_still(model: nn.Module, head: str | None) -> bool:
     """Whether nothing but the head is trained and it has no batch norm: the inputs of every batch norm then stay."""
-
-    def in_head(name: str) -> bool:
-        return head is not None and f".{head}." in f".{name}."
-
     norms = averaging_norms(model)
-    return all(in_head(name) for name, p in model.named_parameters() if p.requires_grad) and not any(
-        module in norms and in_head(name) for name, module in model.named_modules()
+    return all(is_inside(name, head) for name, p in model.named_parameters() if p.requires_grad) and not any(
+        module in norms and is_inside(name, head) for name, module in model.named_modules()
     )
 
 
@@ -108,23 +99,18 @@ class SameStatistics:
 
     def __init__(self, model: nn.Module) -> None:
         self._norms = averaging_norms(model)
-        self._found: list[dict[str, Tensor]] = []
+        self._found: list[tuple[Tensor, Tensor, Tensor]] = []  # mean, variance, batches counted
 
     def restore_or(self, recompute: Callable[[], None]) -> None:
         """Put the statistics back; the first time call ``recompute``, which sets them."""
-        if self._found:
-            for module, found in zip(self._norms, self._found, strict=True):
-                module.running_mean.copy_(found["mean"])
-                module.running_var.copy_(found["var"])
-                module.num_batches_tracked += found["batches"]
+        if not self._found:
+            before = [module.num_batches_tracked.clone() for module in self._norms]
+            recompute()
+            for module, counted in zip(self._norms, before, strict=True):
+                batches = module.num_batches_tracked - counted
+                self._found.append((module.running_mean.clone(), module.running_var.clone(), batches))
             return
-        before = [module.num_batches_tracked.clone() for module in self._norms]
-        recompute()
-        self._found = [
-            {
-                "mean": module.running_mean.clone(),
-                "var": module.running_var.clone(),
-                "batches": module.num_batches_tracked - counted,
-            }
-            for module, counted in zip(self._norms, before, strict=True)
-        ]
+        for module, (mean, variance, batches) in zip(self._norms, self._found, strict=True):
+            module.running_mean.copy_(mean)
+            module.running_var.copy_(variance)
+            module.num_batches_tracked += batches

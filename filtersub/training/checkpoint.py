@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,12 +20,6 @@ from .config import OptimizationConfig
 CHECKPOINT_FILE = "checkpoint.pt"
 
 
-class Stateful(Protocol):
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
-
-
 class Checkpoint:
     """Keeps and restores the trained weights and running statistics of a model, ``parts`` by name (optimiser, schedule,
     averages, ...), the random states, and the progress that the loop hands over.
@@ -38,7 +32,7 @@ class Checkpoint:
         self,
         folder: str | os.PathLike[str] | None,
         model: nn.Module,
-        parts: Mapping[str, Stateful],
+        parts: Mapping[str, Any],
         order: torch.Generator,
         settings: Mapping[str, Any],
         accelerator: Accelerator,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -21,7 +22,6 @@ from ..random_states import seeded
 from .batch_norm import SameStatistics, recompute_batch_norm_, set_training_mode_, statistics_stand_still
 from .checkpoint import state_names, weights_of
 from .config import TrainingConfig
-from .evaluation import class_accuracies, evaluate
 from .loop import Loop, LoopResult, Row
 
 #: training images that running statistics are averaged over after an epoch whose weights are not kept
@@ -126,9 +126,9 @@ class _Classification(Loop):
         self._load(train, judged)
         same = statistics_stand_still(model, head) and not hasattr(train, "begin_epoch")
         self.same_statistics = SameStatistics(model) if same else None
-        self.mixing = None
-        if config.mixup or config.cutmix:
-            self.mixing = Mixing(config.mixup, config.cutmix, n_classes, config.seed)
+        alphas = ((v2.MixUp, config.mixup), (v2.CutMix, config.cutmix))
+        kinds = [kind(alpha=alpha, num_classes=n_classes) for kind, alpha in alphas if alpha > 0]
+        self.mixing = v2.RandomChoice(kinds) if kinds else None  # draws one share of each image for the whole batch
         epoch = len(self._batches)
         self.steps = config.epochs * epoch
         self.begin(self.steps, config.warmup_epochs * epoch, settings)
@@ -181,7 +181,8 @@ class _Classification(Loop):
         images, labels = batch
         if self.mixing is not None:
             done, step = len(self.history), len(self.durations) % len(self._batches)
-            images, labels = self.mixing(images, labels, done, step, self.accelerator.process_index)
+            with seeded(self.config.seed, done, step, self.accelerator.process_index):
+                images, labels = self.mixing(images, labels)
         self._seen: list[tuple[Tensor, Tensor]] = []
         return self._laid_out(images), labels
 
@@ -199,7 +200,10 @@ class _Classification(Loop):
             self.on_step(self.resumed * len(self._batches) + len(self.durations), self.steps)
 
     def end_round(self) -> None:
-        seen, loss_sum, correct = self._over_processes(self._sums)
+        sums = self._sums
+        if self.accelerator.num_processes > 1:
+            sums = self.accelerator.reduce(torch.tensor(sums, device=self.accelerator.device), "sum").tolist()
+        seen, loss_sum, correct = sums
         epoch = len(self.history) + 1
         row = {"epoch": epoch, "train_loss": loss_sum / seen, "train_accuracy": correct / seen}
         if epoch % self.config.evaluation_interval == 0 or epoch == self.config.epochs:
@@ -262,11 +266,6 @@ class _Classification(Loop):
         else:
             recompute_batch_norm_(self.model, self._sampled_images())
 
-    def _over_processes(self, sums: list[float]) -> list[float]:
-        if self.accelerator.num_processes == 1:
-            return sums
-        return self.accelerator.reduce(torch.tensor(sums, device=self.accelerator.device), "sum").tolist()
-
     def _all_images(self) -> Iterator[Tensor]:
         """Every process sees whole batches: statistics of shares would be others."""
         for images, _ in self._batches:
@@ -326,23 +325,30 @@ def explained(error: ValueError) -> ValueError:
     return error
 
 
-class Mixing:
-    """Images (n, c, h, w) and labels (n,) to mixed images and targets (n, n_classes), one share for the whole batch.
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, batches: DataLoader, n_classes: int, accelerator: Accelerator | None = None
+) -> tuple[float, Tensor]:
+    """(mean cross-entropy, confusion counts (n_classes, n_classes)) in evaluation mode; true classes down the rows."""
+    device = next(model.parameters()).device if accelerator is None else accelerator.device
+    # counted here, not by torchmetrics, whose import costs every short run seconds
+    counts = torch.zeros(n_classes * n_classes, dtype=torch.long, device=device)
+    model.eval()
+    loss_sum, seen = 0.0, 0
+    for images, labels in batches:
+        logits = model(images).float()
+        if accelerator is not None:
+            logits, labels = accelerator.gather_for_metrics((logits, labels))
+        counts += torch.bincount(labels * n_classes + logits.argmax(1), minlength=n_classes * n_classes)
+        loss_sum += float(cross_entropy(logits, labels, reduction="sum"))
+        seen += len(labels)
+    return loss_sum / max(seen, 1), counts.view(n_classes, n_classes).cpu()
 
-    Parameters
-    ----------
-    mixup, cutmix : alphas of their Beta distributions, at least one above 0; of both, each batch takes one
-    seed : what is drawn depends on it and on the numbers that a call adds
+
+def class_accuracies(confusion: Tensor) -> Tensor:
+    """Share of each class's images that are classified as it, (n_classes,) float64; NaN for classes without images.
+
+    >>> class_accuracies(torch.tensor([[3, 1], [0, 0]])).tolist()
+    [0.75, nan]
     """
-
-    def __init__(self, mixup: float, cutmix: float, n_classes: int, seed: int) -> None:
-        kinds = [
-            kind(alpha=alpha, num_classes=n_classes)
-            for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix))
-            if alpha > 0
-        ]
-        self.mix, self.seed = v2.RandomChoice(kinds), seed
-
-    def __call__(self, images: Tensor, labels: Tensor, *numbers: int) -> tuple[Tensor, Tensor]:
-        with seeded(self.seed, *numbers):
-            return self.mix(images, labels)
+    return confusion.diagonal().double() / confusion.sum(1).double()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ..errors import FiltersubError
 from ..setting_fields import BATCH_NORM as BATCH_NORM
 from ..setting_fields import ClassificationFields, OptimizationFields, described, setting, words_of
-from ..settings import MOST, MOST_SEED, MOST_WORKERS, check_number, check_types, check_whole
+from ..settings import MOST, MOST_SEED, MOST_WORKERS, check_number, check_share, check_types, check_whole
 
 
 @described
@@ -139,8 +139,7 @@ class TrainingConfig(ClassificationFields, OptimizationConfig):
                 found = f"evaluation_interval is {self.evaluation_interval}"
                 raise FiltersubError(f"patience looks at every epoch, and {found}; leave one of them out")
         check_whole("workers", self.workers, 0, MOST_WORKERS)
-        if not 0 <= self.label_smoothing < 1:
-            raise FiltersubError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing}")
+        check_share("label_smoothing", self.label_smoothing)
         for name in ("mixup", "cutmix"):
             alpha = getattr(self, name)
             if not 0 <= alpha < math.inf:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
+from ..models import is_inside
 from .config import OptimizationConfig
 
 LARGEST_SIDE = 512  # of a parameter that is preconditioned: larger eigenbases cost more than the steps they save
@@ -130,7 +131,7 @@ class Chosen:
     def _parts(self, group: dict[str, Any], model: nn.Module, head: str | None) -> list[dict[str, Any]]:
         """What SOAP preconditions: parameters of two sides or more, none too long, that are not of the head."""
         names = {p: name for name, p in model.named_parameters()}
-        shaped = [p for p in group["params"] if p.ndim > 1 and (head is None or f".{head}." not in f".{names[p]}")]
+        shaped = [p for p in group["params"] if p.ndim > 1 and not is_inside(names[p], head)]
         chosen = {p for p in shaped if max(p.shape) <= LARGEST_SIDE}
         self._too_large += [names[p] for p in shaped if p not in chosen]
         others = [p for p in group["params"] if p not in chosen]
@@ -160,11 +161,11 @@ def parameter_groups(model: nn.Module, config: OptimizationConfig, head: str | N
 
     Raises FiltersubError where nothing requires a gradient.
     """
-    trained = [(f".{name}", p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = [(is_inside(name, head), p) for name, p in model.named_parameters() if p.requires_grad]
     if not trained:
         raise FiltersubError("nothing to train: no parameter of the model requires a gradient")
-    in_head = [p for name, p in trained if head is not None and f".{head}." in name]
-    others = [p for name, p in trained if head is None or f".{head}." not in name]
+    in_head = [p for inside, p in trained if inside]
+    others = [p for inside, p in trained if not inside]
     groups = [{"params": others, "lr": config.learning_rate}, {"params": in_head, "lr": config.head_rate}]
     return [group for group in groups if group["params"]]
 

@@ -17,12 +17,8 @@ _KEPT = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # importance of each entry: of th
 class RankAllocation:
     """What peft leaves to the loop for a model that it wrapped by AdaLoRA (Zhang et al., arXiv:2303.10512).
 
-    Ranks fall from init_r to target_r on average along a cubic, from a tenth of the steps to four fifths of them.
-
-    Parameters
-    ----------
-    tuner : peft's AdaLoraModel
-    steps : of the whole run
+    Ranks fall from init_r to target_r on average along a cubic, from a tenth of the ``steps`` of the whole run to four
+    fifths of them. ``tuner`` is peft's AdaLoraModel.
 
     Raises FiltersubError for settings that keep weights of steps whose ranks were others.
     """
