@@ -189,7 +189,8 @@ def _oft(layout: KernelLayout, layer: nn.Module | Tensor | None, options: Baseli
     if layout.kind not in ("linear", "conv2d") or dilated:
         return 0
     size = _rotated(layout)
-    block = _nearest_divisor(size, options.oft_block)
+    divisors = (k for k in range(1, size + 1) if size % k == 0)
+    block = min(divisors, key=lambda k: (abs(k - options.oft_block), k))  # as peft takes it, the smaller of two
     return size // block * (block * (block - 1) // 2)
 
 
@@ -238,13 +239,6 @@ def _rotated(layout: KernelLayout) -> int:
     """Side of the rotation: all input channels times the square of the first kernel side, as peft takes it."""
     side = layout.kernel_size[0] if layout.kernel_size else 1
     return layout.channels[1] * layout.groups * side * side
-
-
-def _nearest_divisor(size: int, wanted: int) -> int:
-    """The divisor of ``size`` that is nearest to ``wanted``, the smaller of two; ``size`` itself is the largest."""
-    if wanted >= size:
-        return size
-    return min((k for k in range(1, size + 1) if size % k == 0), key=lambda k: (abs(k - wanted), k))
 
 
 def _is_transposed(layout: KernelLayout) -> bool:

@@ -19,7 +19,6 @@ from ..models import head_name
 from ..settings import check_whole
 from . import formulas
 from .architectures import load_architecture
-from .baselines import BaselineOptions
 from .counting import count_parameters
 from .result import stage_of
 
@@ -38,17 +37,21 @@ class Suggestion:
     Attributes
     ----------
     recipe : of the decomposition; layers : a regular expression for ``--layers``, None for all; where : that in words
-    trainable : parameters without the head; score : by the criterion, None where the count alone ranks
-    why : one sentence
+    names : of the layers that take part; trainable : parameters without the head
+    score : by the criterion, None where the count alone ranks; why : one sentence
     """
 
     recipe: DecompositionConfig
     layers: str | None
     where: str
-    n_layers: int
+    names: list[str]
     trainable: int
-    score: float | None
-    why: str
+    score: float | None = None
+    why: str = ""
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.names)
 
     def row(self) -> dict[str, object]:
         recipe = self.recipe
@@ -132,8 +135,8 @@ def suggest_settings(
     best: dict[tuple[object, ...], Suggestion] = {}
     for candidate in allowed:
         value = None if score is None else score(candidate.recipe, candidate.names)
-        found = candidate.suggestion(value, budget)
-        family = candidate.family(scored=score is not None)
+        found = replace(candidate, score=value, why=_why(candidate.trainable / budget, value))
+        family = _family(candidate.recipe, candidate.layers, scored=score is not None)
         if family not in best or _order(found) < _order(best[family]):
             best[family] = found
     ranked = sorted(best.values(), key=_order)
@@ -145,31 +148,16 @@ def suggestions_table(found: list[Suggestion]) -> pd.DataFrame:
     return pd.DataFrame([suggestion.row() for suggestion in found])
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    recipe: DecompositionConfig
-    layers: str | None
-    where: str
-    names: list[str]
-    trainable: int
+def _family(recipe: DecompositionConfig, layers: str | None, *, scored: bool) -> tuple[object, ...]:
+    """Shared expansions span what the atoms alone span, so a score cannot tell them apart: they are no family."""
+    kind = None if recipe.expansion is None else recipe.expansion_coefficients
+    return recipe.block, recipe.block_spatial, None if scored and kind == "shared" else kind, layers
 
-    @property
-    def per_channel(self) -> bool:
-        return self.recipe.expansion_coefficients == "per-channel"
 
-    def family(self, *, scored: bool) -> tuple[object, ...]:
-        """Shared expansions span what the atoms alone span, so a score cannot tell them apart: they are no family."""
-        recipe = self.recipe
-        kind = None if recipe.expansion is None or (scored and not self.per_channel) else recipe.expansion_coefficients
-        return recipe.block, recipe.block_spatial, kind, self.layers
-
-    def suggestion(self, score: float | None, budget: int) -> Suggestion:
-        share = self.trainable / budget
-        if score is None:
-            why = f"uses {share:.0%} of the budget; no weights were given, so the count alone ranks"
-        else:
-            why = f"its atoms follow {score:.2%} of the energy of the kernels' gradient, for {share:.0%} of the budget"
-        return Suggestion(self.recipe, self.layers, self.where, len(self.names), self.trainable, score, why)
+def _why(share: float, score: float | None) -> str:
+    if score is None:
+        return f"uses {share:.0%} of the budget; no weights were given, so the count alone ranks"
+    return f"its atoms follow {score:.2%} of the energy of the kernels' gradient, for {share:.0%} of the budget"
 
 
 def _order(found: Suggestion) -> tuple[float, int]:
@@ -189,7 +177,7 @@ def _without_equals(ranked: list[Suggestion]) -> list[Suggestion]:
     return kept
 
 
-def _candidates(model: nn.Module | Mapping[str, Tensor], solver: str, layers: str | None) -> Iterator[_Candidate]:
+def _candidates(model: nn.Module | Mapping[str, Tensor], solver: str, layers: str | None) -> Iterator[Suggestion]:
     head = head_name(model) if isinstance(model, nn.Module) else None
     exclude = () if head is None else (head,)
     tunable_layers(model, layers=layers, block=1, exclude=exclude)  # says why, where there is none
@@ -204,22 +192,16 @@ def _candidates(model: nn.Module | Mapping[str, Tensor], solver: str, layers: st
             continue
         for pattern, where, layouts in _layer_sets(chosen, layers, in_stages=head is not None):
             alike = Counter(replace(layout, name="") for layout in layouts)
-            for recipe in _recipes(block, block_spatial, solver):
+            plain = DecompositionConfig(block=block, block_spatial=block_spatial, solver=solver)
+            for recipe in _sizes_of(plain):
                 trainable = sum(formulas.trained(layout, recipe) * n for layout, n in alike.items())
-                yield _Candidate(recipe, pattern, where, [layout.name for layout in layouts], trainable)
+                yield Suggestion(recipe, pattern, where, [layout.name for layout in layouts], trainable)
 
 
-def _recipes(block: int | None, block_spatial: bool, solver: str) -> Iterator[DecompositionConfig]:
+def _sizes_of(plain: DecompositionConfig) -> Iterator[DecompositionConfig]:
     for atoms, m_1 in product(ATOMS, EXPANSIONS):
         for kind in ("shared", "per-channel") if m_1 else ("shared",):
-            yield DecompositionConfig(
-                atoms=atoms,
-                block=block,
-                block_spatial=block_spatial,
-                solver=solver,
-                expansion=m_1,
-                expansion_coefficients=kind,
-            )
+            yield replace(plain, atoms=atoms, expansion=m_1, expansion_coefficients=kind)
 
 
 def _layer_sets(
@@ -243,46 +225,26 @@ def landscape(
     *,
     block_spatial: bool = False,
     expansion_coefficients: str = "shared",
-    layers: str | None = None,
 ) -> pd.DataFrame:
     """One row a setting: m, m_1, k_c (0 for none), trainable (without the head), fraction (of the model)."""
     module = load_architecture(model) if isinstance(model, str) else model
-    rows = []
+    rows, plain = [], DecompositionConfig(expansion_coefficients=expansion_coefficients)
     for m, m_1, k_c in product(atoms, expansions, blocks):
-        recipe = DecompositionConfig(
-            atoms=m,
-            block=k_c,
-            block_spatial=block_spatial and k_c is not None,
-            expansion=m_1,
-            expansion_coefficients=expansion_coefficients,
-        )
-        found = count_parameters(module, recipe=recipe, layers=layers)
-        rows.append(
-            {"m": m, "m_1": m_1 or 0, "k_c": k_c or 0, "trainable": found.trainable, "fraction": found.fraction}
-        )
-    return pd.DataFrame(rows)
+        own = replace(plain, atoms=m, expansion=m_1, block=k_c, block_spatial=block_spatial and k_c is not None)
+        found = count_parameters(module, recipe=own)
+        rows.append((m, m_1 or 0, k_c or 0, found.trainable, found.fraction))
+    return pd.DataFrame(rows, columns=["m", "m_1", "k_c", "trainable", "fraction"])
 
 
 def lora_ranks(
     model: str | nn.Module | Mapping[str, Tensor],
     ranks: Sequence[int] = (1, 4, 16, 64),
     methods: Sequence[str] = ("lora", "lora-loralib"),
-    *,
-    layers: str | None = None,
 ) -> pd.DataFrame:
     """One row a method and rank: method, rank, layers (that have an adapter), trainable, fraction."""
     module = load_architecture(model) if isinstance(model, str) else model
     rows = []
     for method, rank in product(methods, ranks):
-        found = count_parameters(module, method, options=BaselineOptions(rank=rank), layers=layers)
-        reached = len(found.layers)
-        rows.append(
-            {
-                "method": method,
-                "rank": rank,
-                "layers": reached,
-                "trainable": found.trainable,
-                "fraction": found.fraction,
-            }
-        )
-    return pd.DataFrame(rows)
+        found = count_parameters(module, method, rank=rank)
+        rows.append((method, rank, len(found.layers), found.trainable, found.fraction))
+    return pd.DataFrame(rows, columns=["method", "rank", "layers", "trainable", "fraction"])

@@ -24,7 +24,6 @@ from ..decomposition.recipe import recipe_of
 from ..errors import FiltersubError, reason
 from ..kernels import KernelLayout, layout_of, named_layers
 from ..settings import MOST_PIXELS, check_whole
-from . import formulas
 from .result import ADAM_STATES, BYTES, ParameterCount
 
 
@@ -95,36 +94,6 @@ def layer_flops(layout: KernelLayout, recipe: DecompositionConfig, positions: tu
     return LayerFlops(update, gradient, one_step, atoms_step + sums_step)
 
 
-def setting_cost(
-    count: ParameterCount,
-    layouts: Mapping[str, KernelLayout],
-    recipes: Mapping[str, DecompositionConfig],
-    positions: Mapping[str, tuple[int, int]] | None = None,
-) -> Cost:
-    """The cost of a setting whose parameters were counted; ``layouts`` and ``recipes`` are those of its layers."""
-    trained = count.trainable + count.head
-    positions_of = positions or {}
-    each = {
-        name: layer_flops(layout, recipes[name], positions_of.get(name, (0, 0))) for name, layout in layouts.items()
-    }
-    linear = all(formulas.has_linear_codes(recipe) for recipe in recipes.values())
-    return Cost(
-        trained=trained,
-        stored_coefficients=count.coefficients,
-        linear_code_entries=sum(a.patch_size * recipes[name].n_atoms(a) for name, a in layouts.items())
-        if linear
-        else None,
-        coefficient_bytes=BYTES * count.coefficients,
-        gradient_bytes=BYTES * trained,
-        optimizer_bytes=BYTES * ADAM_STATES * trained,
-        adapter_bytes=BYTES * trained,
-        update_flops=sum(flops.update for flops in each.values()),
-        update_gradient_flops=sum(flops.update_gradient for flops in each.values()),
-        one_step_flops=None if positions is None else sum(flops.one_step for flops in each.values()),
-        two_step_flops=None if positions is None else sum(flops.two_step for flops in each.values()),
-    )
-
-
 def count_cost(
     model: nn.Module | Mapping[str, Tensor],
     count: ParameterCount,
@@ -136,14 +105,33 @@ def count_cost(
     modules = dict(named_layers(model))
     recipes = {layer.name: recipe_of(layer.name, recipe, overrides or {}) for layer in count.layers}
     layouts = {name: layout_of(name, modules[name], **own.kernel_blocks) for name, own in recipes.items()}
-    if not isinstance(model, nn.Module):
-        return setting_cost(count, layouts, recipes), "a bare file of weights has no architecture to run"
-    try:
-        return setting_cost(count, layouts, recipes, layer_positions(model, image_size)), ""
-    except FiltersubError as error:
-        if image_size is not None:
-            raise
-        return setting_cost(count, layouts, recipes), str(error)
+    positions, note = None, "a bare file of weights has no architecture to run"
+    if isinstance(model, nn.Module):
+        try:
+            positions, note = layer_positions(model, image_size), ""
+        except FiltersubError as error:
+            if image_size is not None:
+                raise
+            note = str(error)
+    at = positions or {}
+    each = [layer_flops(layout, recipes[name], at.get(name, (0, 0))) for name, layout in layouts.items()]
+    trained, linear_codes = count.trainable + count.head, None
+    if all(own.code_kind == "linear" for own in recipes.values()):
+        linear_codes = sum(layout.patch_size * recipes[name].n_atoms(layout) for name, layout in layouts.items())
+    cost = Cost(
+        trained=trained,
+        stored_coefficients=count.coefficients,
+        linear_code_entries=linear_codes,
+        coefficient_bytes=BYTES * count.coefficients,
+        gradient_bytes=BYTES * trained,
+        optimizer_bytes=BYTES * ADAM_STATES * trained,
+        adapter_bytes=BYTES * trained,
+        update_flops=sum(flops.update for flops in each),
+        update_gradient_flops=sum(flops.update_gradient for flops in each),
+        one_step_flops=None if positions is None else sum(flops.one_step for flops in each),
+        two_step_flops=None if positions is None else sum(flops.two_step for flops in each),
+    )
+    return cost, note
 
 
 def layer_positions(model: nn.Module, image_size: int | None = None) -> dict[str, tuple[int, int]]:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, plan_layers
 from ..errors import FiltersubError
-from ..kernel_layout import KernelLayout, compile_pattern
+from ..kernel_layout import compile_pattern
 from ..kernels import named_layers, select_layers, untunable
-from ..models import head_name
+from ..models import head_name, is_inside
 from . import formulas
 from .architectures import load_architecture
 from .baselines import FEATURE_METHODS, LAYER_RULES, BaselineOptions
@@ -141,8 +141,7 @@ def comparison_table(counts: Sequence[ParameterCount]) -> pd.DataFrame:
 def count_trained(model: nn.Module, head: str, name: str, method: str, total: int) -> ParameterCount:
     """What requires a gradient in a model as it stands, the head (by its name before injection) apart."""
     trained = {key: p.numel() for key, p in model.named_parameters() if p.requires_grad}
-    inside = f".{head}."
-    in_head = sum(n for key, n in trained.items() if inside in f".{key}.")
+    in_head = sum(n for key, n in trained.items() if is_inside(key, head))
     return ParameterCount(name, method, sum(trained.values()) - in_head, in_head, total)
 
 
@@ -176,14 +175,11 @@ def _kernels(
     plan = plan_layers(module, recipe, layers=layers, exclude=exclude, overrides=overrides, one_override=True)
     for name, layer in plan.items():
         if not isinstance(modules[name], nn.Module) or untunable(modules[name]) is None:
-            yield _atoms_share(layer.layout, layer.recipe, trains_coefficients=method == "coefficients")
-
-
-def _atoms_share(layout: KernelLayout, recipe: DecompositionConfig, *, trains_coefficients: bool) -> LayerCount:
-    stored = formulas.coefficients(layout, recipe)
-    of_alpha = layout.n_rows * recipe.n_atoms(layout)
-    trained = formulas.trained(layout, recipe) + (of_alpha if trains_coefficients else 0)
-    return LayerCount(layout.name, layout.kind, layout.shape, recipe.n_atoms(layout), trained, stored, layout.block)
+            layout, own = layer.layout, layer.recipe
+            n_atoms, stored = own.n_atoms(layout), formulas.coefficients(layout, own)
+            of_alpha = layout.n_rows * n_atoms if method == "coefficients" else 0
+            trained = formulas.trained(layout, own) + of_alpha
+            yield LayerCount(name, layout.kind, layout.shape, n_atoms, trained, stored, layout.block)
 
 
 def feature_shares(
@@ -200,9 +196,11 @@ def feature_shares(
     for name, layer in module.named_modules():
         inside_head = head is not None and (name == head or name.startswith(f"{head}."))
         own = dict(layer.named_parameters(recurse=False))
-        kernel, is_norm = kernels.get(name), _is_norm(layer)
+        kernel = kernels.get(name)
         if inside_head or (kernel is None and not own) or not pattern.search(name):
             continue
+        # by its class name: every library has normalisation classes of its own
+        is_norm = "norm" in type(layer).__name__.lower() and all(p.ndim <= 1 for p in own.values())
         share = 0
         if method == "bitfit":
             share = own["bias"].numel() if own.get("bias") is not None else 0
@@ -215,8 +213,3 @@ def feature_shares(
         kind = kernel.kind if kernel is not None else type(layer).__name__
         shape = tuple(next(iter(own.values())).shape) if own else kernel.shape
         yield LayerCount(name, kind, shape, 0, share)
-
-
-def _is_norm(layer: nn.Module) -> bool:
-    """By its class name: every library has normalisation classes of its own."""
-    return "norm" in type(layer).__name__.lower() and all(p.ndim <= 1 for p in layer.parameters(recurse=False))

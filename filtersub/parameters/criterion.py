@@ -26,7 +26,6 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of, tunable_layers
 from ..models import channels_last_, head_name
 from ..settings import check_whole
-from .formulas import has_linear_codes
 
 _RIDGE = 1e-2  # of the head, over the mean energy of the centred features
 _SHARPNESS = 5.0  # logits of the ridge head: its targets are 0 and 1, too flat for the cross-entropy
@@ -81,7 +80,7 @@ class GradientEnergy:
     def _captured(self, layout: KernelLayout, recipe: DecompositionConfig, per_channel: bool) -> float:
         layer = self._modules[layout.name]
         rows, gradient = (layout.to_rows(tensor.detach()).double() for tensor in (layer.weight, layer.weight.grad))
-        if has_linear_codes(recipe) and not per_channel:
+        if recipe.code_kind == "linear" and not per_channel:
             return principal_energy(rows, gradient, recipe.n_atoms(layout))
         plain = replace(recipe, expansion=None, expansion_coefficients="shared")
         codes = decompose_weight(layout, layer, plain).coefficients.double()

@@ -52,8 +52,3 @@ def coefficients(layout: KernelLayout, recipe: DecompositionConfig) -> int:
     blocked = recipe.coefficient_part(layout)
     of_alpha = 0 if blocked is None else coefficients(*blocked)
     return layout.n_rows * recipe.n_atoms(layout) + of_alpha
-
-
-def has_linear_codes(recipe: DecompositionConfig) -> bool:
-    """Whether alpha = F V is a linear map of the kernels, so that V (d, m) can stand for it."""
-    return recipe.code_kind == "linear"

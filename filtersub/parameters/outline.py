@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..decomposition.recipe import (
@@ -19,6 +20,7 @@ from ..decomposition.recipe import (
 from ..errors import FiltersubError
 from ..files import read_json
 from ..kernel_layout import KernelLayout, blocked_layout
+from ..settings import select_fields
 from . import formulas
 from .baselines import FEATURE_METHODS, LAYER_RULES, BaselineOptions
 
@@ -31,32 +33,28 @@ _HEAD = "classifier"  # of the embedded network
 
 @dataclass(frozen=True)
 class Outline:
-    """What a count needs of a network with a linear head.
+    """What a count needs of a network with a linear head."""
 
-    Attributes
-    ----------
-    layers : layouts of all convolutions and linear layers but the head, without blocks, in the network's order
-    total : parameters of the network, those of the head among them
-    head : parameters of the head; classes : its outputs
-    features : of each part of the network with any, its name and what each of FEATURE_METHODS trains there
-    """
-
-    layers: tuple[KernelLayout, ...]
-    total: int
-    head: int
-    classes: int
-    features: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    layers: tuple[KernelLayout, ...]  # all but the head, without blocks, in the network's order
+    total: int  # parameters of the network, those of the head among them
+    head: int  # parameters of the head
+    classes: int  # outputs of the head
+    biases: tuple[int, ...]  # parameters in the bias of each of the layers, 0 where it has none
+    features: tuple[tuple[str, tuple[int, ...]], ...] = ()  # what FEATURE_METHODS train in each other part, by name
 
     def to_json(self) -> dict[str, Any]:
-        layers = [[each.name, each.kind, list(each.shape), each.groups] for each in self.layers]
+        named = zip(self.layers, self.biases, strict=True)
+        layers = [[each.name, each.kind, list(each.shape), each.groups, bias] for each, bias in named]
         numbers = {"total": self.total, "head": self.head, "classes": self.classes}
         return {**numbers, "layers": layers, "features": [[name, *shares] for name, shares in self.features]}
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> Outline:
-        layers = (KernelLayout(name, kind, tuple(shape), groups) for name, kind, shape, groups in read["layers"])
+        rows = read["layers"]
+        layers = tuple(KernelLayout(name, kind, tuple(shape), groups) for name, kind, shape, groups, _ in rows)
+        biases = tuple(bias for *_, bias in rows)
         features = tuple((name, tuple(shares)) for name, *shares in read["features"])
-        return cls(tuple(layers), read["total"], read["head"], read["classes"], features)
+        return cls(layers, read["total"], read["head"], read["classes"], biases, features)
 
     def count(self, settings: Mapping[str, Any], classes: int | None = None) -> dict[str, int] | None:
         """Trained parameters without the head, those of the head, and all: as count_parameters counts them.
@@ -77,7 +75,8 @@ class Outline:
         return {"trainable": trainable, "head": head, "total": self.total - self.head + head}
 
     def _trainable(self, settings: Mapping[str, Any]) -> int | None:
-        trains_alpha, recipe = bool(settings.get("train_coefficients")), _settings_of(DecompositionConfig, settings)
+        given = SimpleNamespace(**settings)
+        trains_alpha, recipe = bool(settings.get("train_coefficients")), select_fields(given, DecompositionConfig)
         method = "filter-subspace" if trains_alpha else settings["method"]
         if method in ("linear", "full"):
             return 0 if method == "linear" else self.total - self.head
@@ -86,14 +85,15 @@ class Outline:
         except (re.error, TypeError):
             return None
         if method in FEATURE_METHODS:
-            place = FEATURE_METHODS.index(method)
-            return sum(shares[place] for name, shares in self.features if pattern.search(name))
+            place, named = FEATURE_METHODS.index(method), zip(self.layers, self.biases, strict=True)
+            of_layers = ((layout.name, (bias, 0, 2 * layout.channels[0])) for layout, bias in named)
+            return sum(shares[place] for name, shares in (*of_layers, *self.features) if pattern.search(name))
         chosen = [layout for layout in self.layers if pattern.search(layout.name)]
         if method == "filter-subspace":
             return _atoms(chosen, recipe, settings.get("overrides"), trains_alpha)
         if method not in LAYER_RULES or not chosen:
             return None
-        options = _settings_of(BaselineOptions, settings)
+        options = select_fields(given, BaselineOptions)
         return sum(LAYER_RULES[method](layout, None, options) for layout in chosen)
 
 
@@ -104,6 +104,7 @@ def outline_of(model: nn.Module) -> Outline | None:
 
     from ..kernels import named_layers, select_layers, untunable
     from ..models import head_name
+    from .counting import feature_shares
 
     name, parameters = head_name(model), list(model.parameters())
     head = None if name is None else model.get_submodule(name)
@@ -114,20 +115,17 @@ def outline_of(model: nn.Module) -> Outline | None:
         KernelLayout(layout.name, layout.kind, layout.shape, layout.groups)
         for layout in select_layers(model, block=1, exclude=(name,)).values()
     )
+    biases = {}
     for layout in layers:
-        own = dict(modules[layout.name].named_parameters(recurse=False))
+        own = {key: p.numel() for key, p in modules[layout.name].named_parameters(recurse=False)}
         if untunable(modules[layout.name]) is not None or not set(own) <= {"weight", "bias"}:
             return None
-    in_head = sum(p.numel() for p in head.parameters())
-    return Outline(layers, sum(p.numel() for p in parameters), in_head, head.out_features, _features(model, name))
-
-
-def _features(model: nn.Module, head: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    from .counting import feature_shares
-
-    found = [{layer.name: layer.trainable for layer in feature_shares(model, m, None, head)} for m in FEATURE_METHODS]
-    shares = {name: tuple(of_method.get(name, 0) for of_method in found) for name in found[0]}
-    return tuple((name, numbers) for name, numbers in shares.items() if any(numbers))
+        biases[layout.name] = own.get("bias", 0)
+    found = [{layer.name: layer.trainable for layer in feature_shares(model, m, None, name)} for m in FEATURE_METHODS]
+    shares = {part: tuple(of_method.get(part, 0) for of_method in found) for part in found[0] if part not in biases}
+    features = tuple((part, numbers) for part, numbers in shares.items() if any(numbers))
+    total, in_head = sum(p.numel() for p in parameters), sum(p.numel() for p in head.parameters())
+    return Outline(layers, total, in_head, head.out_features, tuple(biases.values()), features)
 
 
 def packaged_outline(model: str) -> Outline | None:
@@ -206,7 +204,3 @@ def _atoms(
         return None
     of_alpha = sum(layout.n_rows * recipe.n_atoms(layout) for layout, recipe in planned.values()) if trains_alpha else 0
     return of_alpha + sum(formulas.trained(layout, recipe) for layout, recipe in planned.values())
-
-
-def _settings_of(kind: type[Any], settings: Mapping[str, Any]) -> Any:
-    return kind(**{name: settings[name] for name in kind.__dataclass_fields__ if name in settings})

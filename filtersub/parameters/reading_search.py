@@ -8,8 +8,7 @@ layer groups x convention x rank x head.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from math import prod
 
 import pandas as pd
@@ -53,15 +52,6 @@ CONVENTIONS = ("lora", "lora-ungrouped", "lora-loralib", "lora-matrix")
 POWERS_OF_TWO = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-@dataclass(frozen=True)
-class _Whole:
-    """What is added to the trained parameters, and what they are divided by (1e6 for M, a hundredth of it for %)."""
-
-    name: str
-    added: float
-    divisor: float
-
-
 def matching_readings(name: str, ranks: tuple[int, ...] = POWERS_OF_TWO) -> pd.DataFrame:
     """The readings of the family that meet a preset's printed digits, one a row, the sum of each beside it.
 
@@ -78,36 +68,33 @@ def _matching(reading: Reading, settings: Iterator[tuple[dict[str, object], dict
     decimals, rows = len(reading.printed.partition(".")[2]), []
     wholes = _wholes(reading)
     for setting, shares in settings:
-        for chosen in _sets_of(shares):
+        for chosen in chain.from_iterable(combinations(shares, size) for size in range(1, len(shares) + 1)):
             trained = sum(shares[group] for group in chosen)
-            for whole in wholes:
-                if f"{(trained + whole.added) / whole.divisor:.{decimals}f}" == reading.printed:
-                    rows.append({"layers": " + ".join(chosen), **setting, "head": whole.name, "trained": trained})
+            for head, added, divisor in wholes:
+                if f"{(trained + added) / divisor:.{decimals}f}" == reading.printed:
+                    rows.append({"layers": " + ".join(chosen), **setting, "head": head, "trained": trained})
     found = pd.DataFrame(rows)
     alike = ["layers", "m", "head", "trained"]  # settings that differ only where no chosen layer feels it
     return found if found.empty or "m" not in found else found.drop_duplicates(alike, ignore_index=True)
 
 
-def _sets_of(groups: dict[str, int]) -> Iterator[tuple[str, ...]]:
-    return (chosen for size in range(1, len(groups) + 1) for chosen in combinations(groups, size))
-
-
-def _wholes(reading: Reading) -> list[_Whole]:
+def _wholes(reading: Reading) -> list[tuple[str, float, float]]:
+    """(name, what is added to the trained parameters, what they are divided by: 1e6 for M, a hundredth of it for %)."""
     module = architecture(reading.model, None)
     total, name = sum(p.numel() for p in module.parameters()), head_name(module)
     if name is None:
-        return [_Whole("none", 0, 1e6 if reading.unit == "M" else total / 100)]
+        return [("none", 0, 1e6 if reading.unit == "M" else total / 100)]
     old = module.get_submodule(name)
     one_class, own = old.in_features + 1, sum(p.numel() for p in old.parameters())
     if reading.unit == "%":
         heads = {"over the model": total, "over the model less its head": total - own, "over the head": 100 * one_class}
-        return [_Whole(text, 0, whole / 100) for text, whole in heads.items()]
+        return [(text, 0, whole / 100) for text, whole in heads.items()]
     mean = sum(VTAB_CLASSES) / len(VTAB_CLASSES)
     if "Table 1" not in reading.where:
         heads = {"counted": (reading.classes or 0) * one_class}
     else:
         heads = {"none": 0, "mean of 19 tasks": mean * one_class, "100 classes": 100 * one_class}
-    return [_Whole(text, added, 1e6) for text, added in heads.items()]
+    return [(text, added, 1e6) for text, added in heads.items()]
 
 
 def _layouts(model: str, block: int | None, block_spatial: bool) -> dict[str, list[KernelLayout]]:

@@ -42,28 +42,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """A printed figure and what is summed to meet it.
+    """A printed figure and what is summed to meet it."""
 
-    Attributes
-    ----------
-    where : table or section; printed : its digits as they stand there; unit : "M" or "%"
-    parts : what is trained beside the head
-    classes : of the head; None leaves the model's own
-    with_head : whether the head is in the sum; ``head`` names the module where it is more than its linear layer
-    over : of a percentage: "model", "head", or the parts whose sum with the head is the whole
-    text : the reading in words
-    """
-
-    where: str
-    printed: str
+    where: str  # table or section
+    printed: str  # its digits as they stand there
     model: str
-    text: str
-    parts: tuple[Part, ...] = ()
-    unit: str = "M"
-    classes: int | None = None
-    with_head: bool = False
-    head: str | None = None
-    over: str | tuple[Part, ...] = "model"
+    text: str  # the reading in words
+    parts: tuple[Part, ...] = ()  # what is trained beside the head
+    unit: str = "M"  # or "%"
+    classes: int | None = None  # of the head; None leaves the model's own
+    with_head: bool = False  # whether the head is in the sum
+    head: str | None = None  # the head's module, where it is more than a linear layer
+    over: str | tuple[Part, ...] = "model"  # of a percentage; or "head", or the parts that with the head are the whole
 
 
 @dataclass(frozen=True)
