@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-
-import pandas as pd
 
 from ..decomposition import Decomposition, DecompositionConfig, decompose_model
 from ..decomposition.cache import shared_cache
@@ -29,7 +27,6 @@ def decompose_run(
     atoms_grid: Sequence[int] = (3, 6, 9),
     config: DecompositionConfig | None = None,
     layers: str | None = None,
-    on_layer: Callable[[int, int, str], None] | None = None,
 ) -> Record:
     """Decompose a model by the recipe, trace its error over ``atoms_grid``, and write the record of it into ``out``.
 
@@ -48,31 +45,24 @@ def decompose_run(
         if cache is not None:
             cache.store(layer.layout, modules[layer.layout.name], recipe, layer)
 
-    modules = dict(named_layers(loaded))
+    modules, taken = dict(named_layers(loaded)), {"layers": layers, "exclude": exclude}
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:
-        decomposed = decompose_model(loaded, config, layers=layers, exclude=exclude, on_layer=on_layer)
-        curve = error_curve(
-            loaded,
-            config,
-            atoms_grid,
-            layers=layers,
-            exclude=exclude,
-            on_layer=on_layer,
-            known=decomposed,
-            on_decomposed=share,
-        )
+        decomposed = decompose_model(loaded, config, **taken)
+        curve = error_curve(loaded, config, atoms_grid, **taken, known=decomposed, on_decomposed=share)
     wall_seconds = time.perf_counter() - began
     for layer in decomposed.layers.values():
         share(layer, config)
     decomposed.save(folder / "atoms.safetensors")
     table = layer_table(decomposed)
+    sizes = table["rows"] * table["atoms"]  # numbers of coefficients
+    density = float((table["density"] * sizes).sum() / sizes.sum())
     record = Record(
         kind="decomposition",
         label=f"{model}, m={config.atoms}",
         parameters={"model": model, "atoms_grid": list(atoms_grid), "layers": layers, **asdict(config)},
         seed=config.seed,
-        metrics={"relative_error": decomposed.relative_error, "density": _density(table)},
+        metrics={"relative_error": decomposed.relative_error, "density": density},
         counts={
             "atoms": int(table["atoms"].sum()),
             "total": sum(p.numel() for p in loaded.parameters()),
@@ -86,9 +76,3 @@ def decompose_run(
         environment=describe_environment(),
     )
     return record.write(folder, layers=table, curve=curve, convergence=convergence_table(decomposed))
-
-
-def _density(table: pd.DataFrame) -> float:
-    """Of all coefficients of the model together."""
-    sizes = table["rows"] * table["atoms"]
-    return float((table["density"] * sizes).sum() / sizes.sum())

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -17,33 +17,25 @@ from ..files import write_json
 from ..processes import LOG_WITH
 
 PROGRESS_FILE = "progress.json"
+Log = Callable[[Mapping[str, Any], float], None]  # of values, at a step or epoch
 
 
 class TrainingLog:
     """Context manager; ``on_step`` and ``on_epoch`` are what ``fit`` calls.
 
-    trackers : of accelerate, started; they get losses, accuracies, the learning rate and seconds of each epoch, and are
-        finished with the run
+    track : as ``tracking`` gives it; gets losses, accuracies, the learning rate and seconds of each epoch
     """
 
-    def __init__(
-        self, folder: Path, label: str, epochs: int, judged_on: str, *, quiet: bool, trackers: Sequence[Any] = ()
-    ) -> None:
-        self.folder, self.label, self.epochs, self.judged_on = folder, label, epochs, judged_on
+    def __init__(self, folder: Path, label: str, epochs: int, judged_on: str, *, quiet: bool, track: Log) -> None:
+        self.folder, self.epochs, self.judged_on, self.quiet, self.track = folder, epochs, judged_on, quiet, track
         self.on_terminal = sys.stderr.isatty() and not quiet
-        self.quiet = quiet
-        self.trackers = trackers
+        self.bar = tqdm(desc=label, unit="step", disable=not self.on_terminal)
 
     def __enter__(self) -> TrainingLog:
-        self.bar = tqdm(desc=self.label, unit="step", disable=not self.on_terminal)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
-        for tracker in self.trackers:
-            tracker.finish()
 
     def on_step(self, done: int, total: int) -> None:
         self.bar.total = total
@@ -51,8 +43,7 @@ class TrainingLog:
 
     def on_epoch(self, row: dict[str, float]) -> None:
         write_json(self.folder / PROGRESS_FILE, {"epoch": row["epoch"], "epochs": self.epochs})
-        for tracker in self.trackers:
-            tracker.log({_tag(name): value for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
+        self.track({_tag(name): value for name, value in row.items() if name != "epoch"}, row["epoch"])
         part = self.judged_on if f"{self.judged_on}_accuracy" in row else "training"  # not evaluated after this epoch
         accuracy = row.get(f"{part}_accuracy", row["train_accuracy"])
         if self.on_terminal:
@@ -73,7 +64,6 @@ def _tag(name: str) -> str:
 
 PROJECT = "filtersub"
 TENSORBOARD = "tensorboard"
-_INSTALLED_BY = {"mlflow": "mlflow", "comet_ml": "comet-ml", "wandb": "wandb", "tensorboard": "tensorboard"}
 
 
 def chosen_trackers(names: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -90,31 +80,45 @@ def chosen_trackers(names: str | Iterable[str] | None) -> tuple[str, ...]:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise FiltersubError(f"no tracker {name!r}{near(name, sorted(LOGGER_TYPE_TO_CLASS))}")
         if name not in map(str, get_available_trackers()):
-            package = _INSTALLED_BY.get(name, name)
-            raise FiltersubError(f"logging with {name} needs that package: pip install {package}")
+            raise FiltersubError(f"logging with {name} needs that package: pip install {name.replace('_', '-')}")
     return chosen
 
 
-def open_trackers(names: Iterable[str], folder: Path, label: str, settings: Mapping[str, Any]) -> list[Any]:
-    """Started trackers of accelerate, with the settings stored; what they write beside their server is in ``folder``.
+@contextmanager
+def tracking(names: Iterable[str], folder: Path, label: str, settings: Mapping[str, Any]) -> Iterator[Log]:
+    """Trackers of accelerate with the settings stored, started and finished with the run; yields what logs values at a
+    step to all of them. Only the first process of a run logs.
 
-    Where they send it, their own environment variables say (WANDB_MODE, MLFLOW_TRACKING_URI, ...).
+    What they write beside their server is in ``folder``; where they send it, their own environment variables say
+    (WANDB_MODE, MLFLOW_TRACKING_URI, ...).
     """
+    from ..training.accelerator import processes
+
+    opened = [_opened(name, folder, label, dict(settings)) for name in names] if processes().is_main_process else []
+
+    def log(values: Mapping[str, Any], step: float) -> None:
+        for tracker in opened:
+            tracker.log(dict(values), step=int(step))
+
+    try:
+        yield log
+    finally:
+        for tracker in opened:
+            tracker.finish()
+
+
+def _opened(name: str, folder: Path, label: str, settings: dict[str, Any]) -> Any:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    opened = []
-    for name in names:
-        kind = LOGGER_TYPE_TO_CLASS[name]
-        if name == "mlflow":
-            tracker = kind(experiment_name=PROJECT, run_name=label)
-        elif name == "wandb":
-            tracker = kind(os.environ.get("WANDB_PROJECT", PROJECT), name=label, dir=str(folder))
-        elif name == TENSORBOARD:
-            tracker = kind(TENSORBOARD, logging_dir=str(folder))
-        else:
-            tracker = kind(PROJECT, **({"logging_dir": str(folder)} if kind.requires_logging_directory else {}))
-        tracker.start()
-        if name != TENSORBOARD:  # which would make a folder of its own for them, named by the clock
-            tracker.store_init_configuration(dict(settings))
-        opened.append(tracker)
-    return opened
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    if name == "mlflow":
+        tracker = kind(experiment_name=PROJECT, run_name=label)
+    elif name == "wandb":
+        tracker = kind(os.environ.get("WANDB_PROJECT", PROJECT), name=label, dir=str(folder))
+    else:
+        project = TENSORBOARD if name == TENSORBOARD else PROJECT
+        tracker = kind(project, **({"logging_dir": str(folder)} if kind.requires_logging_directory else {}))
+    tracker.start()
+    if name != TENSORBOARD:  # which would make a folder of its own for them, named by the clock
+        tracker.store_init_configuration(settings)
+    return tracker

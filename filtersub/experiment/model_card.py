@@ -35,13 +35,8 @@ _INCOMPLETE = (
 def model_card(
     record: Record, settings: TuneSettings, mean: tuple[float, ...], std: tuple[float, ...], *, complete: bool = True
 ) -> str:
-    """Markdown of one adapter; everything that a user has named is escaped.
-
-    Parameters
-    ----------
-    record : of the run, before or after it is written
-    mean, std : of the images of the base model, by channel
-    complete : whether the adapter holds batch norm's statistics; where it does not, the card tells another way to load
+    """Markdown of one adapter; everything that a user has named is escaped. ``mean`` and ``std`` are of the images, by
+    channel. An adapter that is not ``complete`` lacks batch norm's statistics, and is loaded another way.
     """
     counts, judged = record.counts, record.environment["judged_on"]
     images = f"{settings.image_size} x {settings.image_size} pixels, mean {_numbers(mean)}, standard deviation "

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from ..data import ImageSplit, load_data, n_classes, usable_source
+from ..data import ImageSplit, load_data, usable_source
 from ..decomposition.cache import cache_for, using
-from ..errors import FiltersubError
+from ..errors import FiltersubError, LossNotFinite, reason
 from ..files import make_folder, write_text
 from ..folder_lock import locks
 from ..methods import METHODS, Injected, inject
-from ..models import add_head_dropout_, head_name, input_statistics, load_model
+from ..models import add_head_dropout_, head_name, input_statistics
 from ..parameters import ParameterCount, count_trained
 from ..progress import progress_bar
 from ..records import (
@@ -37,14 +37,15 @@ from ..records import (
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .layer_tables import layer_tables
-from .log import PROGRESS_FILE, TrainingLog, chosen_trackers, open_trackers
+from .log import PROGRESS_FILE, TrainingLog, chosen_trackers, tracking
 from .model_card import CARD_FILE, model_card
-from .rate_choice import RateChoice, choose_rate
 from .saved_weights import ADAPTER_FOLDER, STATISTICS_FILE, save_trained, saved_size
 from .settings import CHOOSE, TuneSettings, settings_from
 from .step_cost import step_flops
+from .tuned import images_of, new_model
 
 DECOMPOSITION_FOLDER = "decomposition.part"  # of layers that are decomposed, until the run is finished
+_CHOICE_FOLDER = "choice"  # of the runs at each learning rate that is tried
 _QUIET_SECONDS = 10  # between two lines about layers where there is no terminal to draw a bar on
 
 
@@ -78,40 +79,27 @@ def tune(
     usable_source(settings.data)  # before minutes of decomposition
     trackers = chosen_trackers(log_with)
     began = time.perf_counter()
-    choice = _chosen(settings, folder, quiet, change)
-    used = settings if choice is None else settings.with_rate(choice.chosen)
+    tried = _tried_rates(settings, folder, quiet, change) if settings.learning_rate == CHOOSE else {}
+    used = settings.with_rate(_best_rate(tried)) if tried else settings
     check_checkpoint(folder, used.training, used.parameters)
     set_seed(settings.seed)
     prepared = _prepared(used, folder, quiet)
+    model = prepared.injected.model
     if change is not None:
-        change(prepared.model)
-    mean, std = prepared.statistics
-    split = load_data(
-        used.data,
-        size=used.image_size,
-        mean=mean,
-        std=std,
-        validation=used.validation,
-        n_train=used.n_train,
-        augmentation=used.augmentation,
-        augmentation_seed=used.seed,
-        judge_crop=used.judge_crop,
-    )
+        change(model)
+    augmented = {"augmentation": used.augmentation, "augmentation_seed": used.seed}
+    split = images_of(used, *prepared.statistics, **augmented)
     first, _ = split.train[0]
-    try_image(prepared.model, first, split.n_classes, used.model)
-    flops = step_flops(prepared.model, tuple(first.shape), used.batch_size, used.batch_norm)
+    try_image(model, first, split.n_classes, used.model)
+    flops = step_flops(model, tuple(first.shape), used.batch_size, used.batch_norm)
     logged = {**used.parameters, "trained_parameters": prepared.count.trainable}
-    log = TrainingLog(
-        folder,
-        settings.label,
-        settings.epochs,
-        split.judged_on,
-        quiet=quiet,
-        trackers=open_trackers(trackers, folder, settings.label, logged) if state.is_main_process else (),
-    )
-    with log:
+    of_log = settings.label, settings.epochs, split.judged_on
+    with (
+        tracking(trackers, folder, settings.label, logged) as track,
+        TrainingLog(folder, *of_log, quiet=quiet, track=track) as log,
+    ):
         result = fit(
-            prepared.model,
+            model,
             split.train,
             split.judged,
             split.n_classes,
@@ -125,7 +113,7 @@ def tune(
         )
     if state.is_main_process:
         seconds = time.perf_counter() - began
-        _write(settings, prepared, split, result, folder, {"wall_seconds": seconds, "step_flops": flops}, choice)
+        _write(settings, prepared, split, result, folder, {"wall_seconds": seconds, "step_flops": flops}, tried)
     state.wait_for_everyone()
     return read_record(folder)
 
@@ -139,20 +127,36 @@ def _finished(folder: Path, settings: TuneSettings) -> Record | None:
     return record
 
 
-def _chosen(
+def _tried_rates(
     settings: TuneSettings, folder: Path, quiet: bool, change: Callable[[nn.Module], None] | None
-) -> RateChoice | None:
-    if settings.learning_rate != CHOOSE:
-        return None
+) -> dict[float, float | None]:
+    """Validation accuracy by learning rate, as VTAB-1k chooses rates: each candidate trains on 800 images and is judged
+    on 200; None where the loss was not finite. Finished ones are read back, as any run is.
+
+    Reference: Zhai et al., "The visual task adaptation benchmark", arXiv:1910.04867.
+    """
     # a broken test image would come up after all candidates
     load_data(settings.data, size=settings.image_size, n_train=settings.n_train)
-
-    def run(rate: float, out: Path) -> Record:
-        _say(quiet, f"learning rate {rate:g}, judged on validation images")
-        return tune(replace(settings.with_rate(rate), validation=True), out, quiet=quiet, change=change)
-
+    tried: dict[float, float | None] = {}
     with using(cache_for(folder / DECOMPOSITION_FOLDER)):  # the candidates and the run itself decompose once
-        return choose_rate(settings.candidate_rates, folder, run)
+        for rate in settings.candidate_rates:
+            _say(quiet, f"learning rate {rate:g}, judged on validation images")
+            candidate = replace(settings.with_rate(rate), validation=True)
+            try:
+                record = tune(candidate, folder / _CHOICE_FOLDER / f"{rate:g}", quiet=quiet, change=change)
+                tried[rate] = record.metrics["validation_accuracy"]
+            except LossNotFinite:
+                tried[rate] = None
+    return tried
+
+
+def _best_rate(tried: Mapping[float, float | None]) -> float:
+    """The rate of the highest accuracy; of equal ones the lowest. FiltersubError where no rate trained at all."""
+    accuracies = {rate: value for rate, value in tried.items() if value is not None}
+    if not accuracies:
+        rates = ", ".join(f"{rate:g}" for rate in tried)
+        raise FiltersubError(f"no learning rate of {rates} trained to the end; give lower ones")
+    return min(accuracies, key=lambda rate: (-accuracies[rate], rate))
 
 
 @dataclass(frozen=True)
@@ -164,19 +168,9 @@ class _Prepared:
     count: ParameterCount
     statistics: tuple[tuple[float, ...], tuple[float, ...]]
 
-    @property
-    def model(self) -> nn.Module:
-        return self.injected.model
-
 
 def _prepared(settings: TuneSettings, folder: Path, quiet: bool) -> _Prepared:
-    model = load_model(
-        settings.model,
-        pretrained=settings.pretrained,
-        weights=settings.weights,
-        num_classes=n_classes(settings.data),
-        drop_path=settings.drop_path,
-    )
+    model = new_model(settings, drop_path=settings.drop_path)
     head = head_name(model)
     if head is None:
         raise FiltersubError(f"{settings.model} has no classification head that could be trained")
@@ -206,53 +200,35 @@ def _write(
     result: TrainingResult,
     folder: Path,
     cost: dict[str, Any],
-    choice: RateChoice | None,
+    tried: Mapping[float, float | None],
 ) -> None:
-    save_trained(prepared.model, settings, folder)
-    record = _record(settings, prepared, split, result, saved_size(folder), cost, choice)
-    if METHODS[settings.method].by_peft:
-        complete = not (folder / STATISTICS_FILE).exists()
-        card = model_card(record, settings, *prepared.statistics, complete=complete)
-        write_text(folder / ADAPTER_FOLDER / CARD_FILE, card)
-    record.write(
-        folder,
-        history=pd.DataFrame(result.history),
-        confusion=_long_form(result.confusion),
-        confusions=_occurring(result),
-        classes=_classes(result),
-        **layer_tables(prepared.model, prepared.injected.fits),
-    )
-    for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
-        (folder / leftover).unlink(missing_ok=True)
-    shutil.rmtree(folder / DECOMPOSITION_FOLDER, ignore_errors=True)
-
-
-def _record(
-    settings: TuneSettings,
-    prepared: _Prepared,
-    split: ImageSplit,
-    result: TrainingResult,
-    saved: tuple[int, int],
-    cost: dict[str, Any],
-    choice: RateChoice | None,
-) -> Record:
+    """What was trained, its card, the tables, and last the record, which stands for all of it."""
+    injected, model = prepared.injected, prepared.injected.model
+    save_trained(model, settings, folder)
+    saved_numbers, saved_bytes = saved_size(folder)
     kept = result.history[result.kept_epoch - 1]
     cost = {
         **cost,
         "seconds_per_step": result.seconds_per_step,
         "peak_memory_bytes": result.peak_memory_bytes,
         "added_memory_bytes": result.added_memory_bytes,
-        "saved_bytes": saved[1],
-        **prepared.injected.cost,
+        "saved_bytes": saved_bytes,
+        **injected.cost,
     }
-    counts = {name: getattr(prepared.count, name) for name in ("trainable", "head", "total")}
-    return Record(
+    choices = {}
+    if tried:
+        candidates = [{"learning_rate": rate, "validation_accuracy": value} for rate, value in tried.items()]
+        choices["learning_rate"] = {"chosen": _best_rate(tried), "candidates": candidates}
+    record = Record(
         kind="tuning",
         label=settings.label,
         parameters=settings.parameters,
         seed=settings.seed,
         metrics={key: kept[key] for key in kept if key.endswith(("_accuracy", "_loss"))},
-        counts={**counts, "saved": saved[0]},
+        counts={
+            **{name: getattr(prepared.count, name) for name in ("trainable", "head", "total")},
+            "saved": saved_numbers,
+        },
         # a resumed, finished run has no step to time, and some operations no count
         cost={key: value for key, value in cost.items() if value is not None and value == value},
         environment={
@@ -265,15 +241,30 @@ def _record(
             "judged_on": split.judged_on,
             **({} if result.ema_decay_reached is None else {"ema_decay_reached": result.ema_decay_reached}),
         },
-        choices={} if choice is None else choice.to_json(),
+        choices=choices,
         notes={
-            **prepared.injected.skipped,
+            **injected.skipped,
             **dict.fromkeys(result.untouched, "no gradient ever reached it"),
             **({DATA_NOTE: "; ".join(split.oddities)} if split.oddities else {}),
             **({DUPLICATES_NOTE: split.duplicates_note} if split.duplicates else {}),
             **({OPTIMIZER_NOTE: result.optimizer_note} if result.optimizer_note else {}),
         },
     )
+    if METHODS[settings.method].by_peft:
+        complete = not (folder / STATISTICS_FILE).exists()
+        card = model_card(record, settings, *prepared.statistics, complete=complete)
+        write_text(folder / ADAPTER_FOLDER / CARD_FILE, card)
+    record.write(
+        folder,
+        history=pd.DataFrame(result.history),
+        confusion=_long_form(result.confusion),
+        confusions=_occurring(result),
+        classes=_classes(result),
+        **layer_tables(model, injected.fits),
+    )
+    for leftover in (CHECKPOINT_FILE, PROGRESS_FILE):
+        (folder / leftover).unlink(missing_ok=True)
+    shutil.rmtree(folder / DECOMPOSITION_FOLDER, ignore_errors=True)
 
 
 def _classes(result: TrainingResult) -> pd.DataFrame:
@@ -327,10 +318,8 @@ def try_image(model: nn.Module, image: Tensor, n_classes: int, name: str) -> Non
     try:
         found = model(image[None])
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        raise FiltersubError(
-            f"{name} cannot take images of {size} pixels ({words[0][:160]}); choose another image_size"
-        ) from None
+        said = f"{name} cannot take images of {size} pixels ({reason(error, 160)}); choose another image_size"
+        raise FiltersubError(said) from None
     finally:
         model.train(training)
     if not isinstance(found, Tensor) or found.shape != (1, n_classes):

@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -148,12 +147,8 @@ def saved_size(folder: Path) -> tuple[int, int]:
     """(numbers, bytes) of what save_trained wrote into a folder: all files but the model card."""
     files = [folder / WEIGHTS_FILE, folder / STATISTICS_FILE, *(folder / ADAPTER_FOLDER).glob("*")]
     files = [file for file in files if file.is_file() and file.name != CARD_FILE]
-    return sum(_numbers(f) for f in files if f.suffix == ".safetensors"), sum(f.stat().st_size for f in files)
-
-
-def _numbers(file: Path) -> int:
-    with safe_open(file, "pt") as opened:
-        return sum(torch.Size(opened.get_slice(key).get_shape()).numel() for key in opened.keys())  # noqa: SIM118
+    tensors = [tensor for file in files if file.suffix == ".safetensors" for tensor in load_file(file).values()]
+    return sum(tensor.numel() for tensor in tensors), sum(file.stat().st_size for file in files)
 
 
 def _save(tensors: dict[str, Tensor], file: Path) -> None:
@@ -219,7 +214,8 @@ def _save_adapter(model: PeftModel, layers: list[str], folder: Path) -> None:
             target.rename(old)
         aside.rename(target)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise _full(target, error) from None
+        said = f"{reason(error, 120)}; make room (is the disk full?) and run again to go on"
+        raise FiltersubError(f"cannot write {target}: {said}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -232,8 +228,3 @@ def _without_false_alarms() -> Iterator[None]:
         for message in (".*LoRA tensor.* have invalid shape", "The following rank_pattern keys did not match"):
             warnings.filterwarnings("ignore", message)
         yield
-
-
-def _full(path: Path, error: Exception) -> FiltersubError:
-    said = reason(error, 120)
-    return FiltersubError(f"cannot write {path}: {said}; make room (is the disk full?) and run again to go on")

@@ -69,13 +69,10 @@ class TuneSettings(TuneFields):
             raise FiltersubError(f"learning_rate must be a positive number or 'choose', got {self.learning_rate!r}")
         if self.rates is not None and self.learning_rate != CHOOSE:
             raise FiltersubError("rates are the candidates of learning_rate 'choose'; set that, or leave rates out")
-        if self.learning_rate == CHOOSE:
-            for rate in self.candidate_rates:
-                self._training_at(rate)
-            if not self.candidate_rates:
-                raise FiltersubError("rates is empty; name at least one learning rate")
-        else:
-            self._training_at(self.learning_rate)
+        if self.rates is not None and not self.rates:
+            raise FiltersubError("rates is empty; name at least one learning rate")
+        for rate in self.candidate_rates if self.learning_rate == CHOOSE else (self.learning_rate,):
+            self._training_at(rate)
 
     @property
     def usual_rate(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -15,24 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..training import set_training_mode_
 
 
-def convolution_flops(features: Sequence[int], weight: Sequence[int]) -> int:
-    """Operations of a convolution, of its gradient for the input, and of that for the weight: each costs the same.
-
-    Every number of the weight meets every position once: 2 n h w c_out (c_in / groups) k_1 k_2, where h w are the
-    positions of the output, or of the input where the convolution is transposed.
-
-    Parameters
-    ----------
-    features : (n, c, *positions) of that side; weight : as torch stores it, (c_out, c_in / groups, *kernel size)
-    """
-    return 2 * prod(weight) * features[0] * prod(features[2:])
-
-
 def _backward(grad_output, features, weight, _bias, _stride, _padding, _dilation, transposed, *rest, **_) -> int:
-    """Arguments of aten.convolution_backward, tensors by their shapes; torch's own formula multiplies the gradient of a
-    grouped weight by the number of groups."""
+    """Operations of aten.convolution_backward, its tensors given by their shapes: of a convolution, of its gradient for
+    the input, and of that for the weight, each costs the same.
+
+    Every number of the weight (c_out, c_in / groups, k_1, k_2) meets every position once: 2 n h w c_out (c_in / groups)
+    k_1 k_2, where h w are the positions of the output, or of the input where the convolution is transposed. torch's own
+    formula multiplies the gradient of a grouped weight by the number of groups.
+    """
     needed = rest[2]  # whether the gradients of input, weight and bias are
-    return sum(needed[:2]) * convolution_flops(features if transposed else grad_output, weight)
+    n, _, *positions = features if transposed else grad_output
+    return sum(needed[:2]) * 2 * prod(weight) * n * prod(positions)
 
 
 _MAPPING = {torch.ops.aten.convolution_backward: _backward}
@@ -41,7 +33,7 @@ _MAPPING = {torch.ops.aten.convolution_backward: _backward}
 def step_flops(model: nn.Module, image_shape: tuple[int, ...], batch_size: int, batch_norm: str) -> int | None:
     """Operations (a multiplication and an addition count two) of one forward and backward pass of a batch.
 
-    Matrix products, as torch.utils.flop_counter counts them, and convolutions by convolution_flops: the gradients that
+    Matrix products, as torch.utils.flop_counter counts them, and convolutions by their shapes: the gradients that
     nothing needs are not computed and not counted, the sums of weights and updates are. Counted on a copy without
     memory, so that the model, its statistics and the random state stay as they are. None where an operation cannot run
     on shapes alone.

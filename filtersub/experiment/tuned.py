@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,17 +28,7 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
     """
     settings = settings_of(folder)
     model = base_model(settings)
-    mean, std = input_statistics(model)
-    split = load_data(
-        settings.data,
-        size=settings.image_size,
-        mean=mean,
-        std=std,
-        validation=settings.validation,
-        n_train=settings.n_train,
-        hold=False,
-        judge_crop=settings.judge_crop,
-    )
+    split = images_of(settings, *input_statistics(model), hold=False)
     return load_trained(model, settings, Path(folder)).eval(), split, settings
 
 
@@ -62,9 +53,25 @@ def base_model(settings: TuneSettings) -> nn.Module:
     """The model that a run started from, its new head and any random weights those of the run."""
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        return load_model(
-            settings.model,
-            pretrained=settings.pretrained,
-            weights=settings.weights,
-            num_classes=n_classes(settings.data),
-        )
+        return new_model(settings)
+
+
+def new_model(settings: TuneSettings, **options: Any) -> nn.Module:
+    """The model that a run starts from, its head drawn by torch's global generator; ``options`` are load_model's."""
+    classes = n_classes(settings.data)
+    own = {"pretrained": settings.pretrained, "weights": settings.weights, "num_classes": classes}
+    return load_model(settings.model, **own, **options)
+
+
+def images_of(settings: TuneSettings, mean: tuple[float, ...], std: tuple[float, ...], **options: Any) -> ImageSplit:
+    """The images of a run, normalised by mean and std of each channel; ``options`` of load_data."""
+    return load_data(
+        settings.data,
+        size=settings.image_size,
+        mean=mean,
+        std=std,
+        validation=settings.validation,
+        n_train=settings.n_train,
+        judge_crop=settings.judge_crop,
+        **options,
+    )
