@@ -47,7 +47,7 @@ def main() -> None:
 
 def counted(method: str, args: argparse.Namespace) -> int:
     """Prints parameters, and what weights, gradients and Adam's two moments take in float32; returns it, in bytes."""
-    from filtersub.generation.methods import MethodSettings, inject_method
+    from filtersub.generation import MethodSettings, inject_method
 
     with torch.device("meta"):
         unet = stable_diffusion_unet(args.channels)
@@ -77,8 +77,8 @@ def measured_apart(method: str, held: int, args: argparse.Namespace) -> None:
 def measured(method: str, args: argparse.Namespace) -> None:
     from diffusers import DDPMScheduler
 
+    from filtersub.generation import MethodSettings, inject_method
     from filtersub.generation.denoising import DenoisingConfig, DenoisingSet, fit_denoiser
-    from filtersub.generation.methods import MethodSettings, inject_method
 
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):

@@ -121,7 +121,7 @@ def test_loralib_s_factors_draw_as_they_were_trained(stored, pipeline, tmp_path)
         ("another layer", "no layer 'nowhere'"),
         ("one factor", "no layer 'conv_out' with both factors"),
         ("another shape", r"conv_out is \(4, 16, 3, 3\), not \(7, 3\) x \(3, 48\)"),
-        ("no safetensors", "cannot be read"),
+        ("no safetensors", "is a text, which is not read as weights"),
     ],
 )
 def test_factors_that_do_not_fit_change_nothing(pipeline, damage, told, tmp_path):

@@ -5,7 +5,6 @@ from ..lazy import lazy_attributes
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
     denoising=("fit_denoiser",),
-    methods=("inject_method",),
     settings=("DenoisingConfig", "DenoisingSet", "MethodSettings"),
-    tuned=("load_adapter", "save_adapter", "use_adapter"),
+    tuned=("inject_method", "load_adapter", "save_adapter", "use_adapter"),
 )

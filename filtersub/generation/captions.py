@@ -77,14 +77,14 @@ def captioned_images(folder: str | os.PathLike[str], *, template: str = TEMPLATE
     return CaptionedImages(root, files, prompts)
 
 
-def real_images(folder: str | os.PathLike[str], *, resize: int | None = None, at_most: int | None = None) -> ImageSet:
+def real_images(folder: str | os.PathLike[str], *, resize: int | None = None) -> ImageSet:
     """The images that others are compared with: those that ``metadata.jsonl`` lists, else all below the folder.
 
     Raises FiltersubError as captioned_images and metrics.image_folder do.
     """
     if not (Path(folder) / PROMPTS_FILE).is_file():
-        return image_folder(folder, resize=resize, at_most=at_most)
-    return image_files(captioned_images(folder).files, str(folder), resize=resize, at_most=at_most)
+        return image_folder(folder, resize=resize)
+    return image_files(captioned_images(folder).files, str(folder), resize=resize)
 
 
 def read_prompts(path: str | os.PathLike[str]) -> list[str]:

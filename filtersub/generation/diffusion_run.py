@@ -9,15 +9,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..data.catalogue import place
 from ..errors import FiltersubError
-from ..experiment.log import chosen_trackers
+from ..experiment.log import Log, chosen_trackers
 from ..files import make_folder
 from ..folder_lock import locks
 from ..methods import Injected
@@ -37,16 +37,14 @@ from ..setting_fields import DiffusionFields, described
 from ..settings import MOST_PIXELS, check_number, check_whole
 from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
-from .captions import CaptionedImages, captioned_images, check_template
+from .captions import captioned_images, check_template
 from .denoising import DenoisingResult, fit_denoiser
-from .methods import inject_method
 from .pipeline import encode_images, load_pipeline, training_scheduler
-from .record import ADAPTER_FOLDER, GRID_IMAGES, finished, write_run
+from .record import GRID_IMAGES, finished, log_step, tracked, write_run
 from .sampling import check_sampling, sample_images, save_png
 from .settings import GenerationSettings
-from .step_log import StepLog
 from .tables import RUNS, paper_data
-from .tuned import save_tuned
+from .tuned import inject_method
 
 Progress = Callable[[str, int, int], None]
 FEATURES = ("inception", "none")
@@ -82,7 +80,7 @@ def diffusion_run(
     Latents and statistics of the real images are cached in ``cache`` beside ``out``, so that the methods of one data
     set share them. A finished run of the same settings is read back, an interrupted one goes on after its last
     checkpoint or image. In a run of several processes (accelerate launch) the first one draws and writes.
-    ``log_with`` names trackers such as tensorboard, wandb and mlflow; None takes those of FILTERSUB_LOG_WITH.
+    ``log_with`` as in experiment.tune.
 
     Raises FiltersubError on bad settings, trackers, pipelines, data and features, before anything is trained.
     """
@@ -91,155 +89,110 @@ def diffusion_run(
     if done is not None:
         return done
     trackers = chosen_trackers(log_with)
-    began, tell = time.perf_counter(), on_progress or (lambda what, done, total: None)
-    device, cache = processes().device, folder.parent / "cache"
-    data = captioned_images(settings.data, template=settings.template)
-    compare_with_real = _comparison_with_real(settings, data, cache, device, tell)
-    pipeline = load_pipeline(settings.pipeline, device=device)
-    check_sampling(pipeline, **_sampling(settings))
-    with processes().main_process_first():  # the others read what the first has cached
-        latents = encode_images(
-            pipeline,
-            data,
-            size=settings.image_size,
-            cache=cache,
-            on_image=lambda n, total: tell("encoding", n, total),
-        )
-    injected = inject_method(pipeline.unet, settings.tuned)
-    with StepLog(trackers, folder, settings, injected.trainable) as log:
-        result = _trained(settings, pipeline, latents, folder, data, tell, log)
+    began = time.perf_counter()
+    run = _Run(settings, folder, on_progress or (lambda what, done, total: None))
+    injected = inject_method(run.pipeline.unet, settings.tuned)
+    with tracked(trackers, folder, settings, injected.trainable) as log:
+        result = run.train(log)
         if not processes().is_main_process:
             return _awaited(folder)
-        record = _judged(settings, pipeline, data, folder, compare_with_real, injected, result, began, tell)
-        log.on_end(record.metrics, settings.steps)
+        record = run.judge(injected, result, began)
+        log(record.metrics, settings.steps)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return record
 
 
-def _judged(
-    settings: DiffusionSettings,
-    pipeline: Any,
-    data: CaptionedImages,
-    folder: Path,
-    compare_with_real: Callable[[ImageSet], Comparison] | None,
-    injected: Injected,
-    result: DenoisingResult | None,
-    began: float,
-    tell: Progress,
-) -> Record:
-    """Save what was tuned, draw with it, compare, and write the record."""
-    saved = save_tuned(pipeline.unet, settings.method, folder / ADAPTER_FOLDER)
-    pipeline.unet.eval()
-    sampled = time.perf_counter()
-    drawn = _drawn(pipeline, settings, data, max(settings.images, GRID_IMAGES), folder / "images", tell)
-    sampling_seconds = time.perf_counter() - sampled
-    return write_run(
-        folder,
-        settings=settings,
-        data=Path(settings.data).name,
-        injected=injected,
-        result=result,
-        comparison=None if compare_with_real is None else compare_with_real(drawn),
-        first=_first(drawn),
-        saved_bytes=saved,
-        metrics={},
-        cost={"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began},
-    )
+class _Run:
+    """The data, the pipeline and the latents of a run, looked at before anything is trained; then its steps."""
 
+    def __init__(self, settings: DiffusionSettings, folder: Path, tell: Progress) -> None:
+        self.settings, self.folder, self.tell = settings, folder, tell
+        device, cache = processes().device, folder.parent / "cache"
+        self.data = captioned_images(settings.data, template=settings.template)
+        self.compare = self._comparison(cache, device)
+        self.pipeline = load_pipeline(settings.pipeline, device=device)
+        self.sampling = {
+            "seed": settings.seed * 1_000_000,
+            "steps": settings.sampling_steps,
+            "guidance": settings.guidance,
+            "size": settings.image_size,
+            "batch_size": settings.sampling_batch,
+        }
+        check_sampling(self.pipeline, **self.sampling)
+        with processes().main_process_first():  # the others read what the first has cached
+            told = partial(tell, "encoding")
+            self.latents = encode_images(self.pipeline, self.data, size=settings.image_size, cache=cache, on_image=told)
 
-def _comparison_with_real(
-    settings: DiffusionSettings, data: CaptionedImages, cache: Path, device: torch.device, tell: Progress
-) -> Callable[[ImageSet], Comparison] | None:
-    """Compares images with those that the network is tuned on; None where no distance is asked for.
+    def _comparison(self, cache: Path, device: torch.device) -> Callable[[ImageSet], Comparison] | None:
+        """Compares images with those that the network is tuned on; None where no distance is asked for.
 
-    Made first: too few images and missing weights should not be found after hours of training.
-    """
-    if settings.features == "none" or settings.images == 0:
-        return None
-    real = image_files(data.files, str(data.root), resize=settings.image_size, at_most=settings.reference_images)
-    check_enough(real)
-    if settings.features == "inception":
-        extractor = inception_features(settings.feature_weights, device=device)
-    else:
-        extractor = encoder_features(settings.features, device=device)
-    return lambda drawn: compare(
-        real, drawn, extractor, cache=cache, on_image=lambda name, n, total: tell(f"features of {name}", n, total)
-    )
+        Made first: too few images and missing weights should not be found after hours of training.
+        """
+        settings, data = self.settings, self.data
+        if settings.features == "none" or settings.images == 0:
+            return None
+        real = image_files(data.files, str(data.root), resize=settings.image_size, at_most=settings.reference_images)
+        check_enough(real)
+        if settings.features == "inception":
+            extractor = inception_features(settings.feature_weights, device=device)
+        else:
+            extractor = encoder_features(settings.features, device=device)
 
+        def told(name: str, done: int, total: int) -> None:
+            self.tell(f"features of {name}", done, total)
 
-def _trained(
-    settings: DiffusionSettings,
-    pipeline: Any,
-    latents: Any,
-    folder: Path,
-    data: CaptionedImages,
-    tell: Progress,
-    log: StepLog,
-) -> DenoisingResult | None:
-    if settings.method == "none":
-        return None
+        return lambda drawn: compare(real, drawn, extractor, cache=cache, on_image=told)
 
-    def on_step(row: dict[str, float]) -> None:
-        log.on_step(row)
-        tell("training", int(row["step"]), settings.steps)
+    def train(self, log: Log) -> DenoisingResult | None:
+        settings, previews = self.settings, self.folder / "previews"
+        if settings.method == "none":
+            return None
 
-    def preview(step: int) -> None:
-        # of their own folder each: samples of one step are not those of another
-        images = _drawn(pipeline, settings, data, 4, folder / "previews" / f"step-{step}", lambda *_: None, step)
-        save_png(torch.cat(list(_first(images)[:4]), dim=2), folder / "previews" / f"step-{step}.png")
+        def on_step(row: dict[str, float]) -> None:
+            log_step(log, row)
+            self.tell("training", int(row["step"]), settings.steps)
 
-    return fit_denoiser(
-        pipeline.unet,
-        training_scheduler(pipeline),
-        latents,
-        settings.training,
-        folder=folder,
-        on_step=on_step,
-        on_preview=preview,
-    )
+        def preview(step: int) -> None:
+            # of their own folder each: samples of one step are not those of another
+            images = self.draw(4, previews / f"step-{step}", step, lambda *_: None)
+            save_png(torch.cat(list(next(images.batches())), dim=2), previews / f"step-{step}.png")
 
+        return fit_denoiser(
+            self.pipeline.unet,
+            training_scheduler(self.pipeline),
+            self.latents,
+            settings.training,
+            folder=self.folder,
+            on_step=on_step,
+            on_preview=preview,
+        )
 
-def _drawn(
-    pipeline: Any,
-    settings: DiffusionSettings,
-    data: CaptionedImages,
-    count: int,
-    folder: Path,
-    tell: Progress,
-    step: int | None = None,
-) -> ImageSet:
-    sample_images(
-        pipeline,
-        data.spread(count),
-        folder,
-        **_sampling(settings),
-        identity=_made_by(settings, settings.steps if step is None else step),
-        on_image=lambda n, total: tell("drawing", n, total),
-    )
-    return image_folder(folder)
+    def judge(self, injected: Injected, result: DenoisingResult | None, began: float) -> Record:
+        """Save what was tuned, draw with it, compare, and write the record."""
+        settings, unet, data = self.settings, self.pipeline.unet, Path(self.settings.data).name
+        count = max(settings.images, GRID_IMAGES)
+        return write_run(
+            self.folder,
+            settings,
+            data,
+            unet,
+            injected,
+            result,
+            began,
+            draw=lambda: self.draw(count, self.folder / "images", settings.steps, self.tell),
+            compare=self.compare,
+            metrics={},
+        )
 
-
-def _sampling(settings: DiffusionSettings) -> dict[str, Any]:
-    """The options of sample_images."""
-    return {
-        "seed": settings.seed * 1_000_000,
-        "steps": settings.sampling_steps,
-        "guidance": settings.guidance,
-        "size": settings.image_size,
-        "batch_size": settings.sampling_batch,
-    }
-
-
-def _made_by(settings: DiffusionSettings, step: int) -> str:
-    """What tells a network's images from those of another: a longer run may go on where a shorter one had drawn."""
-    made = {**asdict(settings.tuned), **asdict(settings.training), "pipeline": settings.pipeline, "steps": step}
-    return json.dumps(
-        {name: value for name, value in made.items() if name not in ("checkpoint_every", "preview_every")}
-    )
-
-
-def _first(drawn: ImageSet) -> Tensor:
-    return next(drawn.batches(GRID_IMAGES))
+    def draw(self, count: int, folder: Path, step: int, tell: Progress) -> ImageSet:
+        """Images of the network after ``step``; its settings tell them from those of another, since a longer run may go
+        on where a shorter one had drawn."""
+        settings = self.settings
+        made = {**asdict(settings.tuned), **asdict(settings.training), "pipeline": settings.pipeline, "steps": step}
+        identity = json.dumps({k: v for k, v in made.items() if k not in ("checkpoint_every", "preview_every")})
+        prompts, told = self.data.spread(count), partial(tell, "drawing")
+        sample_images(self.pipeline, prompts, folder, **self.sampling, identity=identity, on_image=told)
+        return image_folder(folder)
 
 
 def _awaited(folder: Path) -> Record:

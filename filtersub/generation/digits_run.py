@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from ..data import digits_order
 from ..experiment.log import chosen_trackers
 from ..files import make_folder
 from ..folder_lock import locks
-from ..methods import Injected
 from ..metrics import FeatureExtractor, FewImagesWarning, ImageSet, compare, image_tensor, module_features
 from ..metrics.statistics import FEWEST
 from ..records import Record
@@ -29,12 +29,10 @@ from ..settings import check_whole
 from ..training import CHECKPOINT_FILE
 from ..weight_file import load_weight_file
 from .denoising import fit_denoiser
-from .methods import inject_method
-from .record import ADAPTER_FOLDER, finished, write_run
-from .sampling import check_number_of_steps, spaced_ddim
+from .record import finished, log_step, tracked, write_run
+from .sampling import spaced_ddim
 from .settings import DenoisingSet, GenerationSettings
-from .step_log import StepLog
-from .tuned import save_tuned
+from .tuned import inject_method
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 UNET_FILE, CLASSIFIER_FILE = "digits_unet_0to4.safetensors", "digits_classifier.safetensors"
@@ -178,7 +176,7 @@ class DigitsSettings(GenerationSettings):
             check_whole("steps", self.steps, 1)
             object.__setattr__(self, "warmup_steps", min(20, self.steps - 1))
         super().__post_init__()
-        check_number_of_steps(self.sampling_steps)
+        check_whole("sampling_steps", self.sampling_steps, 1, 1000)
         check_whole("images", self.images, FEWEST)
 
     @property
@@ -193,15 +191,14 @@ def digits_run(
     settings: DigitsSettings,
     out: str | os.PathLike[str],
     *,
-    on_step: Callable[[dict[str, float]], None] | None = None,
     log_with: str | Iterable[str] | None = None,
 ) -> Record:
     """Tune, draw, judge, and write the record into ``out``; a finished run of the same settings is read back.
 
     Metrics: frechet and kernel (distance of the images from real test digits 5 to 9, in the features named in the
     record's environment), their floors between halves of the test digits, and training_frechet, training_kernel: how
-    far the real training digits are from the test digits, which no honest method beats by much.
-    ``log_with`` names trackers such as tensorboard, wandb and mlflow; None takes those of FILTERSUB_LOG_WITH.
+    far the real training digits are from the test digits, which no honest method beats by much. ``log_with`` as
+    in experiment.tune.
     """
     folder = make_folder(out)
     done = finished(folder, settings)
@@ -211,52 +208,32 @@ def digits_run(
     began = time.perf_counter()
     unet = base_unet()
     injected = inject_method(unet, settings.tuned)
-    with StepLog(trackers, folder, settings, injected.trainable) as log:
-        record = _run(settings, folder, unet, injected, began, log, on_step)
-        log.on_end(record.metrics, settings.steps)
+    with tracked(trackers, folder, settings, injected.trainable) as log:
+        result = None
+        if settings.method != "none":
+            data, told = DenoisingSet(digits(LAST)), partial(log_step, log)
+            result = fit_denoiser(unet, noise_schedule(), data, settings.training, folder=folder, on_step=told)
+        extractor, real = digits_features(), as_images(digits(LAST, test=True), "test digits 5 to 9")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FewImagesWarning)
+            limit = compare(real, as_images(digits(LAST), "training digits 5 to 9"), extractor)
+
+        def draw() -> ImageSet:
+            pixels = sample_digits(unet, settings.images, seed=settings.seed, steps=settings.sampling_steps)
+            return as_images(pixels, "drawn digits")
+
+        record = write_run(
+            folder,
+            settings,
+            "digits 5 to 9",
+            unet,
+            injected,
+            result,
+            began,
+            draw=draw,
+            compare=lambda drawn: compare(real, drawn, extractor),
+            metrics={"training_frechet": limit.frechet, "training_kernel": limit.kernel},
+        )
+        log(record.metrics, settings.steps)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return record
-
-
-def _run(
-    settings: DigitsSettings,
-    folder: Path,
-    unet: nn.Module,
-    injected: Injected,
-    began: float,
-    log: StepLog,
-    on_step: Callable[[dict[str, float]], None] | None,
-) -> Record:
-    """Tune, draw, judge, write the record."""
-
-    def told(row: dict[str, float]) -> None:
-        log.on_step(row)
-        if on_step is not None:
-            on_step(row)
-
-    result = None
-    if settings.method != "none":
-        data = DenoisingSet(digits(LAST))
-        result = fit_denoiser(unet, noise_schedule(), data, settings.training, folder=folder, on_step=told)
-    unet.eval()
-    saved = save_tuned(unet, settings.method, folder / ADAPTER_FOLDER)
-    sampled = time.perf_counter()
-    drawn = sample_digits(unet, settings.images, seed=settings.seed, steps=settings.sampling_steps)
-    sampling_seconds = time.perf_counter() - sampled
-    extractor, real = digits_features(), as_images(digits(LAST, test=True), "test digits 5 to 9")
-    comparison = compare(real, as_images(drawn, "drawn digits"), extractor)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewImagesWarning)
-        limit = compare(real, as_images(digits(LAST), "training digits 5 to 9"), extractor)
-    return write_run(
-        folder,
-        settings=settings,
-        data="digits 5 to 9",
-        injected=injected,
-        result=result,
-        comparison=comparison,
-        first=as_images(drawn[:16], "first").tensor,
-        saved_bytes=saved,
-        metrics={"training_frechet": limit.frechet, "training_kernel": limit.kernel},
-        cost={"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began},
-    )

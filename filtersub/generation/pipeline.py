@@ -27,17 +27,13 @@ from .captions import CaptionedImages
 from .settings import DenoisingSet
 
 INDEX_FILE = "model_index.json"
-_WEIGHTS = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
-}
-_CONFIGS = {
-    "unet": "config.json",
-    "vae": "config.json",
-    "text_encoder": "config.json",
-    "tokenizer": "tokenizer_config.json",
-    "scheduler": "scheduler_config.json",
+#: part of a pipeline -> the files that its folder must hold
+_PARTS = {
+    "unet": ("config.json", "diffusion_pytorch_model.safetensors"),
+    "vae": ("config.json", "diffusion_pytorch_model.safetensors"),
+    "text_encoder": ("config.json", "model.safetensors"),
+    "tokenizer": ("tokenizer_config.json",),
+    "scheduler": ("scheduler_config.json",),
 }
 
 
@@ -95,12 +91,12 @@ def check_pipeline_folder(folder: Path) -> None:
         raise FiltersubError(f"{index} is not readable: {reason(error)}") from None
     parts = check(dict[str, JsonValue], content, str(index))
     listed = {key for key, value in parts.items() if not key.startswith("_") and isinstance(value, list) and any(value)}
-    missing = [f"{part} (not in {INDEX_FILE})" for part in _CONFIGS if part not in listed]
-    for part in (part for part in _CONFIGS if part in listed):
-        if not (folder / part / _CONFIGS[part]).is_file():
-            missing.append(f"{part}/{_CONFIGS[part]}")
-        if part in _WEIGHTS and not _has_weights(folder / part, _WEIGHTS[part]):
-            missing.append(f"{part}/{_WEIGHTS[part]}")
+    missing = []
+    for part, files in _PARTS.items():
+        if part not in listed:
+            missing.append(f"{part} (not in {INDEX_FILE})")
+        else:
+            missing += [f"{part}/{file}" for file in files if not _is_there(folder / part / file)]
     if missing:
         raise FiltersubError(f"{folder} lacks parts of a pipeline: {', '.join(missing)}")
 
@@ -112,9 +108,9 @@ def training_scheduler(pipeline: Any) -> Any:
     return DDPMScheduler.from_config(pipeline.scheduler.config)
 
 
-def _has_weights(folder: Path, name: str) -> bool:
+def _is_there(file: Path) -> bool:
     """The one file, or the index of several."""
-    return (folder / name).is_file() or (folder / f"{name}.index.json").is_file()
+    return file.is_file() or file.with_name(f"{file.name}.index.json").is_file()
 
 
 def _check_channels(pipeline: Any, name: object) -> None:

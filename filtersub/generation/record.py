@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..errors import FiltersubError
+from ..experiment.log import Log, tracking
 from ..records import OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from .settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import nn
 
     from ..methods import Injected
-    from ..metrics import Comparison
+    from ..metrics import Comparison, ImageSet
     from .denoising import DenoisingResult
 
 KIND = "generation"
 GRID_FILE, ADAPTER_FOLDER = "samples.png", "adapter"
 GRID_COLUMNS, GRID_IMAGES = 8, 16
+_STATED = ("features", "digest", "distance_name", "kernel_name", "floor_images", "real_images", "images")
 
 
 def finished(folder: Path, settings: Any) -> Record | None:
@@ -42,37 +46,56 @@ def as_json(settings: Any) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(settings)))
 
 
+def tracked(
+    names: Iterable[str], folder: Path, settings: GenerationSettings, trainable: int
+) -> AbstractContextManager[Log]:
+    """Trackers of a run, as experiment.log.tracking gives them; ``names`` as experiment.log.chosen_trackers does."""
+    return tracking(names, folder, settings.label, {**as_json(settings), "trained_parameters": trainable})
+
+
+def log_step(log: Log, row: Mapping[str, Any]) -> None:
+    """Logs a row of the history of denoising.fit_denoiser."""
+    log({"loss/train": row["loss"], "learning_rate": row["learning_rate"]}, row["step"])
+
+
 def write_run(
     folder: Path,
-    *,
     settings: GenerationSettings,
     data: str,
+    unet: nn.Module,
     injected: Injected,
     result: DenoisingResult | None,
-    comparison: Comparison | None,
-    first: Tensor,
-    saved_bytes: int,
+    began: float,
+    *,
+    draw: Callable[[], ImageSet],
+    compare: Callable[[ImageSet], Comparison] | None,
     metrics: Mapping[str, float],
-    cost: Mapping[str, float],
 ) -> Record:
-    """Grid of the first images, history.csv and record.json, the last of which stands for all of it.
+    """Save what was tuned, draw with it, compare, and write the grid of the first images, history.csv and record.json,
+    the last of which stands for all of it.
 
     Parameters
     ----------
-    result : None where nothing was trained; comparison : None where no distance was asked for
-    first : uint8 images (n, c, h, w); those of place n start from the same noise in every run
-    metrics, cost : beside those of the comparison and the training
+    result : None where nothing was trained; began : when the run did, by time.perf_counter
+    draw : the images; those of place n start from the same noise in every run
+    compare : their distance from real ones; None where none is asked for
+    metrics : beside those of the comparison and the training
     """
     from .sampling import grid, save_png  # here: who reads a record needs no torch
+    from .tuned import save_tuned
 
-    save_png(grid(first[:GRID_IMAGES], GRID_COLUMNS), folder / GRID_FILE)
+    saved_bytes = save_tuned(unet, settings.method, folder / ADAPTER_FOLDER)
+    unet.eval()
+    sampled = time.perf_counter()
+    drawn = draw()
+    sampling_seconds = time.perf_counter() - sampled
+    save_png(grid(next(drawn.batches(GRID_IMAGES)), GRID_COLUMNS), folder / GRID_FILE)
     measured, stated = dict(metrics), {"data": data}
-    if comparison is not None:
-        words = ("features", "digest", "distance_name", "kernel_name")
-        numbers = {key: value for key, value in comparison.as_dict().items() if key not in words}
-        sizes = {key: numbers.pop(key) for key in ("floor_images", "real_images", "images")}
-        measured |= numbers
-        stated |= {key: comparison.as_dict()[key] for key in words} | sizes
+    if compare is not None:
+        found = compare(drawn).as_dict()
+        stated |= {key: found.pop(key) for key in _STATED}
+        measured |= found
+    cost = {"sampling_seconds": sampling_seconds, "wall_seconds": time.perf_counter() - began}
     costs, notes = {**injected.cost, "saved_bytes": saved_bytes, **cost}, dict(injected.skipped)
     history = pd.DataFrame(columns=["step", "loss", "learning_rate"])
     if result is not None:

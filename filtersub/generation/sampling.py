@@ -104,12 +104,9 @@ def save_png(image: Tensor, file: Path) -> None:
 
 def grid(images: Tensor, columns: int = 8) -> Tensor:
     """uint8 images (n, c, h, w) as one (c, rows h, columns w), row by row; what is left over stays white."""
-    count, channels, height, width = images.shape
-    rows = -(-count // columns)
-    padded = torch.full((rows * columns, channels, height, width), 255, dtype=torch.uint8)
-    padded[:count] = images
-    tiled = padded.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
-    return tiled.reshape(channels, rows * height, columns * width)
+    from torchvision.utils import make_grid
+
+    return make_grid(images, columns, padding=0, pad_value=255)[: images.shape[1]]
 
 
 def _check_same(folder: Path, asked: dict[str, Any]) -> None:
@@ -124,21 +121,13 @@ def _check_same(folder: Path, asked: dict[str, Any]) -> None:
     write_json(file, asked)
 
 
-def check_number_of_steps(steps: int, times: int = 1000) -> None:
-    """Raises FiltersubError unless ``steps`` is a whole number from 1 to the ``times`` that a network knows."""
-    check_whole("sampling_steps", steps, 1, times)
-
-
 def spaced_ddim(config: Any, steps: int) -> tuple[Any, list[int]]:
     """A DDIM sampler of ``steps`` steps, and the time (0 to T - 1) that the network is asked at in each.
 
     DDIMScheduler goes back by T // n while it asks at multiples of T / n, which leaves noise where n does not divide T.
     Here the noise levels of the chosen times are a schedule of their own, with one step from each to the next (Nichol
     and Dhariwal, 2021); of T times, every (T / n)-th from the last one on ("trailing"; Lin et al., arXiv:2305.08891).
-
-    Parameters
-    ----------
-    config : of a noise scheduler of diffusers
+    ``config`` is of a noise scheduler of diffusers.
 
     Raises FiltersubError where ``steps`` is not in 1..T.
     """
@@ -146,7 +135,7 @@ def spaced_ddim(config: Any, steps: int) -> tuple[Any, list[int]]:
 
     every = DDIMScheduler.from_config(config)
     total = every.config.num_train_timesteps
-    check_number_of_steps(steps, total)
+    check_whole("sampling_steps", steps, 1, total)
     asked = [(2 * total * place + steps) // (2 * steps) - 1 for place in range(1, steps + 1)]  # rounded, ascending
     kept = every.alphas_cumprod[asked]
     betas = 1 - kept / torch.cat([torch.ones(1), kept[:-1]])
@@ -165,7 +154,7 @@ def check_sampling_steps(scheduler: Any, steps: int) -> None:
     T // n, times that lie further apart. The message names the nearest numbers that work.
     """
     total = scheduler.config.num_train_timesteps
-    check_number_of_steps(steps, total)
+    check_whole("sampling_steps", steps, 1, total)
     tried = type(scheduler).from_config(scheduler.config)
     fault = _fault(tried, steps)
     if fault is None:

@@ -185,12 +185,8 @@ def differing_settings(record: Record) -> list[str]:
         wrong.append(f"a network of {record.counts['total']:,} parameters")
     if asked.get("image_size") != PAPER_SIZE:
         wrong.append(f"images of {asked.get('image_size')} pixels a side, not {PAPER_SIZE}")
-    wrong += min((_differing_method(record, reading) for reading in READINGS), key=len)
-    return wrong
-
-
-def _differing_method(record: Record, reading: str) -> list[str]:
-    return _differing_training(record.parameters, reading) or _differing_count(record, reading)
+    methods = (_differing_training(record.parameters, r) or _differing_count(record, r) for r in READINGS)
+    return wrong + min(methods, key=len)
 
 
 def _differing_training(asked: dict[str, Any], reading: str) -> list[str]:

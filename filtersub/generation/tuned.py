@@ -1,4 +1,5 @@
-"""What a run trains in a pipeline, saved and put into one again: an adapter, loralib's factors, or the whole UNet."""
+"""What a run trains in a pipeline, put into it, saved and read again: an adapter, loralib's factors, or the whole
+UNet."""
 
 from __future__ import annotations
 
@@ -7,21 +8,40 @@ import os
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import set_seed
 from peft import PeftConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from .. import tuning  # noqa: F401 (registers the method with peft)
 from ..errors import FiltersubError, reason
 from ..files import atomic_write, make_folder
+from ..methods import Injected, inject
 from ..methods.low_rank import loralib_factors, put_loralib_
+from ..weight_file import stored_tensors
+from .settings import MethodSettings
 
 UNET_CONFIG, UNET_WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 LORALIB_WEIGHTS = "loralib.safetensors"
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."  # as peft names a wrapped model's tensors: PeftModel.from_pretrained reads them too
+
+
+def inject_method(unet: nn.Module, settings: MethodSettings) -> Injected:
+    """Freeze the network and make what the method trains trainable, in place; initial updates follow the seed.
+
+    Raises FiltersubError when no layer matches, or none has the rank of a low-rank method.
+    """
+    set_seed(settings.seed)
+    unet.requires_grad_(settings.method == "full")
+    if settings.method == "none":
+        return Injected(unet, total=sum(p.numel() for p in unet.parameters()))
+    chosen = {"recipe": settings.recipe, "options": settings.options, "layers": f"^(?:{settings.pattern})$"}
+    found = inject(unet, settings.method, None, **chosen)
+    if settings.method != "full":
+        unet._hf_peft_config_loaded = True  # diffusers' own mark: its set_adapter, disable_adapters then work
+    return found
 
 
 def save_tuned(unet: nn.Module, method: str, folder: Path) -> int:
@@ -51,7 +71,7 @@ def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> str:
     """
     source = Path(folder)
     if (source / LORALIB_WEIGHTS).is_file():
-        put_loralib_(pipeline.unet, _factors(source / LORALIB_WEIGHTS), str(source))
+        put_loralib_(pipeline.unet, stored_tensors(source / LORALIB_WEIGHTS), str(source))
         return _digest(source / LORALIB_WEIGHTS)
     if (source / CONFIG_FILE).is_file() or not (source / UNET_CONFIG).is_file():
         load_adapter(pipeline, source)
@@ -64,13 +84,6 @@ def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> str:
 def _digest(file: Path) -> str:
     with file.open("rb") as stored:
         return hashlib.file_digest(stored, "sha256").hexdigest()[:16]
-
-
-def _factors(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise FiltersubError(f"{file} cannot be read: {reason(error)}") from None
 
 
 def _loaded(kind: type[nn.Module], folder: Path, instead_of: nn.Module) -> nn.Module:
@@ -99,17 +112,6 @@ def _check_fits(unet: nn.Module, folder: Path) -> None:
             f"{folder} does not fit this UNet: {name} is {found.get(name, 'missing')} there, "
             f"{wanted.get(name, 'missing')} here"
         )
-
-
-def inject(unet: nn.Module, config: PeftConfig, name: str = "default") -> None:
-    """Wrap the layers that the configuration names, in place; the network keeps its class and its methods."""
-    inject_adapter_in_model(config, unet, name)
-    mark_injected(unet)
-
-
-def mark_injected(unet: nn.Module) -> None:
-    """Sets diffusers' own mark: its set_adapter, disable_adapters then work."""
-    unet._hf_peft_config_loaded = True
 
 
 def save_adapter(unet: nn.Module, folder: str | os.PathLike[str], name: str = "default") -> Path:
@@ -170,7 +172,8 @@ def use_adapter(pipeline: Any, name: str | list[str] | None) -> None:
 
 def _put(unet: nn.Module, config: PeftConfig, state: dict, name: str, folder: Path) -> None:
     try:
-        inject(unet, config, name)
+        inject_adapter_in_model(config, unet, name)  # the network keeps its class and its methods
+        unet._hf_peft_config_loaded = True
         result = set_peft_model_state_dict(unet, state, adapter_name=name)
     except FiltersubError:
         _taken_out(unet, name)
