@@ -1,4 +1,4 @@
-"""Distances between sets of features: Fréchet (FID's formula) and unbiased kernel (KID's), by torchmetrics."""
+"""Distances between sets of features: Fréchet (FID's formula) and unbiased kernel (KID's), in float64."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import FiltersubError
 from .features import FeatureExtractor
 from .images import ImageSet
-from .statistics import FeatureStatistics, SetStatistics, check_enough, set_statistics
+from .statistics import FeatureStatistics, check_enough, set_statistics
 
 
 class FewImagesWarning(UserWarning):
@@ -86,16 +86,8 @@ def compare(
     tell = on_image or (lambda name, done, total: None)
     theirs = set_statistics(real, extractor, batch_size=batch_size, cache=cache, on_image=partial(tell, real.source))
     ours = set_statistics(images, extractor, batch_size=batch_size, on_image=partial(tell, images.source))
-    return compare_statistics(theirs, ours, extractor)
-
-
-def compare_statistics(real: SetStatistics, other: SetStatistics, extractor: FeatureExtractor) -> Comparison:
-    """The same from statistics."""
-    one, two = real.whole, other.whole
+    one, two = theirs.whole, ours.whole
     _warn_of_few(min(one.count, two.count), extractor)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewImagesWarning)
-        floor = frechet_distance(*real.halves)
     return Comparison(
         features=extractor.name,
         digest=extractor.digest,
@@ -103,9 +95,9 @@ def compare_statistics(real: SetStatistics, other: SetStatistics, extractor: Fea
         kernel_name=extractor.kernel_name,
         frechet=frechet_distance(one, two),
         kernel=kernel_distance(one, two),
-        floor_frechet=floor,
-        floor_kernel=kernel_distance(*real.halves),
-        floor_images=real.halves[0].count,
+        floor_frechet=frechet_distance(*theirs.halves),
+        floor_kernel=kernel_distance(*theirs.halves),
+        floor_images=theirs.halves[0].count,
         real_images=one.count,
         images=two.count,
     )
@@ -116,21 +108,14 @@ def frechet_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
 
     Raises FiltersubError where the features have other widths, or the distance is not finite.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
     _check_pair(one, two)
     # asked before: LAPACK's eigenvalues of a matrix with NaN or infinities may never return
-    _finite(one.covariance @ two.covariance, "Fréchet distance")
-    metric = FrechetInceptionDistance(feature=_Given(one.width), normalize=True)
-    metric.set_dtype(torch.float64)
-    for name, part in (("real", one), ("fake", two)):
-        setattr(metric, f"{name}_features_sum", part.total)
-        setattr(metric, f"{name}_features_cov_sum", part.outer)
-        setattr(metric, f"{name}_features_num_samples", torch.tensor(part.count))
-    metric.orig_dtype = torch.float64  # what the features of the last update were
-    metric._update_count = 1
+    product = _finite(one.covariance @ two.covariance, "Fréchet distance")
+    root_trace = torch.linalg.eigvals(product).sqrt().real.sum()
+    apart = (one.mean - two.mean).square().sum()
+    distance = apart + one.covariance.trace() + two.covariance.trace() - 2 * root_trace
     # rounding can leave -1e-12 between equal sets
-    return max(0.0, float(_finite(metric.compute(), "Fréchet distance")))
+    return max(0.0, float(_finite(distance, "Fréchet distance")))
 
 
 def kernel_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
@@ -138,12 +123,17 @@ def kernel_distance(one: FeatureStatistics, two: FeatureStatistics) -> float:
 
     Raises FiltersubError where it is not finite.
     """
-    from torchmetrics.image.kid import poly_kernel
-
     _check_pair(one, two)
-    first, second = one.sample.double(), two.sample.double()
-    within = sum(_off_diagonal_mean(poly_kernel(sample, sample)) for sample in (first, second))
-    return float(_finite(within - 2 * poly_kernel(first, second).mean(), "kernel distance"))
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / one.width + 1) ** 3
+
+    samples = one.sample.double(), two.sample.double()
+    within = 0.0
+    for sample in samples:
+        own, count = kernel(sample, sample), len(sample)
+        within += (own.sum() - own.trace()) / (count * (count - 1))  # but for each image with itself
+    return float(_finite(within - 2 * kernel(*samples).mean(), "kernel distance"))
 
 
 def _check_pair(one: FeatureStatistics, two: FeatureStatistics) -> None:
@@ -159,22 +149,6 @@ def _finite(values: Tensor, what: str) -> Tensor:
             f"there is no {what}: features are NaN, infinite or too large to be squared; look at the extractor"
         )
     return values
-
-
-def _off_diagonal_mean(kernel: Tensor) -> Tensor:
-    count = len(kernel)
-    return (kernel.sum() - kernel.trace()) / (count * (count - 1))
-
-
-class _Given(nn.Module):
-    """An extractor for torchmetrics whose "images" are features already."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.num_features = width
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features
 
 
 def _warn_of_few(count: int, extractor: FeatureExtractor) -> None:
