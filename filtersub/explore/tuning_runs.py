@@ -94,16 +94,17 @@ def _atoms_and_codes(
 ) -> tuple[Tensor, Tensor]:
     """D (m, d) and alpha (n_rows, m), made again by the run's recipe and held against its fingerprint."""
     base, layout = layer.get_base_layer(), layer.layouts[adapter]
-    made = frozen_codes(layout, base.weight, base, recipe, hold=adapter not in layer.filtersub_mapping)
-    if not same_fingerprint(made.fingerprint, layer.filtersub_fingerprint[adapter]):
+    made, _ = frozen_codes(layout, base.weight, recipe, hold=adapter not in layer.filtersub_mapping)
+    if not same_fingerprint(made["filtersub_fingerprint"], layer.filtersub_fingerprint[adapter]):
         raise FiltersubError(
             f"layer {layer.name!r}: the coefficients made from the base weights are not those of the run; choose a "
             "solver to look at its kernels anew"
         )
-    if isinstance(made.coefficients, Packed):
-        return made.dictionary, made.coefficients.unpacked()
-    codes = rows @ made.mapping if made.coefficients is None else by_row(made.coefficients)
-    return made.dictionary, codes
+    atoms, mapping = made["filtersub_dictionary"], made.get("filtersub_mapping")
+    if "filtersub_packed_values" in made:
+        packed = Packed(made["filtersub_packed_values"], made["filtersub_packed_indices"], len(atoms))
+        return atoms, packed.unpacked()
+    return atoms, by_row(made["filtersub_coefficients"]) if mapping is None else rows @ mapping
 
 
 def _command_name(settings: TuneSettings) -> list[str]:

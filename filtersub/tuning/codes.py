@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..decomposition import DecompositionConfig
 from ..decomposition.cache import cached_weight
 from ..decomposition.layer import repeated, with_energy
-from ..engine.conv.packed import Packed, pack
+from ..engine.conv.packed import pack
 from ..errors import FiltersubError
 from ..fingerprint import fingerprint, same_fingerprint
 from ..kernels import KernelLayout, kernel_matrix
@@ -23,89 +23,84 @@ from ..sparse_coding import encode, principal_atoms
 from ..sparse_coding.linear import second_moment
 from .weight_sum import by_input
 
-# the tensors of a layer that hold an adapter's coefficients
-_FORMS = (
+#: the tensors of a layer that hold an adapter's coefficients, saved where it asks for that
+FORMS = (
     "filtersub_coefficients",
     "filtersub_packed_values",
     "filtersub_packed_indices",
     "filtersub_block_coefficients",
 )
 _ALWAYS_SAVED = ("filtersub_mapping", "filtersub_dictionary")
+TENSORS = (*FORMS, *_ALWAYS_SAVED, "filtersub_fingerprint")
 _reading: ContextVar[bool] = ContextVar("a file is being read", default=False)
 
 
-@dataclass(frozen=True)
-class FrozenCodes:
-    """alpha as (o', m, i'), packed where sparse, or V (d, m); the dictionary D (m, d); the fingerprint (m,) of alpha;
-    the rounds of dictionary learning that were needed (0 where V is computed at once). Where alpha is decomposed in
-    blocks, alpha_c as (o'', m_c, i''), whose fingerprint (m_c,) follows alpha's."""
-
-    coefficients: Tensor | Packed | None
-    mapping: Tensor | None
-    dictionary: Tensor
-    fingerprint: Tensor
-    rounds: int = 0
-    block_coefficients: Tensor | None = None
-
-
 def frozen_codes(
-    layout: KernelLayout, weight: Tensor, layer: nn.Module, recipe: DecompositionConfig, *, hold: bool
-) -> FrozenCodes:
-    """Decompose a base weight; on the meta device only shapes are made.
+    layout: KernelLayout, weight: Tensor, recipe: DecompositionConfig, *, hold: bool
+) -> tuple[dict[str, Tensor], int]:
+    """Decompose a base weight: the tensors of the coefficients, by the names that a FilterSubspaceLayer holds them
+    under, and the rounds of dictionary learning that were needed (0 where V is computed at once).
 
-    ``hold`` false (linear codes only) computes V from the second moment of the kernels: no alpha is ever made.
+    The fingerprint of alpha_c follows alpha's where alpha is decomposed in blocks. ``hold`` false (linear codes only)
+    computes V from the second moment of the kernels: no alpha is ever made. On the meta device only shapes are made.
     """
     n_atoms, d, part = recipe.n_atoms(layout), layout.patch_size, recipe.coefficient_part(layout)
     dtype = torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else weight.dtype
     if weight.device.type == "meta":
-        shapes = {"alpha": (layout.n_rows // layout.input_channels, n_atoms, layout.input_channels), "V": (d, n_atoms)}
-        made = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
-        dictionary = torch.empty(n_atoms, d, dtype=dtype, device="meta")
-        blocks = None if part is None else by_input(torch.empty(coefficient_shape(*part), device="meta"), part[0])
-        n_sums = n_atoms + (0 if part is None else part[1].n_atoms(part[0]))
-        printed = torch.empty(n_sums, dtype=torch.float64, device="meta")
-        alpha, mapping = (made["alpha"], None) if hold else (None, made["V"])
-        return FrozenCodes(alpha, mapping, dictionary, printed, block_coefficients=blocks)
+        empty = partial(torch.empty, dtype=dtype, device="meta")
+        made, n_sums = {"filtersub_dictionary": empty(n_atoms, d)}, n_atoms
+        if hold:
+            shape = (layout.n_rows // layout.input_channels, n_atoms, layout.input_channels)
+            made["filtersub_coefficients"] = empty(shape)
+        else:
+            made["filtersub_mapping"] = empty(d, n_atoms)
+        if part is not None:
+            n_sums += part[1].n_atoms(part[0])
+            blocks = torch.empty(part[0].n_rows, part[1].n_atoms(part[0]), device="meta")
+            made["filtersub_block_coefficients"] = by_input(blocks, part[0])
+        return {**made, "filtersub_fingerprint": torch.empty(n_sums, dtype=torch.float64, device="meta")}, 0
     if hold:
         found = cached_weight(layout, weight, recipe)
-        alpha = pack(layout, found.coefficients) or by_input(found.coefficients, layout).contiguous()
-        printed, rounds, blocks = fingerprint(found.coefficients), found.iterations, None
-        if found.blocks is not None:
-            blocks = by_input(found.blocks.coefficients, found.blocks.layout).contiguous()
-            printed = torch.cat([printed, fingerprint(found.blocks.coefficients)])
-            rounds += found.blocks.iterations
-        return FrozenCodes(alpha, None, found.atoms, printed, rounds, blocks)
+        packed, rounds, blocks = pack(layout, found.coefficients), found.iterations, found.blocks
+        made, printed = {"filtersub_dictionary": found.atoms}, fingerprint(found.coefficients)
+        if packed is None:
+            made["filtersub_coefficients"] = by_input(found.coefficients, layout).contiguous()
+        else:
+            made |= {"filtersub_packed_values": packed.values, "filtersub_packed_indices": packed.indices}
+        if blocks is not None:
+            made["filtersub_block_coefficients"] = by_input(blocks.coefficients, blocks.layout).contiguous()
+            printed = torch.cat([printed, fingerprint(blocks.coefficients)])
+            rounds += blocks.iterations
+        return {**made, "filtersub_fingerprint": printed}, rounds
     rows = kernel_matrix(layout, weight)
-    dictionary = _canonical_signs(principal_atoms(rows.to(dtype), recipe.distinct_atoms(layout)))
-    mapping = linear_mapping(dictionary, recipe)
+    dictionary = principal_atoms(rows.to(dtype), recipe.distinct_atoms(layout))
+    # V (d, m) with codes = rows V is what a solver with linear codes makes of the identity
+    identity = torch.eye(d, dtype=torch.float64, device=dictionary.device)
+    coded = encode(identity, dictionary.double(), recipe.solver, l1_penalty=recipe.l1_penalty)
+    mapping = coded.codes.to(dictionary.dtype)
     if not recipe.limit_atoms:
         moment = second_moment(rows).double()
         kept = with_energy((mapping.double().T @ moment.to(mapping.device) * mapping.double().T).sum(1))
         dictionary, mapping = repeated(dictionary[kept], mapping[:, kept], n_atoms)
-    return FrozenCodes(None, mapping, dictionary, mapped_fingerprint(layout, weight, mapping))
+    made = {"filtersub_mapping": mapping, "filtersub_dictionary": dictionary}
+    return {**made, "filtersub_fingerprint": mapped_fingerprint(layout, weight, mapping)}, 0
 
 
-def coefficient_shape(layout: KernelLayout, recipe: DecompositionConfig) -> tuple[int, int]:
-    """(n_rows, n_atoms) of a layer's coefficients."""
-    return layout.n_rows, recipe.n_atoms(layout)
+def held_codes(layer: nn.Module, adapter: str) -> dict[str, Tensor]:
+    """The tensors of an adapter's coefficients in a FilterSubspaceLayer, as frozen_codes names them."""
+    found = {form: getattr(layer, form)._buffers.get(adapter) for form in TENSORS}
+    return {form: tensor for form, tensor in found.items() if tensor is not None}
 
 
-def linear_mapping(dictionary: Tensor, recipe: DecompositionConfig) -> Tensor:
-    """V (d, m) with codes = rows V, for a solver with linear codes: what it makes of the identity."""
-    identity = torch.eye(dictionary.shape[1], dtype=torch.float64, device=dictionary.device)
-    coded = encode(identity, dictionary.double(), recipe.solver, l1_penalty=recipe.l1_penalty)
-    return coded.codes.to(dictionary.dtype)
+def put_codes(layer: nn.Module, adapter: str, tensors: dict[str, Tensor], *, saved: bool) -> None:
+    """Give an adapter these tensors alone; unless ``saved``, alpha and alpha_c are no part of the layer's state."""
+    for form in TENSORS:
+        _replace(getattr(layer, form), adapter, tensors.get(form), persistent=saved or form not in FORMS)
 
 
 def mapped_fingerprint(layout: KernelLayout, weight: Tensor, mapping: Tensor) -> Tensor:
     """The fingerprint of ``alpha = F V`` without alpha: fingerprints are linear."""
     return fingerprint(layout.to_rows(weight.detach())) @ mapping.double().to(weight.device)
-
-
-def _canonical_signs(atoms: Tensor) -> Tensor:
-    """Each atom's largest entry positive, as in every learned dictionary."""
-    peaks = atoms.gather(1, atoms.abs().argmax(1, keepdim=True))
-    return torch.where(peaks < 0, -atoms, atoms)
 
 
 def start_of_expansion(
@@ -162,7 +157,7 @@ def is_reading() -> bool:
 
 def holds_codes(state_dict: dict[str, Tensor], name: str) -> bool:
     """Whether a saved adapter holds coefficients of the layer ``name``."""
-    beginnings = tuple(f"{name}.{form}" for form in _FORMS[:2])
+    beginnings = tuple(f"{name}.{form}" for form in FORMS[:2])
     return any(key.startswith(beginnings) and "_update" not in key for key in state_dict)
 
 
@@ -173,7 +168,7 @@ def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, T
     They do with one recipe too, where an adapter was saved with coefficients of its own beside other base weights, or
     where its map V was made on another machine: an eigenvector may come out turned or negated.
     """
-    for form in _FORMS:  # peft has named the adapter only where the layer has such an entry itself
+    for form in FORMS:  # peft has named the adapter only where the layer has such an entry itself
         if f"{name}.{form}" in state_dict:
             state_dict[f"{name}.{form}.{adapter}"] = state_dict.pop(f"{name}.{form}")
     fingerprint = state_dict.get(f"{name}.filtersub_fingerprint.{adapter}")
@@ -193,7 +188,7 @@ def make_room(layer: nn.Module, name: str, adapter: str, state_dict: dict[str, T
         saved, held = state_dict.get(f"{name}.{form}.{adapter}"), getattr(layer, form)._buffers.get(adapter)
         if saved is not None and held is not None and not held.is_meta and not _same(saved, held):
             _replace(getattr(layer, form), adapter, torch.empty_like(held))
-    saved = {form: state_dict.get(f"{name}.{form}.{adapter}") for form in _FORMS}
+    saved = {form: state_dict.get(f"{name}.{form}.{adapter}") for form in FORMS}
     if all(each is None for each in saved.values()):
         return
     for form, each in saved.items():
@@ -204,9 +199,10 @@ def check_same_codes(layer: nn.Module, adapters: Sequence[str]) -> None:
     """FiltersubError where adapters have other coefficients, so that a sum of their atoms would mean nothing."""
     first = adapters[0]
     for other in adapters[1:]:
-        if not {first, other} & layer.foreign or _same_print(layer, first, other):
+        held = layer.filtersub_fingerprint
+        if not {first, other} & layer.foreign or same_fingerprint(held[first], held[other]):
             continue
-        for form in (*_FORMS, *_ALWAYS_SAVED):
+        for form in (*FORMS, *_ALWAYS_SAVED):
             one, two = (getattr(layer, form)._buffers.get(a) for a in (first, other))
             if (one is None) != (two is None) or (one is not None and not _same(one, two)):
                 raise FiltersubError(
@@ -215,18 +211,12 @@ def check_same_codes(layer: nn.Module, adapters: Sequence[str]) -> None:
                 )
 
 
-def _same_print(layer: nn.Module, one: str, other: str) -> bool:
-    held = layer.filtersub_fingerprint
-    return same_fingerprint(held[one], held[other])
-
-
 def share_codes(layer: nn.Module, adapter: str, source: str) -> None:
     """Give an adapter the very coefficients of another one."""
     layer.awaited.pop(adapter, None)
-    for form in (*_FORMS, *_ALWAYS_SAVED, "filtersub_fingerprint"):
-        held = getattr(layer, form)
-        persistent = source not in held._non_persistent_buffers_set
-        _replace(held, adapter, held._buffers.get(source), persistent=persistent)
+    held = [getattr(layer, form) for form in FORMS]
+    saved = not any(source in each and source in each._non_persistent_buffers_set for each in held)
+    put_codes(layer, adapter, held_codes(layer, source), saved=saved)
     if source in layer.foreign:
         layer.foreign.add(adapter)
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..decomposition.recipe import first_difference
 from ..errors import FiltersubError
 from .codes import check_same_codes, share_codes
 from .config import FilterSubspaceConfig, coding_part
-from .layer import FilterSubspaceLayer
+from .layer import tuned_layers
 from .targets import as_pattern
 
 
@@ -29,23 +28,14 @@ def combined_config(
         raise FiltersubError(f"{len(configs)} distinct adapters need as many weights, got {len(weights)}")
     (first_name, first), *others = configs.items()
     for name, other in others:
-        difference = first_difference(coding_part(first.recipe), coding_part(other.recipe))
-        if difference is not None:
-            setting, mine, theirs = difference
-            raise FiltersubError(
-                f"adapters {first_name!r} and {name!r} cannot be combined: {setting} is {mine!r} and {theirs!r}"
-            )
+        refused, also = f"adapters {first_name!r} and {name!r} cannot be combined", _alike(other)
         for field, mine in _alike(first).items():
-            theirs = _alike(other)[field]
-            if mine != theirs:
-                raise FiltersubError(
-                    f"adapters {first_name!r} and {name!r} cannot be combined: {field} is {mine!r} and {theirs!r}"
-                )
-        if _tail(first) != _tail(other):
-            raise FiltersubError(
-                f"adapters {first_name!r} and {name!r} cannot be combined: expansion is {first.expansion!r} and "
-                f"{other.expansion!r}; only m_1 may differ"
-            )
+            if mine != also[field]:
+                raise FiltersubError(f"{refused}: {field} is {mine!r} and {also[field]!r}")
+        sizes = [each.recipe.expansion_sizes for each in (first, other)]
+        if (first.expansion is None) != (other.expansion is None) or sizes[0][1:] != sizes[1][1:]:
+            both = f"{first.expansion!r} and {other.expansion!r}"
+            raise FiltersubError(f"{refused}: expansion is {both}; only m_1 may differ")
     blocked = [name for name, config in configs.items() if config.block_coefficients]
     if blocked or any(settings.get("block_coefficients") for settings in (first.overrides or {}).values()):
         raise FiltersubError(
@@ -65,21 +55,23 @@ def combined_config(
 
 
 def _alike(config: FilterSubspaceConfig) -> dict[str, Any]:
-    """What adapters that are combined must have in common beside the recipe of their coefficients."""
+    """What adapters that are combined must have in common: the recipe but for m_1, and what is held and trained."""
     return {
+        **asdict(coding_part(config.recipe)),
         "holding coefficients": config.holds(config.recipe),
-        **{field: getattr(config, field) for field in ("train_coefficients", "expansion_coefficients")},
-        **{field: getattr(config, field) for field in ("expansion_layers", "overrides")},
+        "train_coefficients": config.train_coefficients,
+        "expansion_coefficients": config.expansion_coefficients,
+        "expansion_layers": config.expansion_layers,
+        "overrides": config.overrides,
     }
 
 
 def check_combined(model: nn.Module, adapters: Sequence[str]) -> None:
     """FiltersubError where the adapters came with different coefficients for a layer."""
-    for layer in model.modules():
-        if isinstance(layer, FilterSubspaceLayer):
-            present = [name for name in adapters if name in layer.filtersub_atoms]
-            if present:
-                check_same_codes(layer, present)
+    for _, layer in tuned_layers(model):
+        present = [name for name in adapters if name in layer.filtersub_atoms]
+        if present:
+            check_same_codes(layer, present)
 
 
 def fill(model: nn.Module, name: str, adapters: Sequence[str], weights: Sequence[float]) -> None:
@@ -87,8 +79,8 @@ def fill(model: nn.Module, name: str, adapters: Sequence[str], weights: Sequence
 
     Plain atoms add up. Expanded ones lie side by side, d-alpha_1 of each times its weight, which is the same sum.
     """
-    for layer in model.modules():
-        if not isinstance(layer, FilterSubspaceLayer) or name not in layer.filtersub_atoms:
+    for _, layer in tuned_layers(model):
+        if name not in layer.filtersub_atoms:
             continue
         present = [(a, w) for a, w in zip(adapters, weights, strict=True) if a in layer.filtersub_atoms]
         share_codes(layer, name, present[0][0])
@@ -116,7 +108,3 @@ def _side_by_side(into: Tensor, parts: list[Tensor], axis: int) -> None:
     joined = torch.cat(parts, axis)
     into.zero_()
     into.narrow(axis, 0, joined.shape[axis]).copy_(joined)
-
-
-def _tail(config: FilterSubspaceConfig) -> tuple[int, ...] | None:
-    return None if config.expansion is None else config.recipe.expansion_sizes[1:]

@@ -32,21 +32,14 @@ class FilterSubspaceConfig(PeftConfig):
     Parameters
     ----------
     atoms, block, block_spatial, solver, l1_penalty, nonzeros, max_rounds, tol, seed, nonnegative, init, learner,
-    limit_atoms
-        The recipe of the decomposition, see DecompositionConfig. The seed also draws d-alpha.
+    limit_atoms, expansion, expansion_coefficients, expansion_layers
+        The recipe of the decomposition, see DecompositionConfig. The seed also draws d-alpha. Of expanded atoms every
+        level of coefficients below alpha is trained, and the atoms of the last level, from zero.
     block_coefficients : alpha itself is decomposed in blocks, alpha = alpha_c x D_c, and dD_c is trained from zero
         beside dD: the weight is ``F + alpha x dD + (alpha_c x dD_c) x (D + dD)``
-    expansion : m_1, or (m_1, m_2, ...) for atoms of atoms of atoms. Every level of coefficients below alpha is trained;
-        the atoms of the last level are trained from zero.
-    expansion_coefficients : "shared" or "per-channel": d-alpha_1 (m, m_1), or one for each input channel (c', m, m_1)
-    expansion_layers : "spatial", or "all": atoms of 1x1 kernels and linear layers are expanded too
-    expansion_init : how d-alpha_l starts. "uniform": Kaiming uniform with its m_l summands as fan-in, of standard
-        deviation sqrt(2 / m_l). "fan-in-normal", as the authors' code has it: normal with standard deviation
-        1 / sqrt(3 m m_1 ... m_l c'), for the c' m m_1 ... m_l maps that the two-step form sums (c' as for alpha_1)
-    init_scale : a positive factor on either
-    overrides : settings of the recipe (the fields of DecompositionConfig, m, m_1 and k_c for three) by pattern of layer
-        names, ``{"layer4": {"atoms": 12}}``. A pattern that matches no layer that is tuned, and two that give one layer
-        different values, are errors.
+    expansion_init, init_scale : how d-alpha_l starts, see codes.start_of_expansion, and a positive factor on it
+    overrides : settings of the recipe by pattern of layer names, ``{"layer4": {"atoms": 12}}``. A pattern that matches
+        no layer that is tuned, and two that give one layer different values, are errors.
     train_coefficients : a control for the claim that alpha should stay frozen: d-alpha (as large as alpha: n_rows x m
         parameters a layer, m / d times the weight's) is trained from zero too, ``F + alpha x dD + d-alpha x D``
     target_modules : list of names or name endings, one regular expression, or a preset of tuning.targets.PRESETS

@@ -7,7 +7,7 @@ whatever stride, padding, dilation and groups the base layer has.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,17 @@ from ..engine.conv.packed import Packed
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, layout_of
 from ..progress import tell
-from .codes import blocked_atoms, frozen_codes, is_reading, of_one_source, start_of_expansion
+from .codes import (
+    FORMS,
+    TENSORS,
+    blocked_atoms,
+    frozen_codes,
+    held_codes,
+    is_reading,
+    of_one_source,
+    put_codes,
+    start_of_expansion,
+)
 from .config import FilterSubspaceConfig, coding_part
 from .other_tools import call_with, check_unchanged, not_filled, offloading_hooks, onloaded, traced
 from .weight_sum import (
@@ -65,21 +75,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         "filtersub_coefficients_update",
         "filtersub_block_atoms",
     )
-    other_param_names = (
-        "filtersub_coefficients",
-        "filtersub_packed_values",
-        "filtersub_packed_indices",
-        "filtersub_mapping",
-        "filtersub_block_coefficients",
-        "filtersub_dictionary",
-        "filtersub_fingerprint",
-        "layouts",
-        "plans",
-        "block_plans",
-        "recipes",
-        "rounds",
-        "awaited",
-    )
+    other_param_names = (*TENSORS, "layouts", "plans", "block_plans", "recipes", "rounds", "awaited")
     recomputes = True  # whether training makes the summed weight again in its backward pass, or keeps it
 
     def __init__(self, base_layer: nn.Module, name: str) -> None:
@@ -90,13 +86,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         self.filtersub_expansion = nn.ModuleDict({})
         self.filtersub_coefficients_update = nn.ParameterDict({})
         self.filtersub_block_atoms = nn.ParameterDict({})
-        self.filtersub_coefficients = BufferDict({})
-        self.filtersub_packed_values = BufferDict({})
-        self.filtersub_packed_indices = BufferDict({})
-        self.filtersub_mapping = BufferDict({}, persistent=True)
-        self.filtersub_block_coefficients = BufferDict({})
-        self.filtersub_dictionary = BufferDict({}, persistent=True)
-        self.filtersub_fingerprint = BufferDict({}, persistent=True)
+        for form in TENSORS:
+            self.add_module(form, BufferDict({}, persistent=form not in FORMS))
         self.layouts: dict[str, KernelLayout] = {}
         self.plans: dict[str, SumPlan] = {}
         self.block_plans: dict[str, tuple[KernelLayout, SumPlan]] = {}  # with the layout of alpha, where it is blocked
@@ -145,14 +136,10 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     ) -> None:
         hold, needs_dictionary = config.holds(recipe), config.train_coefficients or recipe.block_coefficients
         self.foreign.discard(adapter)
-        made = (a for a in self.recipes if a not in self.foreign and a not in self.awaited)
-        alike = (a for a in made if self.recipes[a] == recipe and self._holds(a) == hold)
-        twin = next(alike, None)
+        made = (a for a in self.recipes if a != adapter and a not in self.foreign and a not in self.awaited)
+        twin = next((a for a in made if self.recipes[a] == recipe and self._holds(a) == hold), None)
         if twin is not None and (not needs_dictionary or twin in self.filtersub_dictionary):
-            source = self._held(twin) if hold else self.filtersub_mapping[twin]
-            kept = source, self.filtersub_fingerprint[twin], self.filtersub_dictionary._buffers.get(twin)
-            blocks = self.filtersub_block_coefficients._buffers.get(twin)
-            self.rounds[adapter] = 0  # decomposed before
+            tensors, self.rounds[adapter] = held_codes(self, twin), 0  # decomposed before
         else:
             weight = self.base_weight()
             if config.awaits_coefficients and adapter not in self.recipes:
@@ -160,23 +147,15 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
                 weight = weight.detach().to("meta")
             else:
                 tell(self.name)
-            codes = frozen_codes(layout, weight, self.base_layer, recipe, hold=hold)
-            kept = codes.coefficients if hold else codes.mapping, codes.fingerprint, codes.dictionary
-            blocks, self.rounds[adapter] = codes.block_coefficients, codes.rounds
-        self._keep(adapter, kept[0], config.save_coefficients, into=None if hold else self.filtersub_mapping)
-        self.filtersub_fingerprint[adapter] = kept[1]
-        if blocks is not None:
-            persistent = config.save_coefficients
-            self.filtersub_block_coefficients.register_buffer(adapter, blocks, persistent=persistent)
-        if needs_dictionary:
-            self.filtersub_dictionary[adapter] = kept[2]
+            tensors, self.rounds[adapter] = frozen_codes(layout, weight, recipe, hold=hold)
+        if not needs_dictionary:
+            tensors.pop("filtersub_dictionary", None)
+        put_codes(self, adapter, tensors, saved=config.save_coefficients)
 
     def make_awaited(self) -> None:
         """Make coefficients that were to come with a file which was not read: the config alone was taken from it."""
         while self.awaited:
             adapter, config = self.awaited.popitem()
-            for held in (self.filtersub_coefficients, self.filtersub_packed_values, self.filtersub_packed_indices):
-                held._buffers.pop(adapter, None)
             with onloaded(offloading_hooks(self)):
                 self._freeze_codes(adapter, self.layouts[adapter], self.recipes[adapter], config)
 
@@ -184,15 +163,6 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         if not is_reading():
             self.make_awaited()
         super()._save_to_state_dict(*arguments)
-
-    def _keep(self, adapter: str, source: Tensor | Packed, saved: bool, into: BufferDict | None = None) -> None:
-        if isinstance(source, Packed):
-            self.filtersub_packed_values.register_buffer(adapter, source.values, persistent=saved)
-            self.filtersub_packed_indices.register_buffer(adapter, source.indices, persistent=saved)
-        elif into is None:
-            self.filtersub_coefficients.register_buffer(adapter, source, persistent=saved)
-        else:
-            into[adapter] = source
 
     def _holds(self, adapter: str) -> bool:
         return adapter in self.filtersub_coefficients or adapter in self.filtersub_packed_values
@@ -282,11 +252,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
 
     def _sum(self, adapters: list[str]) -> Tensor:
         weight = self.base_weight()
-        present = [adapter for adapter in adapters if adapter in self.filtersub_atoms]
-        if not present:
-            return weight
         with without_autocast(weight):
-            return summed(weight, self._terms(present))
+            return summed(weight, self._terms(adapters))
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``alpha x dD`` in the stored shape and dtype of the base weight; differentiable in what is trained."""
@@ -369,8 +336,7 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         """Moves and casts; fingerprints stay in float64, and adapters that share coefficients go on sharing them."""
         self.make_awaited()
         exact = dict(self.filtersub_fingerprint.items())
-        packed = self.filtersub_packed_values, self.filtersub_packed_indices
-        sources = (self.filtersub_coefficients, *packed, self.filtersub_mapping, self.filtersub_block_coefficients)
+        sources = [getattr(self, form) for form in (*FORMS, "filtersub_mapping")]
         before = [dict(held.items()) for held in sources]
         if any(value.is_meta for value in exact.values()) and not fn(torch.empty(0, device="meta")).is_meta:
             raise not_filled(self.name, "its adapter was made on the meta device, so there are no coefficients to move")
@@ -398,3 +364,10 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def extra_repr(self) -> str:
         shapes = {name: " x ".join(map(str, atoms.shape)) for name, atoms in self.filtersub_atoms.items()}
         return ", ".join(f"{name}: atoms {shape}" for name, shape in shapes.items())
+
+
+def tuned_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, FilterSubspaceLayer]]:
+    """(name, layer) of the layers that adapters wrap; without ``remove_duplicate`` in every place that they lie in."""
+    for name, module in model.named_modules(remove_duplicate=remove_duplicate):
+        if isinstance(module, FilterSubspaceLayer):
+            yield name, module

@@ -22,7 +22,7 @@ from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
 from .codes import holds_codes, make_room, mapped_fingerprint, reading
 from .combination import check_combined, combined_config, fill
 from .config import METHOD, FilterSubspaceConfig
-from .layer import PREFIX, FilterSubspaceLayer
+from .layer import PREFIX, FilterSubspaceLayer, tuned_layers
 from .other_tools import check_adapter_name, named_plainly, tuners_word_renamed
 from .statistics import RunningStatistics, statistics_of
 from .targets import as_pattern, participants
@@ -74,7 +74,7 @@ class FilterSubspaceModel(BaseTuner):
 
     def _choose_what_is_kept(self) -> None:
         """Summed weights are made again in the backward pass where an adapter says so, or where they take much room."""
-        layers = [module for module in self.model.modules() if isinstance(module, FilterSubspaceLayer)]
+        layers = [layer for _, layer in tuned_layers(self.model)]
         size = sum(layer.get_base_layer().weight.nbytes for layer in layers)
         wishes = [config.recompute_weights for config in self.peft_config.values()]
         again = True in wishes or (None in wishes and size > _MOST_KEPT)
@@ -171,11 +171,8 @@ class FilterSubspaceModel(BaseTuner):
         if unknown or len(set(adapters)) != len(adapters):
             known = ", ".join(self.peft_config)
             raise FiltersubError(f"adapters to combine must be distinct names of {known}; got {list(adapters)}")
-        targets = [
-            key
-            for key, module in self.model.named_modules()
-            if isinstance(module, FilterSubspaceLayer) and any(name in module.filtersub_atoms for name in adapters)
-        ]
+        layers = tuned_layers(self.model)
+        targets = [key for key, layer in layers if any(name in layer.filtersub_atoms for name in adapters)]
         configs = {name: self.peft_config[name] for name in adapters}
         check_combined(self, adapters)
         self.peft_config[adapter_name] = combined_config(configs, weights, targets)
@@ -209,7 +206,10 @@ class FilterSubspaceModel(BaseTuner):
             if held is not None and adapter_name in held:  # those that training has moved
                 own = {f"{_INSIDE}{name}": value for name, value in held.changed(adapter_name).items()}
             kept.update(own)
-        left_out = (*_repeated_places(model), "base_model.statistics.")
+        first = {id(module): name for name, module in model.named_modules()}
+        places = tuned_layers(model, remove_duplicate=False)
+        repeated = [f"{name}." for name, layer in places if first[id(layer)] != name]  # of layers in several places
+        left_out = (*repeated, "base_model.statistics.")
         return {name: value for name, value in kept.items() if not name.startswith(left_out)}
 
     @classmethod
@@ -220,11 +220,12 @@ class FilterSubspaceModel(BaseTuner):
             remapped = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         _check_layers(model, remapped)
         _check_trained(model, adapter_name, remapped)
-        _make_missing(model, adapter_name, remapped)
+        for name, layer in tuned_layers(model):
+            if adapter_name in layer.awaited and not holds_codes(remapped, name):  # a file that was to hold them
+                layer.make_awaited()
         _check_fingerprints(model, adapter_name, remapped, stored=config.save_coefficients)
-        for name, layer in model.named_modules():
-            if isinstance(layer, FilterSubspaceLayer):
-                make_room(layer, name, adapter_name, remapped)
+        for name, layer in tuned_layers(model):
+            make_room(layer, name, adapter_name, remapped)
         held = _held_statistics(model)
         if held is not None and adapter_name in held:
             own = statistics_of(remapped)
@@ -239,20 +240,11 @@ def _held_statistics(model: nn.Module) -> RunningStatistics | None:
     return tuner.statistics if isinstance(tuner, FilterSubspaceModel) else None
 
 
-def _repeated_places(model: nn.Module) -> tuple[str, ...]:
-    """The further names of layers that lie in several places, as beginnings of the names of their tensors."""
-    first = {id(module): name for name, module in model.named_modules()}
-    places = model.named_modules(remove_duplicate=False)
-    return tuple(f"{n}." for n, m in places if isinstance(m, FilterSubspaceLayer) and first[id(m)] != n)
-
-
 def _check_layers(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     """Every layer of the file must be there: an adapter with some of its layers is another one."""
     parts = (key.removeprefix(_INSIDE).partition(f".{PREFIX}atoms") for key in state_dict)
     saved = [name for name, found, _ in parts if found]
-    places = model.named_modules(remove_duplicate=False)
-    layers = (name for name, module in places if isinstance(module, FilterSubspaceLayer))
-    wrapped = {name.removeprefix(_INSIDE) for name in layers}
+    wrapped = {name.removeprefix(_INSIDE) for name, _ in tuned_layers(model, remove_duplicate=False)}
     absent = [name for name in saved if name not in wrapped]
     if absent:
         raise FiltersubError(
@@ -264,8 +256,8 @@ def _check_layers(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
 def _check_trained(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
     """Each trained tensor of the adapter must be in the file, of its shape and with finite numbers: a file that was
     cut, mixed of two adapters or changed would load as another one."""
-    for place, layer in model.named_modules():
-        if not isinstance(layer, FilterSubspaceLayer) or adapter not in layer.filtersub_atoms:
+    for place, layer in tuned_layers(model):
+        if adapter not in layer.filtersub_atoms:
             continue
         for name, own in layer.named_parameters():
             kind, _, owner = name.partition(".")
@@ -284,25 +276,18 @@ def _check_trained(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]
                 raise FiltersubError(f"{what} has {kind} that are no finite numbers; it is damaged")
 
 
-def _make_missing(model: nn.Module, adapter: str, state_dict: dict[str, Tensor]) -> None:
-    """Make coefficients that a file was to hold and does not."""
-    for name, layer in model.named_modules():
-        if isinstance(layer, FilterSubspaceLayer) and adapter in layer.awaited and not holds_codes(state_dict, name):
-            layer.make_awaited()
-
-
 def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Tensor], *, stored: bool) -> None:
     """The coefficients made here must be the ones that the atoms were trained with: the adapter has no meaning else.
 
     With ``stored``, those that the file holds are not made here.
     """
-    for name, layer in model.named_modules():
+    for name, layer in tuned_layers(model):
         key = f"{name}.filtersub_fingerprint.{adapter}"
-        if not isinstance(layer, FilterSubspaceLayer) or key not in state_dict:
+        if key not in state_dict or (stored and holds_codes(state_dict, name)):
             continue
-        if stored and holds_codes(state_dict, name):
-            continue
-        made = _made_fingerprint(layer, adapter, state_dict.get(f"{name}.filtersub_mapping.{adapter}"))
+        made, mapping = layer.filtersub_fingerprint[adapter], state_dict.get(f"{name}.filtersub_mapping.{adapter}")
+        if mapping is not None and not layer.base_weight().is_meta:  # V as saved, where it is
+            made = mapped_fingerprint(layer.layouts[adapter], layer.base_weight(), mapping)
         allowed = tolerance(layer.get_base_layer().weight.dtype)
         if made.device.type != "meta" and not same_fingerprint(made, state_dict[key], allowed):
             gap = fingerprint_gap(made, state_dict[key])
@@ -312,13 +297,6 @@ def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Te
                 "or save it with save_coefficients=True"
             )
         state_dict[key] = made if made.device.type != "meta" else state_dict[key].to(torch.float64)
-
-
-def _made_fingerprint(layer: FilterSubspaceLayer, adapter: str, mapping: Tensor | None) -> Tensor:
-    """The fingerprint of the coefficients as made here, by a saved adapter's mapping V where it has one."""
-    if mapping is not None and layer.base_weight().device.type != "meta":
-        return mapped_fingerprint(layer.layouts[adapter], layer.base_weight(), mapping)
-    return layer.filtersub_fingerprint[adapter]
 
 
 def register() -> None:

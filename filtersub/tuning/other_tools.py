@@ -24,10 +24,7 @@ from .statistics import statistics_of
 from .weight_sum import only_torch_runs
 
 _TAKEN = {*dir(nn.ParameterDict()), *dir(nn.ModuleDict()), *dir(BufferDict({}))}
-
-
 _TUNERS_WORD = "base_layer"
-_TRAINED = ("filtersub_atoms", "filtersub_expansion", "filtersub_coefficients_update", "filtersub_block_atoms")
 
 
 def check_adapter_name(name: str, prefix: str, model: nn.Module, config: FilterSubspaceConfig) -> None:
@@ -128,14 +125,15 @@ def check_unchanged(layer: nn.Module, base: nn.Module) -> list[tuple[nn.Module, 
             f"layer {layer.name!r}: accelerate keeps its atoms elsewhere and brings copies for each call, which would "
             "leave them without a gradient; offload the base model before the adapter is made, or run it in eval mode"
         )
-    for name in _TRAINED:
+    for name in layer.adapter_layer_names:
         for held in layer._modules[name].modules():
             if held._forward_pre_hooks:
                 raise FiltersubError(
                     f"layer {layer.name!r}: its atoms were pruned or hooked, but they are read without a call; prune "
                     "after merge_and_unload"
                 )
-            if "ft_compute_sample_grad" in held.__dict__ or _expanded(held):
+            expanded = any(type(each).__name__ == "ExpandedWeight" for each in held._parameters.values())
+            if "ft_compute_sample_grad" in held.__dict__ or expanded:
                 raise FiltersubError(
                     f"layer {layer.name!r}: opacus and torch's call_for_per_sample_grads cannot compute gradients of "
                     "its atoms for single images; torch.func does: vmap(grad(loss)) over functional_call"
@@ -152,10 +150,6 @@ def traced(name: str) -> FiltersubError:
         f"layer {name!r} is symbolically traced (torch.fx, feature extractors) while its adapter is not merged; call "
         "merge_and_unload first, or name FilterSubspaceLayer as a leaf module"
     )
-
-
-def _expanded(held: nn.Module) -> bool:
-    return any(type(each).__name__ == "ExpandedWeight" for each in held._parameters.values())
 
 
 def offloading_hooks(layer: nn.Module) -> list[tuple[nn.Module, Any]]:

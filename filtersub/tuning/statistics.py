@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from peft.tuners._buffer_dict import BufferDict
 from torch import Tensor, nn
 
 _NAMES = ("running_mean", "running_var", "num_batches_tracked")
@@ -25,12 +26,8 @@ def statistics_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
 class RunningStatistics(nn.Module):
     """The sets of statistics of a model's adapters and of the base model, as buffers that ``state_dict`` holds.
 
-    The set that is shown lies in the buffers of the model's own layers, and its buffers here are brought up to date
-    whenever they are read.
-
-    Parameters
-    ----------
-    model : the base model, with its own statistics in place
+    The set that is shown, at first the base model's, lies in the buffers of the model's own layers, and its buffers
+    here are brought up to date whenever they are read.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -39,7 +36,7 @@ class RunningStatistics(nn.Module):
         self._shown: str | None = None  # None is the base model
         found = statistics_of(dict(model.named_buffers()))
         self._names = frozenset(found)
-        self.base = _Set(found)
+        self.base = _copies(found)
         self.adapters = nn.ModuleDict()
 
     def __contains__(self, adapter: str) -> bool:
@@ -47,11 +44,11 @@ class RunningStatistics(nn.Module):
 
     def add(self, adapter: str) -> None:
         """A new adapter starts with the statistics of the base model."""
-        self.adapters[adapter] = _Set(self.values_of(None))
+        self.adapters[adapter] = _copies(self.values_of(None))
 
     def values_of(self, adapter: str | None) -> dict[str, Tensor]:
         """Statistics of an adapter, or the base model's, by their names in the base model."""
-        return self._in_place() if adapter == self._shown else self._set(adapter).named(self._in_place())
+        return self._in_place() if adapter == self._shown else self._kept(adapter)
 
     def changed(self, adapter: str) -> dict[str, Tensor]:
         """Statistics of an adapter that are not the base model's."""
@@ -83,29 +80,13 @@ class RunningStatistics(nn.Module):
         tuner.register_state_dict_pre_hook(_keep_shown)
         tuner.register_load_state_dict_pre_hook(_show_loaded)
 
-    def _show_loaded(self, state: dict[str, Tensor], prefix: str) -> None:
-        """Let what is loaded into the model's own layers be the loaded set of the adapter that is shown here.
-
-        A state of before these sets were buffers goes where it went: into the model's own layers.
-        """
-        own, within = f"{prefix}statistics.", f"{prefix}model."
-        in_place = self._in_place()
-        if not any(f"{within}{name}" in state for name in in_place):
-            return
-        there = any(name.startswith(own) for name in state)
-        shown = f"{own}base." if self._shown is None else f"{own}adapters.{self._shown}."
-        for name in in_place:
-            if there and f"{shown}{_buffer_name(name)}" in state:
-                state[f"{within}{name}"] = state[f"{shown}{_buffer_name(name)}"]
-        if not there:
-            state.update({f"{own}{name}": value for name, value in self.named_buffers()})
-
-    def _set(self, adapter: str | None) -> _Set:
-        return self.base if adapter is None else self.adapters[adapter]
+    def _kept(self, adapter: str | None) -> dict[str, Tensor]:
+        """The set of an adapter as it is kept here, by names in the base model."""
+        kept = self.base if adapter is None else self.adapters[adapter]
+        return {name: kept[_buffer_name(name)] for name in self._in_place()}
 
     def _keep_shown(self) -> None:
-        in_place = self._in_place()
-        _copy(in_place, self._set(self._shown).named(in_place))
+        _copy(self._in_place(), self._kept(self._shown))
 
     def _in_place(self) -> dict[str, Tensor]:
         """Copies of modules_to_save, which bring statistics of their own, are not among these."""
@@ -115,17 +96,9 @@ class RunningStatistics(nn.Module):
         return f"shown: {'the base model' if self._shown is None else self._shown}"
 
 
-class _Set(nn.Module):
-    """Copies of running statistics."""
-
-    def __init__(self, statistics: dict[str, Tensor]) -> None:
-        super().__init__()
-        for name, value in statistics.items():
-            self.register_buffer(_buffer_name(name), value.detach().clone())
-
-    def named(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """By their names in the base model."""
-        return {name: self._buffers[_buffer_name(name)] for name in names}
+def _copies(statistics: dict[str, Tensor]) -> BufferDict:
+    named = ((_buffer_name(name), value.detach().clone()) for name, value in statistics.items())
+    return BufferDict(named, persistent=True)
 
 
 def _buffer_name(name: str) -> str:
@@ -144,4 +117,18 @@ def _keep_shown(tuner: nn.Module, _prefix: str, _keep_vars: bool) -> None:
 
 
 def _show_loaded(tuner: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    tuner.statistics._show_loaded(state, prefix)
+    """Let what is loaded into the model's own layers be the loaded set of the adapter that is shown here.
+
+    A state of before these sets were buffers goes where it went: into the model's own layers.
+    """
+    own, within, statistics = f"{prefix}statistics.", f"{prefix}model.", tuner.statistics
+    in_place = statistics._in_place()
+    if not any(f"{within}{name}" in state for name in in_place):
+        return
+    if not any(name.startswith(own) for name in state):
+        state.update({f"{own}{name}": value for name, value in statistics.named_buffers()})
+        return
+    shown = f"{own}base." if statistics._shown is None else f"{own}adapters.{statistics._shown}."
+    for name in in_place:
+        if f"{shown}{_buffer_name(name)}" in state:
+            state[f"{within}{name}"] = state[f"{shown}{_buffer_name(name)}"]

@@ -50,7 +50,10 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
     """
     check_no_inference_tensor(model, "")
     head = head_name(model) if config.target_modules is None else None
-    wanted = _wanted(config)
+    targets = config.target_modules
+    preset = PRESETS.get(targets) if isinstance(targets, str) else None
+    named = _matcher(config, ".*" if targets is None or preset is not None else targets)
+    kept = _matcher(config, ".*")
     able, first, chosen, passed, left_out = [], {}, {}, {}, {}
     taken: list[tuple[KernelLayout, DecompositionConfig]] = []
     inside: tuple[str, ...] = ()
@@ -70,13 +73,13 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
         if layout is None:
             continue
         reason = untunable(base)
-        if name == head or _is_left_out(config, name):
+        if name == head or not kept(name):
             left_out[id(module)] = name
         if name == head:
             continue
         if reason is None:
             able.append(name)
-        if wanted(name, layout):
+        if named(name) and (preset is None or preset(name, layout)):
             if reason is None:
                 _check_numbers(name, base)
                 chosen[id(module)] = first[id(module)]
@@ -97,14 +100,17 @@ def participants(model: nn.Module, config: FilterSubspaceConfig) -> list[str]:
     return list(chosen.values())
 
 
-def _is_left_out(config: FilterSubspaceConfig, name: str) -> bool:
-    """Whether the config names this layer as one that takes no part."""
-    every = FilterSubspaceConfig(
-        target_modules=".*", exclude_modules=config.exclude_modules, modules_to_save=config.modules_to_save
+def _matcher(config: FilterSubspaceConfig, targets: list[str] | str) -> Callable[[str], bool]:
+    """Whether peft takes a layer, by its name, for one of ``targets`` that the config does not leave out."""
+    asked = FilterSubspaceConfig(
+        target_modules=targets, exclude_modules=config.exclude_modules, modules_to_save=config.modules_to_save
     )
-    return not check_target_module_exists(every, name) or isinstance(
-        check_target_module_exists(every, name), _ExcludedModule
-    )
+
+    def matches(name: str) -> bool:
+        found = check_target_module_exists(asked, name)
+        return bool(found) and not isinstance(found, _ExcludedModule)
+
+    return matches
 
 
 def _check_numbers(name: str, layer: nn.Module) -> None:
@@ -124,23 +130,6 @@ def as_pattern(names: list[str]) -> str:
     A list would not do: peft matches its entries as endings too, and ``conv1`` then means every block's conv1.
     """
     return "|".join(re.escape(name) for name in names)
-
-
-def _wanted(config: FilterSubspaceConfig) -> Wanted:
-    targets = config.target_modules
-    preset = PRESETS.get(targets) if isinstance(targets, str) else None
-    pattern = ".*" if targets is None or preset is not None else targets
-    matched = FilterSubspaceConfig(
-        target_modules=pattern, exclude_modules=config.exclude_modules, modules_to_save=config.modules_to_save
-    )
-
-    def wanted(name: str, layout: KernelLayout) -> bool:
-        found = check_target_module_exists(matched, name)
-        if not found or isinstance(found, _ExcludedModule):
-            return False
-        return preset is None or preset(name, layout)
-
-    return wanted
 
 
 def _nothing(config: FilterSubspaceConfig, able: list[str], passed: dict[str, str]) -> str:

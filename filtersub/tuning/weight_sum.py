@@ -38,20 +38,15 @@ _state = local()
 
 @dataclass(frozen=True)
 class SumPlan:
-    """How sums of one layout are made, decided once: what depends on the layer alone.
-
-    plain : the stored weight is (o, i, *k), a row of the kernel matrix for each channel pair
-    batched : one batched product gives the weight's own memory format
-    packed, mapped : the compiled operators take packed codes, and the kernels F as a source
-    """
+    """How sums of one layout are made, decided once: what depends on the layer alone."""
 
     layout: KernelLayout
     block: tuple[int, int]
     inputs: int
-    plain: bool
-    batched: bool
-    packed: bool
-    mapped: bool
+    plain: bool  # the stored weight is (o, i, *k), a row of the kernel matrix for each channel pair
+    batched: bool  # one batched product gives the weight's own memory format
+    packed: bool  # the compiled operators take packed codes
+    mapped: bool  # and the kernels F as a source
 
 
 def plan_sum(layout: KernelLayout) -> SumPlan:
@@ -282,12 +277,10 @@ class _Summed(torch.autograd.Function):
             total = summed(weight, terms)
         if torch.is_autocast_enabled("cpu" if x.is_meta else x.device.type):
             total = total.to(x.dtype)
-        ctx.layer, ctx.plans, ctx.has_bias = layer, [term.plan for term in terms], bias is not None
-        forms = [_taken_apart(term) for term in terms]
-        ctx.forms = [(len(tensors), build) for tensors, build in forms]
-        ctx.total = None if recompute else total
+        ctx.layer, ctx.has_bias, ctx.total = layer, bias is not None, None if recompute else total
+        ctx.sources = [(term.plan, term.source) for term in terms]
         # through autograd's own keeper, which notices tensors that are overwritten before the backward pass
-        ctx.save_for_backward(x, weight, *matrices, *(t for tensors, _ in forms for t in tensors))
+        ctx.save_for_backward(x, weight, *matrices, *(t for term in terms for t in _tensors(term.source)))
         with without_autocast(x):
             return linear(x, total, bias) if type(layer) is nn.Linear else layer._conv_forward(x, total, bias)
 
@@ -295,8 +288,8 @@ class _Summed(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         again = torch.is_grad_enabled()  # create_graph: these gradients are differentiated themselves
         _, _, _, to_x, _, to_bias, *to_matrices = ctx.needs_input_grad
-        x, weight, *rest = ctx.saved_tensors
-        terms = _put_together(ctx.plans, ctx.forms, rest)
+        x, weight, *matrices = ctx.saved_tensors
+        terms = [Summand(*source, matrix) for source, matrix in zip(ctx.sources, matrices, strict=False)]
         with only_torch() if again else nullcontext(), without_autocast(weight):
             total = summed(weight, terms) if again or ctx.total is None else ctx.total
             needs = [to_x, any(to_matrices), ctx.has_bias and to_bias]
@@ -309,25 +302,10 @@ class _Summed(torch.autograd.Function):
         return None, None, None, for_x, None, for_bias, *for_matrices
 
 
-def _taken_apart(term: Summand) -> tuple[list[Tensor], Any]:
-    """The tensors of a source, and what makes the source of them again."""
-    source = term.source
+def _tensors(source: Tensor | Packed | BaseWeight) -> list[Tensor]:
     if isinstance(source, Packed):
-        return [source.values, source.indices], lambda values, indices: Packed(values, indices, source.n_atoms)
-    if isinstance(source, BaseWeight):
-        dtype = source.dtype
-        return [source.weight], lambda weight: BaseWeight(weight, dtype)
-    return [source], lambda same: same
-
-
-def _put_together(plans: list[SumPlan], forms: list[tuple[int, Any]], tensors: list[Tensor]) -> list[Summand]:
-    """Terms of every B and then the tensors of every source."""
-    matrices, tensors = tensors[: len(forms)], tensors[len(forms) :]
-    terms = []
-    for plan, (count, build), each in zip(plans, forms, matrices, strict=True):
-        terms.append(Summand(plan, build(*tensors[:count]), each))
-        tensors = tensors[count:]
-    return terms
+        return [source.values, source.indices]
+    return [source.weight if isinstance(source, BaseWeight) else source]
 
 
 def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, needs: list[bool]) -> tuple:
