@@ -17,6 +17,7 @@ from .readings import Part, check_reading, find_part, find_run, fits, locate, me
 #: settings that say how large a run is; a reading leaves them to the user
 SIZES = ("method", "atoms", "expansion", "block", "rank")
 _OF_METHODS = {"method", *MEANT_FOR}
+own_recipe = cache(load_recipe)  # of a reading: a file of the package
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,8 @@ def settings_of(chosen: Chosen, given: Mapping[str, Any], recipe: str | None = N
     data = str(given.get("data", part.data[0]))
     if "data" not in given and len(part.data) > 1:
         raise FiltersubError(f"{part.title}: say which data set, such as --data {part.data[0]}")
-    loaded = load_recipe(recipe) if recipe else _own_recipe(recipes.get(data, recipes[part.data[0]]))
+    loaded = load_recipe(recipe) if recipe else own_recipe(recipes.get(data, recipes[part.data[0]]))
     method = method_settings(part, chosen.run, chosen.reading)
     trained = {**loaded.settings, **loaded.methods.get(str(given.get("method", method["method"])), {})}
     training = {name: value for name, value in trained.items() if name not in _OF_METHODS}
     return {**training, "data": data, **method, **given}
-
-
-_own_recipe = cache(load_recipe)

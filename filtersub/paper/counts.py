@@ -28,14 +28,8 @@ COUNTED = (
 def count_settings(
     module: nn.Module | Mapping[str, Tensor], values: Mapping[str, Any], name: str | None = None
 ) -> ParameterCount:
-    """Count what tuning settings train in a model, by the names of their fields.
-
-    Parameters
-    ----------
-    values : by the names in COUNTED; others are ignored
-    name : what the model is called in the result
-
-    Raises FiltersubError as count_parameters.
+    """Count what tuning settings train in a model, called ``name`` in the result. Settings that are not in COUNTED are
+    ignored. Raises FiltersubError as count_parameters.
     """
     from ..parameters import count_parameters
 
@@ -56,12 +50,8 @@ def count_settings(
 def count_run(
     part: Part, run: str, reading: str, *, model: str | None = None, classes: int | None = None, **sizes: Any
 ) -> ParameterCount:
-    """Count a run of the paper by a reading, on its own model or another one.
-
-    Parameters
-    ----------
-    classes : of a new head
-    sizes : m, m_1, k_c or a rank other than the run's own, by the names of TuneSettings
+    """Count a run of the paper by a reading, on its own model or another one, with a new head of ``classes``; ``sizes``
+    are m, m_1, k_c or a rank other than the run's own, by the names of TuneSettings.
 
     Raises FiltersubError where the reading names layers that the model does not have.
     """

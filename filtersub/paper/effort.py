@@ -24,20 +24,13 @@ _DRAWN, _CALLS, _STEPS, _BATCH = 20_000, 100, 5_000, 8
 
 @dataclass(frozen=True)
 class Effort:
-    """What running a part once at each seed takes.
+    """What running a part once at each seed takes."""
 
-    Attributes
-    ----------
-    runs : trained networks, and untuned ones that are judged; steps : of the optimiser, over all runs
-    images : training images that pass forwards and backwards, over all runs; drawn : images that are generated
-    flops : of all of it, a multiplication and an addition being two; full tuning is taken for every method
-    """
-
-    runs: int
-    steps: int
-    images: int
-    drawn: int
-    flops: float
+    runs: int  # trained networks, and untuned ones that are judged
+    steps: int  # of the optimiser, over all runs
+    images: int  # training images that pass forwards and backwards, over all runs
+    drawn: int  # images that are generated
+    flops: float  # of all of it, a multiplication and an addition being two; full tuning is taken for every method
 
     @property
     def gpu_hours(self) -> float:

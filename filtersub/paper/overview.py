@@ -20,20 +20,12 @@ AGREES, DIFFERS, UNKNOWN = "agrees", "differs", "cannot be known"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a reading gives for a claim.
+    """What a reading gives for a claim."""
 
-    Attributes
-    ----------
-    verdict : AGREES, DIFFERS or UNKNOWN
-    computed : the figure in the printed unit, empty where a run is needed
-    trained : trained parameters as an integer, None where the claim is of none
-    why : what differs, or what is not known
-    """
-
-    verdict: str
-    computed: str = ""
-    trained: int | None = None
-    why: str = ""
+    verdict: str  # AGREES, DIFFERS or UNKNOWN
+    computed: str = ""  # the figure in the printed unit, empty where a run is needed
+    trained: int | None = None  # trained parameters, None where the claim is of none
+    why: str = ""  # what differs, or what is not known
 
 
 @dataclass(frozen=True)
@@ -86,9 +78,7 @@ def command(claim: Claim, reading: str) -> str:
 def printed_beside(values: Mapping[str, Any], trainable: int) -> tuple[str, Verdict] | None:
     """(printed count, what a run's own count gives in its place) for a run of Table 1 or 2; None for any other run.
 
-    Parameters
-    ----------
-    values : settings of a run, by the names of TuneSettings; trainable : its trained parameters, head apart
+    ``values`` are the run's settings, by the names of TuneSettings; ``trainable`` its trained parameters, head apart.
     """
     for claim in claims():
         if claim.measure != "parameters" or claim.of is None or claim.of.part not in ("table1", "table2"):

@@ -35,35 +35,23 @@ class Of:
 
 @dataclass(frozen=True)
 class Claim:
-    """A number or a comparison that the paper states.
+    """A number or a comparison that the paper states."""
 
-    Attributes
-    ----------
-    where : section, figure or table; claim : in words; printed : as the text has it
-    measure : what is compared, see claims.yaml; a claim of "trained" is the relative increase of all trained parameters
-    of, less : the run, and the one that it is compared with; None where the claim has none
-    value : the printed number, None where only a word is printed; expect : "more" or "fewer" where that is the word
-    between : smallest and largest count that the printed words allow
-    figure : of "parameters", a name in parameters.readings.PRESETS
-    table, method, other, sets : of "mean" and "gap", the printed row, the one it is compared with, and its columns
-    preset : the ablation that runs it, where it is not its part's own
-    """
-
-    where: str
-    claim: str
-    printed: str
-    measure: str
-    of: Of | None = None
-    less: Of | None = None
-    value: float | None = None
-    expect: str = ""
-    between: tuple[int, int] | None = None
-    figure: str = ""
-    table: str = ""
-    method: str = ""
-    other: str = ""
-    sets: tuple[str, ...] = ()
-    preset: str = ""
+    where: str  # section, figure or table
+    claim: str  # in words
+    printed: str  # as the text has it
+    measure: str  # what is compared, see claims.yaml; of "trained" the relative increase of all trained parameters
+    of: Of | None = None  # the run
+    less: Of | None = None  # the one that it is compared with
+    value: float | None = None  # the printed number, None where only a word is printed
+    expect: str = ""  # "more" or "fewer" where that is the word
+    between: tuple[int, int] | None = None  # smallest and largest count that the printed words allow
+    figure: str = ""  # of "parameters", a name in parameters.readings.PRESETS
+    table: str = ""  # of "mean" and "gap", as the next three
+    method: str = ""  # the printed row
+    other: str = ""  # the row that it is compared with
+    sets: tuple[str, ...] = ()  # its columns
+    preset: str = ""  # the ablation that runs it, where it is not its part's own
 
     @property
     def needs_run(self) -> bool:
@@ -73,8 +61,8 @@ class Claim:
 @cache
 def claims() -> tuple[Claim, ...]:
     """All that the paper claims, in its order."""
-    content = packaged_yaml(_FOLDER / "claims.yaml")
-    return tuple(_claim(entry) for entry in content)
+    groups = packaged_yaml(_FOLDER / "claims.yaml")
+    return tuple(_claim(group["where"], group["part"], entry) for group in groups for entry in group["claims"])
 
 
 def figure4_claims() -> tuple[Claim, ...]:
@@ -138,12 +126,13 @@ def _read(table: str) -> pd.DataFrame:
     return pd.read_csv(_FOLDER / f"{table}.csv", comment="#", dtype=str, keep_default_na=False).set_index("method")
 
 
-def _claim(entry: Mapping[str, Any]) -> Claim:
-    values = dict(entry)
+def _claim(where: str, part: str, entry: Mapping[str, Any]) -> Claim:
+    values = {"where": where, "table": part if entry["measure"] in ("mean", "gap") else "", **entry}
     for side in ("of", "less"):
         if side in values:
             named = values[side] if isinstance(values[side], dict) else {"run": values[side]}
-            values[side] = Of(named["run"], {name: value for name, value in named.items() if name != "run"})
+            sizes = {name: value for name, value in named.items() if name != "run"}
+            values[side] = Of(f"{part}/{named['run']}", sizes)
     for name in ("between", "sets"):
         if name in values:
             values[name] = tuple(values[name])

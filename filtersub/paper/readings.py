@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -26,7 +26,7 @@ class Setting:
 
     value: Any
     source: str
-    also: tuple[Any, ...] = ()
+    also: Sequence[Any] = ()
 
     def allows(self, value: Any) -> bool:
         return self.is_free or value == self.value or value in self.also
@@ -39,40 +39,25 @@ class Setting:
 
 @dataclass(frozen=True)
 class PartReading:
-    """One reading of a part.
+    """One reading of a part."""
 
-    Attributes
-    ----------
-    recipe : name of the training recipe, by data set where each has its own; empty for Table 3
-    rules : run -> setting -> its value and source; what a run does not state is its size or the recipe's
-    """
-
-    recipe: dict[str, str]
-    rules: dict[str, dict[str, Setting]]
+    recipe: dict[str, str]  # name of the training recipe by data set; empty for Table 3
+    rules: dict[str, dict[str, Setting]]  # by run and setting; what a run does not state is its size or the recipe's
 
 
 @dataclass(frozen=True)
 class Part:
-    """A figure or a table of the paper.
+    """A figure or a table of the paper."""
 
-    Attributes
-    ----------
-    name, title : figure4, table1, table2 or table3
-    model : on which it is counted and run; architectures : a regular expression of the models that have its layer names
-    data : its data sets; preset : the ablation that runs it
-    runs : name of a run -> its sizes, of which ``grids`` has the others that the figure shows
-    readings : by name, see READINGS
-    """
-
-    name: str
+    name: str  # figure4, table1, table2 or table3
     title: str
-    model: str
-    architectures: str
+    model: str  # on which it is counted and run
+    architectures: str  # a regular expression of the models that have its layer names
     data: tuple[str, ...]
-    preset: str
-    runs: dict[str, dict[str, Any]]
-    grids: dict[str, dict[str, list[Any]]]
-    readings: dict[str, PartReading]
+    preset: str  # the ablation that runs it
+    runs: dict[str, dict[str, Any]]  # name of a run -> its sizes
+    grids: dict[str, dict[str, list[Any]]]  # name of a run -> the other sizes that the figure shows
+    readings: dict[str, PartReading]  # by name, see READINGS
 
     def points(self, run: str) -> Iterator[dict[str, Any]]:
         """The sizes that set the points of the run's grid apart; one empty mapping where it has no grid."""
@@ -86,10 +71,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Readings:
-    """The file as a whole: title, source and notes of each reading, and the parts by name."""
+    """The file as a whole: title and notes of each reading, and the parts by name."""
 
     titles: dict[str, str]
-    sources: dict[str, str]
     notes: dict[str, tuple[str, ...]]
     parts: dict[str, Part]
 
@@ -101,7 +85,6 @@ def all_readings() -> Readings:
     named = content["readings"]
     return Readings(
         {name: entry["title"] for name, entry in named.items()},
-        {name: entry["source"] for name, entry in named.items()},
         {name: tuple(entry["notes"]) for name, entry in named.items()},
         {name: _part(name, entry) for name, entry in content["parts"].items()},
     )
@@ -172,7 +155,13 @@ def locate(model: str | None, data: str | None = None, recipe: str | None = None
     Raises FiltersubError where none or several fit.
     """
     asked = {"model": model, "data": data, "recipe": recipe}
-    found = [part for part in parts().values() if _fits(part, **asked)]
+    found = [
+        part
+        for part in parts().values()
+        if (model is None or fits(part, model))
+        and (data is None or data in part.data)
+        and (recipe is None or any(recipe in own.recipe.values() for own in part.readings.values()))
+    ]
     if len(found) == 1:
         return found[0]
     words = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
@@ -202,39 +191,15 @@ def reading_table(part: Part, reading: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "setting", "value", "source"])
 
 
-def _fits(part: Part, model: str | None, data: str | None, recipe: str | None) -> bool:
-    if model is not None and not fits(part, model):
-        return False
-    if data is not None and data not in part.data:
-        return False
-    return recipe is None or any(recipe in own.recipe.values() for own in part.readings.values())
-
-
 def _part(name: str, content: Mapping[str, Any]) -> Part:
     data = tuple(content["data"])
-    return Part(
-        name,
-        content["title"],
-        content["model"],
-        content["architectures"],
-        data,
-        content["preset"],
-        {run: dict(sizes) for run, sizes in content["runs"].items()},
-        content.get("grids", {}),
-        {reading: _reading(entry, data) for reading, entry in content["readings"].items()},
-    )
+    readings = {reading: _reading(entry, data) for reading, entry in content["readings"].items()}
+    return Part(**{"grids": {}, **content, "name": name, "data": data, "readings": readings})
 
 
 def _reading(content: Mapping[str, Any], data: tuple[str, ...]) -> PartReading:
     recipe = content["recipe"]
     by_data = dict.fromkeys(data, recipe) if isinstance(recipe, str) else dict(recipe or {})
-    rules = {
-        run: {name: _setting(**entry) for name, entry in settings.items()}
-        for run, settings in content.items()
-        if run != "recipe"
-    }
+    runs = {run: settings for run, settings in content.items() if run != "recipe"}
+    rules = {run: {name: Setting(**entry) for name, entry in settings.items()} for run, settings in runs.items()}
     return PartReading(by_data, rules)
-
-
-def _setting(value: Any, source: str, also: Iterable[Any] = ()) -> Setting:
-    return Setting(value, source, tuple(also))

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import FiltersubError
 from ..experiment.settings import WITHOUT_EFFECT, TuneSettings, settings_from
 from ..methods.options import MEANT_FOR
-from ..recipes import load_recipe
+from .chosen import own_recipe
 from .counts import count_run, count_settings
 from .readings import READINGS, Part, parts, run_of
 
@@ -65,7 +65,7 @@ def printed_method(parameters: Mapping[str, Any]) -> str | None:
 
 def _of_task(run: TuneSettings, part: Part, reading: str) -> Iterator[str]:
     """Settings that are not the recipe's."""
-    recipe = _recipe(part.readings[reading].recipe[run.data])
+    recipe = own_recipe(part.readings[reading].recipe[run.data])
     own = run.parameters
     wanted = recipe.settings_with(**{name: own[name] for name in recipe.needs}, method=run.method).parameters
     sources = recipe.sources_for(run.method)
@@ -123,6 +123,3 @@ def _part(where: str) -> Part:
     if where not in _PARTS:
         raise FiltersubError(f"unknown part of the paper {where!r}; known: {', '.join(_PARTS)}")
     return parts()[where]
-
-
-_recipe = cache(load_recipe)
