@@ -42,6 +42,12 @@ def check_number(name: str, value: object, least: float = -math.inf) -> None:
         raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")
 
 
+def check_positive(name: str, value: float | None) -> None:
+    """Raises FiltersubError unless the value is None or a finite number above zero."""
+    if value is not None and not 0 < value < math.inf:
+        raise FiltersubError(f"{name} must be a positive number, got {value}")
+
+
 def check_share(name: str, value: float | None) -> None:
     """Raises FiltersubError unless the value is None or a share that can be dropped."""
     if value is not None and not 0 <= value < 1:

@@ -63,10 +63,7 @@ def decompose_run(
         parameters={"model": model, "atoms_grid": list(atoms_grid), "layers": layers, **asdict(config)},
         seed=config.seed,
         metrics={"relative_error": decomposed.relative_error, "density": density},
-        counts={
-            "atoms": int(table["atoms"].sum()),
-            "total": sum(p.numel() for p in loaded.parameters()),
-        },
+        counts={"atoms": int(table["atoms"].sum()), "total": sum(p.numel() for p in loaded.parameters())},
         cost={
             "wall_seconds": wall_seconds,
             "decomposition_seconds": decomposed.seconds,

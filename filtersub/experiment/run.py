@@ -25,15 +25,7 @@ from ..methods import METHODS, Injected, inject
 from ..models import add_head_dropout_, head_name, input_statistics
 from ..parameters import ParameterCount, count_trained
 from ..progress import progress_bar
-from ..records import (
-    DATA_NOTE,
-    DUPLICATES_NOTE,
-    OPTIMIZER_NOTE,
-    RECORD_FILE,
-    Record,
-    describe_environment,
-    read_record,
-)
+from ..records import DATA_NOTE, DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .layer_tables import layer_tables

@@ -188,10 +188,7 @@ class DigitsSettings(GenerationSettings):
 
 @locks("out")
 def digits_run(
-    settings: DigitsSettings,
-    out: str | os.PathLike[str],
-    *,
-    log_with: str | Iterable[str] | None = None,
+    settings: DigitsSettings, out: str | os.PathLike[str], *, log_with: str | Iterable[str] | None = None
 ) -> Record:
     """Tune, draw, judge, and write the record into ``out``; a finished run of the same settings is read back.
 

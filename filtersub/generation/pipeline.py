@@ -178,16 +178,10 @@ def encode_images(
 @torch.no_grad()
 def embed_prompts(pipeline: Any, prompts: Sequence[str], batch_size: int = 64) -> Tensor:
     """(k, length, width) float32: the text encoder's last hidden states, as the pipeline itself uses them."""
-    tokenizer, encoder, done = pipeline.tokenizer, pipeline.text_encoder, []
+    done = []
     for start in range(0, len(prompts), batch_size):
-        tokens = tokenizer(
-            list(prompts[start : start + batch_size]),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        done.append(encoder(tokens.input_ids.to(encoder.device))[0].float().cpu())
+        part = list(prompts[start : start + batch_size])
+        done.append(pipeline.encode_prompt(part, pipeline.device, 1, False)[0].float().cpu())
     return torch.cat(done)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from ..errors import FiltersubError
 from ..parameters.baselines import BaselineOptions
 from ..setting_fields import RecipeFields, StartFields, UpdateFields, described
-from ..settings import check_share
+from ..settings import check_positive, check_share
 
 HEAD_RATE = 3e-3  # of heads, and of weights tuned whole
 _ATOM_RATE, _BLOCK_RATE = 3e-2, 2e-2
@@ -62,8 +61,7 @@ class MethodOptions(UpdateFields, BaselineOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.adapter_scale < math.inf:
-            raise FiltersubError(f"adapter_scale must be a positive number, got {self.adapter_scale}")
+        check_positive("adapter_scale", self.adapter_scale)
         check_share("update_dropout", self.update_dropout)
 
 

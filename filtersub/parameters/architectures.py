@@ -1,8 +1,4 @@
-"""Architectures by name on the meta device: no weights, no memory, no network.
-
-Beside what load_model knows: UNets of published checkpoints (``diffusers:stable-diffusion-1.5``), classes of diffusers
-at their defaults (``diffusers:UNet2DModel``), transformers by model type or local folder (``transformers:convnext``).
-"""
+"""Architectures by name on the meta device: no weights, no memory, no network."""
 
 from __future__ import annotations
 
@@ -63,8 +59,9 @@ def load_architecture(
 
     Parameters
     ----------
-    name : a name for load_model, ``diffusers:`` and a name in UNETS or a class of diffusers, ``transformers:`` and a
-        model type or a folder with config.json, or a file of weights (no architecture: its tensors are the layers)
+    name : a name for load_model, ``diffusers:`` and a name in UNETS or a class of diffusers at its defaults
+        (``diffusers:UNet2DModel``), ``transformers:`` and a model type or a folder with config.json
+        (``transformers:convnext``), or a file of weights (no architecture: its tensors are the layers)
     num_classes : classes of a new head
     layout : of a file of weights, see load_weight_file
 

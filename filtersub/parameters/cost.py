@@ -11,8 +11,9 @@ Per layer, with n_rows patches of d = p q k^2 entries and m atoms (M = m m_1 ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -145,16 +146,12 @@ def layer_positions(model: nn.Module, image_size: int | None = None) -> dict[str
     """
     seen: dict[str, tuple[int, int]] = {}
 
-    def hook(name: str) -> Callable[..., None]:
-        def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            entering, leaving = _positions(layer, inputs[0]), _positions(layer, output)
-            before = seen.get(name, (0, 0))
-            seen[name] = (before[0] + entering, before[1] + leaving)
-
-        return note
+    def note(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        entering, leaving = seen.get(name, (0, 0))
+        seen[name] = entering + _positions(layer, inputs[0]), leaving + _positions(layer, output)
 
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    handles = [m.register_forward_hook(hook(n)) for n, m in model.named_modules() if isinstance(m, kinds)]
+    handles = [m.register_forward_hook(partial(note, n)) for n, m in model.named_modules() if isinstance(m, kinds)]
     size = _usual_size(model) if image_size is None else image_size
     check_whole("image_size", size, 1, MOST_PIXELS)
     try:

@@ -15,7 +15,6 @@ import pandas as pd
 
 from ..decomposition.recipe import DecompositionConfig
 from ..errors import check_name
-from .baselines import BaselineOptions
 from .result import LayerCount, ParameterCount
 
 if TYPE_CHECKING:
@@ -221,9 +220,7 @@ def _counted(module: nn.Module, reading: Reading, parts: tuple[Part, ...]) -> Pa
     from .counting import count_parameters
 
     counts = [
-        count_parameters(
-            module, part.method, recipe=part.recipe, options=BaselineOptions(rank=part.rank), layers=part.layers
-        )
+        count_parameters(module, part.method, recipe=part.recipe, rank=part.rank, layers=part.layers)
         for part in parts or (Part("linear"),)
     ]
     layers: tuple[LayerCount, ...] = sum((count.layers for count in counts), ())

@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 from ..errors import FiltersubError
 from ..setting_fields import BATCH_NORM as BATCH_NORM
 from ..setting_fields import ClassificationFields, OptimizationFields, described, setting, words_of
-from ..settings import MOST, MOST_SEED, MOST_WORKERS, check_number, check_share, check_types, check_whole
+from ..settings import (
+    MOST,
+    MOST_SEED,
+    MOST_WORKERS,
+    check_number,
+    check_positive,
+    check_share,
+    check_types,
+    check_whole,
+)
 
 
 @described
@@ -35,7 +44,8 @@ class OptimizationConfig(OptimizationFields):
         for name in ("batch_size", "accumulation"):
             check_whole(name, getattr(self, name), 1, MOST)
         check_whole("seed", self.seed, 0, MOST_SEED)
-        self._check_positive("learning_rate", "clip_norm")
+        for name in ("learning_rate", "clip_norm"):
+            check_positive(name, getattr(self, name))
         if self.accumulation > self.batch_size:
             raise FiltersubError(f"accumulation {self.accumulation} is more parts than a batch has images")
         check_number("weight_decay", self.weight_decay, 0)
@@ -49,12 +59,6 @@ class OptimizationConfig(OptimizationFields):
             value = getattr(self, name)
             if value not in known:
                 raise FiltersubError(f"unknown {name} {value!r}; known: {', '.join(known)}")
-
-    def _check_positive(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise FiltersubError(f"{name} must be a positive number, got {value}")
 
     def _check_rates(self) -> None:
         peaks = {"learning_rate": self.learning_rate, "head_learning_rate": self.head_rate}
@@ -130,7 +134,7 @@ class TrainingConfig(ClassificationFields, OptimizationConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_positive("head_learning_rate")
+        check_positive("head_learning_rate", self.head_learning_rate)
         for name in ("epochs", "evaluation_interval"):
             check_whole(name, getattr(self, name), 1, MOST)
         if self.patience is not None:
