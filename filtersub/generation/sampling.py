@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,8 @@ def check_sampling_steps(scheduler: Any, steps: int) -> None:
     fault = _fault(tried, steps)
     if fault is None:
         return
-    working = (str(other) for other in _nearest(steps, total) if _fault(tried, other) is None)
+    others = sorted(range((steps + 1) // 2, min(2 * steps, total) + 1), key=lambda other: abs(other - steps))
+    working = (str(other) for other in others[1:] if _fault(tried, other) is None)  # the first is ``steps`` itself
     near = list(islice(working, 2))
     instead = f"take {' or '.join(near)}" if near else 'set timestep_spacing to "leading" in its configuration'
     raise FiltersubError(f"sampling_steps {steps} does not suit {type(scheduler).__name__}: {fault}; {instead}")
@@ -185,9 +186,3 @@ def _fault(tried: Any, steps: int) -> str | None:
             apart = total / steps
             return f"it goes back by {ratio} where its times are {apart:.4g} apart, which leaves noise in the images"
     return None
-
-
-def _nearest(steps: int, total: int) -> Iterator[int]:
-    """Other numbers of steps, the nearest first, as far as half and twice as many."""
-    for distance in range(1, steps + 1):
-        yield from (other for other in (steps - distance, steps + distance) if steps / 2 <= other <= total)

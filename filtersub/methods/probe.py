@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ..computed_weights import own_class_, parametrize_
 from ..kernels import layout_of
+from ..random_states import seeded
 
 
 def copy_on_cpu(layer: nn.Module) -> nn.Module:
@@ -43,14 +42,6 @@ def example_for(layer: nn.Module, n: int) -> Tensor:
     return torch.randn(n, layer.in_channels, *sides)
 
 
-@contextmanager
-def own_random_numbers() -> Iterator[None]:
-    """Within it the same random numbers each time; the global generators stay as they were."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-
-
 def is_near(found: Tensor, wanted: Tensor) -> bool:
     """Float32 sums in another order differ by about 1e-6 of the largest value."""
     return found.shape == wanted.shape and bool((found - wanted).abs().max() <= 1e-4 * wanted.abs().max())
@@ -62,7 +53,7 @@ def follows_weight(layer: nn.Module) -> bool:
 
     Standardised convolutions (timm's StdConv2d) divide the weight's scale out again: theirs do not.
     """
-    with own_random_numbers():
+    with seeded(0):
         probe = copy_on_cpu(layer)
         example = example_for(layer, 2)
         before = probe(example)

@@ -12,9 +12,10 @@ from torch import nn
 
 from ..errors import reason
 from ..kernels import untunable
+from ..random_states import seeded
 from .adapters import adapter_config, add_, merge_added_
 from .options import METHODS, MethodOptions
-from .probe import copy_on_cpu, example_for, is_near, own_random_numbers
+from .probe import copy_on_cpu, example_for, is_near
 
 _ADAPTER = "default"
 _EXAMPLES = 8  # enough that no rectified channel is zero in all of them
@@ -43,7 +44,7 @@ def try_adapter(method: str, layer: nn.Module, options: MethodOptions) -> Trial:
     """
     if METHODS[method].by_peft and isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return Trial(untunable(layer))
-    with own_random_numbers(), warnings.catch_warnings():
+    with seeded(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             trial = _tried(method, copy_on_cpu(layer), replace(options, update_dropout=0.0))
