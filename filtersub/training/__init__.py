@@ -9,6 +9,7 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
     batch_norm=("recompute_batch_norm_", "set_training_mode_"),
     checkpoint=("CHECKPOINT_FILE", "check_checkpoint"),
-    classification=("TrainingResult", "class_accuracies", "evaluate", "fit"),
+    classification=("TrainingResult", "fit"),
     config=("BATCH_NORM", "TrainingConfig"),
+    evaluation=("class_accuracies", "evaluate"),
 )
