@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import BLUE, MUTED, VERMILION, house_figure, percent
+from .axes import house_figure, label_axes
+from .style import BLUE, MUTED, VERMILION
 
 _MARKS = ((BLUE, "o"), (VERMILION, "s"))
 
@@ -59,9 +60,7 @@ def active_shares(summary: pd.DataFrame, *, width: float = 7.4, height: float | 
                 style = {"color": colour, "marker": marker, "ls": "none", "ms": 5, "capsize": 2.5, "label": kind}
                 ax.errorbar(rows["share"], heights, xerr=ends, **style)
             ax.set_title(f"above {threshold:g} of the largest value", fontsize=9, color=MUTED)
-            ax.xaxis.set_major_formatter(percent())
-            ax.set_xlabel("active share of the image")
-            ax.set_xlim(left=0)
+            label_axes(ax, "active share of the image", percents="x", zero="x")
         axes[0, 0].set_yticks(range(len(labels)), labels)
         axes[0, 0].set_ylim(-0.6, len(labels) - 0.4)
         if len(kinds) > 1:

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, GRID, INK, VERMILION, house_figure, percent
+from .axes import house_axes, house_figure, is_wide, label_axes, panel_shape
+from .style import BLUE, GRID, INK, VERMILION
 
 
 def support_histogram(supports: pd.DataFrame, *, width: float = 7.4, height: float = 3.4) -> Figure:
@@ -19,19 +20,15 @@ def support_histogram(supports: pd.DataFrame, *, width: float = 7.4, height: flo
     together = supports.groupby("nonzeros")["rows"].sum()
     together = together / together.sum()
     layers = supports["name"].nunique()
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         ax.bar(together.index, together, color=BLUE, alpha=0.45, width=0.8, label="all kernels together")
         for number, (_name, rows) in enumerate(supports.groupby("name", sort=False)):
             words = {"label": f"each of {layers} layers"} if number == 0 and layers > 1 else {}
             ax.plot(rows["nonzeros"], rows["fraction"], color=INK, lw=0.8, alpha=0.35, marker=".", ms=3, **words)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_formatter(percent())
-        ax.set_ylim(bottom=0)
-        ax.set_xlabel("atoms that a kernel uses (nonzero coefficients)")
-        ax.set_ylabel("share of the kernels")
+        words = ("atoms that a kernel uses (nonzero coefficients)", "share of the kernels")
+        label_axes(ax, *words, percents="y", whole="x", zero="y")
         ax.legend(loc="upper left")
-    return figure
+    return ax.figure
 
 
 def atom_usage(atoms: pd.DataFrame, *, width: float = 7.4, height: float = 3.2) -> Figure:
@@ -42,11 +39,8 @@ def atom_usage(atoms: pd.DataFrame, *, width: float = 7.4, height: float = 3.2) 
     atoms : diagnostics.atom_table: name, atom, usage, energy_fraction; atoms stand in the order of falling energy
     """
     panels = {"usage": "share of the kernels that use it", "energy_fraction": "share of the atoms' energy"}
-    columns = len(panels) if width > 6 else 1
-    with house_figure(width, height * (len(panels) // columns), ncols=columns, nrows=len(panels) // columns) as (
-        figure,
-        axes,
-    ):
+    shape = panel_shape(len(panels), 2 if is_wide(width) else 1)
+    with house_figure(width, height * shape["nrows"], **shape) as (figure, axes):
         for ax, (column, words) in zip(axes.flat, panels.items(), strict=True):
             for _name, rows in atoms.groupby("name"):
                 ax.plot(rows["atom"] + 1, rows[column], color=BLUE, lw=0.8, alpha=0.35)
@@ -54,11 +48,8 @@ def atom_usage(atoms: pd.DataFrame, *, width: float = 7.4, height: float = 3.2) 
             layers = atoms["name"].nunique()
             label = f"median of {layers} layers" if layers > 1 else "1 layer"
             ax.plot(middle.index + 1, middle, color=INK, lw=2, marker="o", ms=4, mec="white", label=label)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.yaxis.set_major_formatter(percent())
             ax.set_ylim(0, 1.04 * atoms[column].max())
-            ax.set_xlabel("atom, by falling energy")
-            ax.set_ylabel(words)
+            label_axes(ax, "atom, by falling energy", words, percents="y", whole="x")
             ax.legend(loc="lower left" if column == "usage" else "upper right")
     return figure
 
@@ -88,13 +79,11 @@ def supports(
         left.set_yticks(range(len(rows)), [str(rank) for rank in rows["rank"]])
         left.set_xlim(-0.6, shown - 0.4)
         left.grid(False)
-        left.set_xlabel(f"atom of {name}")
-        left.set_ylabel("support, by frequency")
+        label_axes(left, f"atom of {name}", "support, by frequency")
         right.barh(range(len(rows)), rows["fraction"], color=BLUE, height=0.62)
-        right.xaxis.set_major_formatter(percent())
         right.xaxis.set_major_locator(MaxNLocator(4))
         right.tick_params(axis="y", length=0)
-        right.set_xlabel("share of the kernels")
+        label_axes(right, "share of the kernels", percents="x")
         left.invert_yaxis()
     return figure
 
@@ -109,29 +98,17 @@ def spectrum(
     spectra : diagnostics.spectrum_table: name, rank, best_relative_error
     subspace : diagnostics.subspace_table: name, atoms, size, relative_error; optional
     """
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         for number, (_name, rows) in enumerate(spectra.groupby("name", sort=False)):
             words = {"label": "best subspace, each layer"} if number == 0 else {}
             ax.plot(rows["rank"], rows["best_relative_error"], color=INK, lw=0.8, alpha=0.4, **words)
         if subspace is not None:
-            ax.plot(
-                subspace["atoms"],
-                subspace["relative_error"],
-                "o",
-                color=VERMILION,
-                ms=5,
-                mec="white",
-                label="these atoms",
-            )
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_formatter(percent())
-        ax.set_ylim(bottom=0)
-        ax.set_xlim(left=0)
-        ax.set_xlabel("dimensions of the subspace, or atoms m")
-        ax.set_ylabel("relative reconstruction error")
+            marks = {"color": VERMILION, "ms": 5, "mec": "white", "label": "these atoms"}
+            ax.plot(subspace["atoms"], subspace["relative_error"], "o", **marks)
+        words = ("dimensions of the subspace, or atoms m", "relative reconstruction error")
+        label_axes(ax, *words, percents="y", whole="x", zero="xy")
         ax.legend(loc="upper right")
-    return figure
+    return ax.figure
 
 
 def _numbers(atoms: object) -> list[int]:

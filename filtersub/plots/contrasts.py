@@ -18,21 +18,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..intervals import SIGNIFICANT
-from .style import (
-    BLUE,
-    GREEN,
-    GREY,
-    GRID,
-    INK,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    families_style,
-    house_figure,
-    percent,
-    short_count,
-)
+from .axes import bare_axes, house_axes, house_figure, is_wide, label_axes, legend_above, panel_shape, percent
+from .style import BLUE, GREEN, GREY, GRID, INK, MUTED, ORANGE, PURPLE, VERMILION, families_style, short_count
 
 _NETWORKS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK)
 _FRACTIONS = ("accuracy", "error", "agreement", "density")
@@ -53,14 +40,11 @@ def effects(
     """
     scale = 100 if measure.endswith(_FRACTIONS) else 1
     lines = len(contrasts)
-    with house_figure(width, height or 1.0 + 0.27 * lines) as (figure, axes):
-        ax, names, before = axes[0, 0], [], None
+    names, before = [], None
+    with house_axes(width, height or 1.0 + 0.27 * lines) as ax:
         ax.axvline(0, color=MUTED, lw=0.9)
         for place, row in enumerate(contrasts.itertuples()):
-            colour = BLUE if row.significant else GREY
-            ends = [scale * row.low, scale * row.high]
-            ax.plot(ends, [place] * 2, color=colour, lw=5, alpha=0.25, solid_capstyle="butt")
-            ax.plot(scale * row.difference, place, "o", color=colour, mfc=colour if row.significant else "white", ms=6)
+            _draw_difference(ax, row, place, scale, row.significant, lw=5, ms=6)
             if row.parameter != before and place:
                 ax.axhline(place - 0.5, color="#d0d7de", lw=0.8)
             names.append(f"{row.parameter}:  {row.levels}")
@@ -75,9 +59,15 @@ def effects(
         ax.set_ylim(lines - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "\N{MINUS SIGN}")))
-        unit = "difference of " + measure.replace("_", " ") + (", percentage points" if scale == 100 else "")
-        ax.set_xlabel(unit)
-    return figure
+        label_axes(ax, f"difference of {measure.replace('_', ' ')}" + (", percentage points" if scale == 100 else ""))
+    return ax.figure
+
+
+def _draw_difference(ax: Axes, row, place: int, scale: float, sure: bool, *, lw: float, ms: float) -> None:
+    """A difference as a mark and its interval as a bar, filled and blue where it is told apart from zero."""
+    colour = BLUE if sure else GREY
+    ax.plot([scale * row.low, scale * row.high], [place] * 2, color=colour, lw=lw, alpha=0.25, solid_capstyle="butt")
+    ax.plot(scale * row.difference, place, "o", color=colour, mfc=colour if sure else "white", ms=ms)
 
 
 def task_steps(steps: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
@@ -89,20 +79,14 @@ def task_steps(steps: pd.DataFrame, *, width: float = 7.4, height: float | None 
     steps : tables.task_steps: step, task, difference, low, high, p_value
     """
     names, tasks = list(dict.fromkeys(steps["step"])), list(dict.fromkeys(steps["task"]))
-    columns = min(len(names), 3 if width > 6 else 1)
-    rows = -(-len(names) // columns)
-    options = {"nrows": rows, "ncols": columns, "sharey": True}
-    with house_figure(width, height or rows * (0.9 + 0.19 * len(tasks)), **options) as (figure, axes):
-        for ax in axes.flat[len(names) :]:
-            ax.axis("off")
+    shape = panel_shape(len(names), 3 if is_wide(width) else 1)
+    tall = height or shape["nrows"] * (0.9 + 0.19 * len(tasks))
+    with house_figure(width, tall, sharey=True, **shape) as (figure, axes):
         for ax, name in zip(axes.flat, names, strict=False):
             members = steps[steps["step"] == name]
             ax.axvline(0, color=MUTED, lw=0.9)
             for row in members.itertuples():
-                place, sure = tasks.index(row.task), row.p_value < SIGNIFICANT
-                colour = BLUE if sure else GREY
-                ax.plot([100 * row.low, 100 * row.high], [place] * 2, color=colour, lw=3.5, alpha=0.25)
-                ax.plot(100 * row.difference, place, "o", color=colour, mfc=colour if sure else "white", ms=4.5)
+                _draw_difference(ax, row, tasks.index(row.task), 100, row.p_value < SIGNIFICANT, lw=3.5, ms=4.5)
             marks = 100 * pd.concat([members["difference"], pd.Series([0.0])])
             room = marks.max() - marks.min() or 1.0
             ax.set_xlim(marks.min() - 0.6 * room, marks.max() + 0.6 * room)
@@ -126,12 +110,9 @@ def task_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float | 
     style = {
         model: (colour, mark) for model, colour, mark in zip(models, cycle(_NETWORKS), cycle("oDs^vP"), strict=False)
     }
-    columns = min(len(sets), 2 if width > 6 else 1)
-    rows = -(-len(sets) // columns)
-    options = {"nrows": rows, "ncols": columns, "sharey": True}
-    with house_figure(width, height or rows * (0.7 + 0.32 * len(settings)) + 0.4, **options) as (figure, axes):
-        for ax in axes.flat[len(sets) :]:
-            ax.axis("off")
+    shape = panel_shape(len(sets), 2 if is_wide(width) else 1)
+    tall = height or shape["nrows"] * (0.7 + 0.32 * len(settings)) + 0.4
+    with house_figure(width, tall, sharey=True, **shape) as (figure, axes):
         for ax, data in zip(axes.flat, sets, strict=False):
             for row in table[table["data"] == data].itertuples():
                 colour, marker = style[row.model]
@@ -141,13 +122,11 @@ def task_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float | 
             ax.set_title(data, fontsize=9, color=INK, loc="left")
             ax.set_yticks(range(len(settings)), settings, fontsize=8)
             ax.set_ylim(-0.6, len(settings) - 0.4)
-            ax.xaxis.set_major_formatter(percent())
+            label_axes(ax, percents="x")
             ax.xaxis.set_major_locator(MaxNLocator(5))
         figure.supxlabel("test accuracy", fontsize=9)
         marks = [Line2D([], [], color=colour, marker=mark, ls="", label=name) for name, (colour, mark) in style.items()]
-        figure.legend(
-            handles=marks, loc="outside upper left", ncols=min(len(models), 4 if width > 6 else 2), fontsize=8.5
-        )
+        legend_above(figure, marks, wide=min(len(models), 4), narrow=min(len(models), 2))
     return figure
 
 
@@ -176,8 +155,8 @@ def equal_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float |
             ax.set_title(words, fontsize=9, color=INK, loc="left")
             ax.set_yticks(list(places), members["method_label"], fontsize=8.5)
             ax.set_ylim(0.4, len(members) + 0.6)
-            ax.xaxis.set_major_locator(MaxNLocator(6 if width > 6 else 3))
-            ax.xaxis.set_major_formatter(percent())
+            ax.xaxis.set_major_locator(MaxNLocator(6 if is_wide(width) else 3))
+            label_axes(ax, percents="x")
         axes[-1, 0].set_xlabel("test accuracy")
     return figure
 
@@ -201,14 +180,13 @@ def allotted_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float =
             colours = [VERMILION if k_c else BLUE for k_c in rows["k_c"].fillna(0)]
             ax.bar(places, rows["possible"], color=GRID, width=0.8)
             ax.bar(places, rows["share"], color=colours, width=0.8)
-            ax.yaxis.set_major_formatter(percent())
             ax.set_title(f"at most {budget:,} trained parameters", fontsize=9, color=INK, loc="left")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            label_axes(ax, percents="y", whole="x")
         axes[-1, 0].set_xlabel("layer, in the order of the network")
         figure.supylabel("share of the gradient's energy", fontsize=9.5)
         keys = {"spatial kernels": BLUE, "1×1 kernels in blocks": VERMILION, "the largest choice": GRID}
         handles = [Patch(color=colour, label=words) for words, colour in keys.items()]
-        figure.legend(handles=handles, loc="outside upper left", ncols=3 if width > 6 else 1, fontsize=8.5)
+        legend_above(figure, handles, wide=3)
     return figure
 
 
@@ -230,8 +208,7 @@ def setting_grid(
     down, across = list(dict.fromkeys(grid["row"])), list(dict.fromkeys(grid["column"]))
     width = min(width, 2.4 + 1.45 * len(across))
     scale = colour_scale(grid)
-    with house_figure(width, height or 0.85 + 0.8 * len(down)) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height or 0.85 + 0.8 * len(down)) as ax:
         table = grid.pivot(index="row", columns="column", values="test_accuracy").reindex(index=down, columns=across)
         shown = ax.imshow(table, cmap=_map(), norm=scale)
         ax.set_aspect("auto")
@@ -239,18 +216,14 @@ def setting_grid(
             place = (across.index(cell.column), down.index(cell.row))
             dark = scale(cell.test_accuracy) > _DARK
             _write(ax, place, cell, "white" if dark else INK, small=width / len(across) < 1.3)
-        bar = figure.colorbar(shown, ax=ax, format=percent(), fraction=0.05, pad=0.02)
+        bar = ax.figure.colorbar(shown, ax=ax, format=percent(), fraction=0.05, pad=0.02)
         bar.set_label("test accuracy")
         bar.outline.set_visible(False)
         ax.set_xticks(range(len(across)), [str(value) for value in across])
         ax.set_yticks(range(len(down)), [str(value) for value in down])
-        ax.tick_params(length=0)
-        ax.grid(False)
-        for spine in ax.spines.values():
-            spine.set_visible(False)
-        ax.set_xlabel(columns)
-        ax.set_ylabel(rows)
-    return figure
+        bare_axes(ax)
+        label_axes(ax, columns, rows)
+    return ax.figure
 
 
 def colour_scale(grid: pd.DataFrame) -> Normalize:

@@ -15,32 +15,24 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
-    LogLocator,
     MaxNLocator,
-    NullFormatter,
     NullLocator,
 )
 
-from .runs import FRONT, _label_ends, _legend
-from .style import (
-    BLUE,
-    GREEN,
-    INK,
-    MUTED,
-    PURPLE,
-    VERMILION,
-    families_style,
+from .axes import (
+    house_axes,
     house_figure,
-    percent,
-    room_above_and_below,
-    short_count,
+    is_wide,
+    label_axes,
+    legend_above,
+    log_axis,
+    room_around,
+    short_counts,
 )
+from .runs import label_ends
+from .style import BLUE, FRONT, GREEN, INK, MUTED, PURPLE, VERMILION, families_style, family_marks
 
 _WIDE = 8  # largest over smallest cost from which an axis is logarithmic
-
-
-_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
-_MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 def accuracy_vs_costs(
@@ -53,7 +45,7 @@ def accuracy_vs_costs(
     costs : one row a setting: label, family, test_accuracy, lowest, highest, and NAME and front_NAME for each measure
     measures : what a reader calls each cost, by its column
     """
-    across = 3 if width > 6 else 1
+    across = 3 if is_wide(width) else 1
     down = -(-len(measures) // across)
     style = families_style(costs["family"])
     with house_figure(width, height or 2.7 * down + 0.7, nrows=down, ncols=across, sharey=True) as (figure, axes):
@@ -63,7 +55,7 @@ def accuracy_vs_costs(
             ax.set_visible(False)
         for ax in axes[:, 0]:
             ax.set_ylabel("test accuracy")
-        _legend(figure, costs["family"], style, columns=across)
+        legend_above(figure, family_marks(costs["family"], style), wide=3)
     return figure
 
 
@@ -75,8 +67,8 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
     sizes : one row a method and number: label, family, images, test_accuracy, low, high
     """
     style = families_style(sizes["family"])
-    with house_figure(width, height) as (figure, axes):
-        ax, ends = axes[0, 0], []
+    ends = []
+    with house_axes(width, height) as ax:
         for place, (label, rows) in enumerate(sizes.groupby("label", sort=False)):
             colour, marker = style[rows["family"].iloc[0]]
             dashes = ["-", "--", ":"][place % 3]
@@ -88,13 +80,12 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
         ax.xaxis.set_major_locator(FixedLocator(sorted(set(sizes["images"]))))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        ax.yaxis.set_major_formatter(percent())
-        ax.set(xlabel="training images (log scale)", ylabel="test accuracy")
-        if width > 6:
-            _label_ends(ax, ends)
+        label_axes(ax, "training images (log scale)", "test accuracy", percents="y")
+        if is_wide(width):
+            label_ends(ax, ends)
         else:
-            _legend(figure, sizes["family"], style, columns=1)
-    return figure
+            legend_above(ax.figure, family_marks(sizes["family"], style), wide=1)
+    return ax.figure
 
 
 def accuracy_vs_steps(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.9) -> Figure:
@@ -116,8 +107,7 @@ def accuracy_vs_steps(table: pd.DataFrame, *, width: float = 7.4, height: float 
                 style = {"color": colour, "marker": marker, "ls": dashes[rows["optimizer"].iloc[0]]}
                 lines += ax.plot(rows[name], rows["test_accuracy"], label=label, ms=4.5, lw=1.5, **style)
                 ax.vlines(rows[name], rows["low"], rows["high"], color=colour, lw=4, alpha=0.18)
-            ax.yaxis.set_major_formatter(percent())
-            ax.set_xlabel(words)
+            label_axes(ax, words, percents="y")
         axes[0, 0].set_ylabel("test accuracy")
         handles = lines[: len(lines) // 2]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, handlelength=3)
@@ -133,15 +123,12 @@ def _panel(ax: Axes, costs: pd.DataFrame, name: str, words: str, style: dict[str
     ax.plot(front[name], front["test_accuracy"], color=FRONT, lw=1.1, ls=(0, (4, 2)), zorder=1)
     ratio = costs[name].max() / max(costs[name].min(), np.finfo(float).tiny)
     if ratio > _WIDE:
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if ratio < 100 else (1,), numticks=6))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        log_axis(ax.xaxis, (1, 3) if ratio < 100 else (1,), short_counts(), numticks=6)
     else:
         ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-    ax.set_xlabel(f"{words} (log scale)" if ratio > _WIDE else words)
-    ax.yaxis.set_major_formatter(percent())
-    room_above_and_below(ax, costs[["lowest", "highest"]].stack())
+        ax.xaxis.set_major_formatter(short_counts())
+    label_axes(ax, f"{words} (log scale)" if ratio > _WIDE else words, percents="y")
+    room_around(ax, costs[["lowest", "highest"]].stack())
 
 
 def sharing_errors(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.6) -> Figure:
@@ -151,19 +138,15 @@ def sharing_errors(totals: pd.DataFrame, *, width: float = 7.4, height: float = 
     ----------
     totals : one row an m, seed and kind: m, seed, sharing ("own" or "shared"), relative_error
     """
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         for kind, colour, marker in (("own", BLUE, "o"), ("shared", VERMILION, "D")):
             over = totals[totals["sharing"] == kind].groupby("m")["relative_error"].agg(["mean", "min", "max"])
             words = "a dictionary a layer" if kind == "own" else "one for each shape of kernel"
             ax.plot(over.index, over["mean"], color=colour, marker=marker, ms=5, lw=1.5, label=words)
             ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, lw=0)
-        ax.set_ylim(bottom=0)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_formatter(percent())
-        ax.set(xlabel="filter atoms m", ylabel="relative error")
-        figure.legend(loc="outside upper left", ncols=2 if width > 6 else 1, fontsize=8.5)
-    return figure
+        label_axes(ax, "filter atoms m", "relative error", percents="y", whole="x", zero="y")
+        legend_above(ax.figure, wide=2)
+    return ax.figure
 
 
 def parameter_landscape(
@@ -178,25 +161,31 @@ def parameter_landscape(
     """
     models = list(dict.fromkeys(settings["model"]))
     blocks, expansions = sorted(settings["k_c"].unique()), sorted(settings["m_1"].unique())
+    colours = dict(zip(blocks, itertools.cycle((BLUE, VERMILION, GREEN, PURPLE)), strict=False))
+    marks = dict(zip(expansions, itertools.cycle("os^DvP"), strict=False))
     with house_figure(panel * len(models), height, ncols=len(models), sharey=True) as (figure, axes):
         for ax, model in zip(axes[0], models, strict=True):
-            _settings(ax, settings[settings["model"] == model], blocks, expansions)
+            grid = settings[settings["model"] == model].sort_values("m")
+            for (k_c, m_1), line in grid.groupby(["k_c", "m_1"]):
+                look = {"color": colours[k_c], "marker": marks[m_1]}
+                ax.plot(line["m"], line["trainable"], ms=4.5, lw=1, **look)
             _ranks(ax, lora[lora["model"] == model])
             ax.set_title(model.partition(":")[2] or model, fontsize=10)
             ax.set_xlabel("atoms m")
             ax.set_xticks(sorted(settings["m"].unique()))
         axes[0, 0].set_yscale("log")
-        axes[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+        axes[0, 0].yaxis.set_major_formatter(short_counts())
         axes[0, 0].set_ylabel("trained parameters, head apart")
-        figure.legend(handles=_keys(blocks, expansions), loc="outside upper center", ncols=8, fontsize=8.5)
+        keys = [
+            Line2D([], [], color=colour, lw=2, label=f"k_c = {k_c}" if k_c else "no blocks")
+            for k_c, colour in colours.items()
+        ]
+        keys += [
+            Line2D([], [], color=INK, marker=mark, ls="", ms=5, label=f"m_1 = {m_1}" if m_1 else "not expanded")
+            for m_1, mark in marks.items()
+        ]
+        figure.legend(handles=keys, loc="outside upper center", ncols=8, fontsize=8.5)
     return figure
-
-
-def _settings(ax: Axes, settings: pd.DataFrame, blocks: list[int], expansions: list[int]) -> None:
-    for colour, k_c in zip(_cycle(_COLOURS, blocks), blocks, strict=True):
-        for mark, m_1 in zip(_cycle(_MARKS, expansions), expansions, strict=True):
-            line = settings[(settings["k_c"] == k_c) & (settings["m_1"] == m_1)].sort_values("m")
-            ax.plot(line["m"], line["trainable"], marker=mark, ms=4.5, lw=1, color=colour)
 
 
 def _ranks(ax: Axes, lora: pd.DataFrame) -> None:
@@ -206,19 +195,3 @@ def _ranks(ax: Axes, lora: pd.DataFrame) -> None:
         ax.annotate(
             text, (0.99, row["trainable"]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7.5
         )
-
-
-def _keys(blocks: list[int], expansions: list[int]) -> list[Line2D]:
-    colours = [
-        Line2D([], [], color=colour, lw=2, label=f"k_c = {k_c}" if k_c else "no blocks")
-        for colour, k_c in zip(_cycle(_COLOURS, blocks), blocks, strict=True)
-    ]
-    marks = [
-        Line2D([], [], color=INK, marker=mark, ls="", ms=5, label=f"m_1 = {m_1}" if m_1 else "not expanded")
-        for mark, m_1 in zip(_cycle(_MARKS, expansions), expansions, strict=True)
-    ]
-    return [*colours, *marks]
-
-
-def _cycle(values: tuple[str, ...], over: list[int]) -> list[str]:
-    return [values[n % len(values)] for n in range(len(over))]

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, INK, OTHERS, TIMES, VERMILION, house_figure, kernel_name, percent
+from .axes import board, draw_board, house_axes, house_figure, label_axes
+from .style import BLUE, GREY, INK, OTHERS, TIMES, VERMILION, kernel_name
 
 
 def error_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3.9) -> Figure:
@@ -22,9 +22,8 @@ def error_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3
     """
     curve = curve.assign(kernel=[kernel_name(shape) for shape in curve["shape"]])
     kernels = sorted(curve["kernel"].unique())
-    palette = dict(zip(kernels, ["#0072b2", "#d55e00", *OTHERS, *["#7a828c"] * len(kernels)], strict=False))
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    palette = dict(zip(kernels, [BLUE, VERMILION, *OTHERS, *[GREY] * len(kernels)], strict=False))
+    with house_axes(width, height) as ax:
         for (kernel, _name), rows in curve.groupby(["kernel", "name"]):
             ax.plot(rows["m"], rows["relative_error"], color=palette[kernel], lw=0.8, alpha=0.35)
         for kernel, rows in curve.groupby("kernel"):
@@ -32,14 +31,10 @@ def error_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3
             count = rows["name"].nunique()
             text = f"{kernel}, median of {count} layers" if count > 1 else f"{kernel}, 1 layer"
             ax.plot(median.index, median, color=palette[kernel], lw=2.2, marker="o", ms=5, mec="white", label=text)
-        ax.set_ylim(bottom=0)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        label_axes(ax, "filter atoms m", "relative reconstruction error", percents="y", zero="y")
         ax.set_xticks(sorted(curve["m"].unique()))
-        ax.yaxis.set_major_formatter(percent())
-        ax.set_xlabel("filter atoms m")
-        ax.set_ylabel("relative reconstruction error")
         ax.legend(loc="upper right")
-    return figure
+    return ax.figure
 
 
 def chosen_atoms(choice: pd.DataFrame, max_error: float, *, width: float = 7.4, height: float = 3.9) -> Figure:
@@ -53,26 +48,20 @@ def chosen_atoms(choice: pd.DataFrame, max_error: float, *, width: float = 7.4, 
     max_error : the error that was to be met
     """
     layers, model = choice[choice["name"] != "(model)"], choice[choice["name"] == "(model)"]
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         ax.axhline(max_error, color=INK, lw=1, ls="--", label=f"error to meet, {max_error:.3g}")
         for _name, rows in layers.groupby("name"):
             ax.plot(rows["m"], rows["best_possible"], color=BLUE, lw=0.8, alpha=0.45)
         for rows, colour, words in ((layers, BLUE, "of a layer"), (model, VERMILION, "of the model")):
             found = rows[rows["chosen"]]
             if len(found):
-                label = f"smallest m {words}"
-                ax.plot(
-                    found["m"], found["relative_error"], "o", color=colour, ms=7, mec="white", zorder=3, label=label
-                )
+                look = {"color": colour, "ms": 7, "mec": "white", "zorder": 3, "label": f"smallest m {words}"}
+                ax.plot(found["m"], found["relative_error"], "o", **look)
         ax.plot(model["m"], model["best_possible"], color=VERMILION, lw=2)
-        ax.set_ylim(bottom=0)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_formatter(percent())
-        ax.set_xlabel("filter atoms m")
-        ax.set_ylabel("relative error (line: best possible)")
+        words = ("filter atoms m", "relative error (line: best possible)")
+        label_axes(ax, *words, percents="y", whole="x", zero="y")
         ax.legend(loc="upper right")
-    return figure
+    return ax.figure
 
 
 def convergence(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.4) -> Figure:
@@ -84,19 +73,17 @@ def convergence(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.4)
     ----------
     table : diagnostics.convergence_table: name, round, relative_to_start
     """
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         for _name, rows in table.groupby("name"):
-            ax.plot(rows["round"], rows["relative_to_start"], color="#0072b2", lw=0.8, alpha=0.3)
-            ax.plot(rows["round"].iloc[-1], rows["relative_to_start"].iloc[-1], "o", color="#0072b2", ms=3)
+            ax.plot(rows["round"], rows["relative_to_start"], color=BLUE, lw=0.8, alpha=0.3)
+            ax.plot(rows["round"].iloc[-1], rows["relative_to_start"].iloc[-1], "o", color=BLUE, ms=3)
         # Layers stop at different rounds; a stopped one keeps its last value, or the median would jump.
         wide = table.pivot(index="round", columns="name", values="relative_to_start").ffill()
         ax.plot(wide.index, wide.median(axis=1), color=INK, lw=2, label=f"median of {wide.shape[1]} layers")
-        ax.set_xlabel("codings of all kernels from the kept start (a dot where a layer stopped)")
-        ax.set_ylabel("objective / first objective")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        words = "codings of all kernels from the kept start (a dot where a layer stopped)"
+        label_axes(ax, words, "objective / first objective", whole="x")
         ax.legend(loc="upper right")
-    return figure
+    return ax.figure
 
 
 def atoms_grid(pictures: Mapping[str, np.ndarray], *, width: float = 7.4) -> Figure:
@@ -111,16 +98,12 @@ def atoms_grid(pictures: Mapping[str, np.ndarray], *, width: float = 7.4) -> Fig
     with house_figure(width, (cell + 0.09) * len(pictures) + 0.1, nrows=len(pictures), ncols=columns) as (figure, axes):
         for row, (name, atoms) in zip(axes, pictures.items(), strict=True):
             largest = float(np.abs(atoms).max()) or 1.0
-            for ax in row:
-                ax.set_axis_off()
             for ax, atom in zip(row, atoms, strict=False):
-                ax.imshow(atom, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+                ax.set_axis_off()
+                draw_board(ax, atom, largest)
             size = TIMES.join(map(str, np.shape(atoms)[1:]))
             row[0].text(-0.25, 0.5, f"{name}  {size}", transform=row[0].transAxes, ha="right", va="center", fontsize=8)
     return figure
-
-
-_SIDES = ("before", "after", "change")
 
 
 def atom_changes(
@@ -134,33 +117,17 @@ def atom_changes(
     ----------
     layers : by name ``before``, ``after`` and ``change``, each (n_atoms, height, width)
     """
-    boards = {name: _board(pictures) for name, pictures in layers.items()}
-    tall = [min(1.7, 0.82 * width * board.shape[0] / board.shape[1]) for board in boards.values()]
-    with house_figure(width, height or sum(tall) + 0.42 * len(tall), nrows=len(tall), ncols=1, height_ratios=tall) as (
-        figure,
-        axes,
-    ):
-        for ax, (name, board) in zip(axes[:, 0], boards.items(), strict=True):
-            ax.imshow(board, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-            own = board.shape[0] + 1
-            ax.set_yticks([own / 3 * (n + 0.5) - 1 for n in range(3)], _SIDES)
-            ax.set_xticks([])
-            ax.tick_params(length=0)
-            ax.grid(False)
+    boards = {}
+    for name, pictures in layers.items():
+        before, after, change = (pictures[side] for side in ("before", "after", "change"))
+        kept, moved = max(np.abs(before).max(), np.abs(after).max()) or 1.0, np.abs(change).max() or 1.0
+        boards[name] = board([before / kept, after / kept, change / moved])
+    tall = [min(1.7, 0.82 * width * shown.shape[0] / shown.shape[1]) for shown in boards.values()]
+    options = {"nrows": len(tall), "height_ratios": tall}
+    with house_figure(width, height or sum(tall) + 0.42 * len(tall), **options) as (figure, axes):
+        for ax, (name, shown) in zip(axes[:, 0], boards.items(), strict=True):
+            draw_board(ax, shown)
+            own = (shown.shape[0] + 1) / 3
+            ax.set_yticks([own * (n + 0.5) - 1 for n in range(3)], ["before", "after", "change"])
             ax.set_title(name, loc="left", color=INK)
-            for spine in ax.spines.values():
-                spine.set_visible(False)
     return figure
-
-
-def _board(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The three rows of atoms as one picture, with a blank pixel between."""
-    count, height, width = pictures["before"].shape
-    board = np.full((3 * (height + 1) - 1, count * (width + 1) - 1), np.nan)
-    kept = max(float(np.abs(pictures[side]).max()) for side in ("before", "after"))
-    scales = {"before": kept, "after": kept, "change": float(np.abs(pictures["change"]).max())}
-    for n, side in enumerate(_SIDES):
-        for atom, picture in enumerate(pictures[side]):
-            y, x = n * (height + 1), atom * (width + 1)
-            board[y : y + height, x : x + width] = picture / (scales[side] or 1.0)
-    return board

@@ -9,15 +9,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from ..image_reading import read_image
-from .style import BLUE, GREEN, GREY, INK, MUTED, VERMILION, house_figure
+from .axes import house_axes, house_figure, is_wide, legend_above, log_axis, panel_shape
+from .style import BLUE, GREEN, GREY, INK, MUTED, VERMILION
 
 _METHODS = {"none": (GREY, "s"), "filter-subspace": (BLUE, "o"), "lora": (GREEN, "P"), "full": (INK, "^")}
 _NAMES = {"none": "not tuned", "filter-subspace": "atoms", "lora": "LoRA", "full": "full tuning"}
 _FLOORS = {"floor_frechet": ("halves of the real images", "--"), "training_frechet": ("real training images", ":")}
 _LINE, _LETTER = 0.18, 0.08  # inches of a line of words and of a letter
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, columns: int = 3) -> Figure:
@@ -32,16 +34,13 @@ def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, columns: i
     """
     panels = [group for _, group in runs.groupby(["data", "distance_name"], sort=False)]
     settings = runs.sort_values("trainable", kind="stable").drop_duplicates("label")
-    across = max(1, min(columns, len(panels), int(width / 2.4)))
-    down = -(-len(panels) // across)
-    letters = 30 if width > 6 else 20
+    shape = panel_shape(len(panels), min(columns, int(width / 2.4)))
+    letters = 30 if is_wide(width) else 20
     words = [f"{fill(row.label, letters)}\n{row.trainable:,} trained" for row in settings.itertuples()]
     lines = max(word.count("\n") + 1 for word in words)
-    height = down * (_LINE * lines * len(settings) + 1.1) + 0.3
-    beneath = int((width - letters * _LETTER) / across / _LETTER)  # letters that fit below a panel
-    with house_figure(width, height, nrows=down, ncols=across, sharey=True) as (figure, axes):
-        for ax in axes.flat[len(panels) :]:
-            ax.set_axis_off()
+    height = shape["nrows"] * (_LINE * lines * len(settings) + 1.1) + 0.3
+    beneath = int((width - letters * _LETTER) / shape["ncols"] / _LETTER)  # letters that fit below a panel
+    with house_figure(width, height, sharey=True, **shape) as (figure, axes):
         for ax, own in zip(axes.flat, panels, strict=False):
             _distances(ax, own, list(settings["label"]), beneath)
         axes[0, 0].set_yticks(range(len(settings)), words)
@@ -51,7 +50,7 @@ def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, columns: i
             for column, (name, style) in _FLOORS.items()
             if column in runs and runs[column].notna().any()
         ]
-        figure.legend(handles=marks, loc="outside upper left", ncols=2 if width > 6 else 1, fontsize=8.5)
+        legend_above(figure, marks, wide=2)
     return figure
 
 
@@ -66,7 +65,7 @@ def _distances(ax: Axes, own: pd.DataFrame, labels: list[str], letters: int) -> 
             ax.axvline(float(own[column].iloc[0]), color=MUTED, lw=1, ls=style, zorder=1)
     ax.set_title(fill(own["data"].iloc[0], letters), fontsize=10)
     ax.set_xlabel(fill(own["distance_name"].iloc[0], letters))
-    _plain_logarithms(ax, "x", (1, 2, 5) if letters > 24 else (1, 3))
+    log_axis(ax.xaxis, (1, 2, 5) if letters > 24 else (1, 3), _PLAIN)
 
 
 def samples_side_by_side(runs: pd.DataFrame, *, width: float = 7.4, columns: int = 3, images_a_row: int = 8) -> Figure:
@@ -80,16 +79,14 @@ def samples_side_by_side(runs: pd.DataFrame, *, width: float = 7.4, columns: int
     """
     chosen = runs.drop_duplicates("label")
     grids = [_pixels(file) for file in chosen["samples"]]
-    across = max(1, min(columns, len(chosen), int(width / 2.4)))
-    down = -(-len(chosen) // across)
-    titles = [fill(label, int(11 * width / across)) for label in chosen["label"]]
+    shape = panel_shape(len(chosen), min(columns, int(width / 2.4)))
+    titles = [fill(label, int(11 * width / shape["ncols"])) for label in chosen["label"]]
     room = 0.12 + 0.17 * max(title.count("\n") + 1 for title in titles)
     tallest = max(pixels.shape[0] / pixels.shape[1] for pixels in grids)
-    height = down * (tallest * width / across + room)
-    with house_figure(width, height, nrows=down, ncols=across) as (figure, axes):
-        for ax in axes.flat:
-            ax.set_axis_off()
+    height = shape["nrows"] * (tallest * width / shape["ncols"] + room)
+    with house_figure(width, height, **shape) as (figure, axes):
         for ax, pixels, title in zip(axes.flat, grids, titles, strict=False):
+            ax.set_axis_off()
             ax.imshow(pixels, interpolation="nearest")
             side = pixels.shape[1] / images_a_row
             ax.vlines(np.arange(1, images_a_row) * side - 0.5, -0.5, pixels.shape[0] - 0.5, color="white", lw=1.5)
@@ -106,8 +103,7 @@ def paper_distances(beside: pd.DataFrame, *, width: float = 7.4, height: float =
     beside : data, method, paper_fid, measured, as generation.tables.beside_paper gives them
     """
     names = list(dict.fromkeys(beside["data"]))
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         for shift, (method, (colour, mark)) in enumerate(_METHODS.items()):
             own = beside[beside["method"] == method].set_index("data").reindex(names)
             places = np.arange(len(names)) + 0.18 * (shift - 1.5)
@@ -115,18 +111,9 @@ def paper_distances(beside: pd.DataFrame, *, width: float = 7.4, height: float =
             ax.scatter(places, own["measured"].astype(float), marker=mark, facecolors="none", edgecolors=colour, s=60)
         ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_ylabel("FID")
-        _plain_logarithms(ax, "y")
-        figure.legend(loc="outside upper left", ncols=4)
-    return figure
-
-
-def _plain_logarithms(ax: Axes, which: str, places: tuple[int, ...] = (1, 2, 5)) -> None:
-    """A logarithmic axis with ticks at these places of each decade, numbers as one writes them."""
-    ax.set(**{f"{which}scale": "log"})
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_locator(LogLocator(subs=places))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+        log_axis(ax.yaxis, (1, 2, 5), _PLAIN)
+        legend_above(ax.figure, wide=4, narrow=4, fontsize=None)
+    return ax.figure
 
 
 def _pixels(file: str) -> np.ndarray:

@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION, house_figure, percent
+from .axes import house_axes, house_figure, is_wide, label_axes, legend_above
+from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION
 
 _MOST_NAMES = 48  # beyond, layers are numbered
 _FORMATS = {"atoms": ("filter atoms", BLUE, "o"), "cp": ("CP", VERMILION, "s"), "tucker": ("Tucker", GREEN, "^")}
 _COUNTINGS = {"dense": "all coefficients counted", "nonzero": "nonzero ones counted"}
+_LEGEND = {"wide": 4, "narrow": 2, "handlelength": 1.4, "columnspacing": 1.2}
 
 
 def layer_errors(
@@ -28,27 +30,16 @@ def layer_errors(
     outputs : diagnostics.output_table: name, output_error; optional
     """
     names = subspace["name"].tolist()
-    with house_figure(width, height or _height(names)) as (figure, axes):
-        ax, lines = axes[0, 0], np.arange(len(names))
-        ax.plot(
-            subspace["best_relative_error"],
-            lines,
-            "|",
-            color=INK,
-            ms=9,
-            mew=1.6,
-            label="kernels, best subspace",
-            zorder=4,
-        )
+    lines = range(len(names))
+    with house_axes(width, height or _height(names)) as ax:
+        best = {"color": INK, "ms": 9, "mew": 1.6, "zorder": 4, "label": "kernels, best subspace"}
+        ax.plot(subspace["best_relative_error"], lines, "|", **best)
         ax.plot(subspace["relative_error"], lines, "o", color=BLUE, ms=5.5, label="kernels, these atoms")
         if outputs is not None:
             errors = outputs.set_index("name")["output_error"].reindex(names)
             ax.plot(errors, lines, "D", color=VERMILION, ms=4.5, label="outputs on images")
-        _name_layers(ax, names)
-        _percent_from_zero(ax)
-        ax.set_xlabel("relative error")
-        _legend_above(figure, ax)
-    return figure
+        _finish(ax, names, "relative error")
+    return ax.figure
 
 
 def kernel_errors(quantiles: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
@@ -59,14 +50,10 @@ def kernel_errors(quantiles: pd.DataFrame, *, width: float = 7.4, height: float 
     quantiles : diagnostics.kernel_quantiles: name, quantile, relative_error
     """
     groups = _by_layer(quantiles, "relative_error")
-    with house_figure(width, height or _height(groups)) as (figure, axes):
-        ax = axes[0, 0]
-        _distributions(ax, groups, BLUE)
-        _name_layers(ax, list(groups))
-        _percent_from_zero(ax)
-        ax.set_xlabel("relative error of a kernel")
-        _legend_above(figure, ax)
-    return figure
+    with house_axes(width, height or _height(groups)) as ax:
+        _distributions(ax, groups)
+        _finish(ax, list(groups), "relative error of a kernel")
+    return ax.figure
 
 
 def coherence(
@@ -81,18 +68,16 @@ def coherence(
     """
     pairs, names = _by_layer(quantiles, "correlation"), summary["name"].tolist()
     groups = {name: pairs.get(name, {}) for name in names}  # a single atom has no pairs
-    with house_figure(width, height or _height(groups)) as (figure, axes):
-        ax, lines = axes[0, 0], np.arange(len(names))
-        _distributions(ax, groups, BLUE)
+    lines = range(len(names))
+    with house_axes(width, height or _height(groups)) as ax:
+        _distributions(ax, groups)
         ax.plot(summary["coherence"], lines, "D", color=VERMILION, ms=4.5, label="largest (coherence)")
         bound = summary["welch_bound"].where(summary["bound_applies"])
         if bound.notna().any():
             ax.plot(bound, lines, "|", color=INK, ms=10, mew=1.8, label="Welch bound, where m > d")
-        _name_layers(ax, names)
         ax.set_xlim(-0.02, 1.02)
-        ax.set_xlabel("|inner product| of two unit-norm atoms")
-        _legend_above(figure, ax)
-    return figure
+        _finish(ax, names, "|inner product| of two unit-norm atoms", most_ticks=0)
+    return ax.figure
 
 
 def energies(energy: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
@@ -109,18 +94,16 @@ def energies(energy: pd.DataFrame, *, width: float = 7.4, height: float | None =
         ("lost to shrinkage", missing.clip(lower=0), SKY),
         ("residual", energy["residual_fraction"], VERMILION),
     ]
-    with house_figure(width, height or _height(names)) as (figure, axes):
-        ax, left = axes[0, 0], np.zeros(len(energy))
+    left = np.zeros(len(energy))
+    with house_axes(width, height or _height(names)) as ax:
         for words, values, colour in parts:
             ax.barh(lines, values, left=left, color=colour, height=0.62, label=words)
             left = left + values.to_numpy()
-        _name_layers(ax, names)
         ax.set_xlim(0, max(1.0, float(left.max())))
-        ax.xaxis.set_major_formatter(percent())
-        ax.set_xlabel("share of the kernels' energy (squared norm)")
+        label_axes(ax, percents="x")
+        _finish(ax, names, "share of the kernels' energy (squared norm)", most_ticks=0)
         ax.grid(axis="y", visible=False)
-        _legend_above(figure, ax)
-    return figure
+    return ax.figure
 
 
 def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.8) -> Figure:
@@ -130,8 +113,7 @@ def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.
     ----------
     levels : diagnostics.level_table: name, level, atoms, weight_error
     """
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         for _name, rows in levels.groupby("name", sort=False):
             ax.plot(rows["level"], rows["weight_error"], color=BLUE, lw=0.8, alpha=0.35, marker=".", ms=4)
         middle = levels.groupby("level")[["weight_error", "atoms"]].median()
@@ -145,11 +127,9 @@ def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.
         ax.set_xticks(middle.index, words)
         ax.set_xlim(-0.3, middle.index.max() + 0.3)
         ax.set_ylim(0, 1.2 * levels["weight_error"].max() or 1)  # room for the legend
-        ax.yaxis.set_major_formatter(percent())
-        ax.set_xlabel("the chain of atoms down to")
-        ax.set_ylabel("relative error of the kernel")
+        label_axes(ax, "the chain of atoms down to", "relative error of the kernel", percents="y")
         ax.legend(loc="upper left")
-    return figure
+    return ax.figure
 
 
 def layer_costs(costs: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
@@ -160,17 +140,11 @@ def layer_costs(costs: pd.DataFrame, *, width: float = 7.4, height: float | None
     costs : diagnostics.cost_table: name, learning_seconds, rounds
     """
     names = costs["name"].tolist()
+    panels = (("learning_seconds", "seconds", BLUE), ("rounds", "rounds", ORANGE))
     with house_figure(width, height or _height(names), ncols=2, sharey=True) as (figure, axes):
-        for ax, column, colour, words in zip(
-            axes[0],
-            ("learning_seconds", "rounds"),
-            (BLUE, ORANGE),
-            ("seconds of learning", "rounds of learning"),
-            strict=True,
-        ):
-            ax.barh(np.arange(len(names)), costs[column], color=colour, height=0.62)
-            ax.set_xlabel(words)
-            ax.set_xlim(left=0)
+        for ax, (column, words, colour) in zip(axes[0], panels, strict=True):
+            ax.barh(range(len(names)), costs[column], color=colour, height=0.62)
+            label_axes(ax, f"{words} of learning", zero="x")
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=column == "rounds"))
             ax.grid(axis="y", visible=False)
         _name_layers(axes[0, 0], names)
@@ -187,21 +161,19 @@ def storage_formats(table: pd.DataFrame, *, width: float = 7.4, height: float | 
     """
     names = list(dict.fromkeys(table["name"]))
     countings = [name for name in _COUNTINGS if name in set(table["counting"])]
-    with house_figure(width, height or _height(names) + 0.2, ncols=len(countings), sharex=True, sharey=True) as (
-        figure,
-        axes,
-    ):
+    options = {"ncols": len(countings), "sharex": True, "sharey": True}
+    with house_figure(width, height or _height(names) + 0.2, **options) as (figure, axes):
         for ax, counting in zip(axes[0], countings, strict=True):
             rows = table[table["counting"] == counting]
             for method, (words, colour, marker) in _FORMATS.items():
                 errors = rows[rows["method"] == method].set_index("name")["relative_error"].reindex(names)
-                ax.plot(errors, np.arange(len(names)), marker, color=colour, ms=5, alpha=0.9, label=words)
-            ax.set_title(_COUNTINGS[counting], fontsize=9.5 if width > 6 else 7, color=MUTED)
-            _percent_from_zero(ax, 6 if width > 6 else 3)
+                ax.plot(errors, range(len(names)), marker, color=colour, ms=5, alpha=0.9, label=words)
+            ax.set_title(_COUNTINGS[counting], fontsize=9.5 if is_wide(width) else 7, color=MUTED)
+            label_axes(ax, "relative error", percents="x", zero="x")
+            ax.xaxis.set_major_locator(MaxNLocator(6 if is_wide(width) else 3))
             ax.set_xlim(right=1.05 * table["relative_error"].max())
-            ax.set_xlabel("relative error")
         _name_layers(axes[0, 0], names)
-        _legend_above(figure, axes[0, 0])
+        legend_above(figure, **_LEGEND)
     return figure
 
 
@@ -213,17 +185,15 @@ def _by_layer(quantiles: pd.DataFrame, column: str) -> dict[str, dict[float, flo
     }
 
 
-def _distributions(ax: Axes, groups: Mapping[str, Mapping[float, float]], colour: str) -> None:
+def _distributions(ax: Axes, groups: Mapping[str, Mapping[float, float]]) -> None:
     for line, values in enumerate(groups.values()):
         if not values:
             continue
         low, lower, middle, upper, high = (values[q] for q in (0.05, 0.25, 0.5, 0.75, 0.95))
-        first = {"label": "5th to 95th percentile"} if line == 0 else {}
-        ax.plot([low, high], [line, line], color=colour, lw=1.1, alpha=0.8, **first)
-        first = {"label": "middle half"} if line == 0 else {}
-        ax.plot([lower, upper], [line, line], color=colour, lw=5, alpha=0.35, solid_capstyle="butt", **first)
-        first = {"label": "median"} if line == 0 else {}
-        ax.plot(middle, line, "o", color=colour, ms=4.5, mec="white", mew=0.7, **first)
+        words = ("5th to 95th percentile", "middle half", "median") if line == 0 else (None, None, None)
+        ax.plot([low, high], [line, line], color=BLUE, lw=1.1, alpha=0.8, label=words[0])
+        ax.plot([lower, upper], [line, line], color=BLUE, lw=5, alpha=0.35, solid_capstyle="butt", label=words[1])
+        ax.plot(middle, line, "o", color=BLUE, ms=4.5, mec="white", mew=0.7, label=words[2])
 
 
 def _height(names: object) -> float:
@@ -242,21 +212,11 @@ def _name_layers(ax: Axes, names: list[str]) -> None:
     ax.grid(axis="y", color="#f0f2f4")
 
 
-def _percent_from_zero(ax: Axes, most_ticks: int = 6) -> None:
-    ax.set_xlim(left=0)
-    ax.xaxis.set_major_locator(MaxNLocator(most_ticks))
-    ax.xaxis.set_major_formatter(percent())
-
-
-def _legend_above(figure: Figure, ax: Axes) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    narrow = figure.get_figwidth() < 6
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=2 if narrow else 4,
-        fontsize=8.5,
-        handlelength=1.4,
-        columnspacing=1.2,
-    )
+def _finish(ax: Axes, names: list[str], words: str, most_ticks: int = 6) -> None:
+    """Names of the layers and of the x axis, which holds fractions from zero on unless ``most_ticks`` is 0."""
+    _name_layers(ax, names)
+    if most_ticks:
+        label_axes(ax, percents="x", zero="x")
+        ax.xaxis.set_major_locator(MaxNLocator(most_ticks))
+    label_axes(ax, words)
+    legend_above(ax.figure, **_LEGEND)

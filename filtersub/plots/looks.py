@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import BLUE, INK, MUTED, VERMILION, house_figure, percent
+from .axes import board, draw_board, house_figure, label_axes
+from .style import BLUE, INK, MUTED, VERMILION
 
 _MOST_PICTURES = 32  # atoms under bars: more are too small to be seen
 
@@ -28,24 +29,20 @@ def exploration(
     shown_codes : (n, n_atoms), the kernels of the board
     codes : array or Tensor (n_rows, n_atoms), of which the histogram is made
     """
-    with house_figure(width, height, nrows=2, ncols=2, height_ratios=(1.25, 1), width_ratios=(1.15, 1)) as (
-        figure,
-        axes,
-    ):
+    options = {"nrows": 2, "ncols": 2, "height_ratios": (1.25, 1), "width_ratios": (1.15, 1)}
+    with house_figure(width, height, **options) as (figure, axes):
         grid = axes[0, 0].get_gridspec()
         axes[0, 0].remove()
         axes[0, 1].remove()
         if pictures is not None:
             _atoms(figure.add_subplot(grid[0, :]), np.asarray(pictures, dtype=float))
-        _board(axes[1, 0], np.asarray(shown_codes, dtype=float))
+        _codes(axes[1, 0], np.asarray(shown_codes, dtype=float))
         counts = np.asarray((codes != 0).sum(1))
         shares = np.bincount(counts, minlength=codes.shape[1] + 1) / max(1, len(counts))
         ax = axes[1, 1]
         ax.bar(np.arange(len(shares)), shares, color=BLUE, width=0.8)
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        ax.yaxis.set_major_formatter(percent())
-        ax.set_xlabel("atoms that a kernel uses")
-        ax.set_ylabel("kernels")
+        label_axes(ax, "atoms that a kernel uses", "kernels", percents="y")
     return figure
 
 
@@ -67,14 +64,13 @@ def kernel_codes(
     atoms : (n_atoms, height, width); pictured where they are few enough to be seen
     """
     boards = {"kernel": kernel, "rebuilt": rebuilt}
-    boards = {name: np.asarray(board, dtype=float) for name, board in boards.items() if board is not None}
-    largest = max((float(np.abs(board).max()) for board in boards.values()), default=0.0) or 1.0
+    boards = {name: np.asarray(shown, dtype=float) for name, shown in boards.items() if shown is not None}
+    largest = max((float(np.abs(shown).max()) for shown in boards.values()), default=0.0) or 1.0
     ratios = [*(height for _ in boards), max(2.0, width - height * len(boards))]
     with house_figure(width, height, ncols=len(ratios), width_ratios=ratios) as (figure, axes):
-        for ax, (name, board) in zip(axes[0], boards.items(), strict=False):
-            ax.imshow(board, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+        for ax, (name, shown) in zip(axes[0], boards.items(), strict=False):
+            draw_board(ax, shown, largest)
             ax.set_xlabel(name)
-            _only_pixels(ax)
         ax = axes[0, -1]
         ax.bar(np.arange(len(codes)), codes, color=np.where(np.asarray(codes) < 0, BLUE, VERMILION), width=0.8)
         ax.axhline(0, color=MUTED, lw=0.8)
@@ -92,48 +88,29 @@ def _atoms_below(ax: Axes, atoms: np.ndarray) -> None:
     """Each atom under its bar, on its own scale: one picture, for many axes are slow to draw."""
     count, height, width = atoms.shape
     strip = np.full((height, count, width + 1), np.nan)
-    scaled = atoms / np.maximum(np.abs(atoms).max((1, 2), keepdims=True), 1e-12)
-    strip[..., :width] = scaled.transpose(1, 0, 2)
+    strip[..., :width] = _scaled(atoms).transpose(1, 0, 2)
     below = ax.inset_axes((0, -0.36, 1, 0.32))
-    below.imshow(
-        strip.reshape(height, -1),
-        extent=(-0.5, count - 0.5 + 0.5 / (width + 1), 0, 1),
-        aspect="auto",
-        cmap="RdBu_r",
-        vmin=-1,
-        vmax=1,
-        interpolation="nearest",
-    )
+    draw_board(below, strip.reshape(height, -1), extent=(-0.5, count - 0.5 + 0.5 / (width + 1), 0, 1), aspect="auto")
     below.set_xlim(ax.get_xlim())
     below.set_xlabel("atoms")
-    _only_pixels(below)
     ax.set_xticks([])
 
 
-def _only_pixels(ax: Axes) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+def _scaled(atoms: np.ndarray) -> np.ndarray:
+    """Each atom over its largest entry."""
+    return atoms / np.maximum(np.abs(atoms).max((1, 2), keepdims=True), 1e-12)
 
 
 def _atoms(ax: Axes, pictures: np.ndarray) -> None:
     """All atoms as one picture, side by side in as many lines as fit its shape, with a blank pixel between."""
     count, height, width = pictures.shape
-    scaled = pictures / np.maximum(np.abs(pictures).max((1, 2), keepdims=True), 1e-12)
     columns = max(1, min(count, round((count * 3.6 * (height + 1) / (width + 1)) ** 0.5)))
-    lines = -(-count // columns)
-    board = np.full((lines * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
-    for n, atom in enumerate(scaled):
-        y, x = (n // columns) * (height + 1), (n % columns) * (width + 1)
-        board[y : y + height, x : x + width] = atom
-    ax.imshow(board, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-    _only_pixels(ax)
+    scaled = _scaled(pictures)
+    draw_board(ax, board([scaled[n : n + columns] for n in range(0, count, columns)]))
     ax.set_xlabel(f"{count} filter atoms, strongest first: red above zero, blue below, each on its own scale")
 
 
-def _board(ax: Axes, codes: np.ndarray) -> None:
+def _codes(ax: Axes, codes: np.ndarray) -> None:
     largest = float(np.abs(codes).max()) if codes.size else 1.0
     ax.imshow(codes.T, cmap="RdBu_r", vmin=-(largest or 1), vmax=largest or 1, aspect="auto", interpolation="nearest")
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -9,26 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..intervals import interval as interval_of
 from ..intervals import on_pareto_front
-from .style import (
-    families_style,
-    house_figure,
-    percent,
-    room_above_and_below,
-    settings_style,
-    short_count,
-    spread,
-    text_colour,
-)
+from .axes import house_axes, is_wide, label_axes, legend_above, room_around, short_counts, spread
+from .style import FRONT, families_style, family_marks, settings_style, text_colour
 
 _MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families
 _WIDEST_NAME = 34, 22  # characters of a name beside its point, in a wide figure and in a narrow one
-FRONT = "#9aa4ae"
 
 
 def accuracy_vs_parameters(
@@ -45,8 +35,7 @@ def accuracy_vs_parameters(
     style = families_style(runs["family"])
     means = runs.groupby(["label", "family"], sort=False)[["trained", "test_accuracy"]].mean().reset_index()
     means["on_front"] = on_pareto_front(means["trained"], means["test_accuracy"])
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         for row in means.itertuples():
             colour, marker = style[row.family]
             points = runs[(runs["label"] == row.label) & (runs["family"] == row.family)]
@@ -63,17 +52,15 @@ def accuracy_vs_parameters(
         ax.set_xlim(low / 1.35, max(high * 1.5, low * 8))
         if high / low < 100:
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        room_above_and_below(ax, runs["test_accuracy"])
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+        room_around(ax, runs["test_accuracy"])
+        ax.xaxis.set_major_formatter(short_counts())
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter(percent())
-        ax.set_xlabel("trained parameters, head included (log scale)")
-        ax.set_ylabel("test accuracy")
+        label_axes(ax, "trained parameters, head included (log scale)", "test accuracy", percents="y")
         many = len(means) > _MOST_NAMES
         _label_points(ax, front.head(_MOST_NAMES) if many else means, style)
         if many:
-            _legend(figure, means["family"], style, columns=3 if width > 6 else 1)
-    return figure
+            legend_above(ax.figure, family_marks(means["family"], style), wide=3)
+    return ax.figure
 
 
 def learning_curves(
@@ -90,27 +77,23 @@ def learning_curves(
     drawn = told_settings(history.dropna(subset=[measure]), measure)
     families = dict(zip(drawn["label"], drawn["family"], strict=True))
     style = settings_style(families)
-    with house_figure(width, height) as (figure, axes):
-        ax, ends, lines = axes[0, 0], [], []
+    ends, lines = [], []
+    with house_axes(width, height) as ax:
         for label, rows in drawn.groupby("label", sort=False):
             colour, marker, dashes = style[label]
             over = rows.groupby("epoch")[measure].agg(["mean", "min", "max"])
             ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.13, lw=0)
-            lines += ax.plot(
-                over.index, over["mean"], color=colour, marker=marker, ms=3.5, lw=1.5, ls=dashes, label=label
-            )
+            look = {"color": colour, "marker": marker, "ls": dashes, "label": label}
+            lines += ax.plot(over.index, over["mean"], ms=3.5, lw=1.5, **look)
             ends.append({"label": label, "colour": colour, "x": over.index[-1], "y": over["mean"].iloc[-1]})
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if measure.endswith("accuracy"):
-            ax.yaxis.set_major_formatter(percent())
-        ax.set_xlabel("epoch")
-        ax.set_ylabel(measure.replace("_", " "))
-        if width < 6:
-            figure.set_figheight(height + 0.17 * len(lines))
-            figure.legend(handles=lines, loc="outside upper left", fontsize=8, handlelength=3)
+        percents = "y" if measure.endswith("accuracy") else ""
+        label_axes(ax, "epoch", measure.replace("_", " "), percents=percents, whole="x")
+        if is_wide(width):
+            label_ends(ax, ends)
         else:
-            _label_ends(ax, ends)
-    return figure
+            ax.figure.set_figheight(height + 0.17 * len(lines))
+            legend_above(ax.figure, lines, wide=1, fontsize=8, handlelength=3)
+    return ax.figure
 
 
 def told_settings(history: pd.DataFrame, measure: str, most: int = _MOST_NAMES) -> pd.DataFrame:
@@ -137,8 +120,7 @@ def confusion(table: pd.DataFrame, *, width: float = 5.2, height: float = 4.6) -
     counts = counts.reindex(index=classes, columns=classes, fill_value=0)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     few = len(classes) <= 20
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
+    with house_axes(width, height) as ax:
         words = counts.astype(str).where(counts > 0, "") if few else False
         seaborn.heatmap(
             shares, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, ax=ax, cbar=not few, linewidths=0.5 * few
@@ -146,7 +128,7 @@ def confusion(table: pd.DataFrame, *, width: float = 5.2, height: float = 4.6) -
         ax.grid(False)
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.tick_params(length=0)
-    return figure
+    return ax.figure
 
 
 def _label_points(ax: Axes, means: pd.DataFrame, style: dict[str, tuple[str, str]]) -> None:
@@ -171,19 +153,13 @@ def _annotated(
 ) -> list[Annotation]:
     """Names in a column right of the points with few parameters, or left of each point with many."""
     found, column = [], rows["trained"].max() * 1.45
+    arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.7, "shrinkA": 1, "shrinkB": 5} if of_few else None
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
+    look = {"ha": "left" if of_few else "right", "va": "center", "arrowprops": arrow, "bbox": box}
     for row, y in zip(rows.itertuples(), spread(ax, rows["test_accuracy"]), strict=True):
-        arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.7, "shrinkA": 1, "shrinkB": 5}
-        note = ax.annotate(
-            names[row.label],
-            (row.trained, row.test_accuracy),
-            (column if of_few else row.trained / 1.25, y),
-            color=text_colour(style[row.family][0]),
-            ha="left" if of_few else "right",
-            va="center",
-            arrowprops=arrow if of_few else None,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8},
-        )
-        found.append(note)
+        place = (column if of_few else row.trained / 1.25, y)
+        colour = text_colour(style[row.family][0])
+        found.append(ax.annotate(names[row.label], (row.trained, row.test_accuracy), place, color=colour, **look))
     return found
 
 
@@ -206,23 +182,10 @@ def _cut(name: str, widest: int) -> str:
     return name if len(name) <= widest else f"{name[: widest - 1].rstrip(' ,')}…"
 
 
-def _legend(figure: Figure, families: pd.Series, style: dict[str, tuple[str, str]], columns: int) -> None:
-    marks = [
-        Line2D([], [], ls="none", color=style[name][0], marker=style[name][1], label=name)
-        for name in dict.fromkeys(families)
-    ]
-    figure.legend(handles=marks, loc="outside upper left", ncols=columns, fontsize=8.5)
-
-
-def _label_ends(ax: Axes, ends: list[dict]) -> None:
+def label_ends(ax: Axes, ends: list[dict]) -> None:
+    """Each line's name beside its end, pushed apart where they would overlap: dicts of label, colour, x and y."""
     ends = pd.DataFrame(ends, columns=["label", "colour", "x", "y"])
     names = _short(ax, ends["label"])
+    beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
     for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
-        ax.annotate(
-            names[row.label],
-            (row.x, y),
-            xytext=(8, 0),
-            textcoords="offset points",
-            color=text_colour(row.colour),
-            va="center",
-        )
+        ax.annotate(names[row.label], (row.x, y), color=text_colour(row.colour), **beside)

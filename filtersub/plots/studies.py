@@ -5,60 +5,36 @@ share of full tuning's change that atoms could have learnt.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    house_figure,
-    percent,
-    spread,
-    text_colour,
-)
+from .axes import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, panel_shape, percent, spread
+from .style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, RAISED, SKY, VERMILION, text_colour
 
 _FLOOR = 1e-15  # gaps below are rounding of float64
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_SOLVER_COLOURS = {
-    "lasso": BLUE,
-    "fista": VERMILION,
-    "ista": ORANGE,
-    "spams": GREEN,
-    "spams-cd": GREEN,
-    "spams-omp": GREEN,
-    "sklearn": PURPLE,
-    "omp": SKY,
-    "ormp": SKY,
-    "mp": SKY,
-}
-_SOLVER_MARKERS = {
-    "lasso": "*",
-    "spams": "s",
-    "spams-cd": "D",
-    "spams-omp": "P",
-    "sklearn": "^",
-    "mp": "v",
-    "omp": "o",
-    "ormp": "<",
-    "ridge": "X",
-    "pca": "p",
+_SOLVERS = {  # colour and marker
+    "lasso": (BLUE, "*"),
+    "fista": (VERMILION, "o"),
+    "ista": (ORANGE, "o"),
+    "spams": (GREEN, "s"),
+    "spams-cd": (GREEN, "D"),
+    "spams-omp": (GREEN, "P"),
+    "sklearn": (PURPLE, "^"),
+    "omp": (SKY, "o"),
+    "ormp": (SKY, "<"),
+    "mp": (SKY, "v"),
+    "ridge": (GREY, "X"),
+    "pca": (GREY, "p"),
 }
 #: Colour, marker and size: sparse and principal coefficients often reach the same, so one stands around the other
 _STYLE = {"lasso": (BLUE, "o", 8.5), "pca": (VERMILION, "D", 4.5), "random": (MUTED, "X", 7)}
 _SPARE = ((GREEN, "^", 6), (PURPLE, "v", 6), (ORANGE, "s", 6))
-_STEPS = (1, 2, 5)
 
 
 def solver_gaps(gaps: pd.DataFrame, *, width: float = 7.4, height: float = 4.6) -> Figure:
@@ -70,24 +46,18 @@ def solver_gaps(gaps: pd.DataFrame, *, width: float = 7.4, height: float = 4.6) 
     ----------
     gaps : diagnostics.gap_table: solver, solves, stepwise, seconds, relative_gap
     """
-    drawn = gaps.assign(shown=gaps["relative_gap"].clip(lower=_FLOOR))
-    with house_figure(width, height) as (figure, axes):
-        ax, ends = axes[0, 0], []
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+    drawn, ends = gaps.assign(shown=gaps["relative_gap"].clip(lower=_FLOOR)), []
+    with house_axes(width, height) as ax:
+        ax.set(xscale="log", yscale="log")
         for name, rows in drawn.groupby("solver", sort=False):
-            colour, marker = _SOLVER_COLOURS.get(name, GREY), _SOLVER_MARKERS.get(name, "o")
-            if rows["stepwise"].all():
-                ax.plot(rows["seconds"], rows["shown"], color=colour, marker="o", ms=3.5, lw=1.5)
-            else:
+            colour, marker = _SOLVERS.get(name, (GREY, "o"))
+            look = {"marker": "o", "ms": 3.5, "lw": 1.5}
+            if not rows["stepwise"].all():
                 hollow = {"mfc": "white"} if rows["solves"].iloc[0] != "penalty" else {"mec": "white", "mew": 0.6}
-                size = 13 if marker == "*" else 7
-                front = (
-                    4 if marker == "*" else 3
-                )  # the package's own exact solver is not to be hidden by its references
-                ax.plot(
-                    rows["seconds"], rows["shown"], marker, color=colour, ms=size, ls="none", zorder=front, **hollow
-                )
+                # the package's own exact solver is not to be hidden by its references
+                size, front = (13, 4) if marker == "*" else (7, 3)
+                look = {"marker": marker, "ms": size, "ls": "none", "zorder": front, **hollow}
+            ax.plot(rows["seconds"], rows["shown"], color=colour, **look)
             last = rows.iloc[-1]
             ends.append({"label": name, "x": last["seconds"], "y": np.log10(last["shown"]), "colour": colour})
         highest = int(np.ceil(np.log10(drawn["shown"].max()) + 0.8))
@@ -97,10 +67,9 @@ def solver_gaps(gaps: pd.DataFrame, *, width: float = 7.4, height: float = 4.6) 
         ax.set_xlim(drawn["seconds"].min() / 2, drawn["seconds"].max() * 4.5)
         _label_logarithmic(ax, pd.DataFrame(ends))
         ax.axhline(_FLOOR, color=MUTED, lw=0.8, ls=":")
-        ax.set_xlabel("seconds (log scale)")
-        ax.set_ylabel("objective over the optimum's, less 1 (log scale)")
+        label_axes(ax, "seconds (log scale)", "objective over the optimum's, less 1 (log scale)")
         ax.yaxis.set_major_formatter(FuncFormatter(_power))
-    return figure
+    return ax.figure
 
 
 def penalty_path(
@@ -126,11 +95,9 @@ def penalty_path(
             ax.vlines(over.index, over["min"], over["max"], color=colour, lw=1.2)
             ax.plot(over.index, over["mean"], color=colour, marker="o", ms=4.5, mec="white", lw=1.6)
             ax.set_xscale("log")
-            ax.yaxis.set_major_formatter(percent())
             ax.yaxis.set_major_locator(MaxNLocator(4))
             ax.set_ylabel(words, fontsize=8.5)
-            if column != "test_accuracy":
-                ax.set_ylim(bottom=0)
+            label_axes(ax, percents="y", zero="" if column == "test_accuracy" else "y")
         axes[-1, 0].set_xlabel("penalty l (log scale), half the paper's λ")
         figure.align_ylabels()
     return figure
@@ -148,28 +115,16 @@ def network_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float =
         ("relative_error", "error of all kernels", BLUE, "s", "--"),
         ("output_error", "error of a layer's output, median", VERMILION, "D", "-."),
     ]
-    with house_figure(width, height) as (figure, axes):
-        ax = axes[0, 0]
-        for column, words, colour, marker, style in lines:
+    with house_axes(width, height) as ax:
+        for column, words, colour, marker, dashes in lines:
             if column in curve:
-                ax.plot(
-                    curve["m"],
-                    curve[column],
-                    style,
-                    color=colour,
-                    marker=marker,
-                    ms=5,
-                    mec="white",
-                    lw=1.6,
-                    label=words,
-                )
+                look = {"color": colour, "marker": marker, "ls": dashes, "label": words}
+                ax.plot(curve["m"], curve[column], ms=5, mec="white", lw=1.6, **look)
         ax.set_ylim(-0.02, 1.04)
-        ax.yaxis.set_major_formatter(percent())
         ax.set_xticks(sorted(curve["m"].unique()))
-        ax.set_xlabel("filter atoms m")
-        ax.set_ylabel("share of the images, or relative error")
-        figure.legend(loc="outside upper left", ncols=3 if width > 6 else 1, fontsize=8.5)
-    return figure
+        label_axes(ax, "filter atoms m", "share of the images, or relative error", percents="y")
+        legend_above(ax.figure, wide=3)
+    return ax.figure
 
 
 def _label_logarithmic(ax: Axes, ends: pd.DataFrame) -> None:
@@ -177,23 +132,17 @@ def _label_logarithmic(ax: Axes, ends: pd.DataFrame) -> None:
     low, high = np.log10(ax.get_ylim())
     room = 0.04 * (high - low)  # or a name would lie across the axis
     heights = spread(ax, ends["y"], limits=(low + room, high - room))
+    arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
+    look = {"fontsize": 8.5, "va": "center", "arrowprops": arrow}
     for row, height in zip(ends.itertuples(), heights, strict=True):
-        arrow = {"arrowstyle": "-", "color": "#b6bec7", "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
-        ax.annotate(
-            row.label,
-            (row.x, 10**row.y),
-            (row.x * 1.35, 10**height),
-            color=text_colour(row.colour),
-            fontsize=8.5,
-            va="center",
-            arrowprops=arrow,
-        )
+        ends_at, place = (row.x, 10**row.y), (row.x * 1.35, 10**height)
+        ax.annotate(row.label, ends_at, place, color=text_colour(row.colour), **look)
 
 
 def _power(value: float, _position: int) -> str:
     """Powers of ten in plain text, which needs no font for formulas; what float64 cannot tell from 0 is said."""
     exponent = str(round(np.log10(value)))
-    return "rounding" if value <= 2 * _FLOOR else "10" + exponent.translate(_RAISED)
+    return "rounding" if value <= 2 * _FLOOR else "10" + exponent.translate(RAISED)
 
 
 def span_shares(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.8) -> Figure:
@@ -206,13 +155,11 @@ def span_shares(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.8
     ----------
     totals : totals.csv of a span_study: block, solver, per_channel, m, seed, share, expected
     """
-    blocks = list(dict.fromkeys(totals["block"]))
-    across = len(blocks) if width > 6 else 1
-    down = -(-len(blocks) // across)
-    options = {"nrows": down, "ncols": across, "sharey": True, "sharex": True}
-    with house_figure(width, height * down, **options) as (figure, axes):
+    blocks, styles = list(dict.fromkeys(totals["block"])), _styles(totals)
+    shape = panel_shape(len(blocks), len(blocks) if is_wide(width) else 1)
+    with house_figure(width, height * shape["nrows"], sharey=True, sharex=True, **shape) as (figure, axes):
         for ax, block in zip(axes.flat, blocks, strict=True):
-            for (_, _, look), rows in _series(totals, totals["block"] == block):
+            for (_, _, look), rows in _series(totals[totals["block"] == block], styles):
                 over = rows.groupby("m")[["share", "expected"]].agg(["mean", "min", "max"])
                 ax.plot(over.index, over["expected", "mean"], color=look["color"], lw=1, ls="--", zorder=1)
                 ax.vlines(over.index, over["share", "min"], over["share", "max"], color=look["color"], lw=1.2)
@@ -225,7 +172,7 @@ def span_shares(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.8
         for ax in axes[:, 0]:
             ax.set_ylabel("share of the change (log)")
         chance = Line2D([], [], color=MUTED, ls="--", lw=1, label="of a random change")
-        _legend(figure, totals, [chance], width)
+        legend_above(figure, [*_keys(totals, styles), chance], wide=4)
     return figure
 
 
@@ -239,11 +186,11 @@ def span_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float = 2.3
     layers : layers.csv of a span_study: name, blocks, solver, per_channel, m, seed, share, expected
     """
     largest = layers[layers["m"] == layers["m"].max()].assign(gain=layers["share"] / layers["expected"])
-    blocks = list(dict.fromkeys(largest["blocks"]))
+    blocks, styles = list(dict.fromkeys(largest["blocks"])), _styles(largest)
     with house_figure(width, height * len(blocks) + 0.5, nrows=len(blocks)) as (figure, axes):
         for ax, block in zip(axes[:, 0], blocks, strict=True):
             ax.axhline(1, color=MUTED, lw=1, ls="--")
-            for (_, _, look), rows in _series(largest, largest["blocks"] == block):
+            for (_, _, look), rows in _series(largest[largest["blocks"] == block], styles):
                 gains = rows.groupby("name", sort=False)["gain"].mean()
                 ax.plot(range(1, len(gains) + 1), gains, **{**look, "ls": "none"})
             _log(ax, FuncFormatter(lambda value, _: f"{value:g}×"))
@@ -251,34 +198,34 @@ def span_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float = 2.3
             ax.set_title(_block_words(block), fontsize=9, color=INK, loc="left")
         axes[-1, 0].set_xlabel("layer, in the order of the network")
         figure.supylabel("share over a random change's (log)", fontsize=9.5, color=MUTED)
-        _legend(figure, largest, [], width)
+        legend_above(figure, _keys(largest, styles), wide=4)
     return figure
 
 
-def _series(table: pd.DataFrame, where: pd.Series | bool = True) -> Iterator[tuple[tuple, pd.DataFrame]]:
+def _styles(table: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
+    """Colour, marker and size by solver."""
+    spare = [name for name in dict.fromkeys(table["solver"]) if name not in _STYLE]
+    return {**_STYLE, **dict(zip(spare, cycle(_SPARE), strict=False))}
+
+
+def _series(table: pd.DataFrame, styles: dict[str, tuple[str, str, float]]) -> Iterator[tuple[tuple, pd.DataFrame]]:
     """((solver, m_1, how it is drawn), its rows) of each pair of solver and m_1 among the rows."""
-    solvers = list(dict.fromkeys(table["solver"]))
-    spare = [name for name in solvers if name not in _STYLE]
-    styles = {**_STYLE, **{name: _SPARE[number % len(_SPARE)] for number, name in enumerate(spare)}}
-    shown = table[where] if where is not True else table
-    for (solver, own), rows in shown.groupby(["solver", "per_channel"], sort=False):
+    for (solver, own), rows in table.groupby(["solver", "per_channel"], sort=False):
         colour, marker, size = styles[solver]
         face = {"mfc": "white", "mec": colour} if own else {"mec": "white", "mew": 0.6}
         yield (solver, own, {"color": colour, "marker": marker, "ms": size, "ls": "-", **face}), rows
 
 
-def _legend(figure: Figure, table: pd.DataFrame, more: list[Line2D], width: float) -> None:
-    handles = []
-    for (solver, own, look), _ in _series(table):
-        handles.append(Line2D([], [], label=solver + (f", m₁={own} per channel" if own else ""), **look))
-    figure.legend(handles=[*handles, *more], loc="outside upper left", ncols=4 if width > 6 else 1, fontsize=8.5)
+def _keys(table: pd.DataFrame, styles: dict[str, tuple[str, str, float]]) -> list[Line2D]:
+    return [
+        Line2D([], [], label=solver + (f", m₁={own} per channel" if own else ""), **look)
+        for (solver, own, look), _ in _series(table, styles)
+    ]
 
 
 def _log(ax: Axes, words: FuncFormatter) -> None:
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=_STEPS, numticks=12))
+    log_axis(ax.yaxis, (1, 2, 5), words, numticks=12)
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(words)
 
 
 def _block_words(block: str) -> str:

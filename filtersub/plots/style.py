@@ -1,4 +1,4 @@
-"""The house style: colours, a figure of its own, words beside points, counts for a reader's eye.
+"""The house style: colours, marks of families and settings, counts for a reader's eye.
 
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart, and markers repeat what colours say.
 """
@@ -6,22 +6,14 @@ Colours are those of Okabe and Ito, which colour-blind readers can tell apart, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation
-
-if TYPE_CHECKING:
-    import pandas as pd
+from matplotlib.lines import Line2D
 
 INK, MUTED, GRID = "#1f2328", "#59636e", "#e4e7eb"
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 GREY = "#7a828c"
+FRONT = "#9aa4ae"  # the line of a Pareto front
 #: Colour and marker by family of settings, see collect.family.
 FAMILIES = {
     "head only": ("#7a828c", "s"),
@@ -38,7 +30,7 @@ _DASHES = ("--", "-.", ":", (0, (8, 2)), (0, (1, 3)))
 _SPARE_MARKERS = "Pv<>XphH*d"
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 TIMES = "\N{MULTIPLICATION SIGN}"
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -59,32 +51,12 @@ STYLE = {
 }
 
 
-@contextmanager
-def house_figure(width: float, height: float, **subplots: object) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A figure of its own in the house style, with its axes as a 2-d array."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.subplots(squeeze=False, **subplots)
-        _plain_powers(figure)
-
-
-class _PlainPowers(LogFormatterSciNotation):
-    """Labels of a logarithmic axis as text, 10⁻³ and 2×10⁻³, where matplotlib's own are formulas."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        formula = super().__call__(x, pos)
-        found = re.fullmatch(r"\$\\mathdefault\{(.*?)(\d+)\^\{(-?\d+)\}\}\$", formula)
-        if found is None:
-            return formula.removeprefix("$\\mathdefault{").removesuffix("}$")
-        return f"{found[1]}{found[2]}{found[3].translate(_RAISED)}".replace("\\times", TIMES)
-
-
-def _plain_powers(figure: Figure) -> None:
-    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
-        if type(axis.get_major_formatter()) is LogFormatterSciNotation:
-            axis.set_major_formatter(_PlainPowers())
-        if type(axis.get_minor_formatter()) is LogFormatterSciNotation:
-            axis.set_minor_formatter(_PlainPowers())
+def family_marks(names: Iterable[str], style: Mapping[str, tuple[str, str]]) -> list[Line2D]:
+    """Handles for a legend of families of settings."""
+    return [
+        Line2D([], [], ls="none", color=style[name][0], marker=style[name][1], label=name)
+        for name in dict.fromkeys(names)
+    ]
 
 
 def families_style(names: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -121,12 +93,7 @@ def text_colour(colour: str, least: float = 4.6) -> str:
     >>> text_colour("#1f2328"), text_colour("#d55e00")
     ('#1f2328', '#c05500')
     """
-    red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
-    for step in range(100, 0, -1):
-        shade = f"#{round(red * step / 100):02x}{round(green * step / 100):02x}{round(blue * step / 100):02x}"
-        if 1.05 / (_luminance(shade) + 0.05) >= least:
-            return shade
-    return "#000000"
+    return _mixed(colour, 0, 1.0, least)
 
 
 def lighter_colour(colour: str, least: float = 4.6) -> str:
@@ -136,14 +103,18 @@ def lighter_colour(colour: str, least: float = 4.6) -> str:
     >>> lighter_colour("#e69f00"), lighter_colour("#1f2328")
     ('#e69f00', '#e6e9ec')
     """
-    if colour == INK:
-        return "#e6e9ec"
+    return "#e6e9ec" if colour == INK else _mixed(colour, 255, _luminance("#14181d"), least)
+
+
+def _mixed(colour: str, end: int, ground: float, least: float) -> str:
+    """The colour mixed with black (``end`` 0) or white (255) until it stands out from a ground of this luminance."""
     parts = [int(colour[n : n + 2], 16) for n in (1, 3, 5)]
     for step in range(101):
-        shade = "#" + "".join(f"{round(part + (255 - part) * step / 100):02x}" for part in parts)
-        if (_luminance(shade) + 0.05) / (_luminance("#14181d") + 0.05) >= least:
-            return shade
-    return "#ffffff"
+        shade = "#" + "".join(f"{round(part + (end - part) * step / 100):02x}" for part in parts)
+        lower, upper = sorted((_luminance(shade), ground))
+        if (upper + 0.05) / (lower + 0.05) >= least:
+            break
+    return shade
 
 
 def _luminance(colour: str) -> float:
@@ -161,11 +132,6 @@ def short_count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def percent() -> FuncFormatter:
-    """Fractions as percentages with the digits that they need: a tick at 0.175 is 17.5%, not another 18%."""
-    return FuncFormatter(lambda value, _: f"{100 * value:.6g}%".replace("-", "\N{MINUS SIGN}"))
-
-
 def kernel_name(shape: Sequence[int] | str) -> str:
     """``3×3`` from a weight's shape (or its text in a CSV), ``1×1`` for a linear layer.
 
@@ -174,30 +140,3 @@ def kernel_name(shape: Sequence[int] | str) -> str:
     """
     sizes = [int(size) for size in re.findall(r"\d+", str(shape))][2:]
     return TIMES.join(map(str, sizes)) or f"1{TIMES}1"
-
-
-def room_above_and_below(ax: Axes, values: pd.Series) -> None:
-    room = max(0.02, 0.08 * (values.max() - values.min()))
-    ax.set_ylim(max(0.0, values.min() - room), values.max() + room)
-
-
-def spread(ax: Axes, values: pd.Series, lines: float = 1.35, limits: tuple[float, float] | None = None) -> np.ndarray:
-    """Heights for labels at these values, moved as little as needed to stand a line apart within the axes.
-
-    ``limits`` are those of the axes where the values are not in its own units (logarithms).
-    """
-    low, high = limits or ax.get_ylim()
-    inches = ax.figure.get_figheight() * 0.8
-    gap = lines * matplotlib.rcParams["font.size"] / 72 / inches * (high - low)
-    order = np.argsort(values.to_numpy(), kind="stable")
-    placed = values.to_numpy(dtype=float)[order]
-    for _ in range(100):  # neighbours too close move apart by half of what is missing each
-        for n in range(len(placed) - 1):
-            missing = gap - (placed[n + 1] - placed[n])
-            if missing > 1e-9:
-                placed[n] -= missing / 2
-                placed[n + 1] += missing / 2
-        placed = np.clip(placed, low, high)
-    result = np.empty_like(placed)
-    result[order] = placed
-    return result

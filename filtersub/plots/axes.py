@@ -1,0 +1,159 @@
+"""A figure of its own in the house style, and what its axes share: words, ticks, legends, labels apart, pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+
+from .style import RAISED, STYLE, TIMES, short_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_WIDE = 6  # inches from which a figure is for wide pages
+
+
+@contextmanager
+def house_figure(width: float, height: float, **subplots: object) -> Iterator[tuple[Figure, np.ndarray]]:
+    """A figure of its own in the house style, with its axes as a 2-d array; those that stay empty are not shown."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(squeeze=False, **subplots)
+        yield figure, axes
+        for ax in figure.axes:
+            if not ax.has_data():
+                ax.set_axis_off()
+        for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+            if type(axis.get_major_formatter()) is LogFormatterSciNotation:
+                axis.set_major_formatter(_PlainPowers())
+            if type(axis.get_minor_formatter()) is LogFormatterSciNotation:
+                axis.set_minor_formatter(_PlainPowers())
+
+
+@contextmanager
+def house_axes(width: float, height: float) -> Iterator[Axes]:
+    """A figure of its own with one pair of axes, these."""
+    with house_figure(width, height) as (_, axes):
+        yield axes[0, 0]
+
+
+def panel_shape(panels: int, across: int) -> dict[str, int]:
+    """Rows and columns of so many panels, at most ``across`` beside one another, as house_figure takes them."""
+    across = max(1, min(panels, across))
+    return {"nrows": -(-panels // across), "ncols": across}
+
+
+def label_axes(ax: Axes, x: str = "", y: str = "", *, percents: str = "", whole: str = "", zero: str = "") -> None:
+    """Write the words of the axes. The rest names axes ("x", "y" or "xy") to be labelled with percentages, at whole
+    numbers alone, or to begin at zero; it is called once all is drawn."""
+    for name, words in (("x", x), ("y", y)):
+        axis = getattr(ax, f"{name}axis")
+        if words:
+            axis.set_label_text(words)
+        if name in percents:
+            axis.set_major_formatter(percent())
+        if name in whole:
+            axis.set_major_locator(MaxNLocator(integer=True))
+        if name in zero:
+            ax.set(**{f"{name}lim": (0, None)})
+
+
+def log_axis(axis: Axis, subs: Sequence[int], formatter: FuncFormatter, **locator: int) -> None:
+    """Make an axis logarithmic, with words at these places of each decade alone."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=subs, **locator))
+    axis.set_major_formatter(formatter)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_above(
+    figure: Figure, handles: Sequence[Artist] | None = None, *, wide: int, narrow: int = 1, **style
+) -> None:
+    """A legend above all axes, default of the first ones: so many columns in a wide figure, so many in a narrow one."""
+    handles = figure.axes[0].get_legend_handles_labels()[0] if handles is None else handles
+    columns = wide if is_wide(figure.get_figwidth()) else narrow
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, **{"fontsize": 8.5, **style})
+
+
+def is_wide(width: float) -> bool:
+    """Whether a figure of so many inches is for wide pages, with room for names beside points."""
+    return width > _WIDE
+
+
+def bare_axes(ax: Axes) -> None:
+    """Leave nothing of the axes but what is drawn, and words."""
+    ax.tick_params(length=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+def draw_board(ax: Axes, board: np.ndarray, largest: float = 1.0, **options: Any) -> None:
+    """Numbers as a picture without axes: blue below zero, white at zero, red above, full at ``largest``."""
+    ax.imshow(board, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest", **options)
+    ax.set(xticks=[], yticks=[])
+    bare_axes(ax)
+
+
+def board(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of pictures, each (n, height, width), as one picture with a blank pixel between."""
+    count, height, width = rows[0].shape
+    found = np.full((len(rows), height + 1, count, width + 1), np.nan)
+    for place, pictures in zip(found, rows, strict=True):
+        place[:height, : len(pictures), :width] = np.swapaxes(pictures, 0, 1)
+    return found.reshape(len(rows) * (height + 1), -1)[:-1, :-1]
+
+
+class _PlainPowers(LogFormatterSciNotation):
+    """Labels of a logarithmic axis as text, 10⁻³ and 2×10⁻³, where matplotlib's own are formulas."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        formula = super().__call__(x, pos)
+        found = re.fullmatch(r"\$\\mathdefault\{(.*?)(\d+)\^\{(-?\d+)\}\}\$", formula)
+        if found is None:
+            return formula.removeprefix("$\\mathdefault{").removesuffix("}$")
+        return f"{found[1]}{found[2]}{found[3].translate(RAISED)}".replace("\\times", TIMES)
+
+
+def short_counts() -> FuncFormatter:
+    return FuncFormatter(lambda value, _: short_count(value))
+
+
+def percent() -> FuncFormatter:
+    """Fractions as percentages with the digits that they need: a tick at 0.175 is 17.5%, not another 18%."""
+    return FuncFormatter(lambda value, _: f"{100 * value:.6g}%".replace("-", "\N{MINUS SIGN}"))
+
+
+def room_around(ax: Axes, values: pd.Series) -> None:
+    room = max(0.02, 0.08 * (values.max() - values.min()))
+    ax.set_ylim(max(0.0, values.min() - room), values.max() + room)
+
+
+def spread(ax: Axes, values: pd.Series, lines: float = 1.35, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Heights for labels at these values, moved as little as needed to stand a line apart within the axes.
+
+    ``limits`` are those of the axes where the values are not in its own units (logarithms).
+    """
+    low, high = limits or ax.get_ylim()
+    inches = ax.figure.get_figheight() * 0.8
+    gap = lines * matplotlib.rcParams["font.size"] / 72 / inches * (high - low)
+    order = np.argsort(values.to_numpy(), kind="stable")
+    placed = values.to_numpy(dtype=float)[order]
+    for _ in range(100):  # neighbours too close move apart by half of what is missing each
+        for n in range(len(placed) - 1):
+            missing = gap - (placed[n + 1] - placed[n])
+            if missing > 1e-9:
+                placed[n] -= missing / 2
+                placed[n + 1] += missing / 2
+        placed = np.clip(placed, low, high)
+    return placed[np.argsort(order)]
