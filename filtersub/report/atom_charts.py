@@ -15,8 +15,7 @@ from ..records import read_table
 _TABLE = "atoms.csv"  # as experiment.layer_tables names it, which would import torch
 _COLUMNS = ["layer", "atom", "height", "width", "before", "after"]
 _MOST_CHARACTERS = 1_500_000  # of all atoms in a page
-_SCALE = 100  # whole numbers up to this stand for an atom's entries
-_ROWS = [f"{side}{what}" for side in ("", "A ", "B ") for what in ("before", "after", "change")]
+_SCALE = 100  # whole numbers up to this stand for an atom's entries; charts.yaml has it too
 
 
 def layer_atoms(runs: pd.DataFrame, rows: Sequence[dict[str, Any]], odd: list[str]) -> list[dict[str, Any]]:
@@ -64,64 +63,6 @@ def moved_most(atoms: Sequence[dict[str, Any]], label: str, most: int = 3) -> li
     norms = [float(np.linalg.norm(pictures(row)["change"], axis=(1, 2)).mean()) for row in own]
     chosen = sorted(range(len(own)), key=lambda n: -norms[n])[:most]
     return [own[n] for n in sorted(chosen)]
-
-
-def atoms_spec(atoms: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Layers, encoding, parameters and size of a chart that shows one layer of one run, which a reader chooses."""
-    names = list(dict.fromkeys(row["run"] for row in atoms))
-    layers = list(dict.fromkeys(row["layer"] for row in atoms))
-    each = "datum._w * datum._h"
-    at = "datum._n - 1"
-    transform = [
-        {"filter": "datum.run == of_run && datum.layer == of_layer"},
-        {"fold": ["before", "after", "change"], "as": ["_what", "_entries"]},
-        {"flatten": ["_entries"], "as": ["_entry"]},
-        {"window": [{"op": "row_number", "as": "_n"}], "groupby": ["_id", "_what"]},
-        {"calculate": f"datum._atoms[floor(({at}) / ({each}))]", "as": "atom"},
-        {"calculate": f"({at}) % datum._w", "as": "_x"},
-        {"calculate": f"floor((({at}) % ({each})) / datum._w)", "as": "_y"},
-        {"calculate": "(isValid(datum._side) ? datum._side + ' ' : '') + datum._what", "as": "picture"},
-        {
-            "calculate": "datum._entry * (datum._what == 'change' ? datum._change_unit : datum._unit)",
-            "as": "value",
-        },
-    ]
-    colour = {"field": "_entry", "type": "quantitative", "legend": None}
-    colour["scale"] = {"domain": [-_SCALE, 0, _SCALE], "range": ["#2166ac", "#f7f7f7", "#b2182b"]}
-    encoding = {
-        "x": {"field": "atom", "type": "ordinal", "title": "atom", "axis": {"labelAngle": 0, "orient": "top"}},
-        "xOffset": {"field": "_x", "type": "ordinal"},
-        "y": {"field": "picture", "type": "ordinal", "sort": _ROWS, "title": None},
-        "yOffset": {"field": "_y", "type": "ordinal"},
-        "color": colour,
-        "tooltip": [
-            {"field": "layer"},
-            {"field": "picture"},
-            {"field": "atom"},
-            {"field": "value", "format": ".3f"},
-        ],
-    }
-    step = {"step": 13, "for": "offset"}
-    return {
-        "layers": [{"mark": {"type": "rect"}}],
-        "encoding": encoding,
-        "params": [
-            {"name": "of_run", "value": names[0], "bind": {"input": "select", "options": names, "name": "Run "}},
-            {"name": "of_layer", "value": layers[0], "bind": {"input": "select", "options": layers, "name": "Layer "}},
-        ],
-        "transform": transform,
-        "width": step,
-        "height": step,
-        "autosize": "pad",
-    }
-
-
-def pair_of_atoms(spec: dict[str, Any]) -> dict[str, Any]:
-    """The chart for two runs, told apart by ``_side``, A or B; the page's script puts their rows in."""
-    rest = spec["transform"][1:]
-    params = [param for param in spec["params"] if param["name"] != "of_run"]
-    transform = [{"filter": "datum.layer == of_layer"}, *rest]
-    return {**spec, "data": {"values": []}, "params": params, "transform": transform}
 
 
 def _row(name: str, part: pd.DataFrame) -> dict[str, Any]:

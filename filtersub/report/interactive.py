@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ import pandas as pd
 
 from .. import plots
 from ..user_cache import cache_folder, keep
-from .atom_charts import atoms_spec, pair_of_atoms
+from ..yaml_file import packaged_yaml
 from .layer_changes import MEASURES, LayerChanges
 from .numbers import percent
 from .sentences import curve_measure
@@ -28,9 +29,6 @@ from .table import Column
 _BUNDLE = "vega-"  # how the names of kept scripts begin
 _MOST_MEASURES = 4
 _MOST_EPOCHS = 200  # of a curve; of more, evenly many are drawn
-_PICK = {"name": "pick", "value": []}
-_IS_PICKED = "length(pick) == 0 || indexof(pick, datum.setting) >= 0"
-_FADED = {"condition": {"test": _IS_PICKED, "value": 0.95}, "value": 0.07}
 
 
 @cache
@@ -93,11 +91,11 @@ def exploration(
     ]
     ids = dict(zip(map(str, runs["folder"]), (row["id"] for row in rows), strict=True))
     curves = _curves(history, ids)
-    pictures = [_chart("Atoms before and after tuning", list(atoms), **atoms_spec(atoms))] if atoms else []
+    pictures = _atoms(atoms)
     charts = [_scatter(settings), *curves, *_layers(changes), *pictures, _parallel(columns, rows, runs)]
     pair: dict[str, Any] = {"pair": _pair(curves[0]["spec"])} if curves else {}
     if pictures:
-        pair |= {"atoms": charts.index(pictures[0]), "pairAtoms": pair_of_atoms(pictures[0]["spec"])}
+        pair |= {"atoms": charts.index(pictures[0]), "pairAtoms": _pair_of_atoms(pictures[0]["spec"])}
     data = json.dumps({"legend": legend, "charts": charts, **pair}, separators=(",", ":"), allow_nan=False)
     titles = [(chart["title"], n > len(curves)) for n, chart in enumerate(charts)]  # layers and parallel axes need room
     return {"legend": legend, "titles": titles, "data": data.replace("<", "\\u003c"), "script": vega_script()}
@@ -118,36 +116,14 @@ def _scatter(settings: pd.DataFrame) -> dict[str, Any]:
                 "seeds": len(row["seeds"]),
             }
         )
-    words = [("setting", "setting"), ("interval", "95 % interval"), ("seeds", "seeds")]
-    tooltip = [
-        *({"field": name, "title": title} for name, title in words),
-        {"field": "accuracy", "title": "test accuracy", "format": ".2%"},
-        {"field": "trained", "title": "trained parameters", "format": ","},
-    ]
     lowest, highest = float(settings["test_accuracy"].min()), float(settings["test_accuracy"].max())
     room = 0.25 * (highest - lowest) or 0.05
-    scale = {"domain": [max(0.0, lowest - room), min(1.0, highest + room)], "nice": True}
-    x = {"field": "trained", "type": "quantitative", "scale": {"type": "log"}, "title": "trained parameters"}
-    x["axis"] = {"format": "~s", "tickCount": 5}
-    y = {
-        "field": "accuracy",
-        "type": "quantitative",
-        "scale": scale,
-        "title": "test accuracy",
-        "axis": {"format": ".0%"},
-    }
-    bars = {
-        "transform": [{"filter": "isValid(datum.low)"}],
-        "mark": {"type": "rule", "strokeWidth": 5, "clip": True},
-        "encoding": {"y": {**y, "field": "low"}, "y2": {"field": "high"}, "opacity": _faded(0.25)},
-    }
-    points = {
-        "mark": {"type": "point", "filled": True, "size": 110},
-        "encoding": {"y": y, "tooltip": tooltip, "opacity": _FADED},
-    }
-    # Vega warns of a layer without any row
-    layers = [*([bars] if any(one["low"] is not None for one in values) else []), points]
-    return _chart("Accuracy against trained parameters", values, layers, {"x": x, "color": _colour()})
+    chart = _chart("scatter", "Accuracy against trained parameters", values)
+    bars, points = chart["spec"]["layer"]
+    points["encoding"]["y"]["scale"]["domain"] = [max(0.0, lowest - room), min(1.0, highest + room)]
+    if all(one["low"] is None for one in values):  # Vega warns of a layer without any row
+        chart["spec"]["layer"].remove(bars)
+    return chart
 
 
 def _curves(history: pd.DataFrame, ids: dict[str, str]) -> list[dict[str, Any]]:
@@ -169,31 +145,10 @@ def _curves(history: pd.DataFrame, ids: dict[str, str]) -> list[dict[str, Any]]:
             {"_run": len(values), "_id": ids.get(folder), "setting": label, "seed": int(seed), "epoch": epochs, **curve}
         )
     usual = curve_measure(history)
-    first = usual if usual in measures else measures[0]
-    shown = [name.replace("_", " ") for name in measures]
-    options = {"input": "select", "options": measures, "labels": shown, "name": "Measure "}
-    axis = {"labelExpr": "test(/accuracy$/, measure) ? format(datum.value, '.3~%') : datum.label"}
-    y = {"field": "_value", "type": "quantitative", "title": None, "scale": {"zero": False}, "axis": axis}
-    encoding = {
-        "x": {"field": "epoch", "type": "quantitative", "axis": {"tickMinStep": 1}},
-        "y": y,
-        "color": _colour(),
-        "detail": {"field": "_run"},
-    }
-    return [
-        _chart(
-            "Learning curves",
-            values,
-            [{"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": {"opacity": _FADED}}, _nearest()],
-            encoding,
-            params=[{"name": "measure", "value": first, "bind": options}],
-            transform=[
-                {"flatten": ["epoch", *measures]},
-                {"calculate": "datum[measure]", "as": "_value"},
-                {"filter": "isValid(datum._value)"},
-            ],
-        )
-    ]
+    chart = _chart("curves", "Learning curves", values)
+    chart["spec"]["transform"][0]["flatten"] += measures
+    _offer(chart, usual if usual in measures else measures[0], {name: name.replace("_", " ") for name in measures})
+    return [chart]
 
 
 def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
@@ -209,40 +164,44 @@ def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
     ]
     if not values:
         return []
-    known = [name for name in MEASURES if any(value[name] is not None for value in values)]
+    known = {name: words for name, words in MEASURES.items() if any(value[name] is not None for value in values)}
     longest = sorted(changes, key=lambda one: -len(one.table))  # its order is the network's, for the others' layers too
-    order = list(dict.fromkeys(name for one in longest for name in one.table["layer"]))
-    x = {"field": "layer", "type": "nominal", "sort": order, "title": None}
-    x["axis"] = {"labelAngle": -90, "labelFontSize": 10, "labelLimit": 150}
-    y = {"field": "_value", "type": "quantitative", "title": None}
+    title = "How far tuning moved the atoms of each layer" + (", and how well they rebuilt it" * (len(known) > 2))
+    chart = _chart("layers", title, values)
+    encoding = chart["spec"]["layer"][0]["encoding"]
     fields = ("setting", "seed", "layer", "atoms", *known)
-    tooltip = [{"field": name, "title": MEASURES.get(name, name)} for name in fields]
-    mark = {"type": "point", "filled": True, "size": 60}
-    layer = {"mark": mark, "encoding": {"y": y, "tooltip": tooltip, "opacity": _FADED}}
-    options = {"input": "select", "options": known, "labels": [MEASURES[name] for name in known], "name": "Measure "}
-    return [
-        _chart(
-            "How far tuning moved the atoms of each layer" + (", and how well they rebuilt it" * (len(known) > 2)),
-            values,
-            [layer],
-            {"x": x, "color": _colour()},
-            height=380,
-            params=[{"name": "of_layer", "value": known[0], "bind": options}],
-            transform=[{"calculate": "datum[of_layer]", "as": "_value"}, {"filter": "isValid(datum._value)"}],
-        )
-    ]
+    encoding["tooltip"] = [{"field": name, "title": MEASURES.get(name, name)} for name in fields]
+    order = dict.fromkeys(name for one in longest for name in one.table["layer"])
+    chart["spec"]["encoding"]["x"]["sort"] = list(order)
+    _offer(chart, next(iter(known)), known)
+    return [chart]
 
 
 def _pair(curves: dict[str, Any]) -> dict[str, Any]:
-    """The learning curves of two runs, told apart by colour and dashes; the page's script puts their values in."""
-    # one legend for both: where only one channel had it, Vega-Lite would warn of the conflict
-    legend = {"orient": "top", "title": None, "symbolType": "square"}
-    run = {"field": "run", "type": "nominal", "legend": legend}
-    colours = {**run, "scale": {"domain": ["A", "B"], "range": ["#0072b2", "#d55e00"]}}
-    dashes = {**run, "scale": {"domain": ["A", "B"], "range": [[1, 0], [6, 4]]}}
+    """The learning curves of two runs; the page's script puts their values in."""
+    look = _described("pair")
     line, nearest = curves["layer"]
-    layers = [{"mark": line["mark"], "encoding": {"strokeDash": dashes}}, nearest]
-    return {**curves, "data": {"values": []}, "layer": layers, "encoding": {**curves["encoding"], "color": colours}}
+    layers = [{"mark": line["mark"], "encoding": {"strokeDash": look["strokeDash"]}}, nearest]
+    encoding = {**curves["encoding"], "color": look["color"]}
+    return {**curves, "data": {"values": []}, "layer": layers, "encoding": encoding}
+
+
+def _atoms(atoms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A chart of one layer of one run, which a reader chooses; none without atoms."""
+    if not atoms:
+        return []
+    chart = _chart("atoms", "Atoms before and after tuning", list(atoms))
+    for param, name in zip(chart["spec"]["params"][1:], ("run", "layer"), strict=True):
+        param["bind"]["options"] = list(dict.fromkeys(row[name] for row in atoms))
+        param["value"] = param["bind"]["options"][0]
+    return [chart]
+
+
+def _pair_of_atoms(spec: dict[str, Any]) -> dict[str, Any]:
+    """The chart for two runs, told apart by ``_side``, A or B; the page's script puts their rows in."""
+    params = [param for param in spec["params"] if param["name"] != "of_run"]
+    transform = [{"filter": "datum.layer == of_layer"}, *spec["transform"][1:]]
+    return {**spec, "data": {"values": []}, "params": params, "transform": transform}
 
 
 def _rounded(value: float) -> float | None:
@@ -271,40 +230,20 @@ def _parallel(columns: Sequence[Column], rows: list[dict], runs: pd.DataFrame) -
         ]
         telling.append(math.inf if column.name in _FIRST else explained_share(texts, accuracy))
     order = [column.heading for _, column in [*taken, *results]]
-    x = {"field": "axis", "type": "nominal", "sort": order, "title": None}
-    x["axis"] = {"labelAngle": -30, "domain": False, "ticks": False, "labelPadding": 14, "labelLimit": 130}
-    y = {"field": "_place", "type": "quantitative", "axis": None, "scale": {"domain": [-0.03, 1.03]}}
-    nearest, own = _nearest(), {"y": y, "color": _colour()}
-    layers = [
-        {"mark": {"type": "rule", "strokeWidth": 1}, "encoding": {"y": {"value": 0}, "y2": {"value": "height"}}},
-        {
-            "mark": {"type": "line", "strokeWidth": 1.6},
-            "encoding": {
-                "y": y,
-                "color": _colour(),
-                "detail": {"field": "_run"},
-                "opacity": _FADED,
-                "order": {"field": "_axis"},
-            },
-        },
-        {**nearest, "encoding": {**nearest["encoding"], **own}},
-        {
-            "data": {"values": labels},
-            "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 10.5, "limit": 95},
-            "encoding": {"y": y, "text": {"field": "text"}},
-        },
-    ]
-    more: dict[str, Any] = {}
+    chart = _chart("parallel", "Parameters and results of every run", values)
+    spec = chart["spec"]
+    spec["encoding"]["x"]["sort"] = order
+    spec["layer"][-1]["data"] = {"values": labels}
     if len(order) > _MOST_AXES:
         first = sorted(range(len(order)), key=lambda axis: -telling[axis])[:_MOST_AXES]
-        more["params"] = [
+        ticks = [
             {"name": f"axis{n}", "value": n in first, "bind": {"input": "checkbox", "name": heading}}
             for n, heading in enumerate(order)
         ]
-        ticked = ", ".join(param["name"] for param in more["params"])
-        more["transform"] = [{"filter": f"[{ticked}][datum._axis]"}]
-        layers[-1]["transform"] = more["transform"]  # its data are its own
-    return _chart("Parameters and results of every run", values, layers, {"x": x}, **more)
+        spec["params"] += ticks
+        spec["transform"] = [{"filter": f"[{', '.join(tick['name'] for tick in ticks)}][datum._axis]"}]
+        spec["layer"][-1]["transform"] = spec["transform"]  # its data are its own
+    return chart
 
 
 def explained_share(groups: Sequence[str], values: np.ndarray) -> float:
@@ -355,32 +294,22 @@ def _places(values: list[str], texts: list[str]) -> tuple[list[float], list[tupl
     return [round(at[value], 4) for value in values], [(seen[value], round(at[value], 4)) for value in told]
 
 
-def _chart(title: str, values: list, layers: list, encoding: dict, **more: Any) -> dict[str, Any]:
-    params = [_PICK, *more.pop("params", [])]
-    size = {"width": "container", "height": 300, "autosize": {"type": "fit", "contains": "padding", "resize": True}}
-    spec = {"data": {"values": values}, "params": params, "layer": layers, "encoding": encoding, **size, **more}
-    return {"title": title, "spec": spec}
+def _chart(name: str, title: str, values: list[dict[str, Any]]) -> dict[str, Any]:
+    """``title`` and ``spec`` of the chart of this name in charts.yaml, with these data."""
+    return {"title": title, "spec": {"data": {"values": values}, **_described(name)}}
 
 
-def _nearest() -> dict[str, Any]:
-    """Points that show, and say all their values, where the pointer is nearest.
-
-    Values whose name begins with ``_`` are left out by the page's script. The tooltip is the whole datum, since
-    Vega-Lite (6.4) shows no texts in tooltips of nearest points that name their fields.
-    """
-    near = {"type": "point", "on": "pointerover", "nearest": True, "clear": "pointerout", "fields": ["_run"]}
-    seen = {"condition": [{"param": "near", "empty": False, "value": 1}], "value": 0}
-    return {
-        "params": [{"name": "near", "select": near}],
-        "mark": {"type": "point", "filled": True, "size": 45, "tooltip": {"content": "data"}},
-        "encoding": {"opacity": seen},
-    }
+def _described(name: str) -> dict[str, Any]:
+    return deepcopy(_charts()[name])
 
 
-def _colour() -> dict[str, Any]:
-    """The page's script puts the colours of its scheme in."""
-    return {"field": "setting", "type": "nominal", "legend": None, "scale": {"domain": [], "range": []}}
+@cache
+def _charts() -> dict[str, Any]:
+    return packaged_yaml(Path(__file__).with_name("charts.yaml"))
 
 
-def _faded(value: float) -> dict[str, Any]:
-    return {"condition": {"test": _IS_PICKED, "value": value}, "value": 0.03}
+def _offer(chart: dict[str, Any], first: str, measures: Mapping[str, str]) -> None:
+    """Let a reader choose what the chart's last parameter names, from these measures by what they are called."""
+    param = chart["spec"]["params"][-1]
+    param["value"] = first
+    param["bind"] |= {"options": list(measures), "labels": list(measures.values())}
