@@ -8,7 +8,6 @@ import re
 import tempfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ..data.names import PATH_KINDS
 from ..errors import FiltersubError
@@ -34,6 +33,8 @@ def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dic
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise FiltersubError(f"the name {name!r} may hold letters, digits, '.', '_' and '-' only; choose another")
     words = {"PROJECT": name, "MODEL": json.dumps(model), "DATA": json.dumps(_found_from_anywhere(data))}
+    # a notebook's file holds its cells as texts of JSON
+    words_in_texts = {key: json.dumps(word, ensure_ascii=False)[1:-1] for key, word in words.items()}
     templates = resources.files("filtersub") / "templates" / "new"
     make_folder(folder.absolute().parent)
     with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{name}-") as aside:
@@ -41,7 +42,7 @@ def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dic
             text = (templates / template).read_text(encoding="utf-8")
             path = Path(aside) / "folder" / target.format(name=name)
             make_folder(path.parent)
-            path.write_text(_notebook(text, words) if path.suffix == ".ipynb" else _filled(text, words), "utf-8")
+            path.write_text(_filled(text, words_in_texts if path.suffix == ".ipynb" else words), "utf-8")
         (Path(aside) / "folder").rename(folder)
     return {template: folder / target.format(name=name) for template, target in _FILES.items()}
 
@@ -54,21 +55,6 @@ def _found_from_anywhere(data: str) -> str:
     if kind not in PATH_KINDS or not path or not given.exists():
         return data
     return f"{kind}:{given.absolute()}{mark}{columns}"
-
-
-def _notebook(text: str, words: dict[str, str]) -> str:
-    """A notebook's text with the words in its cells, so that quotes stay quotes of the cell and not of the file."""
-
-    def filled(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {key: filled(each) for key, each in part.items()}
-        return [filled(each) for each in part] if isinstance(part, list) else _in_text(part, words)
-
-    return json.dumps(filled(json.loads(text)), indent=1, ensure_ascii=False) + "\n"
-
-
-def _in_text(part: Any, words: dict[str, str]) -> Any:
-    return _filled(part, words) if isinstance(part, str) else part
 
 
 def _filled(text: str, words: dict[str, str]) -> str:

@@ -27,32 +27,11 @@ _DISPLAYED = re.compile(r"\$\$([^$]+)\$\$")
 _INLINE = re.compile(r"(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\d$])")
 
 
-def write_html(
-    notebook: Any,
-    path: str | os.PathLike[str],
-    *,
-    name: str,
-    environment: dict[str, Any] | None = None,
-    run: dict[str, Any] | None = None,
-    error: str | None = None,
-    pictures: str | os.PathLike[str] | None = None,
-) -> Path:
-    """Write an executed notebook as a self-contained page.
-
-    Parameters
-    ----------
-    notebook : nbformat's NotebookNode, executed
-    path : of the HTML
-    name : of the notebook, for the footer
-    environment : as records.describe_environment gives it, for the footer
-    run : the run's ``run.json``, for its parameters and time; optional
-    error : why the run failed, where no cell shows it (a kernel that was killed)
-    pictures : the folder that the notebook lies in; pictures that its text shows from there become part of the page
-    """
+def write_html(notebook: Any, path: str | os.PathLike[str], **described: Any) -> Path:
+    """Write the page that to_html makes of a notebook, with what it takes beside it."""
     folder = Path(path).resolve().parent
     report = "../../index.html" if folder.parent.name == "runs" else None  # where a batch writes its report
-    options = {"name": name, "environment": environment, "run": run, "error": error, "pictures": pictures}
-    return write_text(path, to_html(notebook, report=report, **options))
+    return write_text(path, to_html(notebook, report=report, **described))
 
 
 def to_html(
@@ -65,7 +44,18 @@ def to_html(
     pictures: str | os.PathLike[str] | None = None,
     report: str | None = None,
 ) -> str:
-    """The page that write_html writes; ``report`` is the address of the report that it links back to."""
+    """An executed notebook as a self-contained page.
+
+    Parameters
+    ----------
+    notebook : nbformat's NotebookNode, executed
+    name : of the notebook, for the footer
+    environment : as records.describe_environment gives it, for the footer
+    run : the run's ``run.json``, for its parameters and time; optional
+    error : why the run failed, where no cell shows it (a kernel that was killed)
+    pictures : the folder that the notebook lies in; pictures that its text shows from there become part of the page
+    report : address of the report that the page links back to
+    """
     nbformat = import_nbformat()  # before nbconvert, which imports it too
     from nbconvert import HTMLExporter
 
@@ -74,7 +64,7 @@ def to_html(
         if "papermill-error-cell-tag" in cell.metadata.get("tags", []):
             continue  # papermill's own notes about a failure; the page has its own
         source = draw_formulas(cell.source) if cell.cell_type == "markdown" else cell.source
-        outputs = {"outputs": _joined_streams(cell.outputs)} if cell.cell_type == "code" else {}
+        outputs = {"outputs": [_standing_still(dict(each)) for each in cell.outputs]} if "outputs" in cell else {}
         cells.append(nbformat.from_dict({**cell, "source": source, **outputs}))
     drawn = nbformat.from_dict({**notebook, "cells": cells})
     page = {
@@ -92,6 +82,7 @@ def to_html(
         exporter.embed_images = True
         resources["metadata"] = {"path": os.fspath(pictures)}
     made = exporter.from_notebook_node(drawn, resources=resources)[0]
+    made = _EMPTY_HEADING.sub(r"<td\1></td>", made)  # of pandas' corners: a heading without a name would be read aloud
     return made.replace("<pre>", '<pre tabindex="0">')  # long lines scroll on a phone, by the keyboard too
 
 
@@ -167,30 +158,12 @@ def _formula(source: str, displayed: bool = False) -> str:
     return f'<img class="{kind}" alt="{html.escape(source)}" style="{style}" src="data:image/svg+xml;base64,{encoded}">'
 
 
-def _joined_streams(outputs: list[Any]) -> list[Any]:
-    """Pieces of one stream that follow each other, as papermill records them, made one."""
-    joined: list[Any] = []
-    for output in outputs:
-        last = joined[-1] if joined else {}
-        if output.output_type == "stream" == last.get("output_type") and output.name == last["name"]:
-            joined[-1] = {**last, "text": last["text"] + output.text}
-        else:
-            joined.append(_standing_still(dict(output)))
-    return joined
-
-
 def _standing_still(output: dict[str, Any]) -> dict[str, Any]:
-    """The output without its widget, which no page can move, where it brought a still form along; the empty corners of
-    pandas' tables are cells, since a screen reader would announce a heading without a name."""
+    """The output without its widget, which no page can move, where it brought a still form along."""
     data = output.get("data", {})
     if "text/html" not in data:
         return output
-    kept = {kind: content for kind, content in data.items() if kind != _WIDGET}
-    return {**output, "data": {**kept, "text/html": _EMPTY_HEADING.sub(r"<td\1></td>", _text(data["text/html"]))}}
-
-
-def _text(content: str | list[str]) -> str:
-    return content if isinstance(content, str) else "".join(content)
+    return {**output, "data": {kind: content for kind, content in data.items() if kind != _WIDGET}}
 
 
 def _title(notebook: Any, name: str) -> str:

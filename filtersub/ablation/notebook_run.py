@@ -165,15 +165,8 @@ def _write_html(executed: Any, notebook: Path, folder: Path, error: str | None) 
         environment, run = record.environment, {**run, "parameters": record.parameters}
     except ValueError:  # a notebook that only reads records writes none
         environment = describe_environment()
-    write_html(
-        executed,
-        folder / HTML_FILE,
-        name=notebook.stem,
-        environment=environment,
-        run=run,
-        error=error,
-        pictures=notebook.parent,
-    )
+    described = {"environment": environment, "run": run, "error": error, "pictures": notebook.parent}
+    write_html(executed, folder / HTML_FILE, name=notebook.stem, **described)
 
 
 def _stop_with_parent() -> None:

@@ -26,7 +26,7 @@ from ..version import package_version
 from ..yaml_file import Place
 from .kept_results import KeptResults, kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
-from .notebook_file import Notebook, read_notebook
+from .notebook_file import read_notebook
 from .run_times import RUNS_FOLDER
 from .settings_check import SettingsCheck
 from .spec import Spec, Stage, mentioned
@@ -63,13 +63,10 @@ def plan(
     root, installed = Path(out).resolve(), package_version()
     unique: dict[str, tuple[Run, Place]] = {}
     checked = itertools.count(1)
-
-    def on_checked() -> None:
-        on_run("checked runs", next(checked), spec.n_runs)
-
     for stage in spec.stages:
         with kept_results() as kept:
-            found = list(_stage_runs(stage, root, installed, kept, on_checked))
+            told = partial(_stage_runs, stage, root, installed, kept)
+            found = list(told(lambda: on_run("checked runs", next(checked), spec.n_runs)))
         if not found:
             raise stage.place.error(f"its conditions drop all {len(stage.runs)} runs of {stage.notebook}")
         for run, place in found:
@@ -89,8 +86,10 @@ def _stage_runs(
         known = notebook_parameters(notebook)
     except FiltersubError as error:
         raise stage.place.first(("notebook",)).error(str(error)) from None
-    cells = [[cell.cell_type, cell.source] for cell in read_notebook(notebook).cells]
-    code, text = [_code(source) for kind, source in cells if kind == "code"], _digest(cells)
+    cells = read_notebook(notebook).cells
+    code = [_code(cell.source) for cell in cells if cell.is_code]
+    written = json.dumps([[[cell.cell_type, cell.source] for cell in cells]])
+    text = hashlib.sha256(written.encode()).hexdigest()[:8]
     for needed in (OUT_DIR, *([RECORDS_DIR] if stage.reads_records else [])):
         if needed not in known:
             raise stage.place.error(f"{notebook.name} has no parameter {needed!r}, which the runner must set")
@@ -98,8 +97,8 @@ def _stage_runs(
     for which in ("skip", "only"):
         _check_conditions(stage, which, known, notebook.name)
     defaults = {name: default for name, (_, default) in known.items()}
-    settings = SettingsCheck(_sources(read_notebook(notebook)), known)
-    identity, checked = _Identity(code, installed), set()
+    settings = SettingsCheck([cell.source for cell in cells if cell.is_code and not cell.has_parameters], known)
+    begun, checked = hashlib.sha256(f"[{json.dumps(code)}, ".encode()), set()  # the code is hashed once
     for varied, origin in zip(stage.runs, stage.origins, strict=True):
         for seed in stage.seeds or (None,):
             on_checked()
@@ -112,8 +111,10 @@ def _stage_runs(
             if not stage.keeps({**defaults, **parameters}):
                 continue
             check = partial(_check_settings, stage, origin, settings, {**defaults, **parameters}, notebook.name)
-            kept.result("settings of a run", identity.whole(parameters), check)
-            run_id = f"{_readable(notebook, own)}-{identity.digest(parameters)}"
+            digest = begun.copy()
+            digest.update(f"{json.dumps(parameters, sort_keys=True)}, {json.dumps(installed)}]".encode())
+            kept.result("settings of a run", digest.hexdigest(), check)
+            run_id = f"{_readable(notebook, own)}-{digest.hexdigest()[:8]}"
             run = Run(run_id, notebook, parameters, root / RUNS_FOLDER / run_id, text, stage.reads_records)
             yield run, stage.place.first(("runs", origin))
 
@@ -143,11 +144,6 @@ def _check_settings(
         raise stage.place.first(("runs", origin), ("grid",), ("parameters",)).error(f"{notebook}: {error}") from None
 
 
-def _sources(notebook: Notebook) -> list[str]:
-    """The code cells but the one that holds the parameters."""
-    return [cell.source for cell in notebook.cells if cell.is_code and not cell.has_parameters]
-
-
 def _check_conditions(stage: Stage, which: str, known: Mapping[str, Any], notebook: str) -> None:
     """Every parameter that is named must be the notebook's, every value one that it could have."""
     for number, pattern in enumerate(getattr(stage, which)):
@@ -162,27 +158,6 @@ def _check_conditions(stage: Stage, which: str, known: Mapping[str, Any], notebo
                         check_parameters({other: None}, known, notebook)
             except ValueError as error:
                 raise place.error(f"{which}: {error}") from None
-
-
-class _Identity:
-    """Digests of one notebook's runs, ``_digest(code, parameters, installed)``, the code hashed once."""
-
-    def __init__(self, code: list[str], installed: str) -> None:
-        self._begun = hashlib.sha256(f"[{json.dumps(code, sort_keys=True)}, ".encode())
-        self._end = f", {json.dumps(installed)}]".encode()
-
-    def digest(self, parameters: Mapping[str, Any]) -> str:
-        return self.whole(parameters)[:8]
-
-    def whole(self, parameters: Mapping[str, Any]) -> str:
-        """All 64 digits of it."""
-        whole = self._begun.copy()
-        whole.update(json.dumps(parameters, sort_keys=True).encode() + self._end)
-        return whole.hexdigest()
-
-
-def _digest(*content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _code(source: str) -> str:

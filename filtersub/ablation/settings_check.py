@@ -78,11 +78,23 @@ class SettingsCheck:
     def _can_be_made(self, call: ast.expr) -> bool:
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self._imported):
             return False
-        if _takes_all(call):
-            return _maker(*self._imported[call.func.id]) is not None
-        if call.args or not all(self._is_known(keyword.value) for keyword in call.keywords):
+        known = not call.args and all(self._is_known(keyword.value) for keyword in call.keywords)
+        if not (known or _takes_all(call)):
             return False
-        return _dataclass(*self._imported[call.func.id]) is not None
+        found = self._found(call)
+        try:
+            makes = typing.get_type_hints(found).get("return") if inspect.isfunction(found) else None
+        except NameError:
+            return False
+        return is_dataclass(makes) if _takes_all(call) else isinstance(found, type) and is_dataclass(found)
+
+    def _found(self, call: ast.Call) -> Any:
+        """What the called name stands for in this package; None where it has no such thing."""
+        module, name = self._imported[call.func.id]
+        try:
+            return getattr(importlib.import_module(module), name, None)
+        except ImportError:
+            return None
 
     def _is_known(self, node: ast.expr) -> bool:
         plain = (ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.Subscript, ast.Name, ast.Load, ast.UnaryOp, ast.USub)
@@ -93,42 +105,15 @@ class SettingsCheck:
 
     def _make(self, call: ast.Call, parameters: Mapping[str, Any]) -> None:
         if _takes_all(call):
-            _maker(*self._imported[call.func.id])({name: parameters[name] for name in self._used})
+            self._found(call)({name: parameters[name] for name in self._used})
             return
-        arguments: dict[str, Any] = {}
-        for keyword in call.keywords:
-            value = _value(keyword.value, parameters)
-            arguments.update(value if keyword.arg is None else {keyword.arg: value})
-        _dataclass(*self._imported[call.func.id])(**arguments)
+        known = {"__builtins__": {}, **parameters, call.func.id: self._found(call)}
+        eval(compile(ast.Expression(call), "<call>", "eval"), known)  # _is_known has let literals and parameters pass
 
 
 def _takes_all(call: ast.Call) -> bool:
     """Whether the one argument is ``globals()``."""
     return len(call.args) == 1 and not call.keywords and ast.unparse(call.args[0]) == "globals()"
-
-
-def _maker(module: str, name: str) -> Any:
-    """A function that says it returns a dataclass; None for others."""
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-        returned = typing.get_type_hints(found).get("return") if inspect.isfunction(found) else None
-    except (ImportError, NameError):
-        return None
-    return found if is_dataclass(returned) else None
-
-
-def _value(node: ast.expr | None, parameters: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        return parameters[node.id]
-    if isinstance(node, ast.Dict):
-        return {_value(k, parameters): _value(v, parameters) for k, v in zip(node.keys, node.values, strict=True)}
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_value(part, parameters) for part in node.elts]
-    if isinstance(node, ast.Subscript):
-        return _value(node.value, parameters)[_value(node.slice, parameters)]
-    return ast.literal_eval(node)
 
 
 def _subscripts(call: ast.Call) -> list[ast.expr]:
@@ -141,14 +126,6 @@ def _imports(nodes: Iterable[ast.AST]) -> Iterable[tuple[str, tuple[str, str]]]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == _PACKAGE:
             for alias in node.names:
                 yield alias.asname or alias.name, (node.module, alias.name)
-
-
-def _dataclass(module: str, name: str) -> Any:
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        return None
-    return found if isinstance(found, type) and is_dataclass(found) else None
 
 
 def _parsed(source: str) -> ast.Module | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,9 @@ def _changes(new: list[Record], old: list[Record]) -> list[dict[str, Any]]:
         ours, theirs = _by_seed(new, measure), _by_seed(old, measure)
         if not ours or not theirs:
             continue
-        found = difference(ours, theirs)
         row = {"label": _label(new), "measure": measure.replace("_", " "), "old_seeds": len(theirs)}
         row |= {"new_seeds": len(ours), "old": sum(theirs) / len(theirs), "new": sum(ours) / len(ours)}
-        ends = {"difference": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
-        rows.append({**row, **ends})
+        rows.append({**row, **asdict(difference(ours, theirs))})
     return rows + _counts_that_differ(new, old)
 
 
@@ -135,7 +133,7 @@ def _counts_that_differ(new: list[Record], old: list[Record]) -> list[dict[str, 
     for name in ("trainable", "head", "total"):
         ours, theirs = new[0].counts.get(name), old[0].counts.get(name)
         if None not in (ours, theirs) and ours != theirs:
-            exact = {"difference": ours - theirs, "low": ours - theirs, "high": ours - theirs, "p_value": float("nan")}
+            exact = dict.fromkeys(("difference", "low", "high"), ours - theirs) | {"p_value": float("nan")}
             row = {"label": _label(new), "measure": f"{name} parameters", "old": theirs, "new": ours, **exact}
             rows.append({**row, "old_seeds": len(old), "new_seeds": len(new)})
     return rows

@@ -6,7 +6,7 @@ Works on records of any kind: the parameters that vary are found in them, nothin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -141,17 +141,9 @@ def parameter_effects(records: Sequence[Record], measure: str, title: str) -> Ef
     value = table.groupby([*names, "seed"], as_index=False, sort=False)[["value", "trained"]].mean()
     factors = sorted((_factor(value, name, names, texts[name]) for name in told), key=lambda f: -f.effect)
     found = [one for pair in combinations(told, 2) for one in _interactions(value, *pair, names, texts)]
-    return Effects(
-        title,
-        measure,
-        direction(measure),
-        tuple(factors),
-        _largest(found),
-        following,
-        int(table["seed"].nunique()),
-        len(kept),
-        table.groupby(sets).ngroups if sets else 1,
-    )
+    counts = {"seeds": int(table["seed"].nunique()), "runs": len(kept)}
+    counts["sets"] = table.groupby(sets).ngroups if sets else 1
+    return Effects(title, measure, direction(measure), tuple(factors), _largest(found), following, **counts)
 
 
 def direction(measure: str) -> int:
@@ -272,9 +264,8 @@ def _factor(table: pd.DataFrame, name: str, names: list[str], texts: list[str]) 
     for first, second in combinations(wide.columns, 2):
         gaps = (wide[second] - wide[first]).dropna()
         if len(gaps):
-            found = paired_difference(gaps.tolist())
-            ends = {"difference": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
-            rows.append({"first": texts[first], "second": texts[second], "pairs": len(gaps), **ends})
+            found = asdict(paired_difference(gaps.tolist()))
+            rows.append({"first": texts[first], "second": texts[second], "pairs": len(gaps), **found})
     contrasts = pd.DataFrame(rows)
     if rows:
         contrasts["p_value"] = holm(contrasts["p_value"].tolist())
@@ -308,18 +299,8 @@ def _interactions(
         effects = pd.DataFrame({"at_c": wide[b, c] - wide[a, c], "at_d": wide[b, d] - wide[a, d]}).dropna()
         if len(effects):
             test = paired_difference((effects["at_d"] - effects["at_c"]).tolist())
-            yield Interaction(
-                one,
-                other,
-                (texts[one][a], texts[one][b]),
-                (texts[other][c], texts[other][d]),
-                (float(effects["at_c"].mean()), float(effects["at_d"].mean())),
-                test.difference,
-                test.low,
-                test.high,
-                test.p_value,
-                len(effects),
-            )
+            levels = (texts[one][a], texts[one][b]), (texts[other][c], texts[other][d])
+            yield Interaction(one, other, *levels, tuple(effects.mean().tolist()), pairs=len(effects), **asdict(test))
 
 
 def _largest(found: list[Interaction]) -> Interaction | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pandas as pd
 
 from ..intervals import difference, holm
@@ -23,10 +25,9 @@ def allotment_pairs(runs: pd.DataFrame) -> pd.DataFrame:
         best = others.groupby("setting")["test_accuracy"].mean().idxmax()
         theirs = others[others["setting"] == best]
         gap = difference(ours["test_accuracy"].tolist(), theirs["test_accuracy"].tolist())
-        row = {"budget": budget, "setting": best, "seeds": ours["seed"].nunique()}
+        row = {"budget": budget, "setting": best, "seeds": ours["seed"].nunique(), **asdict(gap)}
         row |= {"by_layer": ours["test_accuracy"].mean(), "for_all_layers": theirs["test_accuracy"].mean()}
         row |= {"trainable_by_layer": ours["trainable"].iloc[0], "trainable_for_all": theirs["trainable"].iloc[0]}
-        row |= {"difference": gap.difference, "low": gap.low, "high": gap.high, "p_value": gap.p_value}
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.assign(p_value=holm(table["p_value"].tolist()))

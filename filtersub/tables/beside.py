@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -246,8 +246,8 @@ def _compared(measure: str, ours: Any, theirs: Any | None = None) -> dict[str, f
         return {"computed": ours[measure], "low": ours["low"], "high": ours["high"]}
     if measure == "trained":
         return {"computed": ours["trained"] / theirs["trained"] - 1}
-    gap = difference(ours["by_seed"], theirs["by_seed"])
-    return {"computed": gap.difference, "low": gap.low, "high": gap.high, "p_value": gap.p_value}
+    gap = asdict(difference(ours["by_seed"], theirs["by_seed"]))
+    return {"computed": gap.pop("difference"), **gap}
 
 
 def claim_text(row: Any) -> str:

@@ -5,6 +5,7 @@ parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 from ..collect import settings_table, tuning_table
 from ..errors import FiltersubError
 from ..experiment.settings import settings_from
-from ..intervals import difference, holm
+from ..intervals import Difference, difference, holm
 from ..records import Record
 from ..report.numbers import percent, points
 from ..varying import varying_parameters
@@ -62,13 +63,11 @@ def equal_pairs(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for number, members in table.groupby("group"):
         for first, second in combinations(members.to_dict("records"), 2):
-            gap = difference(first["by_seed"], second["by_seed"])
             row = {"group": number, "task": first["task"], "trainable": max(first["trainable"], second["trainable"])}
-            row |= {"better": first["method_label"], "worse": second["method_label"], "difference": gap.difference}
-            rows.append({**row, "low": gap.low, "high": gap.high, "p_value": gap.p_value})
-    pairs = pd.DataFrame(
-        rows, columns=["group", "task", "trainable", "better", "worse", "difference", "low", "high", "p_value"]
-    )
+            row |= {"better": first["method_label"], "worse": second["method_label"]}
+            rows.append({**row, **asdict(difference(first["by_seed"], second["by_seed"]))})
+    columns = ["group", "task", "trainable", "better", "worse", *(field.name for field in fields(Difference))]
+    pairs = pd.DataFrame(rows, columns=columns)
     return pairs.assign(p_value=holm(pairs["p_value"].tolist()))
 
 
@@ -124,10 +123,9 @@ def changes(records: Mapping[Path, Record], setting: str, old: Any, new: Any) ->
 
 def _row(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
     first, second = settings_table(before).iloc[0], settings_table(after).iloc[0]
-    gap = difference(second["by_seed"], first["by_seed"])
     row = {"label": first["label"], "family": first["family"], "old": first["test_accuracy"]}
-    row |= {"new": second["test_accuracy"], "difference": gap.difference, "low": gap.low, "high": gap.high}
-    row |= {"p_value": gap.p_value, "seeds": len(set(first["seeds"]) & set(second["seeds"]))}
+    row |= {"new": second["test_accuracy"], **asdict(difference(second["by_seed"], first["by_seed"]))}
+    row["seeds"] = len(set(first["seeds"]) & set(second["seeds"]))
     for name in (name for name in _RATIOS if name in before and name in after):
         known = before[name].mean()
         row[f"times_{name}"] = after[name].mean() / known if known else float("nan")

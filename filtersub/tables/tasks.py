@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
@@ -66,9 +67,8 @@ def task_steps(records: Mapping[Path, Record]) -> pd.DataFrame:
         for task, members in settings.groupby("task", sort=False):
             pair = members.set_index("method_label")
             if {old, new} <= set(pair.index):
-                gap = _gap(pair, new, old)
-                gaps.append({"step": step, "task": task, "model": pair["model"].iloc[0], "data": pair["data"].iloc[0]})
-                gaps[-1] |= {name: getattr(gap, name) for name in ("difference", "low", "high", "p_value")}
+                where = {"task": task, "model": pair["model"].iloc[0], "data": pair["data"].iloc[0]}
+                gaps.append({"step": step, **where, **asdict(_gap(pair, new, old))})
         corrected = holm([gap["p_value"] for gap in gaps])
         rows += [{**gap, "p_value": p_value} for gap, p_value in zip(gaps, corrected, strict=True)]
     columns = ["step", "task", "model", "data", "difference", "low", "high", "p_value"]
@@ -86,10 +86,9 @@ def steps_elsewhere(steps: pd.DataFrame, model: str, data: str) -> pd.DataFrame:
         own = (members["model"] == model) & (members["data"] == data)
         others, here = members[~own], members.loc[own, "difference"]
         sure = others[others["p_value"] < SIGNIFICANT]["difference"]
-        mean = paired_difference(others["difference"].tolist()) if len(others) else None
-        row = {"step": step, "here": here.iloc[0] if len(here) else float("nan")}
-        for column, name in (("elsewhere", "difference"), *((name, name) for name in ("low", "high", "p_value"))):
-            row[column] = getattr(mean, name) if mean else float("nan")
+        mean = paired_difference(others["difference"].tolist()) if len(others) else Difference(*[float("nan")] * 4)
+        row = {"step": step, "here": here.iloc[0] if len(here) else float("nan"), "elsewhere": mean.difference}
+        row |= {"low": mean.low, "high": mean.high, "p_value": mean.p_value}
         row |= {"tasks": len(others), "above": int((sure > 0).sum()), "below": int((sure < 0).sum())}
         rows.append({**row, "verdict": _verdict(row)})
     return pd.DataFrame(rows)
