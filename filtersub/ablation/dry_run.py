@@ -1,7 +1,5 @@
 """What an ablation would run: each run's trained parameters by closed formulas, and its time where it is known."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

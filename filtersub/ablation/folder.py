@@ -1,7 +1,5 @@
 """The output folder of an ablation: whose it is, what is planned in it, damaged records set aside."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

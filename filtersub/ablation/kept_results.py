@@ -4,8 +4,6 @@ The file is in the user's cache and named after all that such a result depends o
 contents of this package, and the libraries that build models. A change of any of them makes another file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -4,8 +4,6 @@ nbformat imports jsonschema, and jsonschema imports rfc3987_syntax where that is
 compiles a grammar of all addresses of the web at once. Notebooks have no field that is checked by it.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

@@ -1,7 +1,5 @@
 """A folder to begin an ablation of one's own with: a notebook that keeps the contract, its YAML, how to run them."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -2,8 +2,6 @@
 fault of one that cannot be run, told without running it.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

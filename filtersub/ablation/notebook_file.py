@@ -1,7 +1,5 @@
 """A notebook as its file has it: kernel, cells, tags. Reading one imports neither nbformat nor anything else large."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ nbconvert's own templates fetch require.js, MathJax and mermaid; the small templ
 formulas are drawn by matplotlib beforehand. A content security policy in the page holds every browser to that.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io

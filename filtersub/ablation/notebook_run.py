@@ -5,8 +5,6 @@ papermill cannot run inside another event loop and a kernel must be stoppable wi
 over IPC, since TCP kernels started side by side race for their ports.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -53,7 +51,7 @@ def update_state(folder: Path, **changes: Any) -> dict[str, Any]:
     return state
 
 
-def execute(notebook: Path, folder: Path, kernel: ForkedKernel | None = None) -> bool:
+def execute(notebook: Path, folder: Path, kernel: "ForkedKernel | None" = None) -> bool:
     """Execute a notebook with the parameters of its ``run.json``; True when every cell ran.
 
     The executed notebook and its HTML appear whole, or, after a failure, as far as they came with ``error.txt`` beside
@@ -108,7 +106,7 @@ def _portable(content: Any, folder: Path) -> Any:
 
 
 def _papermill(
-    notebook: Path, aside: Path, passed: dict[str, Any], folder: Path, kernel: ForkedKernel | None
+    notebook: Path, aside: Path, passed: dict[str, Any], folder: Path, kernel: "ForkedKernel | None"
 ) -> str | None:
     """Run papermill; the error's text, its first line the exception itself, or None."""
     import_nbformat()

@@ -4,8 +4,6 @@ Both this reader and papermill's own ``--help-notebook`` take lines such as ``ra
 ``block: Optional[int] = None``; only this one takes ``block: int | None = None``, too, and comments with ``=`` in them.
 """
 
-from __future__ import annotations
-
 import ast
 import builtins
 import collections.abc

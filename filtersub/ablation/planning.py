@@ -5,8 +5,6 @@ version, so a finished run is found again, a changed one made anew. Comments and
 text alone keeps the run_id, and the run's record with it.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import itertools

@@ -4,8 +4,6 @@ Dask hands out the runs (slots of this process by default, or the workers of a s
 own, see run_slot. A run that fails leaves its error behind and the others go on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -4,8 +4,6 @@ Everything here runs in the worker. The processes are forked from a warm one whe
 started cold elsewhere; both end with the worker, however it ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """How long a run will take, from runs of the same settings that were timed on such a machine; unknown otherwise."""
 
-from __future__ import annotations
-
 import functools
 import json
 import statistics

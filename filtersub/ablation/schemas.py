@@ -1,7 +1,5 @@
 """What the files of an ablation must hold: the YAML file, its plan (``ablation.json``), a run's ``run.json``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue

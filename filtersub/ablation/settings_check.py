@@ -6,8 +6,6 @@ values, where the class is a dataclass of this package and every argument is a p
 called alike.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib

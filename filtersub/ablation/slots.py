@@ -1,7 +1,5 @@
 """Where runs are handed to: a Dask client of this machine or of a scheduler, and the threads that each worker has."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -6,8 +6,6 @@ or a mapping of comparisons: ``not``, ``above``, ``at_least``, ``below``, ``at_m
 ``not`` also a list) or ``{parameter: NAME}``, another parameter of the same run.
 """
 
-from __future__ import annotations
-
 import itertools
 import operator
 import os

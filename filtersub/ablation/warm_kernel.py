@@ -4,8 +4,6 @@ Forked while its parent has one thread and no socket, so that nothing is shared 
 as to any kernel; a notebook that asks for another kernel, or a kernel that is started again, gets an ordinary process.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

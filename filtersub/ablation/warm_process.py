@@ -4,8 +4,6 @@ A fork copies no memory and imports nothing, so that a run begins at once; it is
 so is its kernel, each to be killed alone. On Linux only: elsewhere the libraries that are loaded do not bear a fork.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import gc

@@ -1,7 +1,5 @@
 """The caller's side of a warm process: start it, have it run notebooks, end it with all it started."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

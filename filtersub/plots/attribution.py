@@ -1,7 +1,5 @@
 """Figures of where networks look: class activation maps side by side, and the share of the image that is active."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure

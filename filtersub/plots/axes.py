@@ -1,14 +1,13 @@
 """A figure of its own in the house style, and what its axes share: words, ticks, legends, labels apart, pictures."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -16,10 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
 from .style import RAISED, STYLE, TIMES, short_count
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _WIDE = 6  # inches from which a figure is for wide pages
 

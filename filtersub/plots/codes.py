@@ -1,7 +1,5 @@
 """Figures of how kernels use their atoms, and of the spectrum that bounds what atoms can do."""
 
-from __future__ import annotations
-
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator

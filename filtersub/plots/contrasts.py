@@ -2,8 +2,6 @@
 as a heat map.
 """
 
-from __future__ import annotations
-
 import textwrap
 from itertools import cycle
 

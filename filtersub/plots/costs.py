@@ -2,8 +2,6 @@
 parameters each setting trains.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 

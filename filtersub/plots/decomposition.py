@@ -1,8 +1,6 @@
 """Figures of a decomposition: its error against m, the m that was chosen, how it converged, its atoms before and after
 tuning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures of generation: distances by trained parameters, samples side by side, the paper's table."""
 
-from __future__ import annotations
-
 from textwrap import fill
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures with a line a layer: errors, their distribution over kernels, coherence, cost, storage formats."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

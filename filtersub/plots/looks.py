@@ -1,7 +1,5 @@
 """One layer at a glance: its atoms as pictures, how many of them a kernel uses, some kernels' codes; one kernel's."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """A figure as an inline SVG that carries its description, for pages and notebooks."""
 
-from __future__ import annotations
-
 import hashlib
 import html
 import io

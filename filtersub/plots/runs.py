@@ -1,7 +1,5 @@
 """Figures of tuning runs: accuracy against parameters, learning curves, confusion."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import groupby
 

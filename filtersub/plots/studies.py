@@ -2,8 +2,6 @@
 share of full tuning's change that atoms could have learnt.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import cycle
 

@@ -3,11 +3,11 @@
 Colours are those of Okabe and Ito, which colour-blind readers can tell apart, and markers repeat what colours say.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+import matplotlib
 from matplotlib.lines import Line2D
 
 INK, MUTED, GRID = "#1f2328", "#59636e", "#e4e7eb"
@@ -31,24 +31,7 @@ _SPARE_MARKERS = "Pv<>XphH*d"
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 TIMES = "\N{MULTIPLICATION SIGN}"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.edgecolor": "#9aa4ae",
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "text.color": INK,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a label with two dollar signs is no formula
-    "svg.fonttype": "none",  # text stays text: readable, searchable, in the page's own font
-}
+STYLE = matplotlib.rc_params_from_file(Path(__file__).with_name("house.mplstyle"), use_default_template=False)
 
 
 def family_marks(names: Iterable[str], style: Mapping[str, tuple[str, str]]) -> list[Line2D]:

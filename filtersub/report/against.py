@@ -1,7 +1,5 @@
 """A report beside an earlier one: which settings changed beyond noise, which are new, which are gone."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Atoms of a layer as pictures, before and after tuning: of one run, and of two runs beside each other."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What the effects of parameters say, in sentences and as cells of a table."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

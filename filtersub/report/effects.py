@@ -3,8 +3,6 @@
 Works on records of any kind: the parameters that vary are found in them, nothing is named here but their order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations

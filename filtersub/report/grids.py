@@ -1,7 +1,5 @@
 """Grids of settings among the runs of a report: pairs of settings that were varied against each other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import pandas as pd

@@ -3,8 +3,6 @@
 The charts only repeat what the page's tables and still figures say, so nothing is lost where scripts do not run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

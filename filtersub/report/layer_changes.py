@@ -4,8 +4,6 @@ The table holds the error by layer and the change of the weight too. An adapter,
 change dD of plain atoms alone.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

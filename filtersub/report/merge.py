@@ -1,7 +1,5 @@
 """Runs made on several machines, copied into one folder: what is done anywhere is done."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Numbers as readers of a report see them: percentages, points, amounts in their unit."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 NBSP = "\N{NO-BREAK SPACE}"

@@ -1,7 +1,5 @@
 """Several tasks in one report: which settings compare over which tasks, and their means over these."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -3,8 +3,6 @@
 Nothing is trained here and no number is typed in: every sentence, figure and cell is computed from the records.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from pathlib import Path

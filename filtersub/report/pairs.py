@@ -1,7 +1,5 @@
 """Two runs beside each other: what the page needs of every run, so that a reader can choose any two."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

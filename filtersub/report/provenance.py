@@ -1,7 +1,5 @@
 """Where the numbers of a report come from: commits, versions, machines, the command, notebooks, what is missing."""
 
-from __future__ import annotations
-
 import html
 import re
 import shlex

@@ -1,7 +1,5 @@
 """What a report says in words: the finding with its uncertainty, and what each figure shows."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

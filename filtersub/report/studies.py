@@ -1,8 +1,6 @@
 """What a report shows of runs that ask more than one setting: solvers, the penalty, whole models, where they look,
 generation."""
 
-from __future__ import annotations
-
 import string
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

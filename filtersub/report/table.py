@@ -1,7 +1,5 @@
 """The table of all runs: its columns and cells, what can be filtered by, and the files that a reader takes away."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Does a budget of trained parameters that is allotted layer by layer beat the best setting for all layers?"""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Sequence

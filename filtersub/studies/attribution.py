@@ -1,7 +1,5 @@
 """Is the active region of the first block larger for tuned atoms than for LoRA, as the paper's Figure 5 shows?"""
 
-from __future__ import annotations
-
 import os
 import re
 import time

@@ -1,7 +1,5 @@
 """The runs of an allotment_study, budget by budget: pairs that compare, groups to draw, and what they say in words."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """How many parameters does a setting train? The landscape of settings beside LoRA, and the paper's printed counts."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

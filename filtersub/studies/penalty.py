@@ -1,7 +1,5 @@
 """What does the penalty l do to the decomposition, and to the accuracy after tuning?"""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Sequence

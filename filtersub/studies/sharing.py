@@ -1,7 +1,5 @@
 """What is lost when the layers of a network share one dictionary for each shape of kernel?"""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

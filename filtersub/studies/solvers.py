@@ -1,7 +1,5 @@
 """Which solver reaches the optimum of one real layer, and in what time?"""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How much of what full tuning learns could filter atoms have learnt?"""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence

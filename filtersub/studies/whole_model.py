@@ -1,7 +1,5 @@
 """What does decomposing a whole model take, and what does the network keep of its predictions?"""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence

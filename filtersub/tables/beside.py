@@ -2,8 +2,6 @@
 2), and what it says of its Figure 4.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path

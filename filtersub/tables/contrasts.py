@@ -2,8 +2,6 @@
 parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from itertools import combinations

@@ -1,7 +1,5 @@
 """What accuracy costs: time, memory and training images, beside trained parameters, and steps by optimiser."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

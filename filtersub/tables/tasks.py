@@ -1,7 +1,5 @@
 """Does what holds on one task, a network and a data set, hold on the others?"""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import combinations
