@@ -15,7 +15,7 @@ import pandas as pd
 from .ablation import read_plan
 from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
-from .intervals import interval, on_pareto_front
+from .intervals import accuracy_row, on_pareto_front
 from .records import LONG_AGO, RECORD_FILE, Record, read_records, read_table, records_table
 from .varying import TASK, tasks, telling_labels
 from .varying import varying_parameters as varying_parameters  # offered here too
@@ -196,17 +196,12 @@ def settings_table(runs: pd.DataFrame, interval: str = "t") -> pd.DataFrame:
 
 def _setting(runs: pd.DataFrame, kind: str) -> dict[str, Any]:
     first, by_seed = runs.iloc[0], runs.groupby("seed")["test_accuracy"].mean()
-    low, high = interval(by_seed.tolist(), kind, bounds=(0.0, 1.0))
     row = {
         "label": first["label"],
         "family": first["family"],
         "method_label": first.get("method_label", first["label"]),
         "task": first.get("task", ""),
-        "test_accuracy": by_seed.mean(),
-        "lowest": by_seed.min(),
-        "highest": by_seed.max(),
-        "low": low,
-        "high": high,
+        **accuracy_row(by_seed.tolist(), kind),
         "seeds": [int(seed) for seed in by_seed.index],
         "by_seed": by_seed.tolist(),
     }

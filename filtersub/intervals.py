@@ -65,6 +65,14 @@ def interval(values: Sequence[float], kind: str = "t", *, bounds: tuple[float, f
     return float(max(low, lowest)), float(min(high, highest))
 
 
+def accuracy_row(values: Sequence[float], kind: str = "t") -> dict[str, float]:
+    """The columns of a table of accuracies, from one number a seed: ``test_accuracy`` (their mean), ``lowest``,
+    ``highest``, and ``low`` and ``high``, the ends of ``interval``."""
+    low, high = interval(values, kind, bounds=(0.0, 1.0))
+    ends = {"lowest": min(values), "highest": max(values), "low": low, "high": high}
+    return {"test_accuracy": float(np.mean(values)), **ends}
+
+
 def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     """The mean of ``new`` less that of ``old``, by Welch's unequal-variances t test (Biometrika 34, 1947).
 

@@ -17,7 +17,7 @@ from browser import chromium
 from torch import Tensor, nn
 
 from filtersub.ablation import kept_results, run_slot
-from filtersub.ablation.nbformat_import import import_nbformat
+from filtersub.ablation.notebook_file import import_nbformat
 from filtersub.ablation.warm_start import AVAILABLE
 
 import_nbformat()  # here too, before any test imports it

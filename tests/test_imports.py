@@ -116,7 +116,7 @@ def test_collecting_records_imports_nothing_that_trains(place):
 
 GRAMMAR = """
 import sys
-from filtersub.ablation.nbformat_import import import_nbformat
+from filtersub.ablation.notebook_file import import_nbformat
 
 import_nbformat().v4.new_notebook()
 from jsonschema import Draft7Validator

@@ -58,18 +58,17 @@ def dry_run(
 
     rows, left, known = [], [], True
     classes_of = functools.cache(n_classes)  # a set on disk is opened once
-    defaults = {path: _defaults(path) for path in {run.notebook for run in runs}}
+    parameters = {path: notebook_parameters(path) for path in {run.notebook for run in runs}}
     for number, run in enumerate(runs, start=1):
         on_run("counted runs", number, len(runs))
-        values = {**defaults[run.notebook], **run.parameters}
+        values = {name: default for name, (_, default) in parameters[run.notebook].items()} | run.parameters
         expected = times.estimate(run.notebook.stem, run.parameters)
         row = {"run_id": run.run_id, "notebook": run.notebook.stem, "finished": run.run_id in finished}
-        *counts, note = _count(values, kept, classes_of)
-        row |= dict(zip(("trainable", "head", "total"), counts, strict=True))
-        row |= dict(zip(("printed", "gives"), _printed(values, counts[0], kept, classes_of), strict=True))
+        row |= _count(values, kept, classes_of)
+        note = row.pop("note")
+        row |= dict(zip(("printed", "gives"), _printed(values, row["trainable"], kept, classes_of), strict=True))
         row |= {"seconds": expected and round(expected.seconds, 1), "basis": expected.basis if expected else "unknown"}
-        row["note"] = note
-        rows.append(row)
+        rows.append({**row, "note": note})
         if run.run_id not in finished:
             known &= expected is not None
             left.append(expected.seconds if expected else 0.0)
@@ -99,18 +98,20 @@ def is_of_library(model: object) -> bool:
     return bool(re.fullmatch(r"((timm|torchvision):)?\w+(\.\w+)?", str(model))) and not Path(str(model)).exists()
 
 
-def _defaults(notebook: Path) -> dict[str, Any]:
-    return {name: default for name, (_, default) in notebook_parameters(notebook).items()}
-
-
-def _count(
-    values: dict[str, Any], kept: KeptResults, classes_of: Callable[[str], int]
-) -> tuple[int | None, int | None, int | None, str | None]:
-    """(trainable, head, total, why there is no count) of a notebook that tunes a model, by its parameters' names."""
+def _count(values: dict[str, Any], kept: KeptResults, classes_of: Callable[[str], int]) -> dict[str, Any]:
+    """trainable, head, total and note (why there is no count) of a notebook that tunes a model, by its parameters'
+    names; None each for others."""
+    none = dict.fromkeys(("trainable", "head", "total", "note"))
     if not {"model", "method"} <= set(values):
-        return None, None, None, None
+        return none
     model, data = values["model"], values.get("data")
-    names = kept.result("settings of a count", None, _counted_settings)
+
+    def counted_settings() -> list[str]:
+        from ..paper import COUNTED
+
+        return list(COUNTED)
+
+    names = kept.result("settings of a count", None, counted_settings)
     settings = {name: value for name, value in values.items() if name in names}
     try:
         classes = None if data is None else classes_of(data)
@@ -120,8 +121,8 @@ def _count(
         else:
             found = _counted(json.dumps(settings, sort_keys=True), model, classes)
     except FiltersubError as error:  # data or weights that are elsewhere, a method without a formula
-        return None, None, None, str(error)
-    return found["trainable"], found["head"], found["total"], None
+        return none | {"note": str(error)}
+    return none | found
 
 
 def _printed(
@@ -139,13 +140,6 @@ def _printed(
         return [None, None] if found is None else [found[0], found[1].computed]
 
     return kept.result("printed count", [settings, trainable, classes_of(values["data"])], make)
-
-
-def _counted_settings() -> list[str]:
-    """Names of all settings that count_settings reads."""
-    from ..paper import COUNTED
-
-    return list(COUNTED)
 
 
 def _counted_of_library(settings: dict[str, Any], model: str, classes: int | None, kept: KeptResults) -> dict[str, int]:
@@ -175,9 +169,7 @@ def _counted(text: str, model: str, classes: int | None) -> dict[str, int]:
     values = json.loads(text)
     own = architecture(model, None)
     head = own.get_submodule(head_name(own)) if classes is not None and head_name(own) else None
-    if classes is None or not hasattr(head, "out_features"):  # a head of another kind is built
-        found = count_settings(architecture(model, classes), values, model)
-        return {"trainable": found.trainable, "head": found.head, "total": found.total}
-    found = count_settings(own, values, model)
-    in_head = found.head // head.out_features * classes
+    known = hasattr(head, "out_features")  # a head of another kind is built
+    found = count_settings(own if known else architecture(model, classes), values, model)
+    in_head = found.head // head.out_features * classes if known else found.head
     return {"trainable": found.trainable, "head": in_head, "total": found.total - found.head + in_head}

@@ -1,13 +1,17 @@
 """A notebook as its file has it: kernel, cells, tags. Reading one imports neither nbformat nor anything else large."""
 
+import importlib
+import importlib.util
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..errors import FiltersubError
-from .nbformat_import import import_nbformat
 
+_GRAMMAR = "rfc3987_syntax"
 _CURRENT = 4  # nbformat's major version since 2015; older files are converted
 
 
@@ -67,3 +71,21 @@ def _cell(content: Any) -> Cell:
         tuple(content.get("metadata", {}).get("tags", ())),
         bool(content.get("outputs")) or content.get("execution_count") is not None,
     )
+
+
+def import_nbformat() -> ModuleType:
+    """nbformat without a second of work that nobody asked for.
+
+    It imports jsonschema, which imports rfc3987_syntax where that is installed (JupyterLab brings it), which compiles a
+    grammar of all addresses of the web. No field of a notebook is checked by it: where jsonschema is imported here, it
+    fetches that grammar when it first checks an address.
+    """
+    if "jsonschema" not in sys.modules and _GRAMMAR not in sys.modules and importlib.util.find_spec(_GRAMMAR):
+        later = ModuleType(_GRAMMAR)
+        later.is_valid_syntax = lambda *given: importlib.import_module(_GRAMMAR).is_valid_syntax(*given)
+        sys.modules[_GRAMMAR] = later
+        try:
+            importlib.import_module("jsonschema")
+        finally:
+            del sys.modules[_GRAMMAR]  # all others import the whole
+    return importlib.import_module("nbformat")

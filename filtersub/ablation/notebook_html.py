@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
-from .nbformat_import import import_nbformat
+from .notebook_file import import_nbformat
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 #: Nothing may be fetched; what the page needs is in it.

@@ -20,8 +20,8 @@ from ..files import atomic_write, read_json, write_json, write_text
 from ..folder_lock import socket_prefix
 from ..processes import end_tree
 from ..schema import check
-from .nbformat_import import import_nbformat
 from .notebook_contract import OUT_DIR, RECORDS_DIR
+from .notebook_file import import_nbformat
 
 if TYPE_CHECKING:
     from .warm_kernel import ForkedKernel

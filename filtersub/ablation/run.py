@@ -115,11 +115,10 @@ def run_ablation(
             outcome.update(_run_group(ready, terms, client, progress))
         with contextlib.suppress(Exception):  # the runs are there; what is left is idle
             client.run(end_children, call)
-    chosen = {state: tuple(name for name, got in outcome.items() if got == state) for state in ("done", "reused")}
-    failed = tuple(name for name, got in outcome.items() if got == "failed")
-    if not failed:
+    ended = {state: tuple(n for n, got in outcome.items() if got == state) for state in ("done", "reused", "failed")}
+    if not ended["failed"]:
         shutil.rmtree(root / DECOMPOSITIONS_FOLDER, ignore_errors=True)
-    return AblationSummary(root, chosen["done"], chosen["reused"], failed)
+    return AblationSummary(root, **ended)
 
 
 def _tracked(log_with: str, name: str, root: Path) -> dict[str, str]:
@@ -135,18 +134,18 @@ def list_runs(
     spec: Spec, out: str | os.PathLike[str], *, workers: int | None = None, **options: Callable[[str, int, int], None]
 ) -> DryRun:
     """What run_ablation would do, with parameter counts and times (``options`` as of plan, dry_run); writes nothing."""
+
+    def claims() -> list[dict[str, Any]]:
+        from ..paper import claims_of
+
+        return [row.to_json() for row in claims_of(spec.parts, spec.reading)]
+
     workers, runs, root = checked_workers(workers), plan(spec, out, **options), Path(out).resolve()
     finished = {run.run_id for run in runs if is_finished(run, _fingerprint(root) if run.reads_records else None)}
     with kept_results() as kept:
-        claims = kept.result("claims", [spec.parts, spec.reading], lambda: _claims(spec)) if spec.parts else ()
+        said = kept.result("claims", [spec.parts, spec.reading], claims) if spec.parts else ()
         times = _times(root, max(1, cores() // workers))
-        return dry_run(runs, finished, times, workers, tuple(claims), **options, kept=kept)
-
-
-def _claims(spec: Spec) -> list[dict[str, Any]]:
-    from ..paper import claims_of
-
-    return [row.to_json() for row in claims_of(spec.parts, spec.reading)]
+        return dry_run(runs, finished, times, workers, tuple(said), **options, kept=kept)
 
 
 def is_finished(run: Run, inputs: str | None = None) -> bool:
@@ -224,37 +223,32 @@ def _prepared(run: Run, inputs: str | None, rerun: bool, outcome: dict[str, str]
 
 def _error(future: Any, run: Run) -> str | None:
     """Why a run failed, None when it is there; kept in the run's folder where its process could not do so itself."""
-    try:
-        written = (run.folder / ERROR_FILE).read_text(encoding="utf-8")
-    except OSError:
-        written = ""
     if future.status != "finished":
         reason = future.exception() if future.status == "error" else f"its scheduler is gone ({future.status})"
         return _mark_failed(run, f"the worker lost it: {reason}")
     code = future.result()
     if code != 0:
-        return written or _mark_failed(run, f"the notebook's process {exit_text(code)}\n\n{_log(run)}")
+        ended = f"the notebook's process {exit_text(code)}\n\n{_written(run.folder / LOG_FILE)}"
+        return _written(run.folder / ERROR_FILE) or _mark_failed(run, ended)
     if not run.reads_records and not (run.folder / RECORD_FILE).exists():
         return _mark_failed(run, f"the notebook ran but wrote no {RECORD_FILE} into its out_dir")
     (run.folder / LOG_FILE).unlink(missing_ok=True)
     return None
 
 
-def _log(run: Run) -> str:
-    try:
-        return (run.folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _written(path: Path) -> str:
+    """A file's text; empty where it is not there."""
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def _mark_failed(run: Run, error: str) -> str:
     """Write the error and the notebook as far as it came; on a full disk what fits."""
-    steps = (
-        lambda: write_text(run.folder / ERROR_FILE, error),
-        lambda: update_state(run.folder, status="failed"),
-        lambda: keep_executed(run.notebook, run.folder, error),
-    )
-    for step in steps:
-        with contextlib.suppress(FiltersubError, OSError):
-            step()
+    with contextlib.suppress(FiltersubError, OSError):
+        write_text(run.folder / ERROR_FILE, error)
+    with contextlib.suppress(FiltersubError, OSError):
+        update_state(run.folder, status="failed")
+    with contextlib.suppress(FiltersubError, OSError):
+        keep_executed(run.notebook, run.folder, error)
     return error

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import FiltersubError
 from ..processes import DECOMPOSITIONS, end_tree
 from .notebook_run import RUN_FILE, update_state
-from .run_times import machine
+from .run_times import machine, nvidia_smi
 from .warm_start import AVAILABLE, WarmStart
 
 LOG_FILE = "log.txt"
@@ -60,11 +60,8 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(n) for n, line in enumerate(filter(lambda line: line.startswith("GPU "), listed.stdout.splitlines()))]
+    listed = [line for line in nvidia_smi("-L") if line.startswith("GPU ")]
+    return [str(n) for n in range(len(listed))]
 
 
 def run_child(notebook: str, folder: str, terms: Terms) -> int:

@@ -32,11 +32,16 @@ def machine(threads: int, on_gpu: bool) -> dict[str, Any]:
 
 @functools.cache
 def _gpu_name() -> str:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return next(iter(nvidia_smi("--query-gpu=name", "--format=csv,noheader")), "GPU")
+
+
+def nvidia_smi(*arguments: str) -> list[str]:
+    """The lines that the driver's tool writes; empty where it is not there, or cannot answer."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()[0]
-    except (OSError, subprocess.SubprocessError, IndexError):
-        return "GPU"
+        run = subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return run.stdout.splitlines()
 
 
 class RunTimes:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..processes import end_tree, end_with_parent
-from .nbformat_import import import_nbformat
+from .notebook_file import import_nbformat
 
 #: What a runner needs, then what the notebooks of this package import. One that is not installed is left out.
 _FOR_RUNS = (

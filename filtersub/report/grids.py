@@ -5,15 +5,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..collect import ATOM_FAMILIES
-from ..intervals import interval as interval_of
+from ..intervals import accuracy_row
+from .effects import level_rank
 
 #: (down, across) with what a reader calls them; the paper's Figure 4 and the readers' questions.
-_PAIRS = (
-    ("atoms", "expansion"),
-    ("atoms", "block"),
-    ("expansion", "block"),
-    ("atoms", "l1_penalty"),
-)
+_PAIRS = (("atoms", "expansion"), ("atoms", "block"), ("expansion", "block"), ("atoms", "l1_penalty"))
 _NAMES = {
     "atoms": "filter atoms m",
     "expansion": "atoms of each atom m₁",
@@ -84,16 +80,9 @@ def _cells(runs: pd.DataFrame, down: str, across: str, kind: str) -> pd.DataFram
     for (row, column), group in values.groupby(["row", "column"], sort=False):
         by_seed = group.groupby("seed")["test_accuracy"].mean()
         place = {"row": row, "column": column, "trained": int(group["trained"].iloc[0]), "seeds": len(by_seed)}
-        low, high = interval_of(by_seed.tolist(), kind, bounds=(0.0, 1.0))
-        cells.append({**place, "test_accuracy": by_seed.mean(), "low": low, "high": high})
-    cells.sort(key=lambda cell: (_rank(cell["row"]), _rank(cell["column"])))
+        cells.append({**place, **accuracy_row(by_seed.tolist(), kind)})
+    cells.sort(key=lambda cell: [level_rank(None if cell[at] == _NONE else cell[at]) for at in ("row", "column")])
     return pd.DataFrame(cells)
-
-
-def _rank(value: object) -> tuple[int, float, str]:
-    """None first, numbers by size, then words."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return (0 if value == _NONE else 1 if number else 2, float(value) if number else 0.0, str(value))
 
 
 def _crossed(cells: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..intervals import interval as interval_of
+from ..intervals import accuracy_row
 
 _COUNTS = ("trainable", "head", "trained", "total")
 
@@ -45,10 +45,9 @@ def over_tasks(settings: pd.DataFrame, interval: str = "t") -> pd.DataFrame:
     rows = []
     for label, values in table.iterrows():
         own = settings[(settings["method_label"] == label) & settings["task"].isin(table.columns)]
-        low, high = interval_of(values.tolist(), interval, bounds=(0.0, 1.0))
         row: dict[str, Any] = {"label": label, "method_label": label, "family": own["family"].iloc[0], "task": ""}
-        row |= {"test_accuracy": values.mean(), "lowest": values.min(), "highest": values.max()}
-        row |= {"low": low, "high": high, "seeds": list(range(len(values))), "by_seed": values.tolist()}
+        row |= {**accuracy_row(values.tolist(), interval), "seeds": list(range(len(values)))}
+        row["by_seed"] = values.tolist()
         rows.append({**row, **{name: round(own[name].mean()) for name in _COUNTS}, "unit": "task"})
     return pd.DataFrame(rows)
 

@@ -13,6 +13,12 @@ from .over_tasks import over_tasks
 NOTHING = "No record is there yet, so the question stays open."
 _CONTROLS = ("head only", COEFFICIENTS, "full tuning")
 _MOST_TASKS = 3  # told one by one
+_AGAINST = {
+    "full": " Against full tuning it is {gap}.",
+    "coefficients": " With the coefficients trained too, a control, {label} {outcome}; against it frozen coefficients "
+    "are {gap}.",
+    "other": " The most accurate of the other methods, {label}, {outcome}; against it the atoms are {gap}.",
+}
 
 
 def answer(settings: pd.DataFrame, interval: str = "t") -> str:
@@ -41,7 +47,8 @@ def _answer(settings: pd.DataFrame, interval: str) -> str:
     parts = compared(settings, interval)
     atoms = parts.get("atoms")
     if atoms is None:
-        return _answer_without_atoms(settings, interval)
+        none = " No run tunes filter atoms." if set(settings["family"]) - {OTHER} else ""
+        return _best_text(settings, interval) + _told_apart_text(settings, "settings") + none
     share = atoms["trainable"] / atoms["total"]
     tried = int(settings["family"].isin(ATOM_FAMILIES).sum())
     best = f"The most accurate of the {tried} atom settings tried" if tried > 1 else "The one atom setting tried"
@@ -54,7 +61,8 @@ def _answer(settings: pd.DataFrame, interval: str) -> str:
     if "head" in parts:
         others.append(f"{percent(parts['head']['test_accuracy'])} when the head alone is trained")
     if "full" in parts:
-        others.append(f"{percent(parts['full']['test_accuracy'])} when all {_trained(parts['full'])} are")
+        trained = f"{plots.short_count(parts['full']['trained'])} parameters"
+        others.append(f"{percent(parts['full']['test_accuracy'])} when all {trained} are")
     text += f", against {' and '.join(others)}." if others else "."
     if {"head", "full"} <= set(parts):
         gap = parts["full"]["test_accuracy"] - parts["head"]["test_accuracy"]
@@ -62,14 +70,11 @@ def _answer(settings: pd.DataFrame, interval: str) -> str:
             closed = (atoms["test_accuracy"] - parts["head"]["test_accuracy"]) / gap
             way = f"{100 * closed:.0f}{NBSP}% of the way from the one to the other"
             text += f" That is {way if closed >= 0 else 'less than the head alone reaches, on average'}."
-    alike = _told_apart_text(settings[settings["family"].isin(ATOM_FAMILIES)], "atom settings")
-    return text + alike + _against_full(parts) + _against_coefficients(parts) + _against_others(parts)
-
-
-def _answer_without_atoms(settings: pd.DataFrame, interval: str) -> str:
-    text = _best_text(settings, interval)
-    of_package = set(settings["family"]) - {OTHER}
-    return text + _told_apart_text(settings, "settings") + (" No run tunes filter atoms." if of_package else "")
+    text += _told_apart_text(settings[settings["family"].isin(ATOM_FAMILIES)], "atom settings")
+    for name, words in _AGAINST.items():
+        if name in parts:
+            text += words.format(**parts[name], gap=_difference_text(atoms, parts[name]), outcome=_outcome(parts[name]))
+    return text
 
 
 def _best_text(settings: pd.DataFrame, interval: str) -> str:
@@ -132,32 +137,6 @@ def spread_text(setting: Any, interval: str = "t") -> str:
     return f"{seen}; {INTERVALS[interval]} {span(setting['low'], setting['high'])}"
 
 
-def _against_full(parts: dict[str, dict[str, Any]]) -> str:
-    if not {"atoms", "full"} <= set(parts):
-        return ""
-    return " Against full tuning it is " + _difference_text(parts["atoms"], parts["full"]) + "."
-
-
-def _against_coefficients(parts: dict[str, dict[str, Any]]) -> str:
-    control = parts.get("coefficients")
-    if control is None:
-        return ""
-    return (
-        f" With the coefficients trained too, a control, {control['label']} {_outcome(control)}; against it frozen "
-        f"coefficients are {_difference_text(parts['atoms'], control)}."
-    )
-
-
-def _against_others(parts: dict[str, dict[str, Any]]) -> str:
-    other = parts.get("other")
-    if other is None:
-        return ""
-    return (
-        f" The most accurate of the other methods, {other['label']}, {_outcome(other)}; against it the atoms are "
-        f"{_difference_text(parts['atoms'], other)}."
-    )
-
-
 def _outcome(setting: dict[str, Any]) -> str:
     return (
         f"trains {setting['trainable']:,} parameters beside the head and reaches "
@@ -169,11 +148,8 @@ def _difference_text(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     found, test = _tested(ours, theirs)
     said = f"{points(found.difference)} points"
     if not found.tested:
-        why = (
-            f"every {_unit(ours)} differs by the same"
-            if min(len(ours["seeds"]), len(theirs["seeds"])) > 1
-            else "one seed"
-        )
+        several = min(len(ours["seeds"]), len(theirs["seeds"])) > 1
+        why = f"every {_unit(ours)} differs by the same" if several else "one seed"
         return f"{said} ({why}, so whether that is noise is not known)"
     beyond = "beyond noise" if found.p_value < SIGNIFICANT else f"not beyond the noise of these {_unit(ours)}s"
     ends = f"95{NBSP}% interval {points(found.low)} to {points(found.high)}, {test}, p = {found.p_value:.2g}"
@@ -206,18 +182,13 @@ def _tested(ours: Any, theirs: Any) -> tuple[Difference, str]:
 def _answer_by_task(settings: pd.DataFrame, interval: str) -> str:
     """The most accurate setting of each of the first tasks, for tasks that no two settings share two of."""
     tasks = list(settings.groupby("task", sort=False))
-    texts = [
-        f"On {task}: {_best_text(rows, interval)}{_told_apart_text(rows, 'settings')}"
-        for task, rows in tasks[:_MOST_TASKS]
-    ]
+    texts = []
+    for task, rows in tasks[:_MOST_TASKS]:
+        texts.append(f"On {task}: {_best_text(rows, interval)}{_told_apart_text(rows, 'settings')}")
     rest = len(tasks) - _MOST_TASKS
     more = [f"{rest} more task{'s' if rest > 1 else ''}: see the table."] if rest > 0 else []
     none = f"{len(tasks)} tasks, no two settings of which were run on two of them, so each task stands by itself."
     return " ".join([none, *texts, *more])
-
-
-def _trained(setting: Any) -> str:
-    return f"{plots.short_count(setting['trained'])} parameters"
 
 
 def decomposition_sentence(curve: pd.DataFrame) -> str:
@@ -287,8 +258,6 @@ def grid_description(grid: pd.DataFrame, rows: str, columns: str) -> str:
     """In words what plots.setting_grid shows."""
     best = grid.loc[grid["test_accuracy"].idxmax()]
     worst = grid.loc[grid["test_accuracy"].idxmin()]
-    ends = [
-        f"{percent(end['test_accuracy'])} at {rows} = {end['row']}, {columns} = {end['column']}"
-        for end in (worst, best)
-    ]
+    places = [f"{rows} = {end['row']}, {columns} = {end['column']}" for end in (worst, best)]
+    ends = [f"{percent(end['test_accuracy'])} at {at}" for end, at in zip((worst, best), places, strict=True)]
     return f"Mean test accuracy over {rows} and {columns}, {len(grid)} settings: from {ends[0]} to {ends[1]}."

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from ..models import channels_last_, head_name, input_statistics, load_model
 from ..photographs import PHOTOGRAPHS, centre_crops, photograph_batches
 from ..records import Record, describe_environment
 
-_FEW = 16  # images for the output errors of the curve
+_FEW = 16  # images for the output errors of the curve: their median settles sooner than predictions do
 
 
 @locks("out")
@@ -69,10 +70,12 @@ def model_study(
     warm_up(taking_part.values(), config, atoms_grid)
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:
-        decomposed = decompose_model(loaded, config, layers=layers, exclude=exclude, on_layer=on_layer)
+        asked = {"layers": layers, "exclude": exclude, "on_layer": on_layer}
+        decomposed = decompose_model(loaded, config, **asked)
         tables = _tables(loaded, decomposed, images, tensor_formats)
-        choice, notes = _choice(loaded, config, max_error, layers, exclude, on_layer)
-        curve, network = _curves(loaded, config, atoms_grid, seeds, layers, exclude, images, on_layer)
+        choice, notes = _choice(loaded, config, max_error, asked)
+        settings = [replace(config, atoms=m, seed=seed) for seed in seeds for m in atoms_grid]
+        curve, network = _curves(loaded, settings, images, asked)
     wall_seconds = time.perf_counter() - began
     decomposed.save(folder / "atoms.safetensors")
     total = diagnostics.model_table(decomposed).iloc[0]
@@ -92,9 +95,7 @@ def model_study(
         seed=config.seed,
         metrics=metrics,
         counts={
-            "layers": int(total["layers"]),
-            "rows": int(total["rows"]),
-            "atoms": int(total["atoms"]),
+            **{name: int(total[name]) for name in ("layers", "rows", "atoms")},
             "total": sum(p.numel() for p in loaded.parameters()),
         },
         cost={
@@ -123,12 +124,8 @@ class _Images:
         mean, std = input_statistics(model)
         self.count, self._options = count, {"size": size, "mean": mean, "std": std}
 
-    def crops(self) -> Iterator[Tensor]:
-        return photograph_batches(self.count, **self._options)
-
-    def few(self) -> Iterator[Tensor]:
-        """The first of the crops: the median over layers of output errors settles sooner than predictions do."""
-        return photograph_batches(min(self.count, _FEW), **self._options)
+    def crops(self, most: int | None = None) -> Iterator[Tensor]:
+        return photograph_batches(self.count if most is None else min(self.count, most), **self._options)
 
     def whole(self) -> list[Tensor]:
         return [centre_crops(**self._options)]
@@ -164,61 +161,44 @@ def _tables(
 
 def _named(predictions: pd.DataFrame, model: nn.Module) -> pd.DataFrame:
     """ImageNet's words for the classes where the network has its thousand; the numbers otherwise."""
-    pairs = {"class_name": "predicted", "class_name_rebuilt": "predicted_rebuilt"}
-    if getattr(model, "num_classes", None) != 1000:
-        return predictions.assign(**{name: predictions[column].astype(str) for name, column in pairs.items()})
     from timm.data import ImageNetInfo
 
-    words = ImageNetInfo()
-    return predictions.assign(
-        **{
-            name: [words.index_to_description(int(index)).split(",")[0] for index in predictions[c]]
-            for name, c in pairs.items()
-        }
-    )
+    words = ImageNetInfo() if getattr(model, "num_classes", None) == 1000 else None
+
+    def word(index: int) -> str:
+        return str(index) if words is None else words.index_to_description(int(index)).split(",")[0]
+
+    pairs = {"class_name": "predicted", "class_name_rebuilt": "predicted_rebuilt"}
+    return predictions.assign(**{name: predictions[column].map(word) for name, column in pairs.items()})
 
 
 def _choice(
-    model: nn.Module,
-    config: DecompositionConfig,
-    max_error: float | None,
-    layers: str | None,
-    exclude: tuple[str, ...],
-    on_layer: Callable[[int, int, str], None] | None,
+    model: nn.Module, config: DecompositionConfig, max_error: float | None, asked: dict[str, Any]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """(the curves of the smallest m, per layer and for the model; why none was chosen)."""
     if max_error is None:
         return {}, {}
-    asked = {"max_error": max_error, "layers": layers, "exclude": exclude, "on_layer": on_layer}
     try:
-        curves = [choose_atoms(model, config, per=per, **asked).curve for per in ("layer", "model")]
+        each = [choose_atoms(model, config, per=per, max_error=max_error, **asked) for per in ("layer", "model")]
     except FiltersubError as error:
         return {}, {"max_error": str(error)}
-    return {"choice": pd.concat(curves, ignore_index=True)}, {}
+    return {"choice": pd.concat([found.curve for found in each], ignore_index=True)}, {}
 
 
 def _curves(
-    model: nn.Module,
-    config: DecompositionConfig,
-    atoms_grid: Sequence[int],
-    seeds: Sequence[int],
-    layers: str | None,
-    exclude: tuple[str, ...],
-    images: _Images,
-    on_layer: Callable[[int, int, str], None] | None,
+    model: nn.Module, settings: Sequence[DecompositionConfig], images: _Images, asked: dict[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(a layer_table at each m, of the first seed; what the network keeps at each m and seed)."""
     curves, network = [], []
-    for seed in seeds:
-        for m in atoms_grid:
-            setting = replace(config, atoms=m, seed=seed)
-            found = decompose_model(model, setting, layers=layers, exclude=exclude, on_layer=on_layer)
-            if seed == seeds[0]:
-                curves.append(diagnostics.layer_table(found).assign(m=m))
-            row = {"m": m, "seed": seed, "relative_error": found.relative_error, "seconds": found.seconds}
-            if images.count:
-                row |= diagnostics.agreement(diagnostics.prediction_table(model, found, images.crops())).iloc[0]
-                outputs = diagnostics.output_table(model, found, images.few())
-                row["output_error"] = float(outputs["output_error"].median())
-            network.append(row)
+    for setting in settings:
+        found = decompose_model(model, setting, **asked)
+        if setting.seed == settings[0].seed:
+            curves.append(diagnostics.layer_table(found).assign(m=setting.atoms))
+        row = {"m": setting.atoms, "seed": setting.seed, "relative_error": found.relative_error}
+        row["seconds"] = found.seconds
+        if images.count:
+            row |= diagnostics.agreement(diagnostics.prediction_table(model, found, images.crops())).iloc[0]
+            outputs = diagnostics.output_table(model, found, images.crops(_FEW))
+            row["output_error"] = float(outputs["output_error"].median())
+        network.append(row)
     return pd.concat(curves, ignore_index=True), pd.DataFrame(network)

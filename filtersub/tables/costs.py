@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..collect import ATOM_FAMILIES, settings_table, tuning_table
 from ..data.catalogue import catalogue
-from ..intervals import interval, on_pareto_front
+from ..intervals import accuracy_row, on_pareto_front
 from ..records import Record
 from ..report.numbers import percent
 
@@ -95,10 +95,8 @@ def size_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     grouped = runs.dropna(subset=["images"]).groupby(["label", "family", "data", "model", "images"], sort=False)
     for (label, family, data, model, images), group in grouped:
         by_seed = group.groupby("seed")["test_accuracy"].mean()
-        low, high = interval(by_seed.tolist(), bounds=(0.0, 1.0))
         row = {"label": label, "family": family, "data": data, "model": model, "images": int(images)}
-        row |= {"test_accuracy": by_seed.mean(), "lowest": by_seed.min(), "highest": by_seed.max()}
-        row |= {"low": low, "high": high, "seeds": len(by_seed), "trained": int(group["trained"].iloc[0])}
+        row |= {**accuracy_row(by_seed.tolist()), "seeds": len(by_seed), "trained": int(group["trained"].iloc[0])}
         rows.append({**row, "epochs": ", ".join(map(str, sorted(set(group["epochs"]))))})
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values(["trained", "label", "images"], ignore_index=True)
@@ -135,10 +133,10 @@ def training_images(runs: pd.DataFrame) -> list[float]:
 def optimiser_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     """One row a task, setting, optimiser and number of epochs, by the steps that a whole run of so many epochs takes.
 
-    Columns: setting (label without the optimiser), label, family, optimizer, data, model, epochs, steps, test_accuracy
-    (mean over seeds), low, high (95 % t interval; NaN for one seed), by_seed, seeds, seconds_per_step (mean), seconds
-    (steps x seconds_per_step: without judging), learning_rate (where it was chosen, the chosen ones). Runs on all
-    images of a set without a description, whose number is not recorded, are left out.
+    Columns: setting (label without the optimiser), label, family, optimizer, data, model, epochs, steps, those of
+    intervals.accuracy_row, by_seed, seeds, seconds_per_step (mean), seconds (steps x seconds_per_step: without
+    judging), learning_rate (where it was chosen, the chosen ones). Runs on all images of a set without a description,
+    whose number is not recorded, are left out.
     """
     runs = tuning_table(records)
     if runs.empty:
@@ -152,10 +150,9 @@ def optimiser_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     keys, rows = ["label", "family", "optimizer", "data", "model", "epochs"], []
     for names, group in runs.groupby(keys, sort=False):
         row, by_seed = dict(zip(keys, names, strict=True)), group.groupby("seed")["test_accuracy"].mean()
-        low, high = interval(by_seed.tolist(), bounds=(0.0, 1.0))
         steps, seconds = int(group["steps"].iloc[0]), group["seconds_per_step"].mean()
-        row |= {"setting": row["label"].removesuffix(", SOAP"), "steps": steps, "test_accuracy": by_seed.mean()}
-        row |= {"low": low, "high": high, "by_seed": by_seed.to_dict(), "seeds": len(by_seed)}
+        row |= {"setting": row["label"].removesuffix(", SOAP"), "steps": steps, **accuracy_row(by_seed.tolist())}
+        row |= {"by_seed": by_seed.to_dict(), "seeds": len(by_seed)}
         row |= {"seconds_per_step": seconds, "seconds": steps * seconds}
         rows.append({**row, "learning_rate": ", ".join(sorted({f"{rate:g}" for rate in group["rate"]}))})
     table = pd.DataFrame(rows)
