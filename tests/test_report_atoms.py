@@ -12,8 +12,7 @@ from test_report import history_of, page_of, record_of, words_of
 
 from filtersub.collect import collect, tuning_table
 from filtersub.report import write_report
-from filtersub.report.atom_charts import layer_atoms, moved_most, pictures
-from filtersub.report.layer_changes import change_rows, layer_changes
+from filtersub.report.layer_changes import change_rows, layer_atoms, layer_changes, moved_most, pictures
 
 SIZES = {"conv_stem": (2, 3, 3), "blocks.1": (3, 2, 4)}  # atoms, height, width
 
@@ -123,7 +122,7 @@ def test_a_page_holds_so_many_atoms_and_lower_seeds_first(tmp_path, monkeypatch)
     for seed in (1, 0):
         write_run(tmp_path, f"run{seed}", seed=seed)
     one = len(json.dumps(rows_of(tmp_path)[0][:2], separators=(",", ":")))
-    monkeypatch.setattr("filtersub.report.atom_charts._MOST_CHARACTERS", one)
+    monkeypatch.setattr("filtersub.report.layer_changes._MOST_CHARACTERS", one)
     assert {row["run"] for row in rows_of(tmp_path)[0]} == {"atoms m=9, seed 0"}
 
 

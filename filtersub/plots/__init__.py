@@ -8,7 +8,6 @@ from ..lazy import lazy_attributes
 
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    attribution=("activation_maps", "active_shares"),
     codes=("atom_usage", "spectrum", "support_histogram", "supports"),
     contrasts=("allotted_layers", "effects", "equal_accuracies", "setting_grid", "task_accuracies", "task_steps"),
     costs=("accuracy_vs_costs", "accuracy_vs_images", "accuracy_vs_steps", "parameter_landscape", "sharing_errors"),
@@ -17,6 +16,9 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     looks=("exploration", "kernel_codes"),
     page=("figure_html", "show"),
     runs=("accuracy_vs_parameters", "confusion", "learning_curves"),
-    studies=("network_vs_atoms", "penalty_path", "solver_gaps", "span_layers", "span_shares"),
+    studies=(
+        *("activation_maps", "active_shares", "network_vs_atoms", "penalty_path", "solver_gaps"),
+        *("span_layers", "span_shares"),
+    ),
     style=("families_style", "kernel_name", "lighter_colour", "settings_style", "short_count", "text_colour"),
 )

@@ -10,23 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import (
-    FixedLocator,
-    FuncFormatter,
-    MaxNLocator,
-    NullLocator,
-)
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .axes import (
-    house_axes,
-    house_figure,
-    is_wide,
-    label_axes,
-    legend_above,
-    log_axis,
-    room_around,
-    short_counts,
-)
+from .axes import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, room_around, short_counts
 from .runs import label_ends
 from .style import BLUE, FRONT, GREEN, INK, MUTED, PURPLE, VERMILION, families_style, family_marks
 

@@ -79,7 +79,7 @@ def exploration(
     settings, runs, history : collect.settings_table, tuning_table and history_table
     columns, rows : table.table_columns and table_rows of the same runs
     changes : layer_changes.layer_changes of them
-    atoms : atom_charts.layer_atoms of them
+    atoms : layer_changes.layer_atoms of them
     """
     if settings.empty:
         return None

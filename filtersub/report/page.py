@@ -30,32 +30,20 @@ from ..intervals import INTERVALS, PAIRED_TEST, TEST
 from ..printable import printable_in_page
 from ..records import Record
 from ..varying import varying_parameters
+from . import sentences
 from .against import Comparison, compare
-from .atom_charts import layer_atoms, moved_most, pictures
 from .effect_words import contrast_rows, effect_sentences, effect_table, headline, records_sentence
 from .effects import Effects, all_effects
 from .grids import setting_grids
 from .interactive import exploration
-from .layer_changes import change_rows, layer_changes
+from .layer_changes import change_rows, layer_atoms, layer_changes, moved_most, pictures
 from .numbers import amount, span
 from .over_tasks import comparable, history_over_tasks, means_over_tasks, over_tasks
-from .pairs import pair_data
 from .provenance import command, environments, failures, last_date, notebooks
-from .sentences import (
-    accuracy_description,
-    answer,
-    compared,
-    curve_measure,
-    decomposition_sentence,
-    error_description,
-    grid_description,
-    learning_description,
-)
 from .studies import Section, attempt, study_sections
-from .table import SHOWN, data_uri, filters, parquet, portable, shared_settings, table_columns, table_rows
+from .table import SHOWN, data_uri, filters, pair_data, parquet, portable, shared_settings, table_columns, table_rows
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_WIDE, _NARROW = {"width": 7.4}, {"width": 4.1}
 
 
 def write_report(
@@ -138,27 +126,25 @@ def report_content(
     explored = attempt("the charts to explore", odd, exploration, *shown)
     pairs = attempt("runs beside each other", odd, pair_data, found, runs, columns, rows) if explored else None
     heading = found.plan if spec is None else {"name": spec.name, "title": spec.title, "question": spec.question}
-    taken = portable(runs, found.root)
+    taken, here = portable(runs, found.root), f"{found.root}{os.sep}"
     return {
         "css": page_css("report.css"),
         "policy": POLICY,
-        "scripts": [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("address.js", "table.js", "copy.js")],
+        "scripts": _scripts("address.js", "table.js", "copy.js"),
         "explore": explored,
         "pairs": pairs,
-        "explore_scripts": [
-            (TEMPLATES / name).read_text(encoding="utf-8") for name in ("explore.js", *(["pair.js"] if pairs else []))
-        ],
+        "explore_scripts": _scripts("explore.js", *(["pair.js"] if pairs else [])),
         "name": heading.get("name", found.root.resolve().name),
         "title": heading.get("title", f"Runs in {found.root.resolve().name}"),
         "question": heading.get("question", ""),
         "answer": _answer(found, settings, sections, effects, interval),
-        "compared": compared(settings, interval),
+        "compared": sentences.compared(settings, interval),
         "interval": INTERVALS[interval],
         "test": TEST,
         "figures": _figures(*drawn, curve, interval),
         "effects": [_effects(one, several=len(effects) > 1) for one in effects],
         "paired": PAIRED_TEST,
-        "decomposed": decomposition_sentence(curve),
+        "decomposed": sentences.decomposition_sentence(curve),
         "has_atoms": any(record.parameters.get("method") == "filter-subspace" for record in tuning),
         "changes": change_rows(changes),
         "atoms": attempt("atoms before and after tuning", odd, _atoms, settings, atoms),
@@ -166,21 +152,21 @@ def report_content(
         "tasks": _tasks(settings),
         "sections": [drawn for section in sections if (drawn := attempt(section.title, odd, _section, section))],
         "settings": settings.to_dict("records"),
-        "tones": {name: style[0] for name, style in plots.families_style(_families(settings)).items()},
+        "tones": {name: style[0] for name, style in plots.families_style(settings.get("family", ())).items()},
         "columns": columns,
         "rows": rows,
         "filters": filters(columns, rows),
         "shared": shared_settings(tuning) if tuning else [],
-        "comparison": _comparison(compare(found, against) if against is not None else None),
+        "comparison": None if against is None else _comparison(compare(found, against)),
         "notebooks": notebooks(found),
         "environments": environments(found),
         "repeat": command(found),
         "failures": failures(found),
-        "plan_fault": found.plan_fault.replace(f"{found.root}{os.sep}", ""),
-        "damaged": [line.replace(f"{found.root}{os.sep}", "") for line in found.damaged],
-        "odd": [line.replace(f"{found.root}{os.sep}", "") for line in odd],
+        "plan_fault": found.plan_fault.replace(here, ""),
+        "damaged": [line.replace(here, "") for line in found.damaged],
+        "odd": [line.replace(here, "") for line in odd],
         "superseded": [folder.name for folder in found.superseded],
-        "doubtful": [line.replace(f"{found.root}{os.sep}", "") for line in found.doubtful],
+        "doubtful": [line.replace(here, "") for line in found.doubtful],
         "counts": found.counts,
         "csv": data_uri(csv_text(taken).encode(), "text/csv"),
         "parquet": data_uri(parquet(taken), "application/vnd.apache.parquet"),
@@ -189,18 +175,22 @@ def report_content(
     }
 
 
+def _scripts(*names: str) -> list[str]:
+    return [(TEMPLATES / name).read_text(encoding="utf-8") for name in names]
+
+
 def _answer(
     found: Collection, settings: pd.DataFrame, sections: list[Section], effects: list[Effects], interval: str
 ) -> str:
     """The finding, then what each varied parameter does, whatever kind of record there is."""
     if len(settings):
-        text = answer(settings, interval)
+        text = sentences.answer(settings, interval)
     elif sections:
         return sections[0].text
     elif found.records and not effects:
         text = records_sentence(list(found.records.values()))
     else:
-        text = "" if effects else answer(settings, interval)
+        text = "" if effects else sentences.answer(settings, interval)
     return f"{text} {headline(effects)}".strip()
 
 
@@ -222,7 +212,7 @@ def _effects(found: Effects, several: bool) -> dict[str, Any]:
         "measure": measure,
         "texts": texts,
         "rows": rows,
-        "figure": _both(plots.effects, table, " ".join(texts), measure=found.measure) if len(table) else None,
+        "figure": _both(plots.effects, " ".join(texts), table, measure=found.measure) if len(table) else None,
     }
 
 
@@ -233,14 +223,14 @@ def _figures(
     task, or means over several."""
     figures = {}
     if len(runs):
-        words = accuracy_description(runs)
-        figures["accuracy"] = _both(plots.accuracy_vs_parameters, runs, words, interval=interval)
-    measure = curve_measure(history)
+        words = sentences.accuracy_description(runs)
+        figures["accuracy"] = _both(plots.accuracy_vs_parameters, words, runs, interval=interval)
+    measure = sentences.curve_measure(history)
     if measure is not None:
-        words = learning_description(history, measure)
-        figures["learning"] = _both(plots.learning_curves, history, words, measure=measure)
+        words = sentences.learning_description(history, measure)
+        figures["learning"] = _both(plots.learning_curves, words, history, measure=measure)
     if len(curve):
-        figures["error"] = _both(plots.error_vs_atoms, curve, error_description(curve))
+        figures["error"] = _both(plots.error_vs_atoms, sentences.error_description(curve), curve)
     return figures
 
 
@@ -248,8 +238,8 @@ def _grids(runs: pd.DataFrame, varying: list[str], interval: str) -> list[dict[s
     """Heat maps of the grids of settings among the runs."""
     drawn = []
     for grid in setting_grids(runs, varying, interval):
-        words = grid_description(grid.cells, grid.rows, grid.columns)
-        figure = _both(plots.setting_grid, grid.cells, words, rows=grid.rows, columns=grid.columns)
+        words = sentences.grid_description(grid.cells, grid.rows, grid.columns)
+        figure = _both(plots.setting_grid, words, grid.cells, rows=grid.rows, columns=grid.columns)
         drawn.append({**figure, "title": f"{grid.rows} and {grid.columns}", "fixed": grid.fixed, "words": words})
     return drawn
 
@@ -268,7 +258,7 @@ def _atoms(settings: pd.DataFrame, atoms: list[dict[str, Any]]) -> dict[str, Any
     layers = moved_most(atoms, told.loc[told["test_accuracy"].idxmax(), "label"])
     run, names = layers[0]["run"], ", ".join(one["layer"] for one in layers)
     words = f"Filter atoms of {run}, before and after tuning, in {names}"
-    return {**_both(plots.atom_changes, {one["layer"]: pictures(one) for one in layers}, words), "run": run}
+    return {**_both(plots.atom_changes, words, {one["layer"]: pictures(one) for one in layers}), "run": run}
 
 
 def _tasks(settings: pd.DataFrame) -> dict[str, Any]:
@@ -290,24 +280,13 @@ def _tasks(settings: pd.DataFrame) -> dict[str, Any]:
     return {"names": list(table.columns), "rows": rows, "common": common.shape[1]}
 
 
-def _families(settings: pd.DataFrame) -> list[str]:
-    return settings["family"].tolist() if len(settings) else []
-
-
-def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    lists = {"only_new": list(comparison.only_new), "only_old": list(comparison.only_old)}
-    return {"name": comparison.name, "sentence": comparison.sentence, **lists, "rows": _changed_rows(comparison)}
-
-
-def _changed_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def _comparison(comparison: Comparison) -> dict[str, Any]:
     rows = []
     for row in comparison.changes.to_dict("records"):
         values = {name: amount(row[name], row["measure"]) for name in ("old", "new")}
         gaps = {name: amount(row[name], row["measure"], signed=True) for name in ("difference", "low", "high")}
         rows.append({**row, **values, **gaps, "p": "–" if pd.isna(row["p_value"]) else f"{row['p_value']:.2g}"})
-    return rows
+    return {**vars(comparison), "sentence": comparison.sentence, "rows": rows}
 
 
 def _telling_curve(found: Collection) -> dict[Path, Record]:
@@ -315,28 +294,21 @@ def _telling_curve(found: Collection) -> dict[Path, Record]:
 
     Pretrained weights before random ones, then the one with most values of m.
     """
-    records = found.of_kind("decomposition").items()
-    ordered = sorted(
-        records,
-        key=lambda item: (
-            not item[1].parameters.get("pretrained", True),
-            -len(item[1].parameters.get("atoms_grid") or ()),
-        ),
-    )
-    return dict(ordered[:1])
+
+    def rank(pair: tuple[Path, Record]) -> tuple[bool, int]:
+        asked = pair[1].parameters
+        return not asked.get("pretrained", True), -len(asked.get("atoms_grid") or ())
+
+    return dict(sorted(found.of_kind("decomposition").items(), key=rank)[:1])
 
 
 def _section(section: Section) -> dict[str, Any]:
     """A study's section with its figures drawn, twice each."""
-    figures = [
-        {**_both_of(draw, f"{section.title}. {caption}"), "caption": caption} for draw, caption in section.figures
-    ]
+    figures = [{**_both(draw, f"{section.title}. {caption}"), "caption": caption} for draw, caption in section.figures]
     return {**vars(section), "figures": figures}
 
 
-def _both(draw: Any, table: pd.DataFrame, alt: str, **options: Any) -> dict[str, str]:
-    return _both_of(lambda **size: draw(table, **size, **options), alt)
-
-
-def _both_of(draw: Any, alt: str) -> dict[str, str]:
-    return {name: plots.figure_html(draw(**size), alt) for name, size in (("wide", _WIDE), ("narrow", _NARROW))}
+def _both(draw: Any, alt: str, *tables: Any, **options: Any) -> dict[str, str]:
+    """The figure of these tables for wide and for narrow pages."""
+    sizes = {"wide": 7.4, "narrow": 4.1}
+    return {name: plots.figure_html(draw(*tables, width=width, **options), alt) for name, width in sizes.items()}

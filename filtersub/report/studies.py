@@ -11,26 +11,13 @@ from typing import Any, TypeVar
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .. import plots
+from .. import plots, studies
 from ..collect import Collection
 from ..errors import FiltersubError
 from ..generation.record import KIND
 from ..generation.tables import generation_sentence, generation_table, judged, method_table
 from ..plots.generation import distance_vs_parameters, samples_side_by_side
 from ..records import Record
-from ..studies import (
-    allotment_groups,
-    allotment_pairs,
-    allotment_sentence,
-    attribution_sentence,
-    model_sentence,
-    penalty_sentence,
-    sharing_sentence,
-    solver_sentence,
-    span_sentence,
-    storage_sentence,
-    study_tables,
-)
 from ..yaml_file import packaged_yaml
 
 Draw = Callable[..., Figure]  # of tables that it holds; called with a width
@@ -89,7 +76,7 @@ def _with_tables(
     pairs = []
     for folder, record in found.of_kind(kind).items():
         try:
-            pairs.append((folder, (record, study_tables(folder))))
+            pairs.append((folder, (record, studies.study_tables(folder))))
         except FiltersubError as error:  # a folder copied without its tables: its record still counts elsewhere
             odd.append(str(error))
     # trained weights first: what follows shows one model in full, and random ones say little
@@ -121,7 +108,7 @@ def _described() -> dict[str, Any]:
 def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> list[Section]:
     record, tables = models[0]
     error = record.metrics["relative_error"]
-    text = f"{record.label}: {model_sentence(tables['layers'], tables['costs'], tables['network'], error)}"
+    text = f"{record.label}: {studies.model_sentence(tables['layers'], tables['costs'], tables['network'], error)}"
     words = "Errors of each layer's kernels, of the best subspace of m dimensions, and of its output on real images."
     figures = [
         (partial(plots.layer_costs, tables["costs"]), f"Learning the atoms of each layer of {record.label}."),
@@ -138,7 +125,7 @@ def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> lis
     sections = [_section("decomposition", text, figures, pd.DataFrame(totals))]
     if "storage" in tables:
         drawn = [(partial(plots.storage_formats, tables["storage"]), f"Layers of {record.label}.")]
-        sections.append(_section("storage", storage_sentence(tables["storage"]), drawn))
+        sections.append(_section("storage", studies.storage_sentence(tables["storage"]), drawn))
     return sections
 
 
@@ -147,7 +134,7 @@ def _penalty_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section
     drawn = [(partial(plots.penalty_path, total, accuracy), f"{record.label}; bands are the range over seeds.")]
     means = total.groupby("l1_penalty")[["density", "relative_error", "nonzeros", "rounds", "seconds"]].mean()
     means["test_accuracy"] = accuracy.groupby("l1_penalty")["test_accuracy"].mean()
-    return _section("penalty", penalty_sentence(total, accuracy), drawn, means)
+    return _section("penalty", studies.penalty_sentence(total, accuracy), drawn, means)
 
 
 def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
@@ -162,7 +149,7 @@ def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     columns = ["relative_gap", "kkt_over_penalty", "seconds", "iterations", "rows_per_second"]
     medians = table[table["note"] == ""].groupby("solver", sort=False)[columns].median()
     count = table["seed"].nunique()
-    section = _section("solvers", solver_sentence(table), figures, medians)
+    section = _section("solvers", studies.solver_sentence(table), figures, medians)
     return replace(section, note=f"Medians over {count} seeds." if count > 1 else "One seed.")
 
 
@@ -174,7 +161,7 @@ def _sharing_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section
     tuned = means["sharing"].map(accuracy.groupby("sharing")["test_accuracy"].mean())
     means["test_accuracy"] = tuned.where(means["m"] == record.parameters["atoms"])
     means["kind"] = means["sharing"].map({"own": "one a layer", "shared": "shared"})
-    return _section("sharing", sharing_sentence(totals, accuracy), figures, means)
+    return _section("sharing", studies.sharing_sentence(totals, accuracy), figures, means)
 
 
 def _span_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
@@ -185,23 +172,23 @@ def _span_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     ]
     columns = ["free", "trained", "share", "expected", "covered", "share_of_all"]
     means = totals.groupby(["setting", "m"], sort=False)[columns].mean()
-    return _section("span", span_sentence(totals), figures, means)
+    return _section("span", studies.span_sentence(totals), figures, means)
 
 
 def _allotment_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     runs = tables["runs"]
     words = f"{record.label}; small marks are seeds, the panels name the budgets."
     figures = [
-        (partial(plots.equal_accuracies, allotment_groups(runs)), words),
+        (partial(plots.equal_accuracies, studies.allotment_groups(runs)), words),
         (partial(plots.allotted_layers, tables["layers"]), "What each layer gets of each budget."),
     ]
     means = runs.groupby(["budget", "kind", "setting"], sort=False)[["trainable", "score", "test_accuracy"]].mean()
-    return _section("allotment", allotment_sentence(allotment_pairs(runs)), figures, means)
+    return _section("allotment", studies.allotment_sentence(studies.allotment_pairs(runs)), figures, means)
 
 
 def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     asked, summary = record.parameters, tables["summary"]
-    text = attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
+    text = studies.attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
     words = f"{record.label}; bars are 95% bootstrap intervals over images, {len(asked['seeds'])} seed(s)."
     figures = [(partial(plots.active_shares, summary), words)]
     if "maps" in tables:

@@ -14,7 +14,7 @@ from ..files import make_folder
 from ..parameters import allot, parse_budget, suggest_settings
 from ..ranking import gradient_energy
 from ..records import Record, describe_environment
-from .budgets import BY_LAYER, FOR_ALL, allotment_pairs
+from .words import BY_LAYER, FOR_ALL, allotment_pairs
 
 
 def allotment_study(
