@@ -7,10 +7,11 @@ Both this reader and papermill's own ``--help-notebook`` take lines such as ``ra
 import ast
 import builtins
 import collections.abc
+import contextlib
 import functools
 import operator
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .. import schema
@@ -43,7 +44,7 @@ def read_parameters(notebook: Notebook) -> tuple[dict[str, tuple[str, Any]], lis
         return {}, [f"its parameters cell is no Python: {error.msg} (line {error.lineno})"]
     found: dict[str, tuple[str, Any]] = {}
     faults: list[str] = []
-    bound = dict(_imported(lines)) | dict(_imported_before(notebook))
+    bound = _imported(notebook)
     for line in lines:
         if isinstance(line, ast.Import | ast.ImportFrom):
             faults += _import_faults(line)
@@ -93,31 +94,22 @@ def _import_faults(line: ast.Import | ast.ImportFrom) -> list[str]:
     ]
 
 
-def _imported(lines: list[ast.stmt]) -> Iterator[tuple[str, Any]]:
-    """What imports of typing and its like make known, by the name that they give it."""
-    modules = {"typing": typing, "collections.abc": collections.abc, "collections": collections}
-    for line in lines:
-        if isinstance(line, ast.ImportFrom) and line.module in _TYPING:
-            home = modules.get(line.module)
-            for alias in line.names:
-                named = home.__all__ if alias.name == "*" and home is not None else [alias.name]
-                yield from ((alias.asname or name, getattr(home, name, None)) for name in named)
-        if isinstance(line, ast.Import):
-            for alias in line.names:
-                if alias.name in modules:
-                    whole = modules[alias.name] if alias.asname else modules[alias.name.partition(".")[0]]
-                    yield alias.asname or alias.name.partition(".")[0], whole
-
-
-def _imported_before(notebook: Notebook) -> Iterator[tuple[str, Any]]:
+def _imported(notebook: Notebook) -> dict[str, Any]:
+    """What imports of typing and its like make known up to the parameters cell, by the name that they give it."""
+    known: dict[str, Any] = {}
     for cell in notebook.cells:
+        with contextlib.suppress(SyntaxError):  # IPython's own
+            for line in ast.parse(cell.source).body if cell.is_code else ():
+                of_types = isinstance(line, ast.ImportFrom) and line.module in _TYPING and not line.level
+                if isinstance(line, ast.Import):
+                    line.names = [alias for alias in line.names if alias.name in _TYPING]
+                    of_types = bool(line.names)
+                if of_types:
+                    with contextlib.suppress(ImportError):
+                        exec(compile(ast.Module([line], []), "<imports>", "exec"), known)
         if cell.has_parameters:
-            return
-        if cell.is_code:
-            try:
-                yield from _imported(ast.parse(cell.source).body)
-            except SyntaxError:  # IPython's own
-                continue
+            break
+    return known
 
 
 def stated_type(annotation: ast.expr) -> str:

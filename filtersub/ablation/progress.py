@@ -119,8 +119,6 @@ class RunProgress:
     def _say(self, text: str) -> None:
         self._last_line = time.monotonic()
         self.console.print(Text(printable(text)))
-        if hasattr(self.console.file, "flush"):
-            self.console.file.flush()
 
     def _counts(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
@@ -137,13 +135,12 @@ class RunProgress:
         whole: dict[str, list[float]] = defaultdict(list, {name: [*took] for name, took in self._took.items()})
         for run in runs:
             state = self._state(run.folder)
-            running = state.get("status") == "running"
-            elapsed = time.time() - state["started"] if running else 0.0
+            elapsed = time.time() - state["started"] if state.get("status") == "running" else 0.0
             expected = self._times.estimate(run.notebook.stem, run.parameters) if self._times is not None else None
-            by_epochs = _seconds_by_epochs(run.folder, elapsed) if running else None
-            if by_epochs is not None:
-                left.append(by_epochs)
-                whole[run.notebook.stem].append(elapsed + by_epochs)
+            epoch, epochs = _epochs(run.folder) if elapsed else (0, 0)
+            if epoch:
+                left.append(elapsed * (epochs - epoch) / epoch)
+                whole[run.notebook.stem].append(elapsed + left[-1])
             elif expected is not None:
                 left.append(max(0.0, expected.seconds - elapsed))
             else:
@@ -168,11 +165,12 @@ class RunProgress:
 
     def _running(self, folders: list[Path]) -> list[tuple[str, str]]:
         """(run, how far) of these, which have begun."""
-        started = (self._state(folder).get("started", time.time()) for folder in folders)
-        return [
-            (folder.name, f"{_epoch(folder)}{clock(time.time() - began)}")
-            for folder, began in zip(folders, started, strict=True)
-        ]
+        found = []
+        for folder in folders:
+            epoch, epochs = _epochs(folder)
+            told = f"epoch {epoch}/{epochs}, " if epochs else ""
+            found.append((folder.name, told + clock(time.time() - self._state(folder).get("started", time.time()))))
+        return found
 
     def _finished(self) -> float:
         """Runs that are there or have failed, with the share of those that train."""
@@ -192,18 +190,6 @@ class RunProgress:
             table.add_row(Text("  " + name), Text(how, style="dim"))
         bar = ProgressBar(total=self.total, completed=self._finished(), width=40)
         return Group(Text(self._counts(), style="bold"), bar, table)
-
-
-def _seconds_by_epochs(folder: Path, elapsed: float) -> float | None:
-    """What a training run has left at its own pace; None for one that has no whole epoch yet."""
-    epoch, epochs = _epochs(folder)
-    return elapsed * (epochs - epoch) / epoch if elapsed and epoch else None
-
-
-def _epoch(folder: Path) -> str:
-    """``epoch 3/8, ``, empty where there is none."""
-    epoch, epochs = _epochs(folder)
-    return f"epoch {epoch}/{epochs}, " if epochs else ""
 
 
 def _epochs(folder: Path) -> tuple[int, int]:
