@@ -3,8 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -15,6 +14,8 @@ from ..parameters import allot, parse_budget, suggest_settings
 from ..ranking import gradient_energy
 from ..records import Record, describe_environment
 from .words import BY_LAYER, FOR_ALL, allotment_pairs
+
+_SHAPE = ("atoms", "block", "block_spatial", "expansion", "expansion_coefficients")
 
 
 def allotment_study(
@@ -64,16 +65,14 @@ def allotment_study(
         record = tune(replace(one.tuning, learning_rate=learning_rate, seed=seed), home, quiet=True)
         if record.counts["trainable"] > one.budget:
             raise FiltersubError(f"{one.setting} trains {record.counts['trainable']:,}, more than {one.budget:,}")
-        named = {"budget": one.budget, "kind": one.kind, "setting": one.setting, "score": one.score, "seed": seed}
-        runs.append(
-            {**named, "trainable": record.counts["trainable"], "test_accuracy": record.metrics["test_accuracy"]}
-        )
+        run = {"budget": one.budget, "kind": one.kind, "setting": one.setting, "score": one.score, "seed": seed}
+        run |= {"trainable": record.counts["trainable"], "test_accuracy": record.metrics["test_accuracy"]}
+        runs.append(run)
     table = pd.DataFrame(runs)
     last = allotment_pairs(table).iloc[-1]
     metrics = {"by_layer": float(last["by_layer"]), "for_all_layers": float(last["for_all_layers"])}
     said = {"budgets": list(budgets), "seeds": list(seeds), "top": top, "expansions": list(expansions)}
-    parameters = {**tuning.parameters, **said, "n_images": n_images}
-    parameters["learning_rate"] = learning_rate
+    parameters = {**tuning.parameters, **said, "n_images": n_images, "learning_rate": learning_rate}
     for name in ("seed", "atoms", "block", "layers"):
         del parameters[name]
     cost = {"wall_seconds": time.perf_counter() - began}
@@ -105,7 +104,7 @@ def _choices(
         for number, found in enumerate(
             suggest_settings(energy.model, budget, score=energy.score, solver=tuning.solver, top=top), start=1
         ):
-            settings = replace(tuning, layers=found.layers, **_shape(asdict(found.recipe)))
+            settings = replace(tuning, layers=found.layers, **{name: getattr(found.recipe, name) for name in _SHAPE})
             words = settings.label + ("" if found.layers is None else f", {found.where}")
             chosen.append(_Choice(budget, FOR_ALL, f"all{number}", words, found.score, settings))
         ours = allot(energy, budget, solver=tuning.solver, expansions=expansions)
@@ -114,7 +113,3 @@ def _choices(
         chosen.append(_Choice(budget, BY_LAYER, "layers", words, ours.score, settings))
         tables.append(ours.table.assign(budget=budget))
     return chosen, pd.concat(tables, ignore_index=True)
-
-
-def _shape(recipe: dict[str, Any]) -> dict[str, Any]:
-    return {name: recipe[name] for name in ("atoms", "block", "block_spatial", "expansion", "expansion_coefficients")}

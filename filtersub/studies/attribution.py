@@ -110,13 +110,10 @@ def share_table(shares: pd.DataFrame) -> pd.DataFrame:
     for (images, threshold, label), group in shares.groupby(["images", "threshold", "label"], sort=False):
         by_image, by_seed = group.groupby("image")["share"].mean(), group.groupby("seed")["share"].mean()
         low, high = interval(by_image.to_list(), "bootstrap", bounds=(0.0, 1.0))
-        rows.append(
-            {
-                **{"images": images, "threshold": threshold, "label": label, "share": by_image.mean()},
-                **{"low": low, "high": high, "lowest_seed": by_seed.min(), "highest_seed": by_seed.max()},
-                **{"n_images": len(by_image), "seeds": len(by_seed), "empty": float((group["share"] == 0).mean())},
-            }
-        )
+        row = {"images": images, "threshold": threshold, "label": label, "share": by_image.mean()}
+        row |= {"low": low, "high": high, "lowest_seed": by_seed.min(), "highest_seed": by_seed.max()}
+        row |= {"n_images": len(by_image), "seeds": len(by_seed), "empty": float((group["share"] == 0).mean())}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -133,23 +130,15 @@ def difference_table(shares: pd.DataFrame) -> pd.DataFrame:
             gaps = wide[label] - wide[before]
             by_image, by_seed = gaps.groupby("image").mean(), gaps.groupby("seed").mean()
             low, high = interval(by_image.to_list(), "bootstrap")
-            rows.append(
-                {
-                    **{"images": images, "threshold": threshold, "label": label, "less": before},
-                    **{"difference": by_image.mean(), "low": low, "high": high},
-                    **{"lowest_seed": by_seed.min(), "highest_seed": by_seed.max()},
-                }
-            )
+            row = {"images": images, "threshold": threshold, "label": label, "less": before}
+            row |= {"difference": by_image.mean(), "low": low, "high": high}
+            rows.append({**row, "lowest_seed": by_seed.min(), "highest_seed": by_seed.max()})
     columns = ["images", "threshold", "label", "less", "difference", "low", "high", "lowest_seed", "highest_seed"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _check(
-    runs: Sequence[TuneSettings],
-    seeds: Sequence[int],
-    thresholds: Sequence[float],
-    n_images: int,
-    n_photographs: int,
+    runs: Sequence[TuneSettings], seeds: Sequence[int], thresholds: Sequence[float], n_images: int, n_photographs: int
 ) -> None:
     if not runs or not seeds or not thresholds:
         raise FiltersubError("runs, seeds and thresholds must each name at least one")

@@ -46,32 +46,21 @@ def parameter_study(
         if values is not None and not len(values):
             raise FiltersubError(f"{name} is empty, so there is nothing to count; name at least one, or leave it out")
     folder, began = make_folder(out), time.perf_counter()
+    of_all = {"block_spatial": block_spatial, "expansion_coefficients": expansion_coefficients}
     settings, lora, totals = [], [], {}
     for name in models:
         module = load_architecture(name)
         totals[name] = sum(p.numel() for p in module.parameters())
-        grid = landscape(
-            module,
-            atoms,
-            [m_1 or None for m_1 in expansions],
-            [k_c or None for k_c in blocks],
-            block_spatial=block_spatial,
-            expansion_coefficients=expansion_coefficients,
-        )
-        settings.append(grid.assign(model=name))
+        grid = [atoms, [m_1 or None for m_1 in expansions], [k_c or None for k_c in blocks]]
+        settings.append(landscape(module, *grid, **of_all).assign(model=name))
         lora.append(lora_ranks(module, ranks).assign(model=name))
     readings = readings_table(tuple(PRESETS if presets is None else presets))
     record = Record(
         kind="parameters",
         label=f"parameters of {len(totals)} models",
         parameters={
-            "models": list(models),
-            "atoms": list(atoms),
-            "expansions": list(expansions),
-            "blocks": list(blocks),
-            "block_spatial": block_spatial,
-            "expansion_coefficients": expansion_coefficients,
-            "ranks": list(ranks),
+            **{name: list(values) for name, values in grids.items()},
+            **of_all,
             "presets": readings["preset"].tolist(),
         },
         seed=0,

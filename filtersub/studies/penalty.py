@@ -1,5 +1,6 @@
 """What does the penalty l do to the decomposition, and to the accuracy after tuning?"""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -60,21 +61,11 @@ def penalty_study(
     warm_up(taking_part.values(), config)
     began = time.perf_counter()
     with PeakMemory("cpu") as memory:
-        paths = [
-            penalty_path(
-                loaded,
-                replace(config, seed=seed),
-                penalties,
-                layers=layers,
-                exclude=exclude,
-                on_layer=on_layer,
-            )
-            for seed in seeds
-        ]
-        for value in tuned_penalties:
-            for seed in seeds:
-                settings = replace(tuning or TuneSettings(model=model), l1_penalty=float(value), seed=seed)
-                tune(settings, folder / "tuned" / f"l{value:g}-seed{seed}", quiet=True)
+        asked = {"layers": layers, "exclude": exclude, "on_layer": on_layer}
+        paths = [penalty_path(loaded, replace(config, seed=seed), penalties, **asked) for seed in seeds]
+        for value, seed in itertools.product(tuned_penalties, seeds):
+            settings = replace(tuning or TuneSettings(model=model), l1_penalty=float(value), seed=seed)
+            tune(settings, folder / "tuned" / f"l{value:g}-seed{seed}", quiet=True)
     wall_seconds = time.perf_counter() - began
     path = pd.concat(paths, ignore_index=True)
     total, accuracy = total_over_layers(path), accuracy_by_penalty([folder / "tuned", *tuned_runs])

@@ -115,7 +115,8 @@ def _tuned(settings: TuneSettings, shared: ModelDecomposition | None, folder: Pa
 
 def _use_codes_(model: nn.Module, found: ModelDecomposition) -> None:
     """Freeze each layer's coefficients at those of ``found``; the updates, zero at the start, are untouched."""
-    for name, layer in _layers(model).items():
+    for layer in (module for module in model.modules() if isinstance(module, FilterSubspaceLayer)):
+        name = layer.name
         codes, layout = found.layers[name].coefficients, layer.layouts[_ADAPTER]
         if codes.shape[1] != layer.filtersub_atoms[_ADAPTER].shape[0]:
             raise FiltersubError(f"layer {name!r} has fewer rows than shared atoms; leave it out by layers")
@@ -124,7 +125,3 @@ def _use_codes_(model: nn.Module, found: ModelDecomposition) -> None:
                 del held[_ADAPTER]
         source = by_input(codes, layout).contiguous().to(layer.get_base_layer().weight)
         layer.filtersub_coefficients.register_buffer(_ADAPTER, source, persistent=False)
-
-
-def _layers(model: nn.Module) -> dict[str, FilterSubspaceLayer]:
-    return {module.name: module for module in model.modules() if isinstance(module, FilterSubspaceLayer)}

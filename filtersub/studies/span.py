@@ -72,15 +72,15 @@ def span_study(
         bases: dict[object, ModelDecomposition] = {}
         for run in runs:
             if run.base_key not in bases:
-                bases[run.base_key] = decompose_model(
-                    run.base, setting.recipe, layers=run.settings.layers, exclude=run.head
-                )
+                part = {"layers": run.settings.layers, "exclude": run.head}
+                bases[run.base_key] = decompose_model(run.base, setting.recipe, **part)
             table = span_table(run.base, run.tuned, bases[run.base_key], per_channel=setting.own)
             described = {"setting": setting.label, "seed": run.settings.seed}
             layers.append(table.assign(**described, blocks=setting.block, run=run.name))
             totals.append({**setting.described, **described, **_total(table, run)})
     tables = {"layers": pd.concat(layers, ignore_index=True), "totals": pd.DataFrame(totals)}
-    asked, best = runs[0].settings, _best(tables["totals"])
+    means = tables["totals"].groupby(["setting", "m"])[["share", "expected"]].mean()
+    asked, best = runs[0].settings, means.sort_values("share").iloc[-1]
     metrics = {"best_share": float(best["share"]), "its_expected_share": float(best["expected"])}
     parameters = {
         **{name: asked.parameters[name] for name in _SAID},
@@ -183,7 +183,3 @@ def _total(table: pd.DataFrame, run: _Run) -> dict[str, float]:
     (total,), energy = span_total(table).to_dict("records"), run.energy
     covered = total["energy"] / energy if energy > 0 else float("nan")
     return {**total, "covered": covered, "share_of_all": total["share"] * covered}
-
-
-def _best(totals: pd.DataFrame) -> pd.Series:
-    return totals.groupby(["setting", "m"])[["share", "expected"]].mean().sort_values("share").iloc[-1]

@@ -12,6 +12,7 @@ import pandas as pd
 from ..intervals import difference, holm
 from ..records import read_record, read_table
 
+_METHODS = {"atoms": "filter atoms", "cp": "CP", "tucker": "Tucker"}
 _EXACT = 1e-9  # relative gap below which a solver counts as having reached the optimum
 
 
@@ -29,14 +30,14 @@ def solver_sentence(table: pd.DataFrame) -> str:
         return f"No solver came within {_EXACT:g} of the smallest objective."
     seconds = exact.groupby("solver")["seconds"].median().sort_values()
     best = ran[ran["solver"] == seconds.index[0]]
-    others = "; ".join(
-        f"{name} takes {value / seconds.iloc[0]:.3g} times as long" for name, value in seconds[1:].items()
-    )
+    rates = [f"{rate:,.0f}" for rate in (best["rows_per_second"].min(), best["rows_per_second"].max())]
+    times = (seconds / seconds.iloc[0])[1:]
+    others = "; ".join(f"{name} takes {value:.3g} times as long" for name, value in times.items())
     short = worst[worst >= _EXACT]
     missed = ", ".join(f"{name} stops {gap:.1g} above it" for name, gap in short.items())
     text = (
         f"Fastest of the solvers that reach the optimum (to a relative {_EXACT:g}) is {seconds.index[0]}: "
-        f"{_range(best['rows_per_second'])} rows a second over {_seeds(best)}, its largest KKT violation "
+        f"{' to '.join(rates[: len(best)])} rows a second over {_seeds(best)}, its largest KKT violation "
         f"{best['kkt_over_penalty'].max():.1g} of l"
     )
     return text + (f"; {others}" if others else "") + (f". At its default tolerance {missed}." if missed else ".")
@@ -130,7 +131,7 @@ def storage_sentence(storage: pd.DataFrame) -> str:
     medians = storage.groupby(["counting", "method"], sort=False)["relative_error"].median()
     parts = []
     for counting, words in (("dense", "all coefficients counted"), ("nonzero", "only nonzero ones counted")):
-        named = ", ".join(f"{value:.1%} by {_method(name)}" for name, value in medians[counting].items())
+        named = ", ".join(f"{value:.1%} by {_METHODS.get(name, name)}" for name, value in medians[counting].items())
         parts.append(f"{words}: {named}")
     return f"Median relative error over {storage['name'].nunique()} layers at equal storage, {'; '.join(parts)}."
 
@@ -206,15 +207,6 @@ def _compared(row: Any) -> str:
     seeds = "at every seed alike" if agree else ranged
     gap = f"{abs(row.difference):.1%} {ends} of the image"
     return f"That of {row.label} is {word} than that of {row.less} by {gap}, {seeds}."
-
-
-def _method(name: str) -> str:
-    return {"atoms": "filter atoms", "cp": "CP", "tucker": "Tucker"}.get(name, name)
-
-
-def _range(values: pd.Series) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:,.0f}" if len(values) == 1 else f"{low:,.0f} to {high:,.0f}"
 
 
 def _seeds(table: pd.DataFrame) -> str:
