@@ -74,8 +74,8 @@ def shared_warm_process(warm_process: Any, monkeypatch: pytest.MonkeyPatch) -> N
     class Shared:
         runs = 0  # counted by its owner
 
-        def run(self, notebook: str, folder: str, log: str, environment: dict[str, str]) -> int | None:
-            return warm_process.run(notebook, folder, log, {**os.environ, **environment})
+        def ask(self, request: dict[str, Any]) -> int | None:
+            return warm_process.ask({**request, "environment": {**os.environ, **request["environment"]}})
 
         def close(self) -> None:
             """The session ends it."""

@@ -83,8 +83,9 @@ def run_child(notebook: str, folder: str, terms: Terms) -> int:
         update_state(Path(folder), machine=machine(threads, gpu is not None))
         code = None
         if terms.warm and AVAILABLE:
+            request = {"notebook": notebook, "folder": folder, "log": str(log), "environment": own}
             with _warm_start(terms.ablation, own) as warm:
-                code = warm.run(notebook, folder, str(log), own)
+                code = warm.ask(request)
         return _cold(notebook, folder, log, own, terms.ablation) if code is None else code
 
 

@@ -9,33 +9,26 @@ or a mapping of comparisons: ``not``, ``above``, ``at_least``, ``below``, ``at_m
 import itertools
 import operator
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError, near
-from ..paper import Part, find_part
+from ..paper import Part, check_reading, find_part
 from ..schema import UNKNOWN, check_with, joined
 from ..yaml_file import Place, read_yaml
 from .kept_results import kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR
 from .schemas import PaperSchema, SpecSchema, StageSchema
 
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "above": operator.gt,
-    "at_least": operator.ge,
-    "below": operator.lt,
-    "at_most": operator.le,
-}
+_COMPARISONS = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le}
 COMPARISONS = ("not", *_COMPARISONS)
 
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PRESETS = Path(__file__).resolve().parents[1] / "presets"
 _NOWHERE = Place("the ablation")
-_PAPER = "paper"
 
 
 def matches(pattern: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
@@ -154,7 +147,9 @@ def load_spec(source: str | os.PathLike[str], reading: str | None = None) -> Spe
     """
     path = Path(source)
     if path.suffix not in (".yaml", ".yml") and not path.exists():
-        path = _preset(str(source))
+        if str(source) not in presets():
+            raise FiltersubError(f"no ablation {str(source)!r}: neither a file nor a preset{near(source, presets())}")
+        path = _PRESETS / f"{source}.yaml"
     content, place = read_yaml(path, str(source))
     spec = _spec(content, place, reading)
     return replace(spec, stages=tuple(_with_own_notebook(stage, path.parent) for stage in spec.stages))
@@ -175,14 +170,7 @@ def _with_own_notebook(stage: Stage, folder: Path) -> Stage:
 
 def presets() -> list[str]:
     """Names of the ablations that come with the package."""
-    folder = resources.files("filtersub") / "presets"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def _preset(name: str) -> Path:
-    if name not in presets():
-        raise FiltersubError(f"no ablation {name!r}: neither a file nor a preset{near(name, presets())}")
-    return _PACKAGE / "presets" / f"{name}.yaml"
+    return sorted(path.stem for path in _PRESETS.glob("*.yaml"))
 
 
 def _spec(content: Any, place: Place, reading: str | None = None) -> Spec:
@@ -190,7 +178,10 @@ def _spec(content: Any, place: Place, reading: str | None = None) -> Spec:
     parts = tuple(dict.fromkeys(stage.paper.part for stage in found.stages if stage.paper is not None))
     name, title = found.name, found.title
     if reading is not None:
-        _check_reading(reading, name, parts)
+        check_reading(reading)
+        if not parts:
+            none = f"the ablation {name!r} runs no part of the paper, so it has no readings; leave --reading out"
+            raise FiltersubError(none)
     if reading == "authors":
         name, title = f"{name}-authors", f"{title}, by the authors' code"
     stages = tuple(_stage(stage, place.at("stages", n), reading or "text") for n, stage in enumerate(found.stages))
@@ -205,16 +196,6 @@ def _misfit(place: Place, where: tuple[Any, ...], said: str) -> FiltersubError:
         return place.at(*where).error(f"unknown key {str(where[-1])!r}{near(str(where[-1]), known)}")
     shown = where[2:] if len(where) > 2 else where  # the place names the stage
     return place.at(*where).error(f"{joined(shown) or 'it '}{said}")
-
-
-def _check_reading(reading: str, name: str, parts: tuple[str, ...]) -> None:
-    from ..paper import check_reading
-
-    check_reading(reading)
-    if not parts:
-        raise FiltersubError(
-            f"the ablation {name!r} runs no part of the paper, so it has no readings; leave --reading out"
-        )
 
 
 def _stage(found: StageSchema, place: Place, reading: str) -> Stage:
@@ -234,16 +215,11 @@ def _stage(found: StageSchema, place: Place, reading: str) -> Stage:
             raise own.error("give either seeds or the parameter 'seed', not both")
         if name in (OUT_DIR, RECORDS_DIR):
             raise own.error(f"{name!r} is set by the runner and cannot be given")
+    conditions = {"skip": tuple(found.skip), "only": tuple(found.only)}
+    seeds, origins = None if seeds is None else tuple(seeds), tuple(origin for _, origin in spread)
+    runs = tuple(run for run, _ in spread)
     return Stage(
-        found.notebook,
-        parameters,
-        tuple(run for run, _ in spread),
-        None if seeds is None else tuple(seeds),
-        found.reads_records,
-        tuple(found.skip),
-        tuple(found.only),
-        origins=tuple(origin for _, origin in spread),
-        place=place,
+        found.notebook, parameters, runs, seeds, found.reads_records, **conditions, origins=origins, place=place
     )
 
 
@@ -256,12 +232,12 @@ def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict
 
     Raises FiltersubError, with the line, for unknown parts and runs.
     """
-    asked, place = content[_PAPER], place.at(_PAPER)
+    asked, place = content["paper"], place.at("paper")
+    rest = {name: value for name, value in content.items() if name != "paper"}
     try:
         part = find_part(asked["part"])
         if not part.readings[reading].recipe:  # a notebook that takes the reading itself
-            own = {name: value for name, value in content.items() if name != _PAPER}
-            return {**own, "parameters": {"reading": reading, **own.get("parameters", {})}}
+            return {**rest, "parameters": {"reading": reading, **rest.get("parameters", {})}}
         unknown = [name for name in asked.get("runs", []) if name not in part.runs]
         if unknown:
             raise FiltersubError(f"{part.name} has no run {unknown[0]!r}; known: {', '.join(part.runs)}")
@@ -270,7 +246,6 @@ def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict
             found = kept.result("runs", [asked, reading, fixed], lambda: list(_runs(part, asked, reading, fixed)))
     except FiltersubError as error:
         raise place.error(str(error)) from None
-    rest = {name: value for name, value in content.items() if name != _PAPER}
     extras = content.get("runs", [{}])
     if "as" in asked:
         whole = [{**run, **extra} for extra in extras for run in found]
@@ -298,10 +273,8 @@ def _runs(part: Part, asked: Mapping[str, Any], reading: str, fixed: Mapping[str
 
 def _apart(runs: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(what all runs have alike, what sets each apart; its method always)."""
-    first = runs[0]
-    common = {
-        name: value
-        for name, value in first.items()
-        if name != "method" and all(name in run and run[name] == value for run in runs)
-    }
+    common = dict(runs[0])
+    common.pop("method", None)
+    for run in runs:
+        common = {name: value for name, value in common.items() if name in run and run[name] == value}
     return common, [{name: value for name, value in run.items() if name not in common} for run in runs]

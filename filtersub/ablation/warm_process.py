@@ -24,30 +24,16 @@ from ..processes import end_tree, end_with_parent
 from .notebook_file import import_nbformat
 
 #: What a runner needs, then what the notebooks of this package import. One that is not installed is left out.
-_FOR_RUNS = (
-    "papermill",
-    "nbformat",
-    "nbconvert",
-    "filtersub.ablation.notebook_run",
-    "filtersub.ablation.notebook_html",
-)
 _OWN = ("filtersub.experiment", "filtersub.report", "filtersub.studies", "filtersub.tuning")
-_FOR_KERNELS = (
-    *(
-        "ipykernel.kernelapp",
-        "ipykernel.ipkernel",
-        "matplotlib.pyplot",
-        "matplotlib_inline.config",
-        "pandas",
-        "seaborn",
-    ),
-    *("torch", "torchvision", "timm", "peft", "accelerate", "sklearn.datasets"),
-    *_OWN,
+_PRELOADED = (
+    *("papermill", "nbformat", "nbconvert", "filtersub.ablation.notebook_run", "filtersub.ablation.notebook_html"),
+    *("ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib.pyplot", "matplotlib_inline.config", "pandas"),
+    *("seaborn", "torch", "torchvision", "timm", "peft", "accelerate", "sklearn.datasets", *_OWN),
 )
 REFUSED = 3  # exit code: this process must not fork
 
 
-def preload(names: tuple[str, ...] = _FOR_RUNS + _FOR_KERNELS) -> None:
+def preload(names: tuple[str, ...] = _PRELOADED) -> None:
     """Import all this and keep the collector's hands, which would copy the pages, off it."""
     with contextlib.suppress(ImportError):
         import_nbformat()
@@ -188,9 +174,7 @@ def main(arguments: list[str]) -> int:
     # `python -m` put the folder it was called in first; a kernel would not look there.
     sys.path[:] = [entry for entry in sys.path if entry != os.getcwd()]
     request = serve(arguments[0])
-    if request is None:
-        return 0
-    return run_one(request)
+    return 0 if request is None else run_one(request)
 
 
 if __name__ == "__main__":

@@ -46,15 +46,10 @@ class WarmStart:
             start_new_session=True,
         )
 
-    def run(self, notebook: str, folder: str, log: str, environment: dict[str, str]) -> int | None:
-        """Run a notebook's process to its end; its return code as Popen gives it, None where it could not be started.
-
-        ``environment`` holds what the process gets beside the warm process's own.
-        """
-        return self.ask({"notebook": notebook, "folder": folder, "log": log, "environment": environment})
-
     def ask(self, request: dict[str, Any]) -> int | None:
-        """Have a process forked for this request; its return code once it has ended, as ``run`` gives it."""
+        """Have a process forked for this request (notebook, folder, log: paths; environment: what the process gets
+        beside the warm process's own); its return code as Popen gives it, once it has ended. None where it could not be
+        started."""
         with socket.socket(socket.AF_UNIX) as connection:
             if not self._connected(connection):
                 return None
