@@ -150,7 +150,7 @@ def test_unreadable_specs_and_unknown_names_are_one_clear_line(tmp_path):
 
 
 def test_workers_and_output_folder_are_checked(work, tmp_path):
-    with pytest.raises(FiltersubError, match="workers must be a positive integer, got 0"):
+    with pytest.raises(FiltersubError, match="workers must be at least 1, got 0"):
         run_ablation(spec_of(work), tmp_path / "out", workers=0)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FiltersubError, match="cannot make the folder"):

@@ -66,15 +66,13 @@ def check_parameters(parameters: Mapping[str, Any], known: Mapping[str, tuple[st
         try:
             json.dumps(value, allow_nan=False)
         except (ValueError, TypeError):
-            raise FiltersubError(
-                f"{where}: {name} must be a finite number, text or a list of them ({accepted}), got {value!r}"
-            ) from None
-        if is_of(value, known[name][0]):
-            continue
-        # YAML 1.1 reads 1e-3 as text: say so instead of leaving a reader to wonder.
-        is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value)
-        hint = " (YAML wants 1.0e-3 for 1e-3)" if is_number else ""
-        raise FiltersubError(f"{where}: {name} must be {accepted}, got {value!r}{hint}")
+            wanted = f"a finite number, text or a list of them ({accepted})"
+            raise FiltersubError(f"{where}: {name} must be {wanted}, got {value!r}") from None
+        if not is_of(value, known[name][0]):
+            # YAML 1.1 reads 1e-3 as text: say so instead of leaving a reader to wonder.
+            is_number = isinstance(value, str) and re.fullmatch(r"[\d.]+e[+-]?\d+", value)
+            hint = " (YAML wants 1.0e-3 for 1e-3)" if is_number else ""
+            raise FiltersubError(f"{where}: {name} must be {accepted}, got {value!r}{hint}")
 
 
 def notebook_faults(path: str | os.PathLike[str]) -> list[str]:
@@ -119,7 +117,8 @@ def _use_faults(notebook: Notebook, known: Iterable[str]) -> Iterator[str]:
             continue
         read |= in_magics
         for line in tree.body:
-            loaded = {node.id for node in ast.walk(line) if isinstance(node, ast.Name) and _is_read(node)}
+            names = [node for node in ast.walk(line) if isinstance(node, ast.Name)]
+            loaded = {name.id for name in names if isinstance(name.ctx, ast.Load)}
             for name in sorted(_stored(line) & set(known) - loaded - read):
                 effect = "the runner looks elsewhere" if name in _FOLDERS else "a run that sets it would not differ"
                 yield f"cell {number} gives its parameter {name!r} another value before anything uses it: {effect}"
@@ -135,9 +134,8 @@ def _use_faults(notebook: Notebook, known: Iterable[str]) -> Iterator[str]:
         if name not in read and name not in _FOLDERS:
             yield f"no cell uses its parameter {name!r}: a run that sets it would not differ"
     if OUT_DIR in known and OUT_DIR not in given:
-        what = (
-            "a file" if RECORDS_DIR in known else "the record (Record(...).write(out_dir), or tune(..., out=out_dir))"
-        )
+        record = "the record (Record(...).write(out_dir), or tune(..., out=out_dir))"
+        what = "a file" if RECORDS_DIR in known else record
         yield f"no call is given {OUT_DIR}, so that {what} cannot be written into it"
 
 
@@ -163,10 +161,6 @@ def _stored(line: ast.stmt) -> set[str]:
     """Names to which an assignment gives a new value."""
     targets = line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
     return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-def _is_read(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Load)
 
 
 def _names_in(nodes: Iterable[ast.expr]) -> set[str]:

@@ -100,7 +100,8 @@ def run_ablation(
         threads = dict.fromkeys(client.scheduler_info()["workers"], max(1, cores() // workers))
         if scheduler is not None:
             threads = threads_of_workers(client)
-        progress.expects(_times(root, next(iter(threads.values()), cores())), workers=sum(_slots(client)) or 1)
+        slots = [worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+        progress.expects(_times(root, next(iter(threads.values()), cores())), workers=sum(slots) or 1)
         for reading in (False, True):
             group = [run for run in runs if run.reads_records == reading]
             inputs = _fingerprint(root) if reading else None
@@ -159,10 +160,6 @@ def is_finished(run: Run, inputs: str | None = None) -> bool:
 
 def _times(root: Path, threads: int) -> RunTimes:
     return RunTimes(root, machine(threads, bool(visible_gpus())))
-
-
-def _slots(client: Any) -> list[int]:
-    return [worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
 
 
 def _fingerprint(root: Path) -> str:

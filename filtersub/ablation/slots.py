@@ -25,8 +25,6 @@ def checked_workers(workers: int | None) -> int:
     gpus = len(visible_gpus())
     if workers is None:
         return gpus or cores()
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise FiltersubError(f"workers must be a positive integer, got {workers!r}")
     check_whole("workers", workers, 1, MOST_WORKERS)
     if gpus and workers > gpus:
         raise FiltersubError(
@@ -56,11 +54,7 @@ def open_slots(workers: int, scheduler: str | None) -> Iterator[Any]:
     # A worker of this process has not died because it was silent: a laptop that sleeps for longer than Dask's limit
     # would come back to a batch without a worker, which waits for ever.
     patient = dask.config.set({"distributed.scheduler.worker-ttl": None})
-    with (
-        patient,
-        LocalCluster(**local, **nowhere) as cluster,
-        Client(cluster) as client,
-    ):
+    with patient, LocalCluster(**local, **nowhere) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -89,12 +83,8 @@ def _seen_there(plan: str, digest: str, notebooks: list[str]) -> tuple[str, str,
     deadline = time.monotonic() + _PATIENCE
     while not (same := _digest(plan) == digest) and time.monotonic() < deadline:
         time.sleep(0.2)
-    unseen = None if same else str(Path(plan).parent)
-    return (
-        socket.gethostname(),
-        package_version(),
-        unseen or next((n for n in notebooks if not Path(n).is_file()), None),
-    )
+    unseen = [str(Path(plan).parent)] if not same else [name for name in notebooks if not Path(name).is_file()]
+    return socket.gethostname(), package_version(), next(iter(unseen), None)
 
 
 def _digest(path: str) -> str | None:

@@ -43,9 +43,7 @@ class Column:
     is_setting: bool = False
 
     def show(self, value: Any) -> str:
-        if _is_missing(value):
-            return "–"
-        return SHOWN[self.kind](value)
+        return "–" if _is_missing(value) else SHOWN[self.kind](value)
 
 
 SHOWN = {
@@ -99,12 +97,7 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
         settings = of_method(found.records[run["folder"]].parameters)
         values = [(settings if column.is_setting else run).get(column.name) for column in columns]
         cells = [
-            {
-                "text": column.show(value),
-                "value": _sortable(value),
-                "kind": column.kind,
-                "heading": column.heading,
-            }
+            {"text": column.show(value), "value": _sortable(value), "kind": column.kind, "heading": column.heading}
             for column, value in zip(columns, values, strict=True)
         ]
         page = page_of(run["folder"], found.root)
@@ -172,12 +165,8 @@ def parquet(runs: pd.DataFrame) -> bytes:
     plain = runs.copy()
     for name in [name for name in plain if plain[name].dtype.kind == "O"]:
         kinds = {type(value) for value in plain[name] if not _is_missing(value)}
-        if len(kinds) > 1 or kinds & {
-            list,
-            dict,
-            tuple,
-            int,
-        }:  # whole numbers are objects where 64 bits do not hold them
+        # whole numbers are objects where 64 bits do not hold them
+        if len(kinds) > 1 or kinds & {list, dict, tuple, int}:
             plain[name] = [None if _is_missing(value) else json.dumps(value) for value in plain[name]]
     buffer = io.BytesIO()
     plain.to_parquet(buffer, index=False)
