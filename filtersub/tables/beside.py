@@ -2,31 +2,19 @@
 2), and what it says of its Figure 4.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from .. import paper
 from ..ablation.spec import matches
 from ..collect import settings_table, tuning_table
 from ..data.catalogue import catalogue
 from ..experiment.settings import TuneSettings, settings_from
 from ..intervals import difference
-from ..paper import (
-    READINGS,
-    Claim,
-    Of,
-    differences,
-    differing_settings,
-    figure4_claims,
-    find_run,
-    method_settings,
-    printed_accuracy,
-    printed_means,
-    printed_method,
-)
 from ..records import Record
 from ..report.numbers import percent, points
 from ..varying import telling_labels
@@ -34,8 +22,6 @@ from ..varying import telling_labels
 _COLUMNS = ["label", "family", "method_label", "method", "data", "model", "title", "group", "seeds", "test_accuracy"]
 _COLUMNS += ["lowest", "highest", "low", "high", "trained", "printed", "printed_millions", "differs"]
 _NOTHING = "–"
-
-
 _DEFAULTS = {field.name: field.default for field in fields(TuneSettings)}
 #: settings that tell the runs of Figure 4 apart; the last two where atoms are expanded
 _TOLD = ("method", "atoms", "expansion", "block", "block_spatial", "block_coefficients", "limit_atoms")
@@ -51,18 +37,16 @@ def paper_rows(records: Mapping[Path, Record], table: str) -> pd.DataFrame:
 
     Raises FiltersubError for another table than "table1" and "table2".
     """
-    printed = printed_accuracy(table).set_index(["method", "data"])
+    printed = paper.printed_accuracy(table).set_index(["method", "data"])
     runs = tuning_table(records)
     if runs.empty:
         return pd.DataFrame(columns=_COLUMNS)
     # the tables have a column a data set, so a label says all else that differs, the number of images too
     runs["method_label"] = telling_labels([records[folder] for folder in runs["folder"]], ignored=("data", "model"))
-    first = {row["label"]: records[row["folder"]].parameters for row in runs[::-1].to_dict("records")}
     rows = []
-    for row in settings_table(runs).to_dict("records"):
-        parameters = first[row["label"]]
-        data, method = str(parameters["data"]), printed_method(parameters)
-        differs = differing_settings(parameters, table, int(row["trainable"]))
+    for row, parameters in _settings(runs, records):
+        data, method = str(parameters["data"]), paper.printed_method(parameters)
+        differs = paper.differing_settings(parameters, table, int(row["trainable"]))
         known = catalogue().get(data)
         own = {"data": data, "model": parameters["model"], "method": method, "differs": ", ".join(differs)}
         own |= {"title": known.title.split(",")[0] if known else data, "group": known.group if known else ""}
@@ -90,9 +74,8 @@ def beside_paper(rows: pd.DataFrame) -> pd.DataFrame:
         cells = {row.title: _cell(row.test_accuracy, row.printed) for row in group.itertuples()}
         shared = group[group["data"].isin(common)]
         if rows["data"].nunique() > 1:
-            cells[f"mean of {len(common)}"] = _cell(
-                shared["test_accuracy"].mean(), shared["printed"].mean(skipna=False)
-            )
+            means = shared["test_accuracy"].mean(), shared["printed"].mean(skipna=False)
+            cells[f"mean of {len(common)}"] = _cell(*means)
         cells["trained"] = _counts(group)
         lines[name] = cells
     titles = [*dict.fromkeys(rows["title"]), *(name for name in next(iter(lines.values())) if name.startswith("mean"))]
@@ -126,7 +109,7 @@ def _beside(rows: pd.DataFrame) -> str:
         f"Beside the paper ({len(beside)} of {len(rows)} cells have its task) the mean difference is "
         f"{points(gaps.mean())} points, from {points(gaps.min())} to {points(gaps.max())}."
     )
-    means = printed_means()
+    means = paper.printed_means()
     whole = [name for name, group in beside.groupby("method") if len(group) == 19 and name in means]
     return text + "".join(
         f" Over all 19 tasks the paper prints a mean of {percent(means[name])} for {name}." for name in whole
@@ -160,10 +143,16 @@ def claims_table(records: Mapping[Path, Record]) -> pd.DataFrame:
     NaN unless both settings are the reading's own runs), missing (why nothing was computed). Settings of two readings
     are never mixed: shared and per-channel alpha_1, blocked and plain spatial kernels are different settings.
     """
-    found = _settings(records)
-    tables = {reading: [_row(claim, found, reading) for claim in figure4_claims()] for reading in READINGS}
+    found = []
+    for row, parameters in _settings(tuning_table(records), records):
+        own = settings_from(dict(parameters), row["label"]).parameters
+        trained = int(row["trainable"])
+        of = [name for name in paper.READINGS if not paper.differences(parameters, "figure4", name, trained)]
+        found.append(_Found(own, row, tuple(of)))
+    claims = paper.figure4_claims()
+    tables = {reading: [_row(claim, found, reading) for claim in claims] for reading in paper.READINGS}
     known = {name: rows for name, rows in tables.items() if any(not row["missing"] for row in rows)}
-    shown = known or {READINGS[0]: tables[READINGS[0]]}
+    shown = known or {paper.READINGS[0]: tables[paper.READINGS[0]]}
     return pd.DataFrame([{"reading": name, **row} for name, rows in shown.items() for row in rows])
 
 
@@ -178,12 +167,10 @@ def claims_sentence(table: pd.DataFrame) -> str:
         + "; ".join(f"{row.claim} {points(row.computed)}{_ends(row)}" for row in own.itertuples())
         for reading, own in gains.groupby("reading", sort=False)
     ]
-    beside = known.dropna(subset=["value"])
-    words = (
-        f"{len(beside)} of the paper's numbers stand beside, of runs that are its own."
-        if len(beside)
-        else "No run is the paper's, so its numbers do not stand beside."
-    )
+    beside = len(known.dropna(subset=["value"]))
+    words = "No run is the paper's, so its numbers do not stand beside."
+    if beside:
+        words = f"{beside} of the paper's numbers stand beside, of runs that are its own."
     return f"In points of test accuracy, {'. '.join(parts)}. {words}"
 
 
@@ -196,21 +183,14 @@ class _Found:
     readings: tuple[str, ...]
 
 
-def _settings(records: Mapping[Path, Record]) -> list[_Found]:
-    runs = tuning_table(records)
-    if runs.empty:
-        return []
+def _settings(runs: pd.DataFrame, records: Mapping[Path, Record]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """(row, parameters of its first run) of each setting of settings_table."""
     first = {row["label"]: records[row["folder"]].parameters for row in runs[::-1].to_dict("records")}
-    found = []
     for row in settings_table(runs).to_dict("records"):
-        parameters = first[row["label"]]
-        own = settings_from(dict(parameters), row["label"]).parameters
-        of = [name for name in READINGS if not differences(parameters, "figure4", name, int(row["trainable"]))]
-        found.append(_Found(own, row, tuple(of)))
-    return found
+        yield row, first[row["label"]]
 
 
-def _row(claim: Claim, found: list[_Found], reading: str) -> dict[str, Any]:
+def _row(claim: paper.Claim, found: list[_Found], reading: str) -> dict[str, Any]:
     row = {"claim": claim.claim, "measure": claim.measure, "computed": float("nan"), "low": float("nan")}
     row |= {"high": float("nan"), "p_value": float("nan"), "printed": "", "value": float("nan"), "missing": ""}
     sides = []
@@ -229,10 +209,10 @@ def _row(claim: Claim, found: list[_Found], reading: str) -> dict[str, Any]:
     return row
 
 
-def _pattern(side: Of, reading: str) -> dict[str, Any]:
+def _pattern(side: paper.Of, reading: str) -> dict[str, Any]:
     """The settings that tell a run of the paper from its others, whatever the model and its layers' names."""
-    part, run = find_run(side.run)
-    values = method_settings(part, run, reading, **side.sizes)
+    part, run = paper.find_run(side.run)
+    values = paper.method_settings(part, run, reading, **side.sizes)
     if values["method"] != "filter-subspace":
         return {name: values[name] for name in ("method", "rank") if name in values}
     told = [*_TOLD, *(_TOLD_EXPANDED if values.get("expansion") else ())]
