@@ -66,18 +66,14 @@ def read_plan(root: Path) -> dict[str, Any]:
 
     try:
         plan = read_json(path)
-        _check_schema(plan)
+        newer = plan.get("schema") if isinstance(plan, dict) else None
+        if isinstance(newer, int) and newer > _SCHEMA:
+            raise ValueError(f"schema {shown(newer)} is of a newer filtersub, this one reads up to {_SCHEMA}")
         check_with(PlanSchema, plan, lambda field, said: FiltersubError(f"{joined(field)}{said}"))
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         raise FiltersubError(f"{path} is not a readable plan: {said}; `filtersub ablate` writes it anew") from None
     return plan
-
-
-def _check_schema(plan: Any) -> None:
-    newer = plan.get("schema") if isinstance(plan, dict) else None
-    if isinstance(newer, int) and newer > _SCHEMA:
-        raise FiltersubError(f"schema {shown(newer)} is of a newer filtersub, this one reads up to {_SCHEMA}")
 
 
 def write_plan(spec: Spec, runs: list[Run], root: Path) -> None:

@@ -46,9 +46,7 @@ class Run:
 
 
 def plan(
-    spec: Spec,
-    out: str | os.PathLike[str],
-    on_run: Callable[[str, int, int], None] = lambda what, done, total: None,
+    spec: Spec, out: str | os.PathLike[str], on_run: Callable[[str, int, int], None] = lambda what, done, total: None
 ) -> list[Run]:
     """All runs of an ablation, those that read records last; nothing is run or written.
 

@@ -136,16 +136,10 @@ def _warm_start(ablation: str, own: dict[str, str]) -> Iterator[WarmStart]:
 
 def _cold(notebook: str, folder: str, log: Path, own: dict[str, str], ablation: str) -> int:
     command = [sys.executable, "-m", "filtersub.ablation.notebook_run", notebook, folder]
+    # A session of its own keeps Ctrl-C for the parent; the open stdin tells the child that the parent lives.
+    options = {"stdin": subprocess.PIPE, "env": {**os.environ, **own}, "start_new_session": True}
     with open(log, "wb") as file:
-        # A session of its own keeps Ctrl-C for the parent; the open stdin tells the child that the parent lives.
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=file,
-            env={**os.environ, **own},
-            start_new_session=True,
-        )
+        child = subprocess.Popen(command, stdout=file, stderr=file, **options)
     _cold_runs[child] = ablation
     try:
         return child.wait()

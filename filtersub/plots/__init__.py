@@ -12,9 +12,9 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     contrasts=("allotted_layers", "effects", "equal_accuracies", "setting_grid", "task_accuracies", "task_steps"),
     costs=("accuracy_vs_costs", "accuracy_vs_images", "accuracy_vs_steps", "parameter_landscape", "sharing_errors"),
     decomposition=("atom_changes", "atoms_grid", "chosen_atoms", "convergence", "error_vs_atoms"),
+    figure=("figure_html", "show"),
     layers=("coherence", "energies", "kernel_errors", "layer_costs", "layer_errors", "level_errors", "storage_formats"),
     looks=("exploration", "kernel_codes"),
-    page=("figure_html", "show"),
     runs=("accuracy_vs_parameters", "confusion", "learning_curves"),
     studies=(
         *("activation_maps", "active_shares", "network_vs_atoms", "penalty_path", "solver_gaps"),

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .axes import house_axes, house_figure, is_wide, label_axes, panel_shape
+from .figure import house_axes, house_figure, is_wide, label_axes, panel_shape
 from .style import BLUE, GRID, INK, VERMILION
 
 

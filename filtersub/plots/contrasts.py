@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..intervals import SIGNIFICANT
-from .axes import bare_axes, house_axes, house_figure, is_wide, label_axes, legend_above, panel_shape, percent
+from .figure import bare_axes, house_axes, house_figure, is_wide, label_axes, legend_above, panel_shape, percent
 from .style import BLUE, GREEN, GREY, GRID, INK, MUTED, ORANGE, PURPLE, VERMILION, families_style, short_count
 
 _NETWORKS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK)
@@ -105,9 +105,7 @@ def task_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float | 
     """
     sets, models = list(dict.fromkeys(table["data"])), list(dict.fromkeys(table["model"]))
     settings = table.groupby("method_label", sort=False)["test_accuracy"].mean().sort_values().index.tolist()
-    style = {
-        model: (colour, mark) for model, colour, mark in zip(models, cycle(_NETWORKS), cycle("oDs^vP"), strict=False)
-    }
+    style = dict(zip(models, cycle(zip(_NETWORKS, "oDs^vP", strict=True)), strict=False))
     shape = panel_shape(len(sets), 2 if is_wide(width) else 1)
     tall = height or shape["nrows"] * (0.7 + 0.32 * len(settings)) + 0.4
     with house_figure(width, tall, sharey=True, **shape) as (figure, axes):
@@ -208,7 +206,8 @@ def setting_grid(
     scale = colour_scale(grid)
     with house_axes(width, height or 0.85 + 0.8 * len(down)) as ax:
         table = grid.pivot(index="row", columns="column", values="test_accuracy").reindex(index=down, columns=across)
-        shown = ax.imshow(table, cmap=_map(), norm=scale)
+        blues = colormaps["Blues"](np.linspace(0.03, 0.92, 16))  # words would be lost on darker ones
+        shown = ax.imshow(table, cmap=LinearSegmentedColormap.from_list("light", blues), norm=scale)
         ax.set_aspect("auto")
         for cell in grid.itertuples():
             place = (across.index(cell.column), down.index(cell.row))
@@ -232,11 +231,6 @@ def colour_scale(grid: pd.DataFrame) -> Normalize:
     span = min(1.0, max(high - low, LEAST_SPAN, 0.0 if pd.isna(widest) else widest))
     start = min(max(0.0, (low + high - span) / 2), 1.0 - span)
     return Normalize(start, start + span)
-
-
-def _map() -> LinearSegmentedColormap:
-    """Blues without its darkest part, on which words would be lost."""
-    return LinearSegmentedColormap.from_list("light", colormaps["Blues"](np.linspace(0.03, 0.92, 16)))
 
 
 def _write(ax: Axes, place: tuple[int, int], cell, colour: str, small: bool) -> None:

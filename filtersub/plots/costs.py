@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .axes import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, room_around, short_counts
+from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, room_around, short_counts
 from .runs import label_ends
 from .style import BLUE, FRONT, GREEN, INK, MUTED, PURPLE, VERMILION, families_style, family_marks
 
@@ -175,7 +175,5 @@ def parameter_landscape(
 def _ranks(ax: Axes, lora: pd.DataFrame) -> None:
     for _, row in lora.drop_duplicates("rank").iterrows():
         ax.axhline(row["trainable"], color=MUTED, lw=0.9, ls=(0, (4, 3)))
-        text = f"LoRA r = {row['rank']}"
-        ax.annotate(
-            text, (0.99, row["trainable"]), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7.5
-        )
+        at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": 7.5}
+        ax.annotate(f"LoRA r = {row['rank']}", (0.99, row["trainable"]), **at)

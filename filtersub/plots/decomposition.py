@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .axes import board, draw_board, house_axes, house_figure, label_axes
+from .figure import board, draw_board, house_axes, house_figure, label_axes
 from .style import BLUE, GREY, INK, OTHERS, TIMES, VERMILION, kernel_name
 
 

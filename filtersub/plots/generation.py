@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from ..image_reading import read_image
-from .axes import house_axes, house_figure, is_wide, legend_above, log_axis, panel_shape
+from .figure import house_axes, house_figure, is_wide, legend_above, log_axis, panel_shape
 from .style import BLUE, GREEN, GREY, INK, MUTED, VERMILION
 
 _METHODS = {"none": (GREY, "s"), "filter-subspace": (BLUE, "o"), "lora": (GREEN, "P"), "full": (INK, "^")}

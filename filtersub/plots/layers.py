@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .axes import house_axes, house_figure, is_wide, label_axes, legend_above
+from .figure import house_axes, house_figure, is_wide, label_axes, legend_above
 from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION
 
 _MOST_NAMES = 48  # beyond, layers are numbered

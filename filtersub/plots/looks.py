@@ -5,19 +5,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .axes import board, draw_board, house_figure, label_axes
+from .figure import board, draw_board, house_figure, label_axes
 from .style import BLUE, INK, MUTED, VERMILION
 
 _MOST_PICTURES = 32  # atoms under bars: more are too small to be seen
 
 
 def exploration(
-    pictures: np.ndarray | None,
-    shown_codes: np.ndarray,
-    codes: np.ndarray,
-    *,
-    width: float = 7.4,
-    height: float = 4.4,
+    pictures: np.ndarray | None, shown_codes: np.ndarray, codes: np.ndarray, *, width: float = 7.4, height: float = 4.4
 ) -> Figure:
     """Atoms, the histogram of supports, and codes as a board: a row an atom, a column a kernel, red above zero.
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..intervals import interval as interval_of
 from ..intervals import on_pareto_front
-from .axes import house_axes, is_wide, label_axes, legend_above, room_around, short_counts, spread
+from .figure import house_axes, is_wide, label_axes, legend_above, room_around, short_counts, spread
 from .style import FRONT, families_style, family_marks, settings_style, text_colour
 
 _MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .axes import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, panel_shape, percent, spread
+from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, panel_shape, percent, spread
 from .style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, RAISED, SKY, VERMILION, text_colour
 
 _FLOOR = 1e-15  # gaps below are rounding of float64

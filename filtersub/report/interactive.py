@@ -155,7 +155,7 @@ def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
     values = [
         {
             **{"setting": one.label, "seed": one.seed, "layer": row["layer"], "atoms": int(row["atoms"])},
-            **{name: _rounded(row[name]) for name in MEASURES},
+            **{name: round(float(row[name]), 5) if math.isfinite(row[name]) else None for name in MEASURES},
         }
         for one in changes
         for row in one.table.to_dict("records")
@@ -177,7 +177,7 @@ def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
 
 def _pair(curves: dict[str, Any]) -> dict[str, Any]:
     """The learning curves of two runs; the page's script puts their values in."""
-    look = _described("pair")
+    look = _charts()["pair"]
     line, nearest = curves["layer"]
     layers = [{"mark": line["mark"], "encoding": {"strokeDash": look["strokeDash"]}}, nearest]
     encoding = {**curves["encoding"], "color": look["color"]}
@@ -200,10 +200,6 @@ def _pair_of_atoms(spec: dict[str, Any]) -> dict[str, Any]:
     params = [param for param in spec["params"] if param["name"] != "of_run"]
     transform = [{"filter": "datum.layer == of_layer"}, *spec["transform"][1:]]
     return {**spec, "data": {"values": []}, "params": params, "transform": transform}
-
-
-def _rounded(value: float) -> float | None:
-    return round(float(value), 5) if math.isfinite(value) else None
 
 
 def _parallel(columns: Sequence[Column], rows: list[dict], runs: pd.DataFrame) -> dict[str, Any]:
@@ -294,11 +290,7 @@ def _places(values: list[str], texts: list[str]) -> tuple[list[float], list[tupl
 
 def _chart(name: str, title: str, values: list[dict[str, Any]]) -> dict[str, Any]:
     """``title`` and ``spec`` of the chart of this name in charts.yaml, with these data."""
-    return {"title": title, "spec": {"data": {"values": values}, **_described(name)}}
-
-
-def _described(name: str) -> dict[str, Any]:
-    return deepcopy(_charts()[name])
+    return {"title": title, "spec": {"data": {"values": values}, **deepcopy(_charts()[name])}}
 
 
 @cache

@@ -96,10 +96,11 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
         # Parameters as they were recorded: a table's column turns None and 2 into NaN and 2.0.
         settings = of_method(found.records[run["folder"]].parameters)
         values = [(settings if column.is_setting else run).get(column.name) for column in columns]
-        cells = [
-            {"text": column.show(value), "value": _sortable(value), "kind": column.kind, "heading": column.heading}
-            for column, value in zip(columns, values, strict=True)
-        ]
+        cells = []
+        for column, value in zip(columns, values, strict=True):
+            sortable = "" if _is_missing(value) else str(value)
+            cell = {"text": column.show(value), "value": sortable, "kind": column.kind, "heading": column.heading}
+            cells.append(cell)
         page = page_of(run["folder"], found.root)
         named = {"family": run["family"], "label": run["label"], "run": run["run"]}
         named["id"] = run["folder"].relative_to(found.root).as_posix()
@@ -122,10 +123,6 @@ def _repeat(found: Collection, run: dict[str, Any]) -> str | None:
     notebook = name if name.endswith(".ipynb") else f"notebooks/{name}.ipynb"
     given = shlex.quote(json.dumps({**planned["parameters"], "out_dir": f"repeated/{run['run']}"}))
     return f"papermill {shlex.quote(notebook)} {shlex.quote(run['run'] + '.ipynb')} -y {given}"
-
-
-def _sortable(value: Any) -> str:
-    return "" if _is_missing(value) else str(value)
 
 
 def page_of(folder: Path, root: Path) -> str | None:

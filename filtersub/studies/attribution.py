@@ -61,7 +61,8 @@ def attribution_study(
     for number, (settings, seed) in enumerate(todo, start=1):
         if on_run is not None:
             on_run(number, len(todo), settings.label)
-        own = folder / "tuned" / f"{_file_name(settings.label)}-seed{seed}"
+        name = re.sub(r"[^A-Za-z0-9]+", "-", settings.label).strip("-")
+        own = folder / "tuned" / f"{name}-seed{seed}"
         record = tune(replace(settings, seed=seed), own, quiet=True)
         model, split, _ = load_tuned(own)
         block = first_block(model) if layer is None else layer
@@ -70,8 +71,9 @@ def attribution_study(
         named = {"label": settings.label, "seed": seed}
         shares.append(_shares(found, thresholds).assign(**named, images=settings.data))
         if n_photographs:
-            crops = _crops(model, n_photographs, settings.image_size)
-            cams = grad_cam(model, crops, layer=block)
+            mean, std = input_statistics(model)
+            crops = photograph_batches(n_photographs, size=settings.image_size, mean=mean, std=std)
+            cams = grad_cam(model, torch.cat(list(crops)), layer=block)
             shares.append(_shares(cams, thresholds).assign(**named, images="photographs"))
         if seed == seeds[0] and shown:
             maps.append(_kept(found[:shown], _grey(model, images[:shown])).assign(label=settings.label))
@@ -164,11 +166,6 @@ def _shares(maps: Tensor, thresholds: Sequence[float]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _crops(model: nn.Module, n_images: int, size: int) -> Tensor:
-    mean, std = input_statistics(model)
-    return torch.cat(list(photograph_batches(n_images, size=size, mean=mean, std=std)))
-
-
 def _grey(model: nn.Module, images: Tensor) -> Tensor:
     """(n, height, width) in 0..1: the images before they were normalised."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in input_statistics(model))
@@ -182,7 +179,3 @@ def _kept(maps: Tensor, grey: Tensor) -> pd.DataFrame:
     image, y, x = torch.meshgrid(*(torch.arange(n) for n in small[0].shape), indexing="ij")
     columns = {"image": image, "y": y, "x": x, "value": small[0], "grey": small[1]}
     return pd.DataFrame({name: values.reshape(-1).tolist() for name, values in columns.items()}).round(3)
-
-
-def _file_name(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")
