@@ -79,18 +79,10 @@ def contrast_rows(found: Effects) -> list[dict[str, Any]]:
     rows = []
     for factor in found.factors:
         for row in factor.contrasts.to_dict("records"):
-            values = {name: amount(row[name], found.measure, signed=True) for name in ("difference", "low", "high")}
-            rows.append(
-                {
-                    "parameter": parameter_name(factor.name),
-                    "levels": f"{row['first']} → {row['second']}",
-                    **values,
-                    "pairs": row["pairs"],
-                    "p": "–" if pd.isna(row["p_value"]) else f"{row['p_value']:.2g}",
-                    "verdict": _verdict(row),
-                    "moved": bool(row["significant"]),
-                }
-            )
+            told = {"parameter": parameter_name(factor.name), "levels": f"{row['first']} → {row['second']}"}
+            told |= {name: amount(row[name], found.measure, signed=True) for name in ("difference", "low", "high")}
+            told |= {"pairs": row["pairs"], "verdict": _verdict(row), "moved": bool(row["significant"])}
+            rows.append({**told, "p": "–" if pd.isna(row["p_value"]) else f"{row['p_value']:.2g}"})
     return rows
 
 

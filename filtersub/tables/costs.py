@@ -23,6 +23,7 @@ COSTS = {
     "decomposition_seconds": "seconds of decomposition",
 }
 BASELINE = "adamw"
+_ONE_SEED = "Some have one seed, so their spread is not known."
 
 
 def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -113,21 +114,16 @@ def size_sentence(table: pd.DataFrame) -> str:
         where = "".join(f"{name}, " for name in task)
         parts.append(f"{where}{images:,} images: {best['label']} {percent(best['test_accuracy'])}")
     text = f"The most accurate at {'; '.join(parts)}."
-    seeds = table["seeds"].min()
-    if seeds < 2:
-        return f"{text} Some have one seed, so their spread is not known."
-    widest = (table["highest"] - table["lowest"]).max()
-    return f"{text} Over {seeds} seeds or more no cell spreads more than {percent(widest)}."
+    seeds, widest = table["seeds"].min(), (table["highest"] - table["lowest"]).max()
+    known = f"Over {seeds} seeds or more no cell spreads more than {percent(widest)}."
+    return f"{text} {known if seeds > 1 else _ONE_SEED}"
 
 
 def training_images(runs: pd.DataFrame) -> list[float]:
     """How many images each run of tuning_table trains on; NaN where that is not recorded."""
-    known = {name: float(described.train) for name, described in catalogue().items()}
-    asked = runs["n_train"] if "n_train" in runs else pd.Series(float("nan"), index=runs.index)
-    return [
-        known.get(data, float("nan")) if pd.isna(count) else float(count)
-        for data, count in zip(runs["data"], asked, strict=True)
-    ]
+    whole = runs["data"].map({name: float(described.train) for name, described in catalogue().items()})
+    asked = runs["n_train"].astype(float) if "n_train" in runs else whole
+    return asked.fillna(whole).tolist()
 
 
 def optimiser_table(records: Mapping[Path, Record]) -> pd.DataFrame:
@@ -198,8 +194,7 @@ def optimiser_sentence(table: pd.DataFrame) -> str:
     if not parts:
         return "No setting has runs of AdamW and of another optimiser yet."
     seeds = int(table["seeds"].min())
-    known = f"Means over {seeds} seeds or more." if seeds > 1 else "Some have one seed, so their spread is not known."
-    return f"{' '.join(parts)} {known}"
+    return f"{' '.join(parts)} {f'Means over {seeds} seeds or more.' if seeds > 1 else _ONE_SEED}"
 
 
 def _rate(record: Record) -> float:
