@@ -408,18 +408,20 @@ def test_tuning_on_shared_codes_trains_as_much(sharing):
 
 def test_the_codes_that_are_used_are_those_of_the_shared_dictionary():
     from filtersub.methods import inject
-    from filtersub.studies.sharing import _layers, _use_codes_
+    from filtersub.studies.sharing import _use_codes_
+    from filtersub.tuning import FilterSubspaceLayer
 
     settings = TuneSettings(atoms=3, solver="pca", layers=r"blocks\.1")
     model = load_model("efficientnet_lite0")
     shared = decompose_model(model, settings.recipe, layers=settings.layers, shared=True)
     wrapped = inject(model, "filter-subspace", "classifier", recipe=settings.recipe, layers=settings.layers).model
-    own = {name: layer.coefficients("default").clone() for name, layer in _layers(wrapped).items()}
+    layers = [layer for layer in wrapped.modules() if isinstance(layer, FilterSubspaceLayer)]
+    own = {layer.name: layer.coefficients("default").clone() for layer in layers}
     _use_codes_(wrapped, shared)
-    for name, layer in _layers(wrapped).items():
+    for layer in layers:
         found = layer.coefficients("default")
-        assert found.flatten().tolist() == shared.layers[name].coefficients.flatten().tolist()
-        assert not found.allclose(own[name])
+        assert found.flatten().tolist() == shared.layers[layer.name].coefficients.flatten().tolist()
+        assert not found.allclose(own[layer.name])
 
 
 @pytest.mark.parametrize(
