@@ -1,6 +1,8 @@
 """Values at the ends of what an option takes, and terminals that know no Greek letters."""
 
+import ast
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -9,10 +11,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from test_ablation import PARAMETERS, WORK, write_notebook
 from typer.testing import CliRunner
 
 from filtersub import DecompositionConfig, FilterSubspaceConfig, encode, learn_dictionary
-from filtersub.ablation.planning import _digest, _Identity
+from filtersub.ablation import plan
+from filtersub.ablation.notebook_file import read_notebook
+from filtersub.ablation.spec import parse_spec
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
@@ -21,6 +26,7 @@ from filtersub.methods.options import MethodOptions
 from filtersub.parameters import parse_budget
 from filtersub.studies.parameters import parameter_study
 from filtersub.training import TrainingConfig
+from filtersub.version import package_version
 
 NAN, INF = float("nan"), float("inf")
 
@@ -150,9 +156,13 @@ def test_a_terminal_of_ascii_shows_what_it_can():
     assert (done.returncode, done.stdout) == (0, "alpha \\u03b1, m\\u2081\n")
 
 
-def test_a_run_is_called_as_it_always_was():
-    code, parameters = ["a = 1", "ä"], {"b": [1, None], "a": 0.1}
-    assert _Identity(code, "0.1.0").digest(parameters) == _digest(code, parameters, "0.1.0")
+def test_a_run_is_called_as_it_always_was(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", PARAMETERS, WORK + "print('ä')")
+    stage = {"notebook": str(path), "parameters": {"size": 3, "rate": 0.1}}
+    (run,) = plan(parse_spec({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}), tmp_path)
+    code = [ast.dump(ast.parse(cell.source)) for cell in read_notebook(path).cells if cell.is_code]
+    named = json.dumps([code, {"size": 3, "rate": 0.1}, package_version()], sort_keys=True)
+    assert run.run_id == f"a-{hashlib.sha256(named.encode()).hexdigest()[:8]}"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full, as Linux has")
