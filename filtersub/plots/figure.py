@@ -7,11 +7,10 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -20,6 +19,9 @@ from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator
 
 from ..printable import printable, printable_in_page
 from .style import FONTS, RAISED, STYLE, TIMES, short_count
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SVG = 'role="img" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 _WIDE = 6  # inches from which a figure is for wide pages
@@ -135,12 +137,12 @@ def percent() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{100 * value:.6g}%".replace("-", "\N{MINUS SIGN}"))
 
 
-def room_around(ax: Axes, values: pd.Series) -> None:
+def room_around(ax: Axes, values: "pd.Series") -> None:
     room = max(0.02, 0.08 * (values.max() - values.min()))
     ax.set_ylim(max(0.0, values.min() - room), values.max() + room)
 
 
-def spread(ax: Axes, values: pd.Series, lines: float = 1.35, limits: tuple[float, float] | None = None) -> np.ndarray:
+def spread(ax: Axes, values: "pd.Series", lines: float = 1.35, limits: tuple[float, float] | None = None) -> np.ndarray:
     """Heights for labels at these values, moved as little as needed to stand a line apart within the axes.
 
     ``limits`` are those of the axes where the values are not in its own units (logarithms).
