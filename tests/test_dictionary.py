@@ -298,7 +298,7 @@ def test_a_penalty_beyond_every_code_is_told_with_its_limit():
         ({"max_rounds": -1}, "max_rounds"),
         ({"tol": float("nan")}, "tol"),
         ({"n_starts": 0}, "n_starts"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
         ({"l1_penalty": -1.0}, "penalty"),
     ],
 )

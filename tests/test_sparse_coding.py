@@ -19,13 +19,13 @@ from filtersub.sparse_coding import (
     lasso_objective,
     orthogonal_matching_pursuit,
 )
-from filtersub.sparse_coding.solvers import _TABLE
+from filtersub.sparse_coding.solvers import _TAKES
 
 ROWS, ATOMS, CODES = planted(200, 9, 9, 3)
 PENALISED = [name for name, kind in SOLVERS.items() if kind == "penalty"]
 PURSUITS = [name for name, kind in SOLVERS.items() if kind == "support"]
-NONNEGATIVE = [name for name, solver in _TABLE.items() if "nonnegative" in solver.takes]
-BY_ERROR = [name for name, solver in _TABLE.items() if "max_residual" in solver.takes]
+NONNEGATIVE = [name for name, takes in _TAKES.items() if "nonnegative" in takes]
+BY_ERROR = [name for name, takes in _TAKES.items() if "max_residual" in takes]
 STOPS_AT_ERROR = [name for name in BY_ERROR if name in PURSUITS]
 
 
@@ -252,7 +252,7 @@ def test_solvers_leave_the_threads_of_the_process_alone(solver):
             torch.set_num_threads(n_threads)
             encode(ROWS[:20], ATOMS, solver, l1_penalty=0.1, n_nonzero=3)
             assert torch.get_num_threads() == n_threads
-            if "max_residual" in _TABLE[solver].takes:
+            if "max_residual" in _TAKES[solver]:
                 encode(ROWS[:20], ATOMS, solver, max_residual=0.5)
                 assert torch.get_num_threads() == n_threads
     finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -98,13 +99,13 @@ def choose_atoms(
     modules = dict(named_layers(model))
     candidates = {}
     for name, planned in plan.items():
-        rows = decomposable_rows(planned.layout, modules[name])
-        tails = _tails(rows)
+        tails = _tails(decomposable_rows(planned.layout, modules[name]))
         candidates[name] = _Candidate(planned, modules[name], tails, most or 4 * prod(planned.layout.kernel_size))
     groups = {name: {name: one} for name, one in candidates.items()} if per == "layer" else {"(model)": candidates}
     chosen, tables = {}, []
     for index, (title, members) in enumerate(groups.items()):
-        trial = _Trial(title, members, max_error, lambda name, i=index: _tell(on_layer, i, len(groups), name))
+        tell = None if on_layer is None else partial(on_layer, index, len(groups))
+        trial = _Trial(title, members, max_error, tell)
         found = trial.smallest()
         tables.append(trial.table(found))
         chosen.update(dict.fromkeys(members, found))
@@ -127,19 +128,15 @@ class _Candidate:
     def best_possible(self, m: int) -> float:
         return float(self.tails[min(self.recipe(m).n_atoms(self.planned.layout), self.tails.numel() - 1)])
 
-    @property
-    def squared_norm(self) -> float:
-        return float(self.tails[0])
-
 
 class _Trial:
     """The search for one m: of one layer, or of a model's layers together."""
 
     def __init__(
-        self, title: str, members: Mapping[str, _Candidate], max_error: float, tell: Callable[[str], None]
+        self, title: str, members: Mapping[str, _Candidate], max_error: float, tell: Callable[[str], None] | None
     ) -> None:
         self.title, self.members, self.max_error, self.tell = title, members, max_error, tell
-        self.norm = sum(one.squared_norm for one in members.values())
+        self.norm = sum(float(one.tails[0]) for one in members.values())
         self.most = max(one.most for one in members.values())
         self.tried: dict[int, float] = {}
 
@@ -162,7 +159,8 @@ class _Trial:
         if m not in self.tried:
             squared = 0.0
             for name, one in self.members.items():
-                self.tell(f"{name}, m = {m}")
+                if self.tell is not None:
+                    self.tell(f"{name}, m = {m}")
                 squared += decompose_weight(one.planned.layout, one.weight, one.recipe(m)).squared_error
             self.tried[m] = self._relative(squared)
         return self.tried[m]
@@ -206,8 +204,3 @@ def _tails(rows: Tensor) -> Tensor:
     """(d + 1,): squared error that the best subspace of 0, 1, ..., d dimensions leaves, in float64."""
     values = torch.linalg.eigvalsh(second_moment(rows)).clamp_min(0).cpu()  # rising
     return torch.cat([values.cumsum(0).flip(0), values.new_zeros(1)])
-
-
-def _tell(on_layer: Callable[[int, int, str], None] | None, done: int, total: int, name: str) -> None:
-    if on_layer is not None:
-        on_layer(done, total, name)

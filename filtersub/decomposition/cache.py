@@ -23,7 +23,7 @@ from ..files import make_folder
 from ..kernels import KernelLayout, kernel_matrix
 from ..processes import DECOMPOSITIONS
 from ..version import package_version
-from .file import ModelDecomposition, load, save
+from .file import ModelDecomposition, load
 from .layer import decompose_weight
 from .recipe import DecompositionConfig, is_file_of_atoms
 from .result import Decomposition
@@ -140,7 +140,7 @@ def _read(path: Path) -> Decomposition | None:
 def _write(path: Path, made: Decomposition, recipe: DecompositionConfig) -> None:
     # whoever writes what matters tells of a full disk
     with contextlib.suppress(FiltersubError, OSError, SafetensorError):
-        save(ModelDecomposition({made.layout.name: made}, recipe), path)
+        ModelDecomposition({made.layout.name: made}, recipe).save(path)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ readings of alpha_1: shared by all input channels, ``D[i] = sum_j alpha_1[i, j] 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -114,7 +114,7 @@ def expand(
         candidate = Level(coefficients, next_atoms, float(gap), 0.0)
         error = squared_residual(rows, codes, chained_atoms((*levels, candidate)))
         weight_error = (error / norm) ** 0.5 if norm > 0 else 0.0
-        levels = (*levels, Level(coefficients, next_atoms, float(gap), weight_error))
+        levels = (*levels, replace(candidate, weight_error=weight_error))
         level_atoms = next_atoms
     return levels
 

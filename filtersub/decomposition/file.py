@@ -136,52 +136,46 @@ class ModelDecomposition:
         return model
 
     def save(self, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:
-        """Write one safetensors file, recipe and diagnostics in its header; see save."""
-        return save(self, path, coefficients=coefficients)
+        """Write one safetensors file, recipe and diagnostics in its header, whole or not at all.
+
+        ``coefficients=False`` leaves alpha out (atoms only).
+        """
+        tensors = {}
+        for name, layer in self.layers.items():
+            tensors[atoms_key(name, layer.dictionary)] = layer.atoms.contiguous()
+            if coefficients:
+                tensors[f"{name}.coefficients"] = layer.coefficients.contiguous()
+            for depth, level in enumerate(layer.levels, 1):
+                tensors[f"{name}:alpha_{depth}"] = level.coefficients.contiguous()
+                tensors[f"{name}:D_{depth}"] = level.atoms.contiguous()
+            if layer.blocks is not None:
+                tensors[f"{name}:D_c"] = layer.blocks.atoms.contiguous()
+                if coefficients:
+                    tensors[f"{name}:alpha_c"] = layer.blocks.coefficients.contiguous()
+        described = {
+            name: {
+                **_plain(layer, coefficients),
+                "levels": [[level.atoms_error, level.weight_error] for level in layer.levels],
+                "blocks": None if layer.blocks is None else _plain(layer.blocks, coefficients),
+            }
+            for name, layer in self.layers.items()
+        }
+        header = {
+            "recipe": asdict(self.config),
+            "overrides": self.overrides,
+            "shared": self.shared,
+            "layers": described,
+        }
+        with atomic_write(path) as aside:
+            save_file(tensors, aside, metadata={key: json.dumps(value) for key, value in header.items()})
+        return Path(path)
 
     @classmethod
     def load(
         cls, path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] | None = None
     ) -> ModelDecomposition:
-        """Read what save wrote; see load."""
+        """Read what save wrote; see filtersub.decomposition.file.load."""
         return load(path, model)
-
-
-def save(model: ModelDecomposition, path: str | os.PathLike[str], *, coefficients: bool = True) -> Path:
-    """Write a decomposition whole or not at all; ``coefficients=False`` leaves alpha out (atoms only)."""
-    tensors = {}
-    for name, layer in model.layers.items():
-        tensors[atoms_key(name, layer.dictionary)] = layer.atoms.contiguous()
-        if coefficients:
-            tensors[f"{name}.coefficients"] = layer.coefficients.contiguous()
-        for depth, level in enumerate(layer.levels, 1):
-            tensors[f"{name}:alpha_{depth}"] = level.coefficients.contiguous()
-            tensors[f"{name}:D_{depth}"] = level.atoms.contiguous()
-        if layer.blocks is not None:
-            tensors[f"{name}:D_c"] = layer.blocks.atoms.contiguous()
-            if coefficients:
-                tensors[f"{name}:alpha_c"] = layer.blocks.coefficients.contiguous()
-    metadata = _metadata(model, coefficients=coefficients)
-    with atomic_write(path) as aside:
-        save_file(tensors, aside, metadata=metadata)
-    return Path(path)
-
-
-def _metadata(model: ModelDecomposition, *, coefficients: bool = True) -> dict[str, str]:
-    """The header of the file: recipe, overrides, sharing, and each layer's layout and diagnostics, as JSON."""
-    described = {}
-    for name, layer in model.layers.items():
-        described[name] = {
-            **_plain(layer, coefficients),
-            "levels": [[level.atoms_error, level.weight_error] for level in layer.levels],
-            "blocks": None if layer.blocks is None else _plain(layer.blocks, coefficients),
-        }
-    return {
-        "recipe": json.dumps(asdict(model.config)),
-        "overrides": json.dumps(model.overrides),
-        "shared": json.dumps(model.shared),
-        "layers": json.dumps(described),
-    }
 
 
 def _plain(layer: Decomposition, coefficients: bool) -> dict[str, Any]:
@@ -269,14 +263,13 @@ def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] |
         layer = layers[name]
         recipe = found.recipe_of(name)
         codes = _codes_again(layer, modules[name], recipe, torch.tensor(stored, dtype=torch.float64))
-        made = {"coefficients": codes}
-        if layer.blocks is not None:
+        blocks = layer.blocks
+        if blocks is not None:
             of_alpha, its_recipe = recipe.coefficient_part(layer.layout)
             alpha = codes.reshape(of_alpha.shape)
             stored = torch.tensor(header["layers"][name]["blocks"]["fingerprint"], dtype=torch.float64)
-            blocks = {"coefficients": _codes_again(layer.blocks, alpha, its_recipe, stored)}
-            made["blocks"] = Decomposition(**{**_fields(layer.blocks), **blocks})
-        layers[name] = Decomposition(**{**_fields(layer), **made})
+            blocks = replace(blocks, coefficients=_codes_again(blocks, alpha, its_recipe, stored))
+        layers[name] = replace(layer, coefficients=codes, blocks=blocks)
     return found
 
 
@@ -387,7 +380,3 @@ def _period(atoms: Tensor) -> int:
     """After how many atoms they repeat, where they do."""
     again = (atoms[1:] == atoms[0]).all(1).nonzero()
     return int(again[0]) + 1 if len(again) else len(atoms)
-
-
-def _fields(layer: Decomposition) -> dict[str, Any]:
-    return {f.name: getattr(layer, f.name) for f in fields(layer)}

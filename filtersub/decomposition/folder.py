@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..files import make_folder, write_json
 from ..kernels import named_layers
-from .file import ModelDecomposition, check_same_weights, holds_atoms_only, load, save
+from .file import ModelDecomposition, check_same_weights, holds_atoms_only, load
 from .layer import decomposable_rows
 from .plan import PlannedLayer
 from .recipe import first_difference, is_file_of_atoms
@@ -38,7 +38,9 @@ class DecompositionFolder:
         self._parts = self.path / _PARTS
         self._result = self.path / RESULT_FILE
         if fresh:
-            self._check_starts()
+            for start in {layer.recipe.init for layer in plan.values() if is_file_of_atoms(layer.recipe.init)}:
+                if Path(start).resolve() == self._result.resolve():
+                    raise FiltersubError(f"{start} cannot be started from and be replaced; take another folder")
             shutil.rmtree(self._parts, ignore_errors=True)
             self._result.unlink(missing_ok=True)
 
@@ -66,14 +68,14 @@ class DecompositionFolder:
         if groups and not (self._parts / _GROUPS_FILE).exists():
             write_json(self._parts / _GROUPS_FILE, groups)
         path = self._parts / f"{hashlib.sha1(name.encode()).hexdigest()[:16]}.safetensors"
-        return load(save(part, path)).layers[name]
+        return load(part.save(path)).layers[name]
 
     def close(self, whole: ModelDecomposition, *, atoms_only: bool = False) -> ModelDecomposition:
         """Write the result and remove the parts; returns it with its tensors left in the file, where they are all."""
         files = self._files()
         if files == [self._result] and holds_atoms_only(self._result) == atoms_only:
             return whole
-        save(whole, self._result, coefficients=not atoms_only)
+        whole.save(self._result, coefficients=not atoms_only)
         shutil.rmtree(self._parts, ignore_errors=True)
         return whole if atoms_only else load(self._result)
 
@@ -97,11 +99,6 @@ class DecompositionFolder:
             setting, there, here = difference
             raise FiltersubError(f"layer {name!r} has {setting} {there!r} there, not {here!r}")
         check_same_weights(name, layer.weight_fingerprint, decomposable_rows(planned.layout, modules[name]))
-
-    def _check_starts(self) -> None:
-        for layer in self.plan.values():
-            if is_file_of_atoms(layer.recipe.init) and Path(layer.recipe.init).resolve() == self._result.resolve():
-                raise FiltersubError(f"{layer.recipe.init} cannot be started from and be replaced; take another folder")
 
     def _check_groups(self, found: Mapping[str, Decomposition]) -> None:
         if not found:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -76,11 +77,6 @@ def drawn_codes(rows: Tensor, n_atoms: int, seed: int) -> Tensor:
     drawn = torch.from_numpy(numbers).to(rows.device)
     values = torch.linalg.eigvalsh(second_moment(rows)).clamp_min(0)  # rising
     return (drawn * (values[-n_atoms:].sum().sqrt() / drawn.norm())).to(rows.dtype)
-
-
-def least_squares_atoms(rows: Tensor, codes: Tensor) -> Tensor:
-    """D (n_atoms, d) that minimises ``||rows - codes D||_F``, solved in float64."""
-    return torch.linalg.lstsq(codes.double(), rows.double()).solution.to(rows.dtype)
 
 
 def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: DecompositionConfig) -> Decomposition:
@@ -187,6 +183,27 @@ def learn(
         )
 
 
+def warm_up(layouts: Iterable[KernelLayout], config: DecompositionConfig, atoms: Iterable[int] = ()) -> None:
+    """Learn from a few made-up rows of each kind of layer at each m, so that a time taken after is of the work alone.
+
+    Needed where more than a decomposition is timed; its own ``seconds`` leave out what happens once a process.
+    """
+    layouts = list(layouts)
+    for recipe in [config, *(replace(config, atoms=m) for m in atoms)]:
+        if recipe.code_kind == "random":
+            continue
+        short = replace(recipe, init="rows" if is_file_of_atoms(recipe.init) else recipe.init, max_rounds=1)
+        kinds = {(recipe.distinct_atoms(layout), layout.patch_size): layout for layout in layouts}
+        for (n_atoms, size), layout in kinds.items():
+            rows = torch.randn(max(64, n_atoms), size, generator=torch.Generator().manual_seed(0))
+            learn(rows, n_atoms, short, layout)
+        parts = [recipe.coefficient_part(layout) for layout in kinds.values() if recipe.block_coefficients]
+        for of_alpha, its_recipe in {
+            (of_alpha.patch_size, own.atoms): (of_alpha, own) for of_alpha, own in parts
+        }.values():
+            warm_up([of_alpha], its_recipe)
+
+
 def coding_settings(config: DecompositionConfig, n_atoms: int) -> dict[str, Any]:
     """What the recipe says to encode and learn_dictionary alike, for so many atoms."""
     nonzeros = None
@@ -238,7 +255,7 @@ def _of_zeros(rows: Tensor, n_atoms: int, seed: int) -> DictionaryResult:
 def _of_drawn_codes(rows: Tensor, n_atoms: int, seed: int) -> DictionaryResult:
     began = time.perf_counter()
     codes = drawn_codes(rows, n_atoms, seed)
-    atoms = least_squares_atoms(rows, codes)
+    atoms = torch.linalg.lstsq(codes.double(), rows.double()).solution.to(rows.dtype)
     seconds, stopped = time.perf_counter() - began, "random coefficients, atoms of least squares"
     return DictionaryResult(atoms, codes, (), 0, seconds, 0.0, True, stopped)
 
@@ -256,14 +273,19 @@ def _finish(
     squared_error = 2 * found.objective[-1] if summed else squared_residual(rows, codes, found.atoms)
     channels = layout.input_channels if config.expansion_coefficients == "per-channel" else None
     levels = expand(rows, codes, found.atoms, config.expansion_of(layout), channels=channels, seed=config.seed)
-    objective = 0.5 * squared_error + _penalty(codes, config)
-    note = _note(layout, rows, config, codes, dictionary)
+    objective = 0.5 * squared_error
+    if config.code_kind == "penalty":
+        objective += config.l1_penalty * absolute_sum(codes)
+    note, blocks, part = _note(layout, rows, config, codes, dictionary), None, config.coefficient_part(layout)
+    if part is not None:
+        of_alpha, recipe = part
+        blocks = decompose_weight(of_alpha, codes.reshape(of_alpha.shape), recipe)
     return Decomposition(
         layout,
         found.atoms,
         codes,
         config.solver,
-        blocks=blocks_of(layout, codes, config),
+        blocks=blocks,
         objective=objective,
         squared_error=squared_error,
         squared_norm=squared_norm(rows),
@@ -277,21 +299,6 @@ def _finish(
         dictionary=dictionary,
         weight_fingerprint=tuple(fingerprint(rows).tolist()),
     )
-
-
-def blocks_of(layout: KernelLayout, codes: Tensor, config: DecompositionConfig) -> Decomposition | None:
-    """``alpha = alpha_c x D_c`` of coefficients (n_rows, m), where the recipe blocks them."""
-    part = config.coefficient_part(layout)
-    if part is None:
-        return None
-    of_alpha, recipe = part
-    return decompose_weight(of_alpha, codes.reshape(of_alpha.shape), recipe)
-
-
-def _penalty(codes: Tensor, config: DecompositionConfig) -> float:
-    if config.code_kind != "penalty":
-        return 0.0
-    return config.l1_penalty * absolute_sum(codes)
 
 
 def _note(

@@ -100,7 +100,11 @@ def decompose_model(
             layer = _decomposed(model, modules[name], name, plan, dictionaries, done)
             done[name] = layer if home is None else home.add(of({name: layer}))
     except KeyboardInterrupt:
-        raise DecompositionInterrupted(_how_to_go_on(len(done), len(plan), folder), of(done)) from None
+        message = f"interrupted: {len(done)} of {len(plan)} layers are kept in {folder}; run the same again to go on"
+        if folder is None:
+            message = f"interrupted after {len(done)} of {len(plan)} layers, which were not written anywhere; "
+            message += "a folder (--out) keeps them"
+        raise DecompositionInterrupted(message, of(done)) from None
     whole = of(done)
     return whole if home is None else home.close(whole, atoms_only=atoms_only)
 
@@ -137,14 +141,6 @@ def _decomposed(
     )
 
 
-def _how_to_go_on(done: int, total: int, folder: str | os.PathLike[str] | None) -> str:
-    if folder is None:
-        return (
-            f"interrupted after {done} of {total} layers, which were not written anywhere; a folder (--out) keeps them"
-        )
-    return f"interrupted: {done} of {total} layers are kept in {folder}; run the same again to go on"
-
-
 def learn_shared(
     model: nn.Module | Mapping[str, Tensor], members: Mapping[str, PlannedLayer], most_rows: int = _MOST_ROWS
 ) -> DictionaryResult | None:
@@ -162,7 +158,8 @@ def learn_shared(
     dtype = _dtype(members, modules)
     if recipe.code_kind == "linear":
         moments = [second_moment(decomposable_rows(layer.layout, modules[name])) for name, layer in members.items()]
-        rows = _square_root(torch.stack([moment.to(moments[0]) for moment in moments]).sum(0)).to(dtype)
+        values, vectors = torch.linalg.eigh(torch.stack([moment.to(moments[0]) for moment in moments]).sum(0))
+        rows = (values.clamp_min(0).sqrt()[:, None] * vectors.T).to(dtype)  # whose second moment that is
         n_atoms = min(n_atoms, first.layout.patch_size)
     else:
         rows = _stacked(members, modules, total, most_rows, dtype)
@@ -222,9 +219,3 @@ def _stacked(
 def _dtype(members: Mapping[str, PlannedLayer], modules: Mapping[str, nn.Module | Tensor]) -> torch.dtype:
     weights = [modules[name] if isinstance(modules[name], Tensor) else modules[name].weight for name in members]
     return torch.float64 if any(weight.dtype == torch.float64 for weight in weights) else torch.float32
-
-
-def _square_root(moment: Tensor) -> Tensor:
-    """(d, d) rows R with ``R^T R`` the given second moment."""
-    values, vectors = torch.linalg.eigh(moment)
-    return values.clamp_min(0).sqrt()[:, None] * vectors.T

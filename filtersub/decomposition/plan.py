@@ -66,7 +66,12 @@ def plan_layers(
         select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     check_matched(checked, planned, "the override of")
     check_blocks_used((layer.layout, layer.recipe) for layer in planned.values())
-    _check_nonzeros(config, planned)
+    if config.nonzeros is not None and not any(layer.recipe.code_kind == "support" for layer in planned.values()):
+        pursuits = ", ".join(name for name, kind in SOLVERS.items() if kind == "support")
+        raise FiltersubError(
+            f"{config.nonzeros} nonzeros a row are for pursuits ({pursuits}); solver {config.solver!r} does not take "
+            "them"
+        )
     return _with_groups(planned, shared)
 
 
@@ -115,15 +120,6 @@ def _check_start(name: str, layer: PlannedLayer, plan: Mapping[str, PlannedLayer
         rows = sum(other.layout.n_rows for other in plan.values() if other.dictionary == layer.dictionary)
         n_atoms = min(layer.recipe.atoms * prod(layer.layout.block), rows)
     read_start(layer.recipe.init, name, (n_atoms, layer.layout.patch_size), dictionary=layer.dictionary)
-
-
-def _check_nonzeros(config: DecompositionConfig, planned: Mapping[str, PlannedLayer]) -> None:
-    if config.nonzeros is None or any(layer.recipe.code_kind == "support" for layer in planned.values()):
-        return
-    pursuits = ", ".join(name for name, kind in SOLVERS.items() if kind == "support")
-    raise FiltersubError(
-        f"{config.nonzeros} nonzeros a row are for pursuits ({pursuits}); solver {config.solver!r} does not take them"
-    )
 
 
 def _with_groups(planned: dict[str, PlannedLayer], shared: bool | Sequence[str]) -> dict[str, PlannedLayer]:

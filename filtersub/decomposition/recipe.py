@@ -58,7 +58,12 @@ class DecompositionConfig(RecipeFields):
             value = getattr(self, name)
             if name != "init" or not isinstance(value, str) or not is_file_of_atoms(value):
                 check_name(name, value, known)
-        self._check_coefficient_blocks()
+        if self.block_coefficients and self.block is None:
+            raise FiltersubError("block_coefficients blocks alpha by block; set block, or leave block_coefficients out")
+        if self.block_coefficients and self.block_spatial:
+            raise FiltersubError(
+                "block_coefficients blocks alpha and block_spatial the kernels themselves; leave one of them out"
+            )
         if any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in self.expansion_sizes):
             raise FiltersubError(f"expansion must be a positive integer or a tuple of them, got {self.expansion!r}")
         for m in self.expansion_sizes:
@@ -80,16 +85,6 @@ class DecompositionConfig(RecipeFields):
     def learns_atoms(self) -> bool:
         """Whether atoms are learned from initial ones; else they have a closed form."""
         return self.code_kind in ("penalty", "support")
-
-    def _check_coefficient_blocks(self) -> None:
-        if not self.block_coefficients:
-            return
-        if self.block is None:
-            raise FiltersubError("block_coefficients blocks alpha by block; set block, or leave block_coefficients out")
-        if self.block_spatial:
-            raise FiltersubError(
-                "block_coefficients blocks alpha and block_spatial the kernels themselves; leave one of them out"
-            )
 
     @property
     def kernel_blocks(self) -> dict[str, Any]:

@@ -67,6 +67,9 @@ def cost_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDeco
     """
     found = []
     for name, layer, rows, _ in rows_and_rebuilt(model, decomposition):
+        recipe = decomposition.recipe_of(name)
+        coding = codes_over(rows.to(layer.atoms), layer.atoms, recipe)
+        penalised = recipe.code_kind == "penalty" and recipe.l1_penalty > 0
         row = {
             "name": name,
             "rows": rows.shape[0],
@@ -75,20 +78,13 @@ def cost_table(model: nn.Module | Mapping[str, Tensor], decomposition: ModelDeco
             "rounds": layer.iterations,
             "codings_of_all_rows": len(layer.history),
             "learning_seconds": layer.seconds,
+            "coding_iterations": coding.iterations,
+            "coding_seconds": coding.seconds,
+            "rows_per_second": rows.shape[0] / coding.seconds if coding.seconds > 0 else float("nan"),
+            "optimality_over_penalty": coding.optimality / recipe.l1_penalty if penalised else float("nan"),
         }
-        found.append({**row, **_coded_again(rows.to(layer.atoms), layer.atoms, decomposition.recipe_of(name))})
+        found.append(row)
     return pd.DataFrame(found)
-
-
-def _coded_again(rows: Tensor, atoms: Tensor, recipe: DecompositionConfig) -> dict[str, float]:
-    coding = codes_over(rows, atoms, recipe)
-    penalised = recipe.code_kind == "penalty" and recipe.l1_penalty > 0
-    return {
-        "coding_iterations": coding.iterations,
-        "coding_seconds": coding.seconds,
-        "rows_per_second": rows.shape[0] / coding.seconds if coding.seconds > 0 else float("nan"),
-        "optimality_over_penalty": coding.optimality / recipe.l1_penalty if penalised else float("nan"),
-    }
 
 
 def level_table(model: ModelDecomposition) -> pd.DataFrame:

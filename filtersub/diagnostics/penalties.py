@@ -9,10 +9,9 @@ from math import prod
 import pandas as pd
 from torch import Tensor, nn
 
-from ..computed_weights import current_weight
 from ..decomposition import DecompositionConfig, decompose_weight
 from ..errors import FiltersubError
-from ..kernels import named_layers, select_layers
+from ..kernels import kernel_matrix, named_layers, select_layers
 from ..settings import check_each, check_number
 
 
@@ -55,13 +54,12 @@ def penalty_path(
                 done = index * len(layouts) + position
                 on_layer(done, len(settings) * len(layouts), f"{name}, l = {setting.l1_penalty:g}")
             layer = decompose_weight(layout, modules[name], setting)
-            kernels = layout.to_rows(
-                current_weight(modules[name]).detach() if isinstance(modules[name], nn.Module) else modules[name]
-            )
-            described = {"name": name, "seed": setting.seed, "l1_penalty": setting.l1_penalty}
+            kernels = kernel_matrix(layout, modules[name])
             rows.append(
                 {
-                    **described,
+                    "name": name,
+                    "seed": setting.seed,
+                    "l1_penalty": setting.l1_penalty,
                     "weights": prod(layout.shape),
                     "coefficients": layer.coefficients.numel(),
                     "nonzeros": int((layer.coefficients != 0).sum()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Sequence
 from statistics import median
@@ -13,11 +12,11 @@ from torch import Tensor
 from .. import sparse_coding
 from ..errors import FiltersubError
 from ..settings import MOST, check_each, check_number, check_whole
-from ..sparse_coding import SOLVERS, CodingResult, encode, kkt_violation, lasso_objective
+from ..sparse_coding import SOLVERS, CodingResult, check_solver, encode, kkt_violation, lasso_objective
 
 #: Solvers of many equal steps, by the step counts at which their progress is looked at.
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
-_STEPWISE = ("ista", "fista")
+_STEPWISE = {"ista": sparse_coding.ista, "fista": sparse_coding.fista}
 _LONG = 1.0  # seconds from which on a coding is timed once
 _WARM_ROWS = 256  # coded once before the clock runs: compilation and first touch are not what is compared
 
@@ -55,8 +54,10 @@ def solver_table(
     Raises FiltersubError when a name is unknown, a number is none or out of range, or no solver ran (with the reason).
     """
     l1_penalty = _check_problem(l1_penalty, n_nonzero, repeats)
-    names = list(SOLVERS) if solvers is None else [sparse_coding.check_solver(name) for name in solvers]
-    n_nonzero = n_nonzero or _mean_support(rows, atoms, l1_penalty)  # an int from 1, or None
+    names = list(SOLVERS) if solvers is None else [check_solver(name) for name in solvers]
+    if n_nonzero is None:
+        support = _quietly(sparse_coding.lasso, rows, atoms, l1_penalty).codes != 0
+        n_nonzero = max(1, round(float(support.sum(1).double().mean())))
     found, norm = [], float(rows.double().norm())
     runs, notes = _timed(names, rows, atoms, l1_penalty, n_nonzero, repeats)
     if not runs:
@@ -107,15 +108,15 @@ def gap_table(
     points = []
     for row in table.dropna(subset=["objective"]).itertuples():
         shared = {"solver": row.solver, "solves": row.solves}
-        solve = _stepwise(row.solver)
+        solve = _STEPWISE.get(row.solver)
         if solve is None:
             own = {"stepwise": False, "iterations": row.iterations, "seconds": row.seconds}
             points.append({**shared, **own, "objective": row.objective})
             continue
         for count in steps:
-            runs = [_quietly(solve, rows, atoms, l1_penalty, max_iter=count, tol=0.0)]
-            again = repeats - 1 if runs[0].seconds < _LONG else 0
-            runs += [_quietly(solve, rows, atoms, l1_penalty, max_iter=count, tol=0.0) for _ in range(again)]
+            runs: list[CodingResult] = []
+            while not runs or (len(runs) < repeats and runs[0].seconds < _LONG):
+                runs.append(_quietly(solve, rows, atoms, l1_penalty, max_iter=count, tol=0.0))
             own = {"stepwise": True, "iterations": runs[0].iterations, "seconds": median(r.seconds for r in runs)}
             points.append({**shared, **own, "objective": lasso_objective(rows, atoms, runs[0].codes, l1_penalty)})
             if runs[0].iterations < count:
@@ -175,17 +176,6 @@ def _quality(
         "rows_per_second": rows.shape[0] / middle,
         "converged": runs[0].converged,
     }
-
-
-def _mean_support(rows: Tensor, atoms: Tensor, l1_penalty: float) -> int:
-    codes = _quietly(encode, rows, atoms, "lasso", l1_penalty=l1_penalty).codes
-    return max(1, round(float((codes != 0).sum(1).double().mean())))
-
-
-def _stepwise(name: str):
-    """The solver's own function where it takes equal steps and can be stopped after any number of them."""
-    solve = getattr(sparse_coding, name, None) if name in _STEPWISE else None
-    return solve if solve is not None and "max_iter" in inspect.signature(solve).parameters else None
 
 
 def _quietly(solve, *arguments, **options) -> CodingResult:

@@ -44,13 +44,15 @@ def subspace_table(model: nn.Module | Mapping[str, Tensor], decomposition: Model
     for name, layer, rows, rebuilt in rows_and_rebuilt(model, decomposition):
         squares = _spectrum(rows)
         n_atoms, size = layer.coefficients.shape[-1], rows.shape[1]
-        norm = float(rows.norm())
-        described = {"name": name, "atoms": n_atoms, "size": size}
+        basis, norm = layer.atoms.to(rows), float(rows.norm()) or 1.0
+        projected = rows @ torch.linalg.pinv(basis) @ basis
         found.append(
             {
-                **described,
-                "relative_error": float((rows - rebuilt).norm()) / norm if norm > 0 else 0.0,
-                "span_error": _span_error(rows, layer.atoms, norm),
+                "name": name,
+                "atoms": n_atoms,
+                "size": size,
+                "relative_error": float((rows - rebuilt).norm()) / norm,
+                "span_error": float((rows - projected).norm()) / norm,
                 "best_relative_error": float(_errors_by_rank(squares)[min(n_atoms, size)]),
             }
         )
@@ -83,11 +85,3 @@ def _errors_by_rank(squares: Tensor) -> Tensor:
     """Relative error of the best subspace of rank 0 to d; the last one is exactly 0."""
     left = torch.cat([squares.flip(0).cumsum(0).flip(0), squares.new_zeros(1)])
     return (left / left[0].clamp_min(torch.finfo(left.dtype).tiny)).sqrt()
-
-
-def _span_error(rows: Tensor, atoms: Tensor, norm: float) -> float:
-    if norm == 0:
-        return 0.0
-    basis = atoms.to(rows)
-    projected = rows @ torch.linalg.pinv(basis) @ basis
-    return float((rows - projected).norm()) / norm

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -54,30 +53,41 @@ class Statistics:
     energy: float
 
 
-class Coder(Protocol):
-    """Rows with codes that a round makes (Coding) or improves (Descent)."""
+class Coder:
+    """Rows (n_rows, d) with codes that a round makes (Coding) or improves (Descent).
+
+    Attributes
+    ----------
+    codes : of the last accepted round; coding : the solver's last, where codes are its in full
+    exact : whether rounds end with exact codes, so that there is nothing to refine
+    effort : how often it proved that a round leaves the codes behind
+    rounding : of the dtype of the rows
+    """
 
     exact: bool
-    effort: int
-    rounding: float
-    rows: Tensor
     codes: Tensor
-    coding: CodingResult | None
 
-    def round(self, atoms: np.ndarray, sweeps: int | None = None) -> Statistics: ...
+    def __init__(self, rows: Tensor, effort: int = 0) -> None:
+        self.rows, self.effort = rows, effort
+        self.coding: CodingResult | None = None
+        self.rounding = float(torch.finfo(rows.dtype).eps)
 
-    def refine(self, atoms: np.ndarray) -> Statistics: ...
+    def round(self, atoms: np.ndarray, sweeps: int | None = None) -> Statistics:
+        """Codes over these unit-norm atoms (n_atoms, d), float64."""
+        raise NotImplementedError
 
-    def increase_effort(self, steps: int) -> None: ...
+    def refine(self, atoms: np.ndarray) -> Statistics:
+        """The best codes that the coder has."""
+        return self.round(atoms)
 
-    def accept(self) -> None: ...
+    def accept(self) -> None:
+        """Keep the codes of the last round."""
 
 
-class Descent:
+class Descent(Coder):
     """Rows (n_rows, d) on the CPU with their codes (n_rows, n_atoms), which every round improves in place.
 
-    ``encode(atoms, codes)`` codes the rows in full; where that is cheap, the first round does, and refine. ``effort``
-    counts how often it proved that a round's sweeps leave the codes behind.
+    ``encode(atoms, codes)`` codes the rows in full; where that is cheap, the first round does, and refine.
     """
 
     def __init__(
@@ -89,11 +99,8 @@ class Descent:
         encode: Callable[[Tensor, Tensor | None], CodingResult] | None = None,
         effort: int = 0,
     ) -> None:
-        self.rows = rows
+        super().__init__(rows, effort)
         self.codes = torch.from_numpy(np.zeros((rows.shape[0], n_atoms), rows.numpy().dtype))
-        self.coding: CodingResult | None = None
-        self.effort = effort
-        self.rounding = float(torch.finfo(rows.dtype).eps)
         self._l1, self._l1_neg = l1_penalty, np.inf if nonnegative else l1_penalty
         self._chunks = chunks(len(rows))
         self._encode = encode
@@ -101,11 +108,9 @@ class Descent:
 
     @property
     def exact(self) -> bool:
-        """Whether rounds end with exact codes, so that there is nothing to refine."""
         return self._encode is not None and self.effort >= len(_EFFORTS)
 
     def round(self, atoms: np.ndarray, sweeps: int | None = None) -> Statistics:
-        """Improve the codes over these unit-norm atoms (n_atoms, d), float64."""
         if sweeps is None and self._encode is not None and (self.exact or not self._begun):
             return self.refine(atoms)
         if sweeps is None:
@@ -120,13 +125,6 @@ class Descent:
         self.coding = self._encode(torch.from_numpy(atoms).to(self.rows), self.codes if self._begun else None)
         self.codes, self._begun = self.coding.codes, True
         return self._swept(atoms, 0)
-
-    def accept(self) -> None:
-        """Codes change in place: there is nothing to take over."""
-
-    def increase_effort(self, steps: int) -> None:
-        """Spend more on each round from now on."""
-        self.effort += steps
 
     def _swept(self, atoms: np.ndarray, sweeps: int) -> Statistics:
         n_atoms, d = atoms.shape
@@ -249,7 +247,7 @@ def _look(coder: Coder, atoms: np.ndarray, state: Statistics, allowed: float) ->
         return state, False
     lag = 1 - refined.objective / state.objective
     if lag > allowed and not coder.exact:
-        coder.increase_effort(2 if lag > 5 * _FAR_BEHIND else 1)
+        coder.effort += 2 if lag > 5 * _FAR_BEHIND else 1
     return refined, lag > allowed
 
 

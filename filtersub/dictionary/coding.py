@@ -65,37 +65,24 @@ def keep_better(rows: Tensor, atoms: Tensor, codes: Tensor, coding: CodingResult
     return replace(coding, codes=torch.where((before < after)[:, None], codes, coding.codes))
 
 
-class Coding:
-    """Rows (n_rows, d) with the codes of the last accepted round; the same face as Descent."""
+class Coding(Coder):
+    """Every round codes the rows in full, on any device."""
 
     exact = True
-    effort = 0
+    codes = None
 
     def __init__(self, rows: Tensor, task: Task) -> None:
-        self.rows = rows
-        self.coding: CodingResult | None = None
-        self.codes: Tensor | None = None
+        super().__init__(rows)
         self._task = task
-        self._found: Tensor | None = None
         self._energy = 0.5 * sum(float(part.double().square().sum()) for part in rows.split(1 << 16))
-        self.rounding = float(torch.finfo(rows.dtype).eps)
 
     def round(self, atoms: np.ndarray, sweeps: int | None = None) -> Statistics:
-        """Code the rows over these atoms (n_atoms, d), float64, from the codes accepted last."""
         here = torch.from_numpy(atoms).to(self.rows)
         self.coding = self._task.encode(self.rows, here, self.codes)
-        self._found = found = self.coding.codes
+        found = self.coding.codes
         gram, target = second_moment(found), second_moment(found, self.rows)
         value = self._task.objective(self.rows, here, found)
         return Statistics(gram.cpu().numpy(), target.cpu().numpy(), value, self._energy)
 
     def accept(self) -> None:
-        """Keep the codes of the last round."""
-        self.codes = self._found
-
-    def refine(self, atoms: np.ndarray) -> Statistics:
-        """The same as a round: its codes are the solver's in full."""
-        return self.round(atoms)
-
-    def increase_effort(self, steps: int) -> None:
-        """Nothing more can be done."""
+        self.codes = self.coding.codes

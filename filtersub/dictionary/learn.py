@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -14,8 +13,9 @@ from torch import Tensor
 from ..engine.threads import chunks, for_each
 from ..errors import ConvergenceWarning, FiltersubError, check_name
 from ..setting_fields import INITS, LEARNERS, MAX_ROUNDS, TOL
+from ..settings import check_number, check_whole
 from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
-from ..sparse_coding.result import check_penalty, largest_penalty
+from ..sparse_coding.result import check_penalty, check_problem, largest_penalty
 from .alternate import Alternation, Stop
 from .coding import Task
 from .online import learn_online
@@ -109,7 +109,16 @@ def learn_dictionary(
     """
     check_rows(rows)
     task = checked_task(rows, n_atoms, solver, l1_penalty, n_nonzero, nonnegative)
-    check_settings(task, learner, init, max_rounds, tol, seed, n_starts, sample_rows, batch_rows, forgetting)
+    check_name("learner", learner, LEARNERS)
+    check_name("init", init, INITS)
+    check_whole("max_rounds", max_rounds, int(learner == "online"))
+    check_number("tol", tol, 0)
+    check_whole("seed", seed, 0)
+    check_whole("n_starts", 1 if n_starts is None else n_starts, 1)
+    check_whole("sample_rows", sample_rows, 0)
+    check_whole("batch_rows", batch_rows, 1)
+    check_number("forgetting", forgetting, 0)
+    check_pair(task, learner)
     _rehearse(task, rows, learner, init if atoms_init is None else "rows", patch_shape)
     started = time.perf_counter()
     device, generator = rows.device, np.random.default_rng(seed)
@@ -123,16 +132,17 @@ def learn_dictionary(
     elif task.kind == "linear":
         found = Alternation(array_of(principal_atoms(rows, n_atoms)), [], "principal directions, in closed form", True)
     else:
-        begin, notes = _begin(rows, n_atoms, init, atoms_init, patch_shape, generator)
+        if atoms_init is not None:
+            begin = given_atoms(atoms_init, n_atoms, rows)
+        else:
+            begin, notes = initial_atoms(rows, n_atoms, init, generator, patch_shape)
         if learner == "online":
             found = learn_online(rows, array_of(begin), task.coder, stop, batch_rows, forgetting, generator)
         else:
             wanted = n_starts or usual_starts(task, rows, learner, max_rounds)
-            begins = [begin] + [
-                _begin(rows, n_atoms, init, atoms_init, patch_shape, generator)[0]
-                for _ in range(wanted - 1)
-                if atoms_init is None and init in RANDOM_INITS
-            ]
+            begins = [begin]
+            if atoms_init is None and init in RANDOM_INITS:
+                begins += [initial_atoms(rows, n_atoms, init, generator, patch_shape)[0] for _ in range(wanted - 1)]
             found, coder = learn_from_starts(
                 begins, rows, task, learner, stop, sample_rows, generator, n_starts is None
             )
@@ -184,20 +194,6 @@ def _rehearse(task: Task, rows: Tensor, learner: str, init: str, patch_shape: tu
             max_rounds=1,
             n_starts=1,
         )
-
-
-def _begin(
-    rows: Tensor,
-    n_atoms: int,
-    init: str,
-    atoms_init: Tensor | DictionaryResult | None,
-    patch_shape: tuple[int, ...] | None,
-    generator: np.random.Generator,
-) -> tuple[Tensor, tuple[str, ...]]:
-    """Unit-norm atoms to begin with, and what to note about them."""
-    if atoms_init is not None:
-        return given_atoms(atoms_init, n_atoms, rows), ()
-    return initial_atoms(rows, n_atoms, init, generator, patch_shape)
 
 
 def all_zero(matrix: Tensor) -> bool:
@@ -262,11 +258,7 @@ def check_rows(rows: Tensor) -> None:
     """Raise FiltersubError unless the rows are a finite float32 or float64 matrix that is not empty."""
     if rows.ndim != 2 or 0 in rows.shape:
         raise FiltersubError(f"rows must be (n_rows, d), neither 0, got {tuple(rows.shape)}")
-    if rows.dtype not in (torch.float32, torch.float64):
-        raise FiltersubError(f"rows must be float32 or float64, got {rows.dtype}")
-    # the sum is finite where all numbers are, unless it overflows: then each is looked at
-    if not bool(torch.isfinite(rows.sum())) and not bool(torch.isfinite(rows).all()):
-        raise FiltersubError("rows hold NaN or infinity")
+    check_problem(rows, rows[:1], look_at=("rows",))
 
 
 def checked_task(
@@ -275,8 +267,9 @@ def checked_task(
     """The task, with the default support where the solver needs one."""
     kind = SOLVERS[check_solver(solver)]
     check_penalty(l1_penalty)
-    if isinstance(n_atoms, bool) or not isinstance(n_atoms, Integral) or n_atoms < 1:
-        raise FiltersubError(f"the number of atoms must be a positive integer, got {n_atoms!r}")
+    check_whole("the number of atoms", n_atoms, 1)
+    if n_nonzero is not None:
+        check_whole("n_nonzero", n_nonzero, 1)
     if n_atoms > rows.shape[0]:
         raise FiltersubError(f"{n_atoms} atoms for {rows.shape[0]} rows: use at most as many atoms as rows")
     if kind == "linear" and n_atoms > rows.shape[1]:
@@ -288,34 +281,8 @@ def checked_task(
     return Task(solver, n_atoms, l1_penalty, n_nonzero, nonnegative)
 
 
-def check_settings(
-    task: Task,
-    learner: str,
-    init: str,
-    max_rounds: int,
-    tol: float,
-    seed: int,
-    n_starts: int | None,
-    sample_rows: int,
-    batch_rows: int,
-    forgetting: float,
-) -> None:
-    """Raise FiltersubError on unknown names, numbers out of range, and pairs that make no sense."""
-    check_name("learner", learner, LEARNERS)
-    check_name("init", init, INITS)
-    for name, value, least, kind in (
-        ("max_rounds", max_rounds, int(learner == "online"), Integral),
-        ("tol", tol, 0, Real),
-        ("seed", seed, 0, Integral),
-        ("n_starts", 1 if n_starts is None else n_starts, 1, Integral),
-        ("sample_rows", sample_rows, 0, Integral),
-        ("batch_rows", batch_rows, 1, Integral),
-        ("forgetting", forgetting, 0, Real),
-        ("n_nonzero", 1 if task.n_nonzero is None else task.n_nonzero, 1, Integral),
-    ):
-        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < float("inf"):
-            wanted = "whole" if kind is Integral else "finite"
-            raise FiltersubError(f"{name} must be a {wanted} number of at least {least}, got {value!r}")
+def check_pair(task: Task, learner: str) -> None:
+    """Raise FiltersubError on a solver and a learner that make no sense together."""
     if task.kind == "linear" and learner != "alternating":
         raise FiltersubError(
             f"solver {task.solver!r} has its atoms in closed form, there is nothing for learner {learner!r} to do; "

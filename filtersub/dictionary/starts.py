@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import reduce
 from itertools import product
 from math import ceil, cos, pi, prod
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..sparse_coding.linear import second_moment
+from ..sparse_coding.result import check_finite
 from .alternate import Alternation, Coder, Stop, alternate
 from .coding import Task
 from .ksvd import learn_ksvd
@@ -136,8 +138,7 @@ def given_atoms(given: Tensor | DictionaryResult, n_atoms: int, rows: Tensor) ->
     if not isinstance(atoms, Tensor) or atoms.shape != (n_atoms, rows.shape[1]):
         found = tuple(atoms.shape) if isinstance(atoms, Tensor) else type(atoms).__name__
         raise FiltersubError(f"atoms_init must be (n_atoms, d) = {(n_atoms, rows.shape[1])}, got {found}")
-    if not bool(torch.isfinite(atoms).all()):
-        raise FiltersubError("atoms_init holds NaN or infinity")
+    check_finite("atoms_init", atoms)
     norms = atoms.double().norm(dim=1)
     if bool((norms == 0).any()):
         raise FiltersubError(f"atom {int(norms.argmin())} of atoms_init is zero; atoms need a direction")
@@ -212,7 +213,7 @@ def cosine_atoms(patch_shape: tuple[int, ...], n_atoms: int) -> Tensor:
     axes = [_cosines(size, count) for size, count in zip(sizes, counts, strict=True)]
     places = product(*(range(count) for count in counts))
     lowest = sorted(places, key=lambda place: (sum((k / n) ** 2 for k, n in zip(place, counts, strict=True)), place))
-    atoms = [_outer([axis[k] for axis, k in zip(axes, place, strict=True)]) for place in lowest[:n_atoms]]
+    atoms = [reduce(torch.kron, [axis[k] for axis, k in zip(axes, place, strict=True)]) for place in lowest[:n_atoms]]
     return torch.stack(atoms)
 
 
@@ -229,15 +230,7 @@ def _frequencies(sizes: tuple[int, ...], n_atoms: int) -> tuple[int, ...]:
 
 def _cosines(size: int, count: int) -> Tensor:
     rows = [[cos(pi * k * (place + 0.5) / count) for place in range(size)] for k in range(count)]
-    atoms = torch.tensor(rows, dtype=torch.float64)
-    return atoms / atoms.norm(dim=1, keepdim=True)
-
-
-def _outer(vectors: list[Tensor]) -> Tensor:
-    atom = torch.ones(1, dtype=torch.float64)
-    for vector in vectors:
-        atom = (atom[:, None] * vector).reshape(-1)
-    return atom
+    return unit(torch.tensor(rows, dtype=torch.float64))
 
 
 def fourier_bessel_atoms(size: int, n_atoms: int) -> Tensor:

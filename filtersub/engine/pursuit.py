@@ -4,165 +4,24 @@ As Batch-OMP (Rubinstein, Zibulevsky and Elad, Technion CS-2008-08), but with th
 atoms: the column of a chosen atom lowers all correlations at once, so that a step costs no triangular solve, and its
 squares lower what is left of the squared norm of each atom, which the order recursive rule divides by.
 
-The vector instructions come first: ``LANES`` atoms of one row at a time, in float64. All arrays are addressed flat, by
-element; ``width``, the atoms padded to whole vectors, is the distance between two rows of the Gram matrix and of the
-factor's columns. Nothing there checks bounds.
+``LANES`` atoms of one row at a time, in float64. Vectors address all arrays flat, by element; ``width``, the atoms
+padded to whole vectors, is the distance between two rows of the Gram matrix and of the factor's columns.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from .compile import compiled, inlined
-from .vectors import F64, bits_of, for_range, fused, load_scalar, load_vector, splat, store_vector, zeros
+from .vectors import bits_of, convert, correlate, fused, largest, load, lowest, scalar, select, store
 
 LANES = 16
-_BEST = types.Tuple((types.float64, types.int64))
-
-
 _NEGLIGIBLE = 1e-24  # squared cosine between residual and atom, of the row's energy: rounding
 _DEPENDENT = 1e-12  # squared sine of the angle between an atom and the span of the chosen ones
 _DOUBT = 1e-8  # of the row's energy: nearer to the bound than this, the residual itself is formed
 _REACHED = 1e-11  # of the row's norm: what rounding may leave above the bound
 _ROUNDING = 1e-14  # of the row's norm: gradients that no refinement lowers
 _REFINEMENTS = 2
-
-
-@intrinsic
-def correlate_lanes(typingctx, rows, first, count, atoms_t, lane, width, out, energy):
-    """``out[lane:] = sum_k x_k atoms_t[k, lane:]`` for ``x = rows[first : first + count]``; returns ``sum_k x_k^2``."""
-
-    def codegen(context, builder, signature, args):
-        def add(k, state):
-            total, square = state
-            scalar = load_scalar(context, builder, signature, args, 0, builder.add(args[1], k))
-            place = builder.add(builder.mul(k, args[5]), args[4])
-            atoms = load_vector(context, builder, signature, args, 3, place, LANES)
-            total = fused(builder, splat(builder, scalar, LANES), atoms, total)
-            return [total, fused(builder, scalar, scalar, square)]
-
-        total, square = for_range(builder, args[2], [zeros(LANES), F64(0.0)], add)
-        store_vector(context, builder, signature, args, 6, args[4], total)
-        return square
-
-    kinds = (rows, types.int64, types.int64, atoms_t, types.int64, types.int64, out, types.float64)
-    return types.float64(*kinds), codegen
-
-
-@intrinsic
-def best_of_lanes(typingctx, correlations, free, lane, nonnegative):
-    """(score, atom) of the largest ``correlations^2 * free`` from ``lane`` on; only positive ones where asked."""
-
-    def codegen(context, builder, signature, args):
-        values = load_vector(context, builder, signature, args, 0, args[2], LANES)
-        free = load_vector(context, builder, signature, args, 1, args[2], LANES)
-        scores = builder.fmul(builder.fmul(values, values), free)
-        above = builder.fcmp_ordered(">", values, zeros(LANES))
-        both = builder.or_(above, builder.select(args[3], _mask_of(0), _mask_of(1)))
-        scores = builder.select(both, scores, zeros(LANES))
-        name = f"llvm.vector.reduce.fmax.v{LANES}f64"
-        reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(F64, [scores.type]), name)
-        top = builder.call(reduce, [scores], fastmath=("nnan",))
-        bits = bits_of(builder, builder.fcmp_ordered("==", scores, splat(builder, top, LANES)))
-        atom = builder.add(args[2], builder.cttz(bits, ir.IntType(1)(0)))
-        return context.make_tuple(builder, _BEST, [top, atom])
-
-    return _BEST(correlations, free, types.int64, types.boolean), codegen
-
-
-@intrinsic
-def eliminate_lanes(typingctx, gram, columns, atom, count, lane, width, out):
-    """``out[lane:] = gram[atom, lane:] - sum over k < count of columns[k, atom] columns[k, lane:]``."""
-
-    def codegen(context, builder, signature, args):
-        atom, count, lane, width = args[2:6]
-
-        def subtract(k, state):
-            start = builder.mul(k, width)
-            weight = load_scalar(context, builder, signature, args, 1, builder.add(start, atom))
-            column = load_vector(context, builder, signature, args, 1, builder.add(start, lane), LANES)
-            return [fused(builder, splat(builder, builder.fneg(weight), LANES), column, state[0])]
-
-        place = builder.add(builder.mul(atom, width), lane)
-        initial = load_vector(context, builder, signature, args, 0, place, LANES)
-        (rest,) = for_range(builder, count, [initial], subtract)
-        store_vector(context, builder, signature, args, 6, lane, rest)
-        return context.get_dummy_value()
-
-    return types.none(gram, columns, *[types.int64] * 4, out), codegen
-
-
-@intrinsic
-def append_lanes(typingctx, remaining, scale, lane, columns, start, part, correlations):
-    """``columns[start + lane:] = scale * remaining[lane:]``, and ``part`` times that off the correlations."""
-
-    def codegen(context, builder, signature, args):
-        remaining = load_vector(context, builder, signature, args, 0, args[2], LANES)
-        column = builder.fmul(remaining, splat(builder, args[1], LANES))
-        store_vector(context, builder, signature, args, 3, builder.add(args[4], args[2]), column)
-        values = load_vector(context, builder, signature, args, 6, args[2], LANES)
-        part = splat(builder, builder.fneg(args[5]), LANES)
-        store_vector(context, builder, signature, args, 6, args[2], fused(builder, part, column, values))
-        return context.get_dummy_value()
-
-    kinds = (remaining, types.float64, types.int64, columns, types.int64, types.float64, correlations)
-    return types.none(*kinds), codegen
-
-
-@intrinsic
-def shrink_lanes(typingctx, columns, start, lane, rest, free, floor):
-    """``rest -= columns[start:]^2``; ``free``, where not zero, becomes one over it, or zero at the floor."""
-
-    def codegen(context, builder, signature, args):
-        column = load_vector(context, builder, signature, args, 0, builder.add(args[1], args[2]), LANES)
-        rest = load_vector(context, builder, signature, args, 3, args[2], LANES)
-        free = load_vector(context, builder, signature, args, 4, args[2], LANES)
-        floor = load_vector(context, builder, signature, args, 5, args[2], LANES)
-        rest = fused(builder, builder.fneg(column), column, rest)
-        store_vector(context, builder, signature, args, 3, args[2], rest)
-        keep = builder.and_(builder.fcmp_ordered(">", free, zeros(LANES)), builder.fcmp_ordered(">", rest, floor))
-        inverse = builder.fdiv(
-            splat(builder, F64(1.0), LANES), builder.select(keep, rest, splat(builder, F64(1.0), LANES))
-        )
-        store_vector(context, builder, signature, args, 4, args[2], builder.select(keep, inverse, zeros(LANES)))
-        return context.get_dummy_value()
-
-    return types.none(columns, types.int64, types.int64, rest, free, floor), codegen
-
-
-@intrinsic
-def subtract_lanes(typingctx, weight, source, start, lane, target):
-    """``target[lane:] -= weight * source[start + lane:]``."""
-
-    def codegen(context, builder, signature, args):
-        vector = load_vector(context, builder, signature, args, 1, builder.add(args[2], args[3]), LANES)
-        values = load_vector(context, builder, signature, args, 4, args[3], LANES)
-        weight = splat(builder, builder.fneg(args[0]), LANES)
-        store_vector(context, builder, signature, args, 4, args[3], fused(builder, weight, vector, values))
-        return context.get_dummy_value()
-
-    return types.none(types.float64, source, types.int64, types.int64, target), codegen
-
-
-@intrinsic
-def copy_lanes(typingctx, source, lane, target):
-    """``target[lane:] = source[lane:]``."""
-
-    def codegen(context, builder, signature, args):
-        values = load_vector(context, builder, signature, args, 0, args[1], LANES)
-        store_vector(context, builder, signature, args, 2, args[1], values)
-        return context.get_dummy_value()
-
-    return types.none(source, types.int64, target), codegen
-
-
-def _mask_of(bit):
-    kind = ir.VectorType(ir.IntType(1), LANES)
-    return ir.Constant(kind, [bit] * LANES)
 
 
 @compiled
@@ -191,9 +50,10 @@ def solve_rows(rows, bounds, codes, outcomes, atoms, atoms_t, gram, inverse, lim
     z, old, residual = np.zeros(limit + 1), np.zeros(limit + 1), np.zeros(d)
     for i in range(rows.shape[0]):
         energy = 0.0
-        for lane in range(0, width, LANES):
-            energy = correlate_lanes(rows, i * d, d, atoms_t, lane, width, corr, energy)
-            copy_lanes(corr, lane, left_corr)
+        for k in range(d):
+            energy = fused(scalar(rows, i * d + k), scalar(rows, i * d + k), energy)
+        correlate_row(rows, i, atoms_t, corr)
+        convert(corr, 0, left_corr, 0, width)
         bound = bounds[i]
         left, count = energy, 0
         _release(inverse, square, free, rest)
@@ -215,8 +75,7 @@ def solve_rows(rows, bounds, codes, outcomes, atoms, atoms_t, gram, inverse, lim
                 break
             left -= coefficients[count] * coefficients[count]
             if by_error:
-                for lane in range(0, width, LANES):
-                    shrink_lanes(columns, count * width, lane, rest, free, floor)
+                _shrink(columns, count, rest, free, floor)
             count += 1
             if nonnegative:
                 kept = _feasible(gram, factor, count, corr, left_corr, old, floor)
@@ -227,8 +86,7 @@ def solve_rows(rows, bounds, codes, outcomes, atoms, atoms_t, gram, inverse, lim
                         left -= coefficients[k] * coefficients[k]
                         free[members[k]] = 0.0
                         if by_error:
-                            for lane in range(0, width, LANES):
-                                shrink_lanes(columns, k * width, lane, rest, free, floor)
+                            _shrink(columns, k, rest, free, floor)
                     if before - left <= _NEGLIGIBLE * energy:  # rounding alone let the atom in
                         free[best] = 0.0
             totals[min(step, totals.size - 1)] += before - left
@@ -245,21 +103,43 @@ def solve_rows(rows, bounds, codes, outcomes, atoms, atoms_t, gram, inverse, lim
 
 
 @inlined
+def correlate_row(rows, i, atoms_t, corr):
+    """Write the correlations of row i with all atoms."""
+    d, width = atoms_t.shape
+    for lane in range(0, width, LANES):
+        store(corr, lane, correlate(rows, i * d, d, atoms_t, lane, width, LANES))
+
+
+@inlined
 def _release(inverse, square, free, rest):
-    for lane in range(0, inverse.size, LANES):
-        copy_lanes(inverse, lane, free)
-        copy_lanes(square, lane, rest)
+    convert(inverse, 0, free, 0, inverse.size)
+    convert(square, 0, rest, 0, inverse.size)
 
 
 @inlined
 def _best(correlations, free, nonnegative, negligible):
-    """The atom with the best score, or -1 where none is above rounding."""
+    """The atom with the largest ``correlations^2 * free``, of positive ones where asked; -1 where all are rounding."""
     best, top = -1, negligible
     for lane in range(0, free.size, LANES):
-        score, atom = best_of_lanes(correlations, free, lane, nonnegative)
+        values = load(correlations, lane, LANES)
+        scores = values * values * load(free, lane, LANES)
+        if nonnegative:
+            scores = select(values > 0.0, scores, 0.0)
+        score = largest(scores)
         if score > top:
-            best, top = atom, score
+            best, top = lane + lowest(bits_of(scores == score)), score
     return best
+
+
+@inlined
+def _shrink(columns, k, rest, free, floor):
+    """``rest -= columns[k]^2``; ``free``, where not zero, becomes one over it, or zero at the floor."""
+    for lane in range(0, free.size, LANES):
+        column = load(columns, k * free.size + lane, LANES)
+        left = fused(-column, column, load(rest, lane, LANES))
+        store(rest, lane, left)
+        keep = (load(free, lane, LANES) > 0.0) & (left > load(floor, lane, LANES))
+        store(free, lane, select(keep, 1.0 / select(keep, left, 1.0), 0.0))
 
 
 @inlined
@@ -268,13 +148,18 @@ def append_atom(gram, factor, count, atom, correlations, floor):
     columns, coefficients, members, remaining, _ = factor
     width = floor.size
     for lane in range(0, width, LANES):
-        eliminate_lanes(gram, columns, atom, count, lane, width, remaining)
+        rest = load(gram, atom * width + lane, LANES)
+        for k in range(count):
+            rest = fused(-scalar(columns, k * width + atom), load(columns, k * width + lane, LANES), rest)
+        store(remaining, lane, rest)
     if remaining[atom] <= floor[atom]:
         return False
     scale = 1.0 / np.sqrt(remaining[atom])
     part = correlations[atom] * scale
     for lane in range(0, width, LANES):
-        append_lanes(remaining, scale, lane, columns, count * width, part, correlations)
+        column = load(remaining, lane, LANES) * scale
+        store(columns, count * width + lane, column)
+        store(correlations, lane, fused(-part, column, load(correlations, lane, LANES)))
     coefficients[count], members[count] = part, atom
     return True
 
@@ -311,9 +196,10 @@ def _refine(gram, factor, count, corr, z, allowed, square):
     for turn in range(_REFINEMENTS + 1):
         worst, fine = 0.0, True
         for lane in range(0, width, LANES):
-            copy_lanes(corr, lane, gradient)
+            rest = load(corr, lane, LANES)
             for k in range(count):
-                subtract_lanes(z[k], gram, members[k] * width, lane, gradient)
+                rest = fused(-z[k], load(gram, members[k] * width + lane, LANES), rest)
+            store(gradient, lane, rest)
         for k in range(count):
             size = abs(gradient[members[k]])
             worst = max(worst, size)
@@ -352,8 +238,7 @@ def _feasible(gram, factor, count, corr, correlations, old, floor):
             if k != blocked and (value > 0 or z[k] > 0):
                 members[kept], old[kept] = members[k], max(value, 0.0)
                 kept += 1
-        for lane in range(0, correlations.size, LANES):
-            copy_lanes(corr, lane, correlations)
+        convert(corr, 0, correlations, 0, corr.size)
         count = 0
         for k in range(kept):
             if append_atom(gram, factor, count, members[k], correlations, floor):

@@ -1,175 +1,285 @@
-"""Vectors in LLVM's portable types, for intrinsics: what LLVM does not find by itself in loops of 6 to 16 steps.
+"""Vectors as values of kernels: what LLVM does not find by itself in loops of 6 to 16 steps.
 
-An intrinsic is a function of numba that writes its own LLVM instructions. The functions here write those that all of
-them share: loads, stores, multiply and add, loops whose state stays in registers. ``context, builder, signature, args``
-are what numba hands an intrinsic; ``argument`` is the number of one of its arguments, an array. Any processor that
-numba knows runs vectors of any length, in as many registers as they take. Nothing here checks bounds.
+``load`` takes neighbours out of an array, ``store`` puts them back; in between ``+ - * /``, comparisons and ``& | ~``
+work on all lanes at once, and a number stands for a vector of it. A vector lives in as many registers as it takes, of
+any processor that numba knows. ``lanes`` is a number that stands in the source, or a tuple or a vector of which only
+the length counts: the compiler has to know it. Places in an array count its elements row by row. Nothing here checks
+bounds.
 """
 
 from __future__ import annotations
 
+import operator
+
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.core import cgutils
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
-F32, F64 = ir.FloatType(), ir.DoubleType()
-FUSE = ("contract",)  # a * b + c in one rounding where the CPU can; nothing is reassociated
+from .compile import compiled, inlined
+
+I1, I32, I64, F32 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_FUSE = ("contract",)  # a * b + c in one rounding where the CPU can; nothing is reassociated
+_WIDE = 16  # float64 of two AVX-512 registers
 
 
-def element_type(context, signature, argument):
-    return context.get_data_type(signature.args[argument].dtype)
+class Vector(types.Type):
+    """``count`` numbers of one type side by side."""
+
+    def __init__(self, dtype: types.Type, count: int) -> None:
+        self.dtype, self.count = dtype, count
+        super().__init__(f"Vector({dtype} x {count})")
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(manager[kind.dtype].get_value_type(), kind.count))
+
+
+def _count(lanes):
+    return lanes.literal_value if isinstance(lanes, types.IntegerLiteral) else lanes.count
+
+
+def splat(builder, scalar, count):
+    """The scalar in every lane."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)
+    return picked(builder, builder.insert_element(undefined, scalar, I32(0)), [0] * count)
+
+
+def _wide(context, builder, value, kind, vector):
+    """The value of that kind as a vector like the other one."""
+    if isinstance(kind, Vector):
+        return value
+    return splat(builder, context.cast(builder, value, kind, vector.dtype), vector.count)
+
+
+def _both(function, method, *sign):
+    """Let kernels use an operator of Python's on two vectors, or a vector and a number; comparisons have a sign."""
+
+    @type_callable(function)
+    def _(context):
+        def typed(one, other):
+            vector = one if isinstance(one, Vector) else other
+            if isinstance(vector, Vector):
+                return Vector(types.boolean if sign else vector.dtype, vector.count)
+
+        return typed
+
+    def lowered(context, builder, signature, args):
+        vector = next(kind for kind in signature.args if isinstance(kind, Vector))
+        pairs = zip(args, signature.args, strict=True)
+        return getattr(builder, method)(*sign, *(_wide(context, builder, *pair, vector) for pair in pairs))
+
+    for kinds in ((Vector, Vector), (Vector, types.Number), (types.Number, Vector)):
+        lower_builtin(function, *kinds)(lowered)
+
+
+for _operator, _method in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+    (operator.and_, "and_"),
+    (operator.or_, "or_"),
+):
+    _both(_operator, _method)
+for _operator, _sign in ((operator.gt, ">"), (operator.lt, "<"), (operator.le, "<="), (operator.eq, "==")):
+    _both(_operator, "fcmp_ordered", _sign)
+
+
+def _alone(function, method):
+    @type_callable(function)
+    def _(context):
+        return lambda vector: vector if isinstance(vector, Vector) else None
+
+    lower_builtin(function, Vector)(lambda context, builder, signature, args: getattr(builder, method)(*args))
+
+
+_alone(operator.neg, "fneg")
+_alone(operator.invert, "not_")
+
+
+def _elementwise(kinds, of_values):
+    """An intrinsic on vectors; numbers among the arguments become vectors like the first of these, if there is one."""
+    vector = next((kind for kind in kinds if isinstance(kind, Vector) and kind.dtype != types.boolean), None)
+
+    def codegen(context, builder, signature, args):
+        if vector is not None:
+            args = [_wide(context, builder, *pair, vector) for pair in zip(args, signature.args, strict=True)]
+        return of_values(builder, *args)
+
+    return (vector or kinds[-1])(*kinds), codegen
+
+
+def fuse(builder, factor, other, addend):
+    return builder.fadd(builder.fmul(factor, other, flags=_FUSE), addend, flags=_FUSE)
+
+
+@intrinsic
+def fused(typingctx, factor, other, addend):
+    """``factor * other + addend``."""
+    return _elementwise((factor, other, addend), fuse)
+
+
+@intrinsic
+def select(typingctx, mask, chosen, other):
+    """``chosen`` where the mask is set, else ``other``."""
+    return _elementwise((mask, chosen, other), lambda builder, *values: builder.select(*values))
 
 
 def element_address(context, builder, signature, args, argument, index):
-    """Address of element ``index`` of the array in that argument, its elements counted row by row."""
-    array = context.make_array(signature.args[argument])(context, builder, args[argument])
-    return builder.gep(array.data, [index], inbounds=True, source_etype=element_type(context, signature, argument))
+    """Address of element ``index`` of the array that is this argument of an intrinsic."""
+    kind, first = signature.args[argument], args[argument]
+    if not isinstance(kind, types.CPointer):
+        first = context.make_array(kind)(context, builder, first).data
+    return builder.gep(first, [index], inbounds=True, source_etype=context.get_data_type(kind.dtype))
 
 
-def load_scalar(context, builder, signature, args, argument, index):
-    address = element_address(context, builder, signature, args, argument, index)
-    return builder.load(address, typ=element_type(context, signature, argument))
+def read(builder, address, dtype, count):
+    """That many numbers from there on."""
+    return builder.load(address, align=4 if dtype == F32 else 8, typ=ir.VectorType(dtype, count))
 
 
-def load_vector(context, builder, signature, args, argument, index, width):
-    dtype = element_type(context, signature, argument)
-    address = element_address(context, builder, signature, args, argument, index)
-    return builder.load(address, align=4 if dtype == F32 else 8, typ=ir.VectorType(dtype, width))
-
-
-def store_vector(context, builder, signature, args, argument, index, vector):
-    address = element_address(context, builder, signature, args, argument, index)
+def write(builder, vector, address):
     if not address.type.is_opaque:  # llvmlite's typed pointers, until they are removed
         address = builder.bitcast(address, vector.type.as_pointer())
     builder.store(vector, address, align=4 if vector.type.element == F32 else 8)
 
 
-def splat(builder, scalar, width):
-    """The scalar in every lane."""
-    vector = ir.VectorType(scalar.type, width)
-    undefined = ir.Constant(vector, ir.Undefined)
-    seed = builder.insert_element(undefined, scalar, I32(0))
-    return builder.shuffle_vector(seed, undefined, ir.Constant(ir.VectorType(I32, width), [0] * width))
+@intrinsic(prefer_literal=True)
+def load(typingctx, array, first, lanes):
+    """``array[first : first + lanes]``."""
+
+    def codegen(context, builder, signature, args):
+        address = element_address(context, builder, signature, args, 0, args[1])
+        return read(builder, address, context.get_data_type(array.dtype), _count(lanes))
+
+    return Vector(array.dtype, _count(lanes))(array, types.int64, lanes), codegen
 
 
-def zeros(width):
-    """float64 zeros."""
-    return ir.Constant(ir.VectorType(F64, width), None)
+@intrinsic
+def store(typingctx, array, first, vector):
+    """``array[first :] = vector``, rounded where the array is float32."""
+
+    def codegen(context, builder, signature, args):
+        address, values = element_address(context, builder, signature, args, 0, args[1]), args[2]
+        if array.dtype != vector.dtype:
+            wanted = ir.VectorType(context.get_data_type(array.dtype), vector.count)
+            widen = array.dtype == types.float64
+            values = builder.fpext(values, wanted) if widen else builder.fptrunc(values, wanted)
+        write(builder, values, address)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, vector), codegen
 
 
-def fused(builder, factor, other, addend):
-    """``factor * other + addend``."""
-    return builder.fadd(builder.fmul(factor, other, flags=FUSE), addend, flags=FUSE)
+@intrinsic
+def scalar(typingctx, array, index):
+    """``array[index]``; numba's own would count from the end where the index is negative, which takes time to tell."""
+
+    def codegen(context, builder, signature, args):
+        address = element_address(context, builder, signature, args, 0, args[1])
+        return builder.load(address, typ=context.get_data_type(array.dtype))
+
+    return array.dtype(array, types.int64), codegen
 
 
-def absolute(builder, vector):
-    zero = ir.Constant(vector.type, None)
-    return builder.select(builder.fcmp_ordered("<", vector, zero), builder.fneg(vector), vector)
+@intrinsic
+def on_stack(typingctx, vector):
+    """Where ``scalar`` finds the elements of the vector: from an array the processor would have to wait for them."""
+
+    def codegen(context, builder, signature, args):
+        place = cgutils.alloca_once_value(builder, args[0])
+        return builder.bitcast(place, context.get_value_type(signature.return_type))
+
+    return types.CPointer(vector.dtype)(vector), codegen
 
 
-def mask_of(builder, bits, width):
+@intrinsic(prefer_literal=True)
+def zeros(typingctx, array, lanes):
+    """Zeros of the array's dtype."""
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(signature.return_type), None)
+
+    return Vector(array.dtype, _count(lanes))(array, lanes), codegen
+
+
+@intrinsic(prefer_literal=True)
+def full(typingctx, number, lanes):
+    """The number in every lane."""
+
+    def codegen(context, builder, signature, args):
+        return splat(builder, args[0], signature.return_type.count)
+
+    dtype = types.unliteral(number)
+    return Vector(dtype, _count(lanes))(dtype, lanes), codegen
+
+
+@intrinsic(prefer_literal=True)
+def mask_of(typingctx, bits, lanes):
     """The lowest bits of an int64 as a vector of booleans."""
-    return builder.bitcast(builder.trunc(bits, ir.IntType(width)), ir.VectorType(I1, width))
+
+    def codegen(context, builder, signature, args):
+        kind = context.get_value_type(signature.return_type)
+        return builder.bitcast(builder.trunc(args[0], ir.IntType(kind.count)), kind)
+
+    return Vector(types.boolean, _count(lanes))(types.int64, lanes), codegen
 
 
-def bits_of(builder, mask):
+@intrinsic
+def bits_of(typingctx, mask):
     """The inverse of mask_of."""
-    return builder.zext(builder.bitcast(mask, ir.IntType(mask.type.count)), I64)
+
+    def codegen(context, builder, signature, args):
+        return builder.zext(builder.bitcast(args[0], ir.IntType(mask.count)), I64)
+
+    return types.int64(mask), codegen
 
 
-def sum_in_pairs(builder, count, initial, term):
-    """Add the terms of even and of odd numbers side by side: half the wait, and one term too many of an odd count."""
-
-    def both(pair, state):
-        even = builder.shl(pair, I64(1))
-        return [term(even, state[0]), term(builder.or_(even, I64(1)), state[1])]
-
-    pairs = builder.lshr(builder.add(count, I64(1)), I64(1))
-    return builder.fadd(*for_range(builder, pairs, [initial, ir.Constant(initial.type, None)], both))
+def picked(builder, vector, lanes, other=None):
+    """These lanes of the vector, or of two of one length, one after the other."""
+    other = ir.Constant(vector.type, ir.Undefined) if other is None else other
+    return builder.shuffle_vector(vector, other, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
 
-def for_range(builder, count, initial, body):
-    """``for i in range(count): state = body(i, state)``, the state in registers; returns the last state."""
-    before = builder.block
-    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    index = builder.phi(I64)
-    state = [builder.phi(value.type) for value in initial]
-    index.add_incoming(I64(0), before)
-    for phi, value in zip(state, initial, strict=True):
-        phi.add_incoming(value, before)
-    builder.cbranch(builder.icmp_signed("<", index, count), inside, after)
-    builder.position_at_end(inside)
-    following = body(index, state)
-    index.add_incoming(builder.add(index, I64(1)), builder.block)
-    for phi, value in zip(state, following, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return state
+def halves(builder, vector):
+    """Two vectors of half the length."""
+    count = vector.type.count // 2
+    return [picked(builder, vector, part) for part in (range(count), range(count, 2 * count))]
 
 
-def for_bits(builder, bits, initial, body):
-    """The same for every i whose bit is set, from the lowest to the highest."""
+def _folded(vector, combine):
+    def codegen(context, builder, signature, args):
+        (values,) = args
+        while values.type.count > 1:
+            values = combine(builder, *halves(builder, values))
+        return builder.extract_element(values, I32(0))
 
-    def next_one(_, state):
-        left, *state = state
-        index = builder.cttz(left, I1(1))
-        return [builder.and_(left, builder.sub(left, I64(1))), *body(index, state)]
+    return vector.dtype(vector), codegen
 
-    _, *state = for_range(builder, builder.ctpop(bits), [bits, *initial], next_one)
-    return state
+
+def _better(sign):
+    return lambda builder, one, other: builder.select(builder.fcmp_ordered(sign, one, other), one, other)
 
 
 @intrinsic
-def convert(typingctx, source, source_first, target, target_first, count):
-    """``target[target_first :] = source[source_first :]`` for ``count`` numbers, each array float32 or float64.
-
-    A plain loop would be compiled to gathers and scatters: numba counts negative indices from the end.
-    """
-
-    def codegen(context, builder, signature, args):
-        kinds = [element_type(context, signature, array) for array in (0, 2)]
-
-        def moved(values, width):
-            wanted = ir.VectorType(kinds[1], width)
-            if kinds[0] == kinds[1]:
-                return values
-            return builder.fpext(values, wanted) if kinds[1] == F64 else builder.fptrunc(values, wanted)
-
-        def step(width, before):
-            def body(i, state):
-                place = builder.add(before, builder.mul(i, I64(width)))
-                from_, to = (builder.add(args[first], place) for first in (1, 3))
-                values = load_vector(context, builder, signature, args, 0, from_, width)
-                store_vector(context, builder, signature, args, 2, to, moved(values, width))
-                return state
-
-            return body
-
-        whole = builder.lshr(args[4], I64(4))
-        for_range(builder, whole, [], step(16, I64(0)))
-        done = builder.shl(whole, I64(4))
-        for_range(builder, builder.sub(args[4], done), [], step(1, done))
-        return context.get_dummy_value()
-
-    return types.none(source, types.int64, target, types.int64, types.int64), codegen
+def largest(typingctx, vector):
+    """The largest element."""
+    return _folded(vector, _better(">"))
 
 
 @intrinsic
-def copy_vector(typingctx, source, target, first, lanes):
-    """``target[first:] = source[:]`` for one vector, rounded where the target is float32."""
+def smallest(typingctx, vector):
+    """The smallest element."""
+    return _folded(vector, _better("<"))
 
-    def codegen(context, builder, signature, args):
-        values = load_vector(context, builder, signature, args, 0, I64(0), signature.args[3].count)
-        if signature.args[1].dtype == types.float32:
-            values = builder.fptrunc(values, ir.VectorType(F32, values.type.count))
-        store_vector(context, builder, signature, args, 1, args[2], values)
-        return context.get_dummy_value()
 
-    return types.none(source, target, types.int64, lanes), codegen
+@intrinsic
+def total_of(typingctx, vector):
+    """The sum of the elements."""
+    return _folded(vector, lambda builder, one, other: builder.fadd(one, other))
 
 
 @intrinsic
@@ -192,3 +302,30 @@ def take(typingctx, counter):
         )
 
     return types.int64(counter), codegen
+
+
+@inlined
+def correlate(row, first, count, matrix, place, stride, lanes):
+    """``sum over k < count of row[first + k] * matrix[place + k stride :]``, a vector."""
+    total = zeros(matrix, lanes)
+    for k in range(count):
+        total = fused(scalar(row, first + k), load(matrix, place + k * stride, lanes), total)
+    return total
+
+
+@inlined
+def absolute(vector):
+    return select(vector < 0.0, -vector, vector)
+
+
+@compiled
+def convert(source, source_first, target, target_first, count):
+    """``target[target_first :] = source[source_first :]`` for ``count`` numbers, each array float32 or float64.
+
+    A plain loop would be compiled to gathers and scatters: numba counts negative indices from the end.
+    """
+    whole = count // _WIDE
+    for k in range(whole):
+        store(target, target_first + k * _WIDE, load(source, source_first + k * _WIDE, _WIDE))
+    for k in range(whole * _WIDE, count):
+        store(target, target_first + k, load(source, source_first + k, 1))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, plan_layers
 from ..decomposition.cache import DecompositionCache, LayerFit, cache_for, using
-from ..decomposition.warm import warm_up
+from ..decomposition.layer import warm_up
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, kernel_matrix, layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED

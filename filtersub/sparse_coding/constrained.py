@@ -19,7 +19,7 @@ from ..engine.threads import over_rows
 from ..errors import ConvergenceWarning
 from .lasso import lasso
 from .pursuit import orthogonal_matching_pursuit
-from .result import CodingResult, check_max_residual, check_problem, check_steps
+from .result import CodingResult, check_max_residual, check_problem, check_steps, warn_of_missed
 
 _SHARE = 1024  # rows that a thread takes at a time
 _CHUNK = 65536  # rows in float64 at once
@@ -43,12 +43,9 @@ def constrained_lasso(
 
     Parameters
     ----------
-    rows : Tensor of shape (n_rows, d), float32 or float64
-    atoms : Tensor of shape (n_atoms, d); any norm
+    rows, atoms, codes_init, nonnegative : see lasso; codes_init warms the first penalty
     max_residual : float or Tensor (n_rows,) >= 0; 0 is basis pursuit. A row whose norm is at most its bound gets zeros
-    nonnegative : bool, keep every code >= 0
     max_iter : int, penalties tried for a row at most; nearly all rows need fewer than ten
-    codes_init : Tensor of shape (n_rows, n_atoms), warms the first of them
 
     Returns
     -------
@@ -83,7 +80,12 @@ def constrained_lasso(
         optimality = max(optimality, float(search.violation.max()))
         n_missed, n_open = n_missed + int(search.missed.sum()), n_open + len(search.live)
     seconds = time.perf_counter() - started
-    _warn(len(rows), n_missed, n_open, max_iter)
+    name = "lasso constrained by error"
+    if n_open:
+        message = f"{name} left {n_open} of {len(rows)} rows unfinished after {max_iter} penalties; raise max_iter"
+        warnings.warn(message, ConvergenceWarning, stacklevel=2)
+    else:
+        warn_of_missed(name, n_missed, len(rows))
     details = {"rows_above_error": float(n_missed)}
     return CodingResult(codes, (objective,), iterations, seconds, optimality, n_missed == n_open == 0, details)
 
@@ -92,19 +94,6 @@ def _try_out(n_atoms: int) -> None:
     """One step with so many atoms, which takes all the kernels that a search takes."""
     one = torch.ones(1, 1, dtype=torch.float64)
     _Search(2 * one, one.repeat(n_atoms, 1), one[0], False, None).step()
-
-
-def _warn(n_rows: int, n_missed: int, n_open: int, max_iter: int) -> None:
-    if n_open:
-        message = f"left {n_open} of {n_rows} rows unfinished after {max_iter} penalties; raise max_iter"
-    elif n_missed:
-        message = (
-            f"left {n_missed} of {n_rows} rows with a residual above max_residual, which these atoms cannot reach; "
-            "raise max_residual, or give more atoms"
-        )
-    else:
-        return
-    warnings.warn(f"lasso constrained by error {message}", ConvergenceWarning, stacklevel=3)
 
 
 class _Search:

@@ -74,11 +74,11 @@ def lasso(
     if exact:
         _make_ready(atoms.shape[0], rows.dtype)
     started = time.perf_counter()
-    settings = (l1_penalty, float("inf") if nonnegative else l1_penalty, float(tol), int(max_iter), codes_init)
-    if not exact:
-        found = _least_squares(rows.detach().cpu(), atoms.detach().to("cpu", torch.float64))
+    if exact:
+        l1_neg = math.inf if nonnegative else l1_penalty
+        found = _solve(rows, atoms, l1_penalty, l1_neg, float(tol), int(max_iter), codes_init)
     else:
-        found = _solve(rows, atoms, *settings)
+        found = _least_squares(rows.detach().cpu(), atoms.detach().to("cpu", torch.float64))
     codes, objective, optimality, rounding, steps, fallback = found
     if not math.isfinite(objective):
         check_problem(rows, atoms, codes_init)
@@ -119,9 +119,8 @@ def _solve(
     data = _array(rows)
     start = np.empty((0, len(atoms)), data.dtype) if codes_init is None else _array(codes_init, data.dtype)
     problem = Problem(_array(atoms, np.float64), l1, l1_neg, tol, max_iter)
-    found = solve(problem, data, start, torch.get_num_threads())
-    codes = torch.from_numpy(found.codes)
-    return codes, found.objective, found.optimality, found.rounding, found.steps, found.fallback_fraction
+    codes, *known = solve(problem, data, start, torch.get_num_threads())
+    return torch.from_numpy(codes), *known
 
 
 def _array(tensor: Tensor, dtype: np.dtype | type | None = None) -> np.ndarray:

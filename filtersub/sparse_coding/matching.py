@@ -33,14 +33,11 @@ def matching_pursuit(
     Lowers ``1/2 ||rows - C atoms||_F^2`` greedily. In each step a row moves the one code that lowers its error most;
     the same atom may be chosen again. Works in float64.
 
+    Parameters, errors and warnings are those of ``orthogonal_matching_pursuit``, but for:
+
     Parameters
     ----------
-    rows : Tensor of shape (n_rows, d), float32 or float64
-    atoms : Tensor of shape (n_atoms, d); need not be unit norm (correlations are normalised)
-    n_nonzero : int from 1 to n_atoms
-        Steps of a row at most, so that it has at most that many nonzeros; None (with max_residual): as many as it
-        takes.
-    max_residual : float or Tensor (n_rows,), the largest ``||row - code atoms||_2`` to stop at; None: no such bound
+    n_nonzero : steps of a row at most, so that it has at most that many nonzeros
     nonnegative : bool
         No step takes a code below zero; codes that went too far may come back (as the away steps of Locatello et
         al., "Greedy Algorithms for Cone Constrained Optimization", NIPS 2017), or the pursuit would stop short.
@@ -52,9 +49,6 @@ def matching_pursuit(
         ``objective`` starts with the rows' own half square and has one entry for each step; ``optimality`` is the
         largest gradient left (non-negative: that some code could still follow); ``details["rows_above_error"]`` counts
         the rows that miss ``max_residual``.
-
-    Raises FiltersubError (a ValueError) when shapes disagree or a bound is out of range.
-    Warns ConvergenceWarning when ``max_residual`` alone was asked for and rows miss it.
 
     >>> matching_pursuit(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1).codes.tolist()
     [[3.0, 0.0]]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -59,20 +58,7 @@ def fista(
     >>> fista(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
     [[2.0, 0.0]]
     """
-    return _descend("fista", _advance_fista, rows, atoms, l1_penalty, max_iter, tol, nonnegative, codes_init)
-
-
-def _advance_fista(state: _State, step: _Step) -> _State:
-    codes = step.proposal(state)
-    image = codes @ step.gram
-    moved = codes - state.codes
-    # a row whose momentum points uphill starts its acceleration anew; the others keep theirs
-    uphill = ((state.ahead - codes) * moved).sum(1, keepdim=True) > 0
-    momentum = torch.where(uphill, 1.0, state.momentum)
-    following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-    beyond = (momentum - 1) / following
-    ahead, ahead_image = codes + beyond * moved, image + beyond * (image - state.image)
-    return _State(codes, image, ahead, ahead_image, following, state.correlations)
+    return _descend("fista", rows, atoms, l1_penalty, max_iter, tol, nonnegative, codes_init)
 
 
 def ista(
@@ -94,13 +80,7 @@ def ista(
     >>> ista(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
     [[2.0, 0.0]]
     """
-    return _descend("ista", _advance_ista, rows, atoms, l1_penalty, max_iter, tol, nonnegative, codes_init)
-
-
-def _advance_ista(state: _State, step: _Step) -> _State:
-    codes = step.proposal(state)
-    image = codes @ step.gram
-    return state._replace(codes=codes, image=image, ahead=codes, ahead_image=image)
+    return _descend("ista", rows, atoms, l1_penalty, max_iter, tol, nonnegative, codes_init)
 
 
 class _State(NamedTuple):
@@ -125,17 +105,28 @@ class _Step(NamedTuple):
     length: float
     l1_penalty: float
     nonnegative: bool
+    accelerated: bool
 
-    def proposal(self, state: _State) -> Tensor:
-        """The proximal gradient step from ``ahead``."""
+    def __call__(self, state: _State) -> _State:
+        """The proximal gradient step from ``ahead``, and where the next one starts."""
         moved = state.ahead - self.length * (state.ahead_image - state.correlations)
         threshold = self.length * self.l1_penalty
-        return (moved - threshold).clamp_min_(0) if self.nonnegative else softshrink(moved, threshold)
+        codes = (moved - threshold).clamp_min_(0) if self.nonnegative else softshrink(moved, threshold)
+        image = codes @ self.gram
+        if not self.accelerated:
+            return state._replace(codes=codes, image=image, ahead=codes, ahead_image=image)
+        moved = codes - state.codes
+        # a row whose momentum points uphill starts its acceleration anew; the others keep theirs
+        uphill = ((state.ahead - codes) * moved).sum(1, keepdim=True) > 0
+        momentum = torch.where(uphill, 1.0, state.momentum)
+        following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
+        beyond = (momentum - 1) / following
+        ahead, ahead_image = codes + beyond * moved, image + beyond * (image - state.image)
+        return _State(codes, image, ahead, ahead_image, following, state.correlations)
 
 
 def _descend(
     name: str,
-    advance: Callable[[_State, _Step], _State],
     rows: Tensor,
     atoms: Tensor,
     l1_penalty: float,
@@ -144,7 +135,7 @@ def _descend(
     nonnegative: bool,
     codes_init: Tensor | None,
 ) -> CodingResult:
-    """Codes by repeating ``advance`` until each row is solved; ``name`` is the solver's, for its warning."""
+    """Codes by repeated steps until each row is solved; ``name`` is the solver's."""
     check_problem(rows, atoms, codes_init)
     l1_penalty = check_penalty(l1_penalty)
     check_steps(max_iter, tol)
@@ -160,7 +151,7 @@ def _descend(
     gram = atoms @ atoms.T
     correlations = rows @ atoms.T
     length = 1.0 / max(float(torch.linalg.eigvalsh(gram.double())[-1]), torch.finfo(rows.dtype).tiny)
-    step = _Step(gram, length, l1_penalty, nonnegative)
+    step = _Step(gram, length, l1_penalty, nonnegative, accelerated=name == "fista")
     energy = 0.5 * float(rows.square().sum(dtype=torch.float64))
 
     codes = torch.zeros_like(correlations) if codes_init is None else codes_init.to(rows, copy=True)
@@ -182,7 +173,7 @@ def _descend(
         if live.numel() == 0 or iterations >= max_iter:
             break
         for _ in range(min(_CHECK_EVERY, max_iter - iterations)):
-            state = advance(state, step)
+            state = step(state)
             objective.append(solved_objective + _objective(state, l1_penalty))
             iterations += 1
     codes[live] = state.codes

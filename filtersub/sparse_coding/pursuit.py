@@ -8,15 +8,15 @@ Approximate Solutions to Linear Systems", SIAM J. Comput. 24(2), 1995.
 from __future__ import annotations
 
 import time
-import warnings
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..engine.threads import over_rows
-from ..errors import ConvergenceWarning, FiltersubError
-from .result import CodingResult, check_max_residual, check_nonzeros, check_problem
+from ..errors import FiltersubError
+from ..settings import check_whole
+from .result import CodingResult, check_max_residual, check_problem, warn_of_missed
 
 _CHUNK = 4096  # rows that a thread takes at a time
 
@@ -73,7 +73,18 @@ def orthogonal_matching_pursuit(
     codes, outcomes, gains = _solve(rows, atoms, bounds, limit, rule == "error", nonnegative)
     codes = codes.to(rows.device)
     seconds = time.perf_counter() - started
-    return _result("omp", rows, codes, outcomes, gains, n_nonzero, seconds)
+
+    steps = int(np.flatnonzero(gains)[-1]) + 1 if gains.any() else 0
+    square, gradient, missed = outcomes.T
+    last = 0.5 * float(square.sum())
+    # backwards from the residual itself: forwards, the rows' energy would swallow small ones
+    objective = [*(last + 0.5 * np.cumsum(gains[:steps][::-1])[::-1]), last]
+    n_missed = int(missed.sum())
+    converged = n_missed == 0 or n_nonzero is not None
+    warn_of_missed("omp", 0 if converged else n_missed, len(rows))
+    optimality = float(gradient.max()) if len(rows) else 0.0
+    details = {"rows_above_error": float(n_missed)}
+    return CodingResult(codes, tuple(map(float, objective)), steps, seconds, optimality, converged, details)
 
 
 def check_pursuit(
@@ -84,7 +95,7 @@ def check_pursuit(
     if n_nonzero is None and max_residual is None:
         raise FiltersubError("a pursuit needs n_nonzero, max_residual, or both: nothing says when to stop")
     if n_nonzero is not None:
-        check_nonzeros(n_nonzero, atoms.shape[0])
+        check_whole("the number of nonzeros", n_nonzero, 1, atoms.shape[0])
     return None if max_residual is None else check_max_residual(max_residual, rows)
 
 
@@ -114,31 +125,3 @@ def _solve(
 
     over_rows(kernel, _CHUNK, (data, stops, codes, outcomes), 2)
     return torch.from_numpy(codes), torch.from_numpy(outcomes), gains.sum(0)
-
-
-def _result(
-    name: str,
-    rows: Tensor,
-    codes: Tensor,
-    outcomes: Tensor,
-    gains: np.ndarray,
-    n_nonzero: int | None,
-    seconds: float,
-) -> CodingResult:
-    steps = int(np.flatnonzero(gains)[-1]) + 1 if gains.any() else 0
-    square, gradient, missed = outcomes.T
-    last = 0.5 * float(square.sum())
-    # backwards from the residual itself: forwards, the rows' energy would swallow small ones
-    objective = [*(last + 0.5 * np.cumsum(gains[:steps][::-1])[::-1]), last]
-    n_missed = int(missed.sum())
-    converged = n_missed == 0 or n_nonzero is not None
-    if not converged:
-        warnings.warn(
-            f"{name} left {n_missed} of {rows.shape[0]} rows with a residual above max_residual, which these atoms "
-            "cannot reach; raise max_residual, or give more atoms",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    optimality = float(gradient.max()) if rows.shape[0] else 0.0
-    details = {"rows_above_error": float(n_missed)}
-    return CodingResult(codes, tuple(map(float, objective)), steps, seconds, optimality, converged, details)

@@ -24,6 +24,7 @@ from .result import (
     check_problem,
     kkt_violation,
     lasso_objective,
+    warn_of_missed,
 )
 
 _ERROR, _PENALTY = 1, 2  # spams' numbers of the constrained and the penalised form
@@ -48,23 +49,21 @@ def spams_lasso(
     check_penalty(l1_penalty)
     if len(rows) == 0:
         return _of_no_rows(rows, atoms)
-    settings = {"pos": nonnegative, "numThreads": torch.get_num_threads()}
-    if max_residual is None:
-        signals, dictionary = _columns(rows), _columns(atoms.to(rows))
-        started = time.perf_counter()
-        found = spams.lasso(signals, dictionary, lambda1=l1_penalty, mode=_PENALTY, **settings)
-        codes = _codes(found, rows)
-        return _result_of("spams", rows, atoms, codes, l1_penalty, nonnegative, time.perf_counter() - started)
-    bounds = _positive_bounds(max_residual, rows)
-    signals, dictionary = _columns(rows / bounds[:, None].to(rows)), _columns(atoms.to(rows))
+    bounds, scale, form = None, 1.0, {"lambda1": l1_penalty, "mode": _PENALTY}
+    if max_residual is not None:
+        bounds = _positive_bounds(max_residual, rows)
+        scale, form = bounds[:, None].to(rows), {"lambda1": 1.0, "mode": _ERROR}
+    signals, dictionary = _columns(rows / scale), _columns(atoms.to(rows))
     started = time.perf_counter()
-    found = spams.lasso(signals, dictionary, lambda1=1.0, mode=_ERROR, **settings)
-    codes = _codes(found, rows) * bounds[:, None].to(rows)
+    found = spams.lasso(signals, dictionary, pos=nonnegative, numThreads=torch.get_num_threads(), **form)
+    codes = _codes(found, rows) * scale
     seconds = time.perf_counter() - started
+    if bounds is None:
+        return _result_of("spams", rows, atoms, codes, l1_penalty, nonnegative, seconds)
     excess = (rows.double() - codes.double() @ atoms.double()).norm(dim=1) - bounds
     worst = float(excess.max().clamp_min(0))
     n_missed = int((excess > 1e-4 * bounds).sum())
-    _warn_of_missed("spams", n_missed, len(rows))
+    warn_of_missed("spams", n_missed, len(rows))
     objective = (float(codes.double().abs().sum()),)
     return CodingResult(codes, objective, 1, seconds, worst, n_missed == 0, {"rows_above_error": float(n_missed)})
 
@@ -89,16 +88,8 @@ def spams_coordinate_descent(rows: Tensor, atoms: Tensor, l1_penalty: float, *, 
     signals, dictionary = _columns(rows.double()), _columns(atoms.double() / norms[:, None])
     start = scipy.sparse.csc_matrix((atoms.shape[0], rows.shape[0]), dtype=np.float64)
     started = time.perf_counter()
-    found = spams.cd(
-        signals,
-        dictionary,
-        start,
-        lambda1=l1_penalty,
-        mode=_PENALTY,
-        itermax=100_000,
-        tol=tol,
-        numThreads=torch.get_num_threads(),
-    )
+    settings = {"lambda1": l1_penalty, "mode": _PENALTY, "itermax": 100_000, "tol": tol}
+    found = spams.cd(signals, dictionary, start, numThreads=torch.get_num_threads(), **settings)
     codes = (_codes(found, rows.double()) / norms).to(rows)
     return _result_of("spams-cd", rows, atoms, codes, l1_penalty, False, time.perf_counter() - started)
 
@@ -145,17 +136,13 @@ def spams_pursuit(
             stacklevel=2,
         )
     elif n_nonzero is None:
-        _warn_of_missed("spams-omp", n_missed, len(rows))
+        warn_of_missed("spams-omp", n_missed, len(rows))
     support = codes != 0
-    return CodingResult(
-        codes,
-        (0.5 * float(residual.square().sum()),),
-        int(support.sum(1).max()),
-        seconds,
-        float(((residual @ atoms.double().T).abs() * support).max()),
-        n_early == 0 and (n_missed == 0 or n_nonzero is not None),
-        {"rows_above_error": float(n_missed)},
-    )
+    objective, steps = (0.5 * float(residual.square().sum()),), int(support.sum(1).max())
+    optimality = float(((residual @ atoms.double().T).abs() * support).max())
+    converged = n_early == 0 and (n_missed == 0 or n_nonzero is not None)
+    details = {"rows_above_error": float(n_missed)}
+    return CodingResult(codes, objective, steps, seconds, optimality, converged, details)
 
 
 def sklearn_lasso(
@@ -202,16 +189,6 @@ def _positive_bounds(max_residual: float | Tensor | None, rows: Tensor) -> Tenso
     if not bool((bounds > 0).all()):
         raise FiltersubError("spams needs max_residual > 0; the own solvers 'lasso' and 'omp' take 0 as well")
     return bounds
-
-
-def _warn_of_missed(name: str, n_missed: int, n_rows: int) -> None:
-    if n_missed:
-        warnings.warn(
-            f"{name} left {n_missed} of {n_rows} rows with a residual above max_residual, which these atoms cannot "
-            "reach; raise max_residual, or give more atoms",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
 
 
 def _result_of(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import FiltersubError
+from ..errors import ConvergenceWarning, FiltersubError
 from ..markup import codes_html, explore_hint, facts_html
-from ..settings import check_number
+from ..settings import check_number, check_whole
 
 
 @dataclass(frozen=True)
@@ -159,17 +159,14 @@ def _sum(tensor: Tensor) -> float:
 
 def check_penalty(l1_penalty: float) -> float:
     """The penalty as a float; FiltersubError unless it is a finite number >= 0."""
-    if isinstance(l1_penalty, bool) or not isinstance(l1_penalty, Real) or not 0 <= l1_penalty < float("inf"):
-        raise FiltersubError(f"the L1 penalty must be a finite number >= 0, got {l1_penalty!r}")
+    check_number("the L1 penalty", l1_penalty, 0)
     return float(l1_penalty)  # of an int torch takes 64 bits at most
 
 
 def check_steps(max_iter: int, tol: float = 0.0) -> None:
     """Raise FiltersubError unless a solver's steps are a whole number and its tolerance is finite, none negative."""
-    if isinstance(max_iter, bool) or not isinstance(max_iter, Integral) or max_iter < 0:
-        raise FiltersubError(f"max_iter must be a whole number >= 0, got {max_iter!r}")
-    if isinstance(tol, bool) or not isinstance(tol, Real) or not 0 <= tol < float("inf"):
-        raise FiltersubError(f"tol must be a finite number >= 0, got {tol!r}")
+    check_whole("max_iter", max_iter, 0)
+    check_number("tol", tol, 0)
 
 
 def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:
@@ -187,9 +184,12 @@ def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:
     return bounds.expand(rows.shape[0])
 
 
-def check_nonzeros(n_nonzero: int, n_atoms: int) -> None:
-    """Raise FiltersubError unless the number of nonzeros is an integer from 1 to n_atoms."""
-    if isinstance(n_nonzero, bool) or not isinstance(n_nonzero, Integral) or not 1 <= n_nonzero <= n_atoms:
-        raise FiltersubError(
-            f"the number of nonzeros must be from 1 to the number of atoms, {n_atoms}; got {n_nonzero!r}"
+def warn_of_missed(name: str, n_missed: int, n_rows: int) -> None:
+    """Warn where rows keep a residual above their bound, whatever codes over these atoms they get."""
+    if n_missed:
+        warnings.warn(
+            f"{name} left {n_missed} of {n_rows} rows with a residual above max_residual, which these atoms cannot "
+            "reach; raise max_residual, or give more atoms",
+            ConvergenceWarning,
+            stacklevel=3,
         )

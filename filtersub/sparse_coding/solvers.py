@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -23,21 +23,15 @@ from .reference import sklearn_lasso, spams_coordinate_descent, spams_lasso, spa
 from .result import CodingResult, check_penalty
 
 
-@dataclass(frozen=True)
-class Solver:
-    """One row of the table: the solver's function, and which of encode's settings it takes."""
-
-    solve: Callable[..., CodingResult]
-    takes: frozenset[str]
-
-
-def _solver(solve: Callable[..., CodingResult], *takes: str) -> Solver:
-    return Solver(solve, frozenset(takes))
-
-
 def _lasso(
-    rows: Tensor, atoms: Tensor, l1_penalty: float, max_residual: float | Tensor | None, **options
+    rows: Tensor,
+    atoms: Tensor,
+    l1_penalty: float,
+    max_residual: float | Tensor | None,
+    nonnegative: bool,
+    codes_init: Tensor | None,
 ) -> CodingResult:
+    options = {"nonnegative": nonnegative, "codes_init": codes_init}
     if max_residual is None:
         return lasso(rows, atoms, l1_penalty, **options)
     return constrained_lasso(rows, atoms, max_residual, **options)
@@ -47,21 +41,21 @@ def _ridge(rows: Tensor, atoms: Tensor, l1_penalty: float) -> CodingResult:
     return ridge_codes(rows, atoms, l1_penalty)
 
 
-_order_recursive = partial(orthogonal_matching_pursuit, rule="error")
-_TABLE = {
-    "lasso": _solver(_lasso, "l1_penalty", "max_residual", "nonnegative", "codes_init"),
-    "fista": _solver(fista, "l1_penalty", "nonnegative", "codes_init"),
-    "ista": _solver(ista, "l1_penalty", "nonnegative", "codes_init"),
-    "spams": _solver(spams_lasso, "l1_penalty", "max_residual", "nonnegative"),
-    "spams-cd": _solver(spams_coordinate_descent, "l1_penalty"),
-    "sklearn": _solver(sklearn_lasso, "l1_penalty", "nonnegative"),
-    "mp": _solver(matching_pursuit, "n_nonzero", "max_residual", "nonnegative"),
-    "omp": _solver(orthogonal_matching_pursuit, "n_nonzero", "max_residual", "nonnegative"),
-    "ormp": _solver(_order_recursive, "n_nonzero", "max_residual", "nonnegative"),
-    "spams-omp": _solver(spams_pursuit, "n_nonzero", "max_residual"),
-    "pca": _solver(least_squares_codes),
-    "ridge": _solver(_ridge, "l1_penalty"),
+_TABLE: dict[str, Callable[..., CodingResult]] = {
+    "lasso": _lasso,
+    "fista": fista,
+    "ista": ista,
+    "spams": spams_lasso,
+    "spams-cd": spams_coordinate_descent,
+    "sklearn": sklearn_lasso,
+    "mp": matching_pursuit,
+    "omp": orthogonal_matching_pursuit,
+    "ormp": partial(orthogonal_matching_pursuit, rule="error"),
+    "spams-omp": spams_pursuit,
+    "pca": least_squares_codes,
+    "ridge": _ridge,
 }
+_TAKES = {name: frozenset(signature(solve).parameters) for name, solve in _TABLE.items()}
 
 
 def check_solver(solver: str) -> str:
@@ -89,15 +83,16 @@ def encode(
     with a FiltersubError that names those which do; l1_penalty, n_nonzero and codes_init are left aside where they
     mean nothing.
     """
-    known, kind = _TABLE[check_solver(solver)], SOLVERS[solver]
+    kind, takes = SOLVERS[check_solver(solver)], _TAKES[solver]
     check_penalty(l1_penalty)
     if n_nonzero is not None:
         check_whole("n_nonzero", n_nonzero, 1)
     if max_residual is not None and not isinstance(max_residual, Tensor):
         check_number("max_residual", max_residual)
     for name, asked in (("max_residual", max_residual is not None), ("nonnegative", nonnegative)):
-        if asked and name not in known.takes:
-            raise FiltersubError(f"solver {solver!r} does not take {name}; those that do: {_that_take(name)}")
+        if asked and name not in takes:
+            others = ", ".join(other for other in _TABLE if name in _TAKES[other])
+            raise FiltersubError(f"solver {solver!r} does not take {name}; those that do: {others}")
     if kind == "support" and n_nonzero is None and max_residual is None:
         raise FiltersubError(f"solver {solver!r} needs the number of nonzeros a row may have, or max_residual")
     if kind == "penalty" and max_residual is not None and l1_penalty:
@@ -109,7 +104,7 @@ def encode(
         "nonnegative": nonnegative,
         "codes_init": codes_init,
     }
-    return known.solve(rows, atoms, **{name: value for name, value in settings.items() if name in known.takes})
+    return _TABLE[solver](rows, atoms, **{name: value for name, value in settings.items() if name in takes})
 
 
 def warm_up() -> None:
@@ -118,7 +113,3 @@ def warm_up() -> None:
     for dtype in (torch.float32, torch.float64):
         one = torch.eye(2, dtype=dtype)
         orthogonal_matching_pursuit(one, one, 1)
-
-
-def _that_take(setting: str) -> str:
-    return ", ".join(name for name, solver in _TABLE.items() if setting in solver.takes)

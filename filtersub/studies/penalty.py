@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..decomposition import DecompositionConfig
-from ..decomposition.warm import warm_up
+from ..decomposition.layer import warm_up
 from ..diagnostics import penalty_path, total_over_layers
 from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import diagnostics
 from ..decomposition import DecompositionConfig, ModelDecomposition, choose_atoms, decompose_model
-from ..decomposition.warm import warm_up
+from ..decomposition.layer import warm_up
 from ..errors import FiltersubError
 from ..files import make_folder
 from ..folder_lock import locks

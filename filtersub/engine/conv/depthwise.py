@@ -10,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
 from ..compile import compiled, make_ready
 from ..threads import over_rows
-from ..vectors import I64, convert, for_range, fused, load_vector, store_vector
+from ..vectors import I64, Vector, convert, element_address, fuse, load, read, store
 
 LANES = 16
 _IMAGES = 4  # that a thread takes at a time
@@ -52,30 +53,28 @@ def weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor | N
 
 
 @intrinsic
-def gather_taps(typingctx, gradient, g_first, g_step, x, x_first, x_step, count, into, first, step, taps, tap_step):
-    """``into[first + t step :] += sum over w < count of gradient[g_first + w g_step :] x[x_first + w x_step + t
-    tap_step :]`` for every tap t of one line of the kernel; ``taps`` is a tuple of which only the length counts."""
+def load_taps(typingctx, array, first, step, taps):
+    """Vectors from ``first``, ``first + step``, ... on, as many as the tuple ``taps`` is long."""
 
     def codegen(context, builder, signature, args):
-        number = range(signature.args[10].count)
-        places = [builder.add(args[8], builder.mul(args[9], I64(t))) for t in number]
-        initial = [load_vector(context, builder, signature, args, 7, place, LANES) for place in places]
+        dtype, found = context.get_data_type(array.dtype), []
+        for t in range(taps.count):
+            index = builder.add(args[1], builder.mul(args[2], I64(t)))
+            found.append(read(builder, element_address(context, builder, signature, args, 0, index), dtype, LANES))
+        return context.make_tuple(builder, signature.return_type, found)
 
-        def add(w, sums):
-            place = builder.add(args[1], builder.mul(w, args[2]))
-            weight = load_vector(context, builder, signature, args, 0, place, LANES)
-            start = builder.add(args[4], builder.mul(w, args[5]))
-            seen = [builder.add(start, builder.mul(args[11], I64(t))) for t in number]
-            seen = [load_vector(context, builder, signature, args, 3, place, LANES) for place in seen]
-            return [fused(builder, weight, value, total) for value, total in zip(seen, sums, strict=True)]
+    return types.UniTuple(Vector(array.dtype, LANES), taps.count)(array, types.int64, types.int64, taps), codegen
 
-        for place, total in zip(places, for_range(builder, args[6], initial, add), strict=True):
-            store_vector(context, builder, signature, args, 7, place, total)
-        return context.get_dummy_value()
 
-    integer = types.int64
-    kinds = (gradient, integer, integer, x, *[integer] * 3, into, integer, integer, taps, integer)
-    return types.none(*kinds), codegen
+@intrinsic
+def add_taps(typingctx, weight, seen, sums):
+    """``sums + weight * seen``, vector by vector."""
+
+    def codegen(context, builder, signature, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in args[1:]), strict=True)
+        return context.make_tuple(builder, sums, [fuse(builder, args[0], *pair) for pair in pairs])
+
+    return sums(weight, seen, sums), codegen
 
 
 @compiled
@@ -85,17 +84,19 @@ def _weight_gradients(gradient, x, into, padding, stride, dilation, taps):
     (pad_h, pad_w), (stride_h, stride_w), (dilation_h, dilation_w) = padding, stride, dilation
     line, lines = (x.shape[2] + 2 * pad_w) * channels, into.shape[1]
     padded = np.zeros((x.shape[1] + 2 * pad_h) * line, x.dtype)
-    flat, flat_x, flat_into, inner = gradient.reshape(-1), x.reshape(-1), into.reshape(-1), x.shape[2] * channels
+    inner = x.shape[2] * channels
     for n in range(n_images):
         for h in range(x.shape[1]):
-            convert(flat_x, (n * x.shape[1] + h) * inner, padded, (h + pad_h) * line + pad_w * channels, inner)
+            convert(x, (n * x.shape[1] + h) * inner, padded, (h + pad_h) * line + pad_w * channels, inner)
         for c in range(0, channels, LANES):
             for i in range(lines):
                 first = (n * lines + i) * len(taps) * channels + c
+                sums = load_taps(into, first, channels, taps)
                 for h in range(height):
                     start = (n * height + h) * width * channels + c
                     seen = (h * stride_h + i * dilation_h) * line + c
-                    gather_taps(
-                        flat, start, channels, padded, seen, stride_w * channels, width,
-                        flat_into, first, channels, taps, dilation_w * channels,
-                    )  # fmt: skip
+                    for w in range(width):
+                        taken = load_taps(padded, seen + w * stride_w * channels, dilation_w * channels, taps)
+                        sums = add_taps(load(gradient, start + w * channels, LANES), taken, sums)
+                for t in range(len(taps)):
+                    store(into, first + t * channels, sums[t])

@@ -4,9 +4,9 @@ S are packed coefficients, or the kernels F themselves (B is then V dD). A pass 
 lies: no dense coefficients, no repacked copy. Chunks are cut by size alone and their sums are added in order, so
 results do not depend on the number of threads. Under torch.compile each is one opaque operator.
 
-The vector instructions come first: d = p q lanes hold one row of the kernel matrix. The patch whose first entry is
-element ``first`` of the flat weight has its p lines ``stride`` apart. ``lines`` and ``line`` are tuples of which only
-the length counts, p and q. float32 or float64 throughout; nothing checks bounds.
+A vector of d = p q lanes holds one row of the kernel matrix. The patch whose first entry is element ``first`` of the
+weight has its p lines ``stride`` apart. ``lines`` and ``line`` are tuples of which only the length counts, p and q.
+float32 or float64 throughout; nothing checks bounds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
 from ..compile import compiled, make_ready
 from ..threads import over_rows
-from ..vectors import I32, I64, for_range, fused, load_scalar, load_vector, splat, store_vector
+from ..vectors import I64, Vector, element_address, fused, load, picked, read, scalar, store, write
 from .packed import Packed
 
 MOST_MAPPED = 16  # entries of a patch whose d sums of d lanes fit the registers
@@ -31,136 +30,40 @@ _FEW = 32768  # rows below which starting a thread costs more than it saves
 
 
 @intrinsic
-def add_packed(typingctx, total, out, first, stride, values, indices, start, count, small, lines, line):
-    """Patch of ``out`` = patch of ``total`` + ``sum_k values[start + k] small[indices[start + k]]``, k < count."""
+def load_patch(typingctx, array, first, stride, lines, line):
+    """The p lines of a patch one after the other, as a vector."""
 
     def codegen(context, builder, signature, args):
-        p, q = signature.args[9].count, signature.args[10].count
-        initial = _load_patch(context, builder, signature, args, 0, (2, 3), p, q)
+        dtype, q = context.get_data_type(array.dtype), line.count
+        first, *others = (read(builder, address, dtype, q) for address in _lines(context, builder, signature, args))
+        for part in others:
+            n = first.type.count
+            if n > q:  # a shuffle takes two of the same length
+                part = picked(builder, part, [*range(q), *[0] * (n - q)])
+            first = picked(builder, first, range(n + q), part)
+        return first
 
-        def add(k, state):
-            value, place = _packed_entry(context, builder, signature, args, (4, 5, 6), k, p * q)
-            atom = load_vector(context, builder, signature, args, 8, place, p * q)
-            return [fused(builder, value, atom, state[0])]
-
-        (patch,) = for_range(builder, args[7], [initial], add)
-        _store_patch(context, builder, signature, args, 1, (2, 3), patch, p, q)
-        return context.get_dummy_value()
-
-    integer = types.int64
-    kinds = (total, out, integer, integer, values, indices, integer, integer, small, lines, line)
-    return types.none(*kinds), codegen
+    return Vector(array.dtype, lines.count * line.count)(array, types.int64, types.int64, lines, line), codegen
 
 
 @intrinsic
-def gather_packed(typingctx, gradient, first, stride, values, indices, start, count, into, lines, line):
-    """``into[indices[start + k]] += values[start + k] patch`` for the patch of ``gradient``, k < count."""
+def store_patch(typingctx, array, first, stride, lines, line, patch):
+    """The inverse of load_patch."""
 
     def codegen(context, builder, signature, args):
-        p, q = signature.args[8].count, signature.args[9].count
-        patch = _load_patch(context, builder, signature, args, 0, (1, 2), p, q)
-
-        def add(k, state):
-            value, place = _packed_entry(context, builder, signature, args, (3, 4, 5), k, p * q)
-            before = load_vector(context, builder, signature, args, 7, place, p * q)
-            store_vector(context, builder, signature, args, 7, place, fused(builder, value, patch, before))
-            return state
-
-        for_range(builder, args[6], [], add)
+        q = line.count
+        for a, address in enumerate(_lines(context, builder, signature, args)):
+            write(builder, picked(builder, args[5], range(a * q, a * q + q)), address)
         return context.get_dummy_value()
 
-    integer = types.int64
-    kinds = (gradient, integer, integer, values, indices, integer, integer, into, lines, line)
-    return types.none(*kinds), codegen
+    return types.none(array, types.int64, types.int64, lines, line, patch), codegen
 
 
-@intrinsic
-def add_mapped(typingctx, total, source, out, first, stride, small, lines, line):
-    """Patch of ``out`` = patch of ``total`` + (patch of ``source`` as a row of d) times ``small`` (d, d)."""
-
-    def codegen(context, builder, signature, args):
-        p, q = signature.args[6].count, signature.args[7].count
-        patch = _load_patch(context, builder, signature, args, 0, (3, 4), p, q)
-        for k in range(p * q):
-            entry = _patch_entry(context, builder, signature, args, 1, (3, 4), I64(0), k, q)
-            row = load_vector(context, builder, signature, args, 5, I64(k * p * q), p * q)
-            patch = fused(builder, splat(builder, entry, p * q), row, patch)
-        _store_patch(context, builder, signature, args, 2, (3, 4), patch, p, q)
-        return context.get_dummy_value()
-
-    integer = types.int64
-    return types.none(total, source, out, integer, integer, small, lines, line), codegen
-
-
-@intrinsic
-def gather_mapped(typingctx, source, gradient, first, stride, count, into, lines, line):
-    """``into`` (d, d) += sum over ``count`` patches side by side of ``(patch of source)^T (patch of gradient)``."""
-
-    def codegen(context, builder, signature, args):
-        p, q = signature.args[6].count, signature.args[7].count
-        d = p * q
-        initial = [load_vector(context, builder, signature, args, 5, I64(k * d), d) for k in range(d)]
-
-        def add(i, state):
-            shift = builder.mul(i, I64(q))
-            patch = _load_patch(context, builder, signature, args, 1, (2, 3), p, q, shift)
-            entries = [_patch_entry(context, builder, signature, args, 0, (2, 3), shift, k, q) for k in range(d)]
-            return [fused(builder, splat(builder, e, d), patch, s) for e, s in zip(entries, state, strict=True)]
-
-        for k, row in enumerate(for_range(builder, args[4], initial, add)):
-            store_vector(context, builder, signature, args, 5, I64(k * d), row)
-        return context.get_dummy_value()
-
-    integer = types.int64
-    return types.none(source, gradient, integer, integer, integer, into, lines, line), codegen
-
-
-def _packed_entry(context, builder, signature, args, which, k, d):
-    """Entry k of the packed codes: its value in every lane, and where its atom begins."""
-    values, indices, start = which
-    place = builder.add(args[start], k)
-    value = load_scalar(context, builder, signature, args, values, place)
-    index = load_scalar(context, builder, signature, args, indices, place)
-    return splat(builder, value, d), builder.mul(builder.zext(index, I64), I64(d))
-
-
-def _patch_entry(context, builder, signature, args, array, place, shift, k, q):
-    """Entry k = (a, b) of a patch, a scalar."""
-    first, stride = args[place[0]], args[place[1]]
-    index = builder.add(first, builder.add(shift, builder.add(builder.mul(stride, I64(k // q)), I64(k % q))))
-    return load_scalar(context, builder, signature, args, array, index)
-
-
-def _load_patch(context, builder, signature, args, array, place, p, q, shift=None):
-    """The p lines of a patch one after the other."""
-    begin = args[place[0]] if shift is None else builder.add(args[place[0]], shift)
-    whole = None
-    for a in range(p):
-        index = builder.add(begin, builder.mul(args[place[1]], I64(a)))
-        part = load_vector(context, builder, signature, args, array, index, q)
-        whole = part if whole is None else _joined(builder, whole, part)
-    return whole
-
-
-def _store_patch(context, builder, signature, args, array, place, patch, p, q):
-    for a in range(p):
-        index = builder.add(args[place[0]], builder.mul(args[place[1]], I64(a)))
-        store_vector(context, builder, signature, args, array, index, _picked(builder, patch, range(a * q, a * q + q)))
-
-
-def _joined(builder, one, other):
-    """Two vectors as one."""
-    n, m = one.type.count, other.type.count
-    if n == m:
-        return _picked(builder, one, range(n + m), other)
-    widened = _picked(builder, other, [*range(m), *[0] * (n - m)])  # a shuffle takes two of the same length
-    return _picked(builder, one, [*range(n), *range(n, n + m)], widened)
-
-
-def _picked(builder, one, lanes, other=None):
-    other = ir.Constant(one.type, ir.Undefined) if other is None else other
-    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
-    return builder.shuffle_vector(one, other, mask)
+def _lines(context, builder, signature, args):
+    """Addresses of the lines of a patch."""
+    for a in range(signature.args[3].count):
+        index = builder.add(args[1], builder.mul(args[2], I64(a)))
+        yield element_address(context, builder, signature, args, 0, index)
 
 
 @torch.library.custom_op("filtersub::packed_sum", mutates_args=())
@@ -251,47 +154,55 @@ def _run(key: tuple, kernel: Any, arrays: list[np.ndarray], n_rows: int, n_outpu
 @compiled
 def _sum_packed(total, values, indices, out, matrix, count, lines, line):
     p, q = len(lines), len(line)
-    width = total.shape[1] // p
-    n_blocks = width // q
-    flat, flat_out = total.reshape(-1), out.reshape(-1)
-    flat_values, flat_indices, flat_matrix = values.reshape(-1), indices.reshape(-1), matrix.reshape(-1)
+    width, n_blocks = total.shape[1] // p, total.shape[1] // (p * q)
     for o in range(total.shape[0]):
         for i in range(n_blocks):
             first, start = o * p * width + i * q, (o * n_blocks + i) * count
-            add_packed(flat, flat_out, first, width, flat_values, flat_indices, start, count, flat_matrix, lines, line)
+            patch = load_patch(total, first, width, lines, line)
+            for k in range(start, start + count):
+                atom = load(matrix, np.int64(scalar(indices, k)) * (p * q), patch)
+                patch = fused(scalar(values, k), atom, patch)
+            store_patch(out, first, width, lines, line, patch)
 
 
 @compiled
 def _gradient_packed(gradient, values, indices, into, count, lines, line):
     p, q = len(lines), len(line)
-    width = gradient.shape[1] // p
-    n_blocks = width // q
-    flat, flat_into = gradient.reshape(-1), into.reshape(-1)
-    flat_values, flat_indices = values.reshape(-1), indices.reshape(-1)
+    width, n_blocks = gradient.shape[1] // p, gradient.shape[1] // (p * q)
     for o in range(gradient.shape[0]):
         for i in range(n_blocks):
-            first, start = o * p * width + i * q, (o * n_blocks + i) * count
-            gather_packed(flat, first, width, flat_values, flat_indices, start, count, flat_into, lines, line)
+            start = (o * n_blocks + i) * count
+            patch = load_patch(gradient, o * p * width + i * q, width, lines, line)
+            for k in range(start, start + count):
+                place = np.int64(scalar(indices, k)) * (p * q)
+                store(into, place, fused(scalar(values, k), patch, load(into, place, patch)))
 
 
 @compiled
 def _sum_mapped(total, source, out, matrix, lines, line):
     p, q = len(lines), len(line)
     width = total.shape[1] // p
-    flat, flat_source = total.reshape(-1), source.reshape(-1)
-    flat_out, flat_matrix = out.reshape(-1), matrix.reshape(-1)
     for o in range(total.shape[0]):
-        for i in range(width // q):
-            add_mapped(flat, flat_source, flat_out, o * p * width + i * q, width, flat_matrix, lines, line)
+        for first in range(o * p * width, (o * p + 1) * width, q):
+            patch = load_patch(total, first, width, lines, line)
+            for a in range(p):
+                for b in range(q):
+                    row = load(matrix, (a * q + b) * (p * q), patch)
+                    patch = fused(scalar(source, first + a * width + b), row, patch)
+            store_patch(out, first, width, lines, line, patch)
 
 
 @compiled
 def _gradient_mapped(source, gradient, into, lines, line):
     p, q = len(lines), len(line)
     width = source.shape[1] // p
-    flat_source, flat, flat_into = source.reshape(-1), gradient.reshape(-1), into.reshape(-1)
     for o in range(source.shape[0]):
-        gather_mapped(flat_source, flat, o * p * width, width, width // q, flat_into, lines, line)
+        for first in range(o * p * width, (o * p + 1) * width, q):
+            patch = load_patch(gradient, first, width, lines, line)
+            for a in range(p):
+                for b in range(q):
+                    place, entry = (a * q + b) * (p * q), scalar(source, first + a * width + b)
+                    store(into, place, fused(entry, patch, load(into, place, patch)))
 
 
 @packed_sum.register_fake

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..compile import compiled
-from ..pursuit import LANES, append_atom, back_substitute, copy_lanes, correlate_lanes
+from ..pursuit import append_atom, back_substitute, correlate_row
+from ..vectors import convert
 
 DONE, PENALTY, RESIDUAL, VIOLATION = range(4)  # columns of what is found of each row
 _DEPENDENT = 1e-13
@@ -45,9 +46,8 @@ def close_rows(rows, penalties, bounds, codes, found, closed, atoms, atoms_t, gr
             for j in range(n_atoms):
                 value -= codes[i, j] * atoms[j, k]
             now += value * value
-        for lane in range(0, width, LANES):
-            correlate_lanes(rows, i * d, d, atoms_t, lane, width, corr, 0.0)
-            copy_lanes(corr, lane, scratch)
+        correlate_row(rows, i, atoms_t, corr)
+        convert(corr, 0, scratch, 0, width)
         found[i, DONE], found[i, PENALTY] = 0.0, np.nan
         found[i, RESIDUAL], found[i, VIOLATION] = np.sqrt(now), np.inf
         count, independent = 0, True

@@ -7,20 +7,30 @@ as in the simplex method: where atoms outnumber dimensions, nearly every row at 
 is a product with the table of principal pivots, so digits are lost where atoms are nearly alike: who calls this checks
 the result.
 
-Sets of atoms are bit masks, as in few_atoms_vectors. Codes ``z`` agree in sign with the sets ``active`` and
-``positive``; off the active set they are zero.
+Sets of atoms are bit masks in an int64, atom j being bit j. Codes ``z`` agree in sign with the sets ``active`` and
+``positive``; off the active set they are zero. The atoms of one row lie side by side in a vector, as long as ``lanes``.
 """
 
 from __future__ import annotations
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+import numpy as np
 
-from ..compile import compiled
-from ..vectors import F64, I32, I64, bits_of, fused, load_vector, lowest, mask_of, splat, store_vector, zeros
-from .few_atoms_vectors import SETS, solved_by_table
+from ..compile import compiled, inlined
+from ..vectors import (
+    bits_of,
+    full,
+    fused,
+    largest,
+    load,
+    lowest,
+    mask_of,
+    on_stack,
+    scalar,
+    select,
+    smallest,
+    store,
+    total_of,
+)
 
 _MOST = 48  # exchanges; what has not ended by then is going round in rounding
 
@@ -35,151 +45,90 @@ def exchange_singly(columns, dependent, corr, first, l1, l1_neg, slack, active, 
     for step in range(min(most, _MOST)):
         start = active * size
         if dependent[active]:
-            rest = slide_along(columns, start, active, positive, z, lanes)
+            rest = _slide_along(columns, start, active, positive, z, lanes)
             if rest == active:
                 break
             active = rest
             continue
-        wrong, entering = solve_on(
-            columns, active, positive, corr, first, l1, l1 + slack, -l1_neg - slack, n_atoms, y, lanes
-        )
+        solve_on(columns, active, positive, corr, first, l1, n_atoms, y, lanes)
+        wrong, entering = _wrong_and_entering(active, positive, corr, first, l1 + slack, -l1_neg - slack, y, lanes)
         if wrong:
-            blocked = walk_to(y, z, active, wrong, lanes)
+            blocked = _walk_to(y, z, active, wrong, lanes)
             if blocked == 0:
                 break
             active &= ~blocked
             continue
         if entering == 0:
             return active, positive & active, step + 1
-        copy_active(y, z, active, lanes)
+        store(z, 0, select(mask_of(active, lanes), load(y, 0, lanes), 0.0))
         atom = lowest(entering)
         active |= 1 << atom
         positive = positive | (1 << atom) if corr[first + atom] > y[atom] else positive & ~(1 << atom)
     return active, positive, -1
 
 
-@intrinsic
-def solve_on(typingctx, table, active, positive, corr, first, l1, upper, lower, n_atoms, out, lanes):
-    """Codes that solve the normal equations on the active set: (atoms of the wrong sign, the atom to enter as a set).
+@inlined
+def solve_on(table, active, positive, corr, first, l1, n_atoms, y, lanes):
+    """Write ``y = T (corr - l1 s)`` for a row with correlations ``corr[first:]`` and the signs s of the active atoms.
 
-    Writes ``y = T (corr - l1 s)`` like ``pivot_step``. The atom to enter is the one whose remaining correlation exceeds
-    ``upper``, or falls short of ``lower``, by most.
+    T are the columns of the principal pivot of the active set: y has the codes on it, and ``gram @ codes`` off it. All
+    atoms take part, with weight zero off the active set: a loop of one length needs no guess of its end. Where their
+    number is odd, so does a column after the last one.
     """
-
-    def codegen(context, builder, signature, args):
-        width = signature.args[10].count
-        active, positive, correlations, y = solved_by_table(context, builder, signature, args)
-        positives, negatives = (builder.fcmp_ordered(sign, y, zeros(width)) for sign in "><")
-        wrong = builder.and_(active, builder.not_(builder.select(positive, positives, negatives)))
-        remainder = builder.fsub(correlations, y)
-        over = builder.fsub(remainder, splat(builder, args[6], width))
-        under = builder.fsub(splat(builder, args[7], width), remainder)
-        excess = builder.select(builder.fcmp_ordered(">", over, under), over, under)
-        excess = builder.select(active, zeros(width), excess)
-        largest = _reduce(builder, excess, ">")
-        most = builder.fcmp_ordered("==", excess, splat(builder, largest, width))
-        most = builder.and_(most, builder.fcmp_ordered(">", excess, zeros(width)))
-        return cgutils.pack_array(builder, [bits_of(builder, wrong), bits_of(builder, most)])
-
-    integer, real = types.int64, types.float64
-    return SETS(table, integer, integer, corr, integer, real, real, real, integer, out, lanes), codegen
+    shifted = load(corr, first, lanes) - select(mask_of(positive, lanes), full(l1, lanes), -l1)
+    weights = on_stack(select(mask_of(active, lanes), shifted, 0.0))
+    start = active * n_atoms * len(lanes)
+    even, odd = full(0.0, lanes), full(0.0, lanes)  # side by side: half the wait
+    for atom in range(0, n_atoms, 2):
+        place = start + atom * len(lanes)
+        even = fused(scalar(weights, atom), load(table, place, lanes), even)
+        odd = fused(scalar(weights, atom + 1), load(table, place + len(lanes), lanes), odd)
+    store(y, 0, even + odd)
 
 
-@intrinsic
-def walk_to(typingctx, y, z, active, wrong, lanes):
+@inlined
+def _wrong_and_entering(active, positive, corr, first, upper, lower, y, lanes):
+    """Sets of the atoms whose codes in y have the wrong sign, and of the one whose remaining correlation exceeds
+    ``upper``, or falls short of ``lower``, by most."""
+    codes, on = load(y, 0, lanes), mask_of(active, lanes)
+    above = mask_of(positive, lanes)
+    agree = (above & (codes > 0.0)) | (~above & (codes < 0.0))
+    remainder = load(corr, first, lanes) - codes
+    over, under = remainder - upper, lower - remainder
+    excess = select(on, 0.0, select(over > under, over, under))
+    return bits_of(on & ~agree), bits_of((excess == largest(excess)) & (excess > 0.0))
+
+
+@inlined
+def _walk_to(y, z, active, wrong, lanes):
     """Move z towards y until the first of the atoms ``wrong``, whose signs differ there, reaches zero; all that do."""
-
-    def codegen(context, builder, signature, args):
-        width = signature.args[4].count
-        active, wrong = mask_of(builder, args[2], width), mask_of(builder, args[3], width)
-        y, z = (load_vector(context, builder, signature, args, a, I64(0), width) for a in (0, 1))
-        zero, one = zeros(width), splat(builder, F64(1.0), width)
-        part = builder.fdiv(z, builder.fsub(z, y))
-        part = builder.select(builder.fcmp_ordered("==", z, zero), zero, part)
-        part = builder.select(wrong, part, one)
-        length = splat(builder, _reduce(builder, part, "<"), width)
-        blocked = builder.and_(wrong, builder.fcmp_ordered("<=", part, length))
-        moved = fused(builder, length, builder.fsub(y, z), z)
-        moved = builder.select(builder.and_(active, builder.not_(blocked)), moved, zero)
-        store_vector(context, builder, signature, args, 1, I64(0), moved)
-        return bits_of(builder, blocked)
-
-    return types.int64(y, z, types.int64, types.int64, lanes), codegen
+    goal, codes, wrong_ones = load(y, 0, lanes), load(z, 0, lanes), mask_of(wrong, lanes)
+    part = select(codes == 0.0, 0.0, codes / (codes - goal))
+    part = select(wrong_ones, part, 1.0)
+    length = smallest(part)
+    blocked = wrong_ones & (part <= length)
+    store(z, 0, select(mask_of(active, lanes) & ~blocked, fused(length, goal - codes, codes), 0.0))
+    return bits_of(blocked)
 
 
-@intrinsic
-def slide_along(typingctx, table, start, active, positive, z, lanes):
+@inlined
+def _slide_along(table, start, active, positive, z, lanes):
     """Move z along the null vector of a dependent set, L1 norm downwards, until a code is zero: the set without it.
 
     Where the way down is flat within rounding, z stays, and the first atom will do. The set as it was where z is not
     a number.
     """
-
-    def codegen(context, builder, signature, args):
-        width = signature.args[5].count
-        active, positive = mask_of(builder, args[2], width), mask_of(builder, args[3], width)
-        vector = load_vector(context, builder, signature, args, 0, args[1], width)
-        z = load_vector(context, builder, signature, args, 4, I64(0), width)
-        zero = zeros(width)
-        infinity = splat(builder, F64(float("inf")), width)
-        vector = builder.select(active, vector, zero)
-        outward = builder.select(positive, vector, builder.fneg(vector))
-        uphill = builder.fcmp_ordered(">", _total(builder, outward), F64(0.0))
-        way = splat(builder, builder.select(uphill, F64(-1.0), F64(1.0)), width)
-        vector, outward = builder.fmul(way, vector), builder.fmul(way, outward)
-        size = builder.select(positive, z, builder.fneg(z))
-        inward = builder.fcmp_ordered("<", outward, zero)
-        part = builder.select(inward, builder.fdiv(size, builder.fneg(outward)), infinity)
-        length = _reduce(builder, part, "<")
-        first = bits_of(builder, builder.and_(active, builder.fcmp_ordered("==", part, splat(builder, length, width))))
-        first = builder.and_(first, builder.neg(first))
-        flat = builder.fcmp_ordered("==", length, F64(float("inf")))
-        length = builder.select(flat, F64(0.0), length)
-        moved = fused(builder, splat(builder, length, width), vector, z)
-        # whole vectors: to load one, the processor would wait for a single element that was stored just before
-        store_vector(
-            context, builder, signature, args, 4, I64(0), builder.select(mask_of(builder, first, width), zero, moved)
-        )
-        return builder.and_(args[2], builder.not_(first))
-
-    return types.int64(table, *[types.int64] * 3, z, lanes), codegen
-
-
-def _reduce(builder, vector, sign):
-    """The largest (">") or smallest ("<") element."""
-
-    def better(one, other):
-        return builder.select(builder.fcmp_ordered(sign, one, other), one, other)
-
-    return _folded(builder, vector, better)
-
-
-def _total(builder, vector):
-    return _folded(builder, vector, builder.fadd)
-
-
-def _folded(builder, vector, combine):
-    width = vector.type.count
-    while width > 1:
-        width //= 2
-        undefined = ir.Constant(vector.type, ir.Undefined)
-        low, high = (
-            builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(I32, width), list(part)))
-            for part in (range(width), range(width, 2 * width))
-        )
-        vector = combine(low, high)
-    return builder.extract_element(vector, I32(0))
-
-
-@intrinsic
-def copy_active(typingctx, source, target, active, lanes):
-    """``target[:] = source[:]`` on the active set, zero off it."""
-
-    def codegen(context, builder, signature, args):
-        width = signature.args[3].count
-        values = load_vector(context, builder, signature, args, 0, I64(0), width)
-        values = builder.select(mask_of(builder, args[2], width), values, zeros(width))
-        store_vector(context, builder, signature, args, 1, I64(0), values)
-        return context.get_dummy_value()
-
-    return types.none(source, target, types.int64, lanes), codegen
+    on, above, codes = mask_of(active, lanes), mask_of(positive, lanes), load(z, 0, lanes)
+    vector = select(on, load(table, start, lanes), 0.0)
+    outward = select(above, vector, -vector)
+    way = -1.0 if total_of(outward) > 0.0 else 1.0
+    vector, outward = way * vector, way * outward
+    part = select(outward < 0.0, select(above, codes, -codes) / -outward, np.inf)
+    length = smallest(part)
+    first = bits_of(on & (part == length))
+    first &= -first
+    if length == np.inf:
+        length = 0.0
+    # whole vectors: to load one, the processor would wait for a single element that was stored just before
+    store(z, 0, select(mask_of(first, lanes), 0.0, fused(length, vector, codes)))
+    return active & ~first

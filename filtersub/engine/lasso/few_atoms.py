@@ -11,12 +11,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compile import compiled
+from ..compile import compiled, inlined
 from ..coordinate_descent import BLOCK, guess_codes
-from ..vectors import convert, copy_vector, take
-from .exchange import exchange_singly
+from ..vectors import (
+    absolute,
+    bits_of,
+    convert,
+    full,
+    fused,
+    load,
+    mask_of,
+    on_stack,
+    scalar,
+    select,
+    store,
+    take,
+)
+from .exchange import exchange_singly, solve_on
 from .fallback import add_objective_and_violation, new_state, solve_row
-from .few_atoms_vectors import check_row, correlate, pivot_step, signs_of
 
 CHUNK = 16 * BLOCK  # rows; fixed, so that sums do not depend on the number of threads
 EXCHANGES = 5  # steps of the primal-dual method before the slow and sure one
@@ -54,29 +66,14 @@ def solve_rows(rows, given, codes, totals, counter, limit, atoms, table, sure, g
             if given.size > 0:
                 convert(given, begin * n_atoms, start, 0, count * n_atoms)
                 for r in range(count):
-                    sets[0, r], sets[1, r] = signs_of(start, r * n_atoms, l1_neg, lanes)
+                    sets[0, r], sets[1, r] = _signs_of(start, r * n_atoms, l1_neg, lanes)
             else:
                 _guess(corr, guess, l1, l1_neg, n_atoms, count, width, corr32, codes32, sets)
                 for r in range(count):
                     for j in range(n_atoms):
                         start[r * n_atoms + j] = codes32[j * BLOCK + r]
-            _solve_block(
-                count,
-                corr,
-                energy,
-                sets,
-                start,
-                solved,
-                totals[chunk],
-                atoms,
-                table,
-                slow,
-                l1,
-                l1_neg,
-                tol,
-                max_iter,
-                lanes,
-            )
+            settings = l1, l1_neg, tol, max_iter
+            _solve_block(count, corr, energy, sets, start, solved, totals[chunk], atoms, table, slow, settings, lanes)
             convert(solved, 0, codes, begin * n_atoms, count * n_atoms)
 
 
@@ -84,7 +81,12 @@ def solve_rows(rows, given, codes, totals, counter, limit, atoms, table, sure, g
 def _correlate_block(data, count, atoms, corr, energy, lanes):
     _, atoms_t, _, _, d = atoms
     for r in range(count):
-        energy[r] = correlate(data, r * d, d, atoms_t, corr, r * len(lanes), lanes)
+        total, square = full(0.0, lanes), 0.0
+        for k in range(d):
+            value = scalar(data, r * d + k)
+            total, square = fused(value, load(atoms_t, k * len(lanes), lanes), total), fused(value, value, square)
+        store(corr, r * len(lanes), total)
+        energy[r] = square
 
 
 @compiled
@@ -102,15 +104,14 @@ def _guess(corr, guess, l1, l1_neg, n_atoms, count, width, corr32, codes32, sets
 
 
 @compiled
-def _solve_block(
-    count, corr, energy, sets, start, solved, totals, atoms, table, slow, l1, l1_neg, tol, max_iter, lanes
-):
+def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table, slow, settings, lanes):
     """Solve a block of rows from the signs in ``sets``, or the codes in ``start``, into ``solved``.
 
     What a row of them needs is in this one function: numba counts references to arrays wherever they are unpacked.
     """
     gram, _, norm, n_atoms, _ = atoms
     columns, dependent = table
+    l1, l1_neg, tol, max_iter = settings
     width = len(lanes)
     everything = (1 << n_atoms) - 1
     y, z = np.zeros(width), np.zeros(width)
@@ -124,13 +125,12 @@ def _solve_block(
         for _ in range(EXCHANGES):
             if dependent[active]:
                 break
-            next_active, next_positive = pivot_step(
-                columns, active, positive, corr, r * width, l1, l1 + slack, -l1_neg - slack, n_atoms, y, lanes
+            solve_on(columns, active, positive, corr, r * width, l1, n_atoms, y, lanes)
+            next_active, next_positive = _exchanged(
+                active, positive, corr, r * width, l1 + slack, -l1_neg - slack, y, lanes
             )
             if next_active == active and next_positive == positive:
-                failing = check_row(
-                    gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes
-                )
+                failing = _check(gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes)
                 break
             active, positive = next_active, next_positive
         if failing:
@@ -141,18 +141,66 @@ def _solve_block(
                 columns, dependent, corr, r * width, l1, l1_neg, slack, active, positive, n_atoms, max_iter, z, y, lanes
             )
             if steps > 0:
-                failing = check_row(
-                    gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes
-                )
+                failing = _check(gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes)
                 totals[2 * width + 3] = max(totals[2 * width + 3], steps)
         if failing:
             for j in range(n_atoms):
                 y[j] = start[r * n_atoms + j] if sets[0, r] >> j & 1 else 0.0
             b = corr[r * width : r * width + n_atoms]
             _solve_surely(b, l1, l1_neg, slack, max_iter, y[:n_atoms], slow, totals, width)
-        copy_vector(y, solved, r * n_atoms, lanes)  # what it writes too far, the next rows overwrite
+        store(solved, r * n_atoms, load(y, 0, lanes))  # what it writes too far, the next rows overwrite
     totals[2 * width] += square
     totals[2 * width + 1] = max(totals[2 * width + 1], worst)
+
+
+@inlined
+def _signs_of(codes, first, l1_neg, lanes):
+    """Which atoms have a code in ``codes[first:]``, and one above zero; not where it is not finite, or forbidden."""
+    values = load(codes, first, lanes)
+    positives = bits_of((values > 0.0) & (values < np.inf))
+    negatives = bits_of((values < 0.0) & (values > -np.inf)) if l1_neg < np.inf else 0
+    return positives | negatives, positives
+
+
+@inlined
+def _exchanged(active, positive, corr, first, upper, lower, y, lanes):
+    """The next (active, positive) of the primal-dual method: codes in y of the wrong sign leave, remaining correlations
+    above the upper bound or below the lower one enter."""
+    codes, on, above = load(y, 0, lanes), mask_of(active, lanes), mask_of(positive, lanes)
+    remainder = load(corr, first, lanes) - codes
+    positives = bits_of((on & above & (codes > 0.0)) | (~on & (remainder > upper)))
+    negatives = bits_of((on & ~above & (codes < 0.0)) | (~on & (remainder < lower)))
+    return positives | negatives, positives
+
+
+@inlined
+def _check(gram, n_atoms, active, positive, corr, first, l1, l1_neg, slack, y, totals, lanes):
+    """Check the codes in y against the optimality conditions with the Gram matrix itself; returns the failing atoms.
+
+    Clears the codes off the active set. Where every atom is within ``slack``, the violations and the objective
+    (without the half square of the row) join ``totals``: lanes of running maxima, then lanes of running sums.
+    """
+    on, correlations = mask_of(active, lanes), load(corr, first, lanes)
+    codes = select(on, load(y, 0, lanes), 0.0)
+    store(y, 0, codes)
+    weights = on_stack(-codes)
+    remainder, odd = correlations, full(0.0, lanes)  # atoms in pairs, as in solve_on
+    for atom in range(0, n_atoms, 2):
+        remainder = fused(scalar(weights, atom), load(gram, atom * len(lanes), lanes), remainder)
+        odd = fused(scalar(weights, atom + 1), load(gram, (atom + 1) * len(lanes), lanes), odd)
+    remainder = remainder + odd
+    over, under = remainder - l1, -remainder - l1_neg
+    within = absolute(select(mask_of(positive, lanes), remainder, -remainder) - l1)
+    violation = select(on, within, select(over > under, over, under))
+    # negated, so that NaN counts as a failure
+    failing = bits_of(~(violation <= slack)) & ((1 << n_atoms) - 1)
+    passed = full(failing == 0, lanes)  # no branch, around which numba would count references to the arrays
+    worst, value = load(totals, 0, lanes), load(totals, len(lanes), lanes)
+    store(totals, 0, select(passed & (violation > worst), violation, worst))
+    # 1/2 z'Gz - b'z + l |z| = |z| l - 1/2 z'(b + (b - Gz))
+    smooth = -0.5 * codes * (correlations + remainder)
+    store(totals, len(lanes), select(passed, value + fused(l1, absolute(codes), smooth), value))
+    return failing
 
 
 @compiled

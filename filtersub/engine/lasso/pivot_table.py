@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from ..compile import compiled, compiled_wide
+from ..compile import compiled, compiled_wide, inlined
 from ..threads import for_each
-from ..vectors import I64, for_bits, fused, load_scalar, load_vector, mask_of, splat, store_vector, zeros
+from ..vectors import full, fused, load, lowest, mask_of, scalar, select, store
 
 _DEPENDENT = 1e-18  # squared sine of the angle to the span
 _CLEAR = 0.01  # the same, from which on one projection has all digits but two
@@ -117,54 +115,31 @@ def _too_many(n_atoms: int, d: int) -> np.ndarray:
     return (np.arange(1 << n_atoms)[:, None] >> np.arange(n_atoms) & 1).sum(1) > d
 
 
-@intrinsic
-def _weigh_columns(typingctx, columns, first, gram, gram_first, members, out, lanes):
-    """``out = sum over the members i of gram[gram_first + i] * column i``, the columns from ``columns[first:]`` on."""
-
-    def codegen(context, builder, signature, args):
-        width = signature.args[6].count
-
-        def add(i, state):
-            weight = load_scalar(context, builder, signature, args, 2, builder.add(args[3], i))
-            place = builder.add(args[1], builder.mul(i, I64(width)))
-            column = load_vector(context, builder, signature, args, 0, place, width)
-            return [fused(builder, splat(builder, weight, width), column, state[0])]
-
-        (total,) = for_bits(builder, args[4], [zeros(width)], add)
-        store_vector(context, builder, signature, args, 5, I64(0), total)
-        return context.get_dummy_value()
-
-    return types.none(columns, types.int64, gram, types.int64, types.int64, out, lanes), codegen
+@inlined
+def _weigh_columns(columns, source, gram, first, members, weights, lanes):
+    """``weights = sum over the members i of gram[first + i] * column i``, the columns from ``columns[source:]`` on."""
+    total = full(0.0, lanes)
+    while members:
+        i = lowest(members)
+        total = fused(scalar(gram, first + i), load(columns, source + i * len(lanes), lanes), total)
+        members &= members - 1
+    store(weights, 0, total)
 
 
-@intrinsic
-def _border_columns(typingctx, columns, source, target, weights, members, atom, lanes):
+@inlined
+def _border_columns(columns, source, target, weights, members, atom, lanes):
     """``column i at target = column i at source - weights[i] * column atom at target`` for the members i.
 
     Except in lane ``atom``, where the source is left out. Columns of others are not touched: most of the table is
     zero, and a pass over all of it would take longer than the sums.
     """
-
-    def codegen(context, builder, signature, args):
-        width = signature.args[6].count
-        lane = builder.shl(I64(1), args[5])
-        others = mask_of(builder, builder.not_(lane), width)
-        place = builder.add(args[2], builder.mul(args[5], I64(width)))
-        last = load_vector(context, builder, signature, args, 0, place, width)
-
-        def move(i, state):
-            offset = builder.mul(i, I64(width))
-            weight = builder.fneg(load_scalar(context, builder, signature, args, 3, i))
-            column = load_vector(context, builder, signature, args, 0, builder.add(args[1], offset), width)
-            column = builder.select(others, column, zeros(width))
-            column = fused(builder, splat(builder, weight, width), last, column)
-            store_vector(context, builder, signature, args, 0, builder.add(args[2], offset), column)
-            return state
-
-        for_bits(builder, args[4], [], move)
-        return context.get_dummy_value()
-
-    return types.none(columns, types.int64, types.int64, weights, types.int64, types.int64, lanes), codegen
+    others = mask_of(~(1 << atom), lanes)
+    last = load(columns, target + atom * len(lanes), lanes)
+    while members:
+        i = lowest(members)
+        column = select(others, load(columns, source + i * len(lanes), lanes), 0.0)
+        store(columns, target + i * len(lanes), fused(-scalar(weights, i), last, column))
+        members &= members - 1
 
 
 @compiled_wide
