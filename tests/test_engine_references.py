@@ -167,16 +167,6 @@ def test_a_sweep_over_atoms_puts_each_at_its_best_place():
     np.testing.assert_allclose(moved, expected, atol=1e-12)
 
 
-def test_codes_are_rearranged_and_their_energies_added_between_two_rows():
-    codes, order, signs = numbers(9, 3), np.array([2, 0, 1]), np.array([1.0, -1.0, 1.0])
-    expected, energy = codes.copy(), np.ones(3)
-    expected[2:7] = codes[2:7][:, order] * signs
-    dictionary.add_energy(codes, 2, 7, energy)
-    np.testing.assert_allclose(energy, 1 + np.sum(codes[2:7] ** 2, 0))
-    dictionary.rearrange(codes, 2, 7, order, signs)
-    np.testing.assert_array_equal(codes, expected)
-
-
 def pursued(row, atoms, count, by_error):
     """Orthogonal matching pursuit of one row; by_error: the atom joins that lowers the refitted error most."""
 

@@ -229,7 +229,7 @@ def test_large_finite_rows_are_not_taken_for_infinite():
 def test_bad_settings_are_named():
     with pytest.raises(FiltersubError, match="did you mean 'lasso'"):
         check_solver("laso")
-    with pytest.raises(FiltersubError, match="penalty must be"):
+    with pytest.raises(FiltersubError, match="penalty must not be negative, got -1"):
         fista(ROWS, ATOMS, -1.0)
     with pytest.raises(FiltersubError, match="from 1 to the number of atoms, 9; got 0"):
         orthogonal_matching_pursuit(ROWS, ATOMS, 0)

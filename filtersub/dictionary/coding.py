@@ -45,7 +45,10 @@ class Task:
                 nonnegative=self.nonnegative,
                 codes_init=codes,
             )
-        return coding if codes is None or self.kind != "support" else keep_better(rows, atoms, codes, coding)
+        if codes is None or self.kind != "support":
+            return coding
+        before, after = ((rows - c @ atoms).square().sum(1) for c in (codes, coding.codes))
+        return replace(coding, codes=torch.where((before < after)[:, None], codes, coding.codes))
 
     def coder(self, rows: Tensor, effort: int = 0) -> Coder:
         """Descent for the exact LASSO, whose alternation needs no exact codes; else the solver itself."""
@@ -57,12 +60,6 @@ class Task:
     def objective(self, rows: Tensor, atoms: Tensor, codes: Tensor) -> float:
         """``1/2 ||rows - codes atoms||_F^2``, and the penalty where the solver has one; a sum over rows."""
         return lasso_objective(rows, atoms, codes, self.l1_penalty if self.kind == "penalty" else 0.0)
-
-
-def keep_better(rows: Tensor, atoms: Tensor, codes: Tensor, coding: CodingResult) -> CodingResult:
-    """Row by row the codes with the smaller residual."""
-    before, after = ((rows - c @ atoms).square().sum(1) for c in (codes, coding.codes))
-    return replace(coding, codes=torch.where((before < after)[:, None], codes, coding.codes))
 
 
 class Coding(Coder):

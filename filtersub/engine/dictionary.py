@@ -138,22 +138,3 @@ def sweep_atoms(gram, target, atoms, sweeps):
                 scale = 1.0 / np.sqrt(square)
                 for k in range(d):
                     atoms[j, k] = scale * direction[k]
-
-
-@compiled
-def add_energy(codes, begin, end, energy):
-    """Add the squares of the codes (n, m) of the rows begin to end to ``energy`` (m,), float64."""
-    for r in range(begin, end):
-        for j in range(energy.size):
-            energy[j] += np.float64(codes[r, j]) * np.float64(codes[r, j])
-
-
-@compiled
-def rearrange(codes, begin, end, order, signs):
-    """Column ``order[j]`` of the codes, times ``signs[j]``, becomes column j, in place, of the rows begin to end."""
-    kept = np.empty(codes.shape[1], codes.dtype)
-    for r in range(begin, end):
-        for j in range(kept.size):
-            kept[j] = signs[j] * codes[r, order[j]]
-        for j in range(kept.size):
-            codes[r, j] = kept[j]

@@ -38,14 +38,7 @@ def solve_rows(rows, bounds, codes, outcomes, atoms, atoms_t, gram, inverse, lim
     for j in range(n_atoms):
         square[j] = gram[j, j]
         floor[j] = _DEPENDENT * gram[j, j]
-    # the factor: columns over all atoms, coefficients of the row, chosen atoms, and room to work
-    factor = (
-        np.zeros((limit + 1, width)),
-        np.zeros(limit + 1),
-        np.zeros(limit + 1, np.int64),
-        np.zeros(width),
-        np.zeros(limit + 1),
-    )
+    factor = new_factor(limit, width)
     columns, coefficients, members, _, _ = factor
     z, old, residual = np.zeros(limit + 1), np.zeros(limit + 1), np.zeros(d)
     for i in range(rows.shape[0]):
@@ -100,6 +93,13 @@ def solve_rows(rows, bounds, codes, outcomes, atoms, atoms_t, gram, inverse, lim
             codes[i, members[k]] = max(z[k], 0.0) if nonnegative else z[k]
         outcomes[i, 0], outcomes[i, 1] = left, gradient
         outcomes[i, 2] = 1.0 if bound >= 0 and np.sqrt(left) > bound + _REACHED * np.sqrt(energy) else 0.0
+
+
+@inlined
+def new_factor(limit, width):
+    """The factor: columns over all atoms, coefficients of the row, chosen atoms, and room to work."""
+    columns, members, work = np.zeros((limit + 1, width)), np.zeros(limit + 1, np.int64), np.zeros(width)
+    return columns, np.zeros(limit + 1), members, work, np.zeros(limit + 1)
 
 
 @inlined

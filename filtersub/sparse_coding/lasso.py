@@ -76,7 +76,7 @@ def lasso(
     started = time.perf_counter()
     if exact:
         l1_neg = math.inf if nonnegative else l1_penalty
-        found = _solve(rows, atoms, l1_penalty, l1_neg, float(tol), int(max_iter), codes_init)
+        found = _solve(rows, atoms, (l1_penalty, l1_neg, float(tol), int(max_iter)), codes_init)
     else:
         found = _least_squares(rows.detach().cpu(), atoms.detach().to("cpu", torch.float64))
     codes, objective, optimality, rounding, steps, fallback = found
@@ -111,15 +111,14 @@ def warm_up() -> None:
 
 
 def _solve(
-    rows: Tensor, atoms: Tensor, l1: float, l1_neg: float, tol: float, max_iter: int, codes_init: Tensor | None
+    rows: Tensor, atoms: Tensor, settings: tuple[float, float, float, int], codes_init: Tensor | None
 ) -> tuple[Tensor, float, float, float, int, float]:
-    from ..engine.lasso.run import Problem, solve_wide, solve_with_table
+    from ..engine.lasso.run import solve_wide, solve_with_table
 
     solve = solve_with_table if len(atoms) <= _TABLE_ATOMS else solve_wide
     data = _array(rows)
     start = np.empty((0, len(atoms)), data.dtype) if codes_init is None else _array(codes_init, data.dtype)
-    problem = Problem(_array(atoms, np.float64), l1, l1_neg, tol, max_iter)
-    codes, *known = solve(problem, data, start, torch.get_num_threads())
+    codes, *known = solve(_array(atoms, np.float64), settings, data, start, torch.get_num_threads())
     return torch.from_numpy(codes), *known
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compile import compiled
-from ..pursuit import append_atom, back_substitute, correlate_row
+from ..pursuit import append_atom, back_substitute, correlate_row, new_factor
 from ..vectors import convert
 
 DONE, PENALTY, RESIDUAL, VIOLATION = range(4)  # columns of what is found of each row
@@ -28,13 +28,7 @@ def close_rows(rows, penalties, bounds, codes, found, closed, atoms, atoms_t, gr
     corr, scratch, floor = np.zeros(width), np.zeros(width), np.zeros(width)
     for j in range(n_atoms):
         floor[j] = _DEPENDENT * gram[j, j]
-    factor = (
-        np.zeros((limit + 1, width)),
-        np.zeros(limit + 1),
-        np.zeros(limit + 1, np.int64),
-        np.zeros(width),
-        np.zeros(limit + 1),
-    )
+    factor = new_factor(limit, width)
     columns, coefficients, members, _, _ = factor
     a, b, signs = np.zeros(limit + 1), np.zeros(limit + 1), np.zeros(limit + 1)
     still, moving = np.zeros(d), np.zeros(d)

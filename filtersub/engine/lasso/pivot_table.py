@@ -10,8 +10,6 @@ without changing what they reconstruct. See Goodnight, "A Tutorial on the SWEEP 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -23,7 +21,6 @@ _DEPENDENT = 1e-18  # squared sine of the angle to the span
 _CLEAR = 0.01  # the same, from which on one projection has all digits but two
 _MANY, _SHARED = 11, 3  # atoms from which on threads share the building, by which of the first three a set has
 _LINE = 64  # bytes of a cache line
-_spare: list[Space] = []  # room for the next table, none or one
 
 
 def lanes_for(n_atoms: int) -> tuple[int, ...]:
@@ -40,27 +37,13 @@ class Space:
     """
 
     def __init__(self, n_atoms: int, d: int) -> None:
-        self.shape, self.lanes = (n_atoms, d), lanes_for(n_atoms)
+        self.lanes = lanes_for(n_atoms)
         width = len(self.lanes)
         sizes = ((1 << n_atoms) * n_atoms + 1) * width, (n_atoms + 1) * width, d * width
         room = np.zeros(sum(sizes) + _LINE // 8 - 1)
         begin = -room.ctypes.data % _LINE // 8  # a vector that lies across two lines takes two loads
         self.columns, gram, atoms_t = np.split(room[begin : begin + sum(sizes)], np.cumsum(sizes)[:2])
         self.gram, self.atoms_t = gram.reshape(-1, width), atoms_t.reshape(-1, width)
-
-
-@contextmanager
-def space(n_atoms: int, d: int) -> Iterator[Space]:
-    """Room, kept for the next table of the same size: touching new memory takes as long as the building."""
-    try:
-        room = _spare.pop()
-    except IndexError:
-        room = None
-    if room is None or room.shape != (n_atoms, d):
-        room = Space(n_atoms, d)
-    yield room
-    if not _spare:
-        _spare.append(room)
 
 
 @compiled
@@ -96,8 +79,7 @@ def build(gram: np.ndarray, atoms_t: np.ndarray, columns: np.ndarray, threads: i
     """Columns (n_sets, n_atoms, lanes) and one of zeros, flat, zero off the set, and which sets are dependent.
 
     gram : float64 array of shape (n_atoms, lanes); atoms_t : (d, lanes); both zero beyond lane n_atoms; columns : of
-    a Space, zero, or those of another table: what one leaves zero, all do. Of a dependent set only the first
-    column counts.
+    a Space, zero. Of a dependent set only the first column counts.
     """
     n_atoms = len(gram)
     dependent = _too_many(n_atoms, atoms_t.shape[0]).copy()
@@ -221,9 +203,6 @@ def _border(columns, source, target, members, atom, weights, schur, lanes):
     width = weights.size
     inverse = 1.0 / schur[atom]
     last = target + atom * width
-    if not members & 1:  # the first column may hold what another table left for a dependent set
-        for j in range(width):
-            columns[target + j] = 0.0
     for j in range(width):
         columns[last + j] = (-weights[j] if members >> j & 1 else schur[j]) * inverse
     columns[last + atom] = inverse

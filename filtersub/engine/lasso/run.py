@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,39 +22,34 @@ _ROWS_A_CALL, _WIDE_ROWS_A_CALL = 65536, 4096  # rows between two turns of the i
 Solved = tuple[np.ndarray, float, float, float, int, float]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is solved for each row: float64 atoms (n_atoms, d), the penalties of codes above and below zero."""
+def solve_with_table(
+    atoms: np.ndarray, settings: tuple[float, float, float, int], rows: np.ndarray, given: np.ndarray, threads: int
+) -> Solved:
+    """Codes over few atoms (n_atoms, d), float64; ``given`` has no rows for a cold start.
 
-    atoms: np.ndarray
-    l1: float
-    l1_neg: float
-    tol: float
-    max_iter: int
-
-
-def solve_with_table(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: int) -> Solved:
-    """Codes over few atoms; ``given`` has no rows for a cold start."""
-    n_atoms, d = problem.atoms.shape
-    codes = _new_codes(rows, n_atoms)
-    with pivot_table.space(n_atoms, d) as space:
-        lanes, gram, atoms_t = space.lanes, space.gram, space.atoms_t
-        off_diagonal, inverse = np.empty(n_atoms * n_atoms, np.float32), np.empty(n_atoms, np.float32)
-        norm = pivot_table.set_up(problem.atoms, gram, atoms_t, off_diagonal, inverse)
-        flat = (gram.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
-        guess = (off_diagonal, inverse, _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
-        table = pivot_table.build(gram[:n_atoms], atoms_t, space.columns, threads)
-        arrays = tuple(array.reshape(-1) for array in (rows, given, codes))
-        totals = np.zeros((-(-len(rows) // few_atoms.CHUNK), 2 * len(lanes) + 4))
-        setup = (flat, table, (gram[:n_atoms], problem.atoms), guess, *_settings(problem), lanes)
-        run_kernel(few_atoms.solve_rows, arrays, totals, _ROWS_A_CALL // few_atoms.CHUNK, setup, threads)
+    The settings are the penalties of codes above and below zero, the tolerance, and the most steps.
+    """
+    n_atoms, d = atoms.shape
+    codes, space = _new_codes(rows, n_atoms), pivot_table.Space(n_atoms, d)
+    lanes, gram, atoms_t = space.lanes, space.gram, space.atoms_t
+    off_diagonal, inverse = np.empty(n_atoms * n_atoms, np.float32), np.empty(n_atoms, np.float32)
+    norm = pivot_table.set_up(atoms, gram, atoms_t, off_diagonal, inverse)
+    flat = (gram.reshape(-1), atoms_t.reshape(-1), norm, n_atoms, d)
+    guess = (off_diagonal, inverse, _SWEEPS if n_atoms <= d else _MANY_SWEEPS)
+    table = pivot_table.build(gram[:n_atoms], atoms_t, space.columns, threads)
+    arrays = tuple(array.reshape(-1) for array in (rows, given, codes))
+    totals = np.zeros((-(-len(rows) // few_atoms.CHUNK), 2 * len(lanes) + 4))
+    setup = (flat, table, (gram[:n_atoms], atoms), guess, *settings, lanes)
+    run_kernel(few_atoms.solve_rows, arrays, totals, _ROWS_A_CALL // few_atoms.CHUNK, setup, threads)
     objective, worst, rounding, steps, slow = few_atoms.sum_up(totals, len(lanes))
     return codes, objective, worst, rounding, max(1, int(steps)), slow / max(len(codes), 1)
 
 
-def solve_wide(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: int) -> Solved:
+def solve_wide(
+    atoms: np.ndarray, settings: tuple[float, float, float, int], rows: np.ndarray, given: np.ndarray, threads: int
+) -> Solved:
     """Codes over more atoms than a table can hold; the same arguments."""
-    atoms, n_atoms = problem.atoms, len(problem.atoms)
+    n_atoms = len(atoms)
     codes = _new_codes(rows, n_atoms)
     gram = np.zeros((n_atoms, many_atoms.padded_width(n_atoms)))
     gram[:, :n_atoms] = atoms @ atoms.T
@@ -64,7 +58,7 @@ def solve_wide(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: i
     off_diagonal = (gram[:, :n_atoms] - np.diag(square)).astype(np.float32)
     guess = (off_diagonal.reshape(-1), inverse, _WIDE_SWEEPS)  # of coordinate descent in float32
     totals = np.zeros((-(-len(rows) // many_atoms.CHUNK), 5))
-    setup = (gram, atoms, np.ascontiguousarray(atoms.T), guess, *_settings(problem))
+    setup = (gram, atoms, np.ascontiguousarray(atoms.T), guess, *settings)
     limit = _WIDE_ROWS_A_CALL // many_atoms.CHUNK
     run_kernel(many_atoms.solve_rows, (rows, given, codes), totals, limit, setup, threads)
     objective, worst, rounding, steps, slow = totals.T
@@ -75,15 +69,10 @@ def solve_wide(problem: Problem, rows: np.ndarray, given: np.ndarray, threads: i
 
 def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
     """Compile the kernels for rows of that dtype, or fetch them from disk, unless done; say so where it takes long."""
-    problem = Problem(np.eye(n_atoms, 2), 1.0, 1.0, 1e-9, 1)
-    nothing = np.zeros((0, 2), dtype), np.zeros((0, n_atoms), dtype), 1
+    nothing = np.eye(n_atoms, 2), (1.0, 1.0, 1e-9, 1), np.zeros((0, 2), dtype), np.zeros((0, n_atoms), dtype), 1
     lanes = None if wide else len(pivot_table.lanes_for(n_atoms))
     solve = solve_wide if wide else solve_with_table
-    engine.make_ready(("lasso", lanes, np.dtype(dtype)), lambda: solve(problem, *nothing))
-
-
-def _settings(problem: Problem) -> tuple[float, float, float, int]:
-    return problem.l1, problem.l1_neg, problem.tol, problem.max_iter
+    engine.make_ready(("lasso", lanes, np.dtype(dtype)), lambda: solve(*nothing))
 
 
 def _new_codes(rows: np.ndarray, n_atoms: int) -> np.ndarray:
