@@ -73,7 +73,7 @@ def test_ridge_shrinks_towards_zero_from_least_squares():
     norms = [float(encode(ROWS, ATOMS, "ridge", l1_penalty=weight).codes.norm()) for weight in (0.0, 0.01, 1.0, 100.0)]
     assert norms == sorted(norms, reverse=True)
     torch.testing.assert_close(ridge_codes(ROWS, ATOMS, 0.0).codes, least_squares_codes(ROWS, ATOMS).codes)
-    with pytest.raises(FiltersubError, match="penalty must be"):
+    with pytest.raises(FiltersubError, match="penalty must not be negative, got -"):
         ridge_codes(ROWS, ATOMS, -1.0)
 
 
