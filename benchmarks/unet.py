@@ -26,7 +26,7 @@ from tqdm import tqdm
 from filtersub.decomposition import DecompositionConfig, decompose_model, decompose_weight, plan_layers
 from filtersub.kernels import kernel_matrix, layout_of
 from filtersub.memory import PeakMemory
-from filtersub.sparse_coding.lasso import warm_up
+from filtersub.sparse_coding import warm_up
 
 GIB = 2**30
 

@@ -151,7 +151,7 @@ def test_old_versions_are_forgotten(tmp_path):
 def test_what_was_compiled_ahead_is_what_is_called(n_atoms):
     import torch
 
-    from filtersub.sparse_coding.lasso import lasso, warm_up
+    from filtersub.sparse_coding import lasso, warm_up
 
     warm_up()
     kernels = (few_atoms.solve_rows, many_atoms.solve_rows)

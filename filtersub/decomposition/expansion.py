@@ -74,9 +74,8 @@ def squared_residual(rows: Tensor, codes: Tensor, atoms: Tensor) -> float:
     atoms, total = atoms.double(), rows.new_zeros((), dtype=torch.float64)
     for start in range(0, rows.shape[0], step):
         part = slice(start, start + step)
-        residual = rows[part].double() - combine(
-            codes[part].double(), atoms
-        )  # not in place: float64 rows are the weight
+        # not in place: float64 rows are the weight
+        residual = rows[part].double() - combine(codes[part].double(), atoms)
         total += torch.linalg.vector_norm(residual).square()
     return float(total)
 

@@ -26,16 +26,7 @@ from ..files import atomic_write
 from ..fingerprint import fingerprint, fingerprint_gap
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
-from ..markup import (
-    atoms_html,
-    boards,
-    codes_html,
-    explore_hint,
-    facts_html,
-    first_and_last,
-    table_html,
-    unfold_html,
-)
+from ..markup import atoms_html, boards, codes_html, explore_hint, facts_html, first_and_last, table_html, unfold_html
 from ..schema import check, check_settings
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated

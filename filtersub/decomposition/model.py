@@ -155,7 +155,8 @@ def learn_shared(
     first = next(iter(members.values()))
     recipe, total = first.recipe, sum(layer.layout.n_rows for layer in members.values())
     n_atoms = min(recipe.atoms * prod(first.layout.block), total)
-    dtype = _dtype(members, modules)
+    weights = [modules[name] if isinstance(modules[name], Tensor) else modules[name].weight for name in members]
+    dtype = torch.float64 if any(weight.dtype == torch.float64 for weight in weights) else torch.float32
     if recipe.code_kind == "linear":
         moments = [second_moment(decomposable_rows(layer.layout, modules[name])) for name, layer in members.items()]
         values, vectors = torch.linalg.eigh(torch.stack([moment.to(moments[0]) for moment in moments]).sum(0))
@@ -214,8 +215,3 @@ def _stacked(
             rows = rows[torch.randperm(rows.shape[0], generator=generator)[:kept].to(rows.device)]
         parts.append(rows)
     return torch.cat([rows.to(parts[0].device, dtype) for rows in parts])
-
-
-def _dtype(members: Mapping[str, PlannedLayer], modules: Mapping[str, nn.Module | Tensor]) -> torch.dtype:
-    weights = [modules[name] if isinstance(modules[name], Tensor) else modules[name].weight for name in members]
-    return torch.float64 if any(weight.dtype == torch.float64 for weight in weights) else torch.float32

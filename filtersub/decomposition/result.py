@@ -73,9 +73,10 @@ class Decomposition:
 
     def _repr_html_(self) -> str:
         """A table of what was found, with the atoms as pictures, for notebooks."""
+        counts = [self.atoms.shape[0], *(prod(level.atoms.shape[:-1]) for level in self.levels)]
         facts = [
             ("kernels", f"{self.layout.n_rows:,} of {self.layout.patch_size} numbers, from {self.layout.kind}"),
-            ("atoms", " over ".join(str(count) for count in self._atom_counts())),
+            ("atoms", " over ".join(map(str, counts))),
             ("relative error", f"{self.relative_error:.2%}"),
             ("nonzero coefficients", f"{self.density:.1%}"),
             ("solver", f"{self.solver}, {self.iterations} rounds, {self.seconds:.2f} s"),
@@ -85,9 +86,6 @@ class Decomposition:
         picture = atoms_html(boards(self.atoms, self.layout.patch_shape))
         codes = codes_html(self.coefficients, self.layout.row_words)
         return facts_html(f"Decomposition of {self.layout.name}", facts, picture + codes + explore_hint())
-
-    def _atom_counts(self) -> list[int]:
-        return [self.atoms.shape[0], *(prod(level.atoms.shape[:-1]) for level in self.levels)]
 
     def atom_pictures(self) -> Tensor:
         """Atoms as (n_atoms, p, *kernel_size, q), for drawing."""

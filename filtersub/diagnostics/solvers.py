@@ -65,7 +65,20 @@ def solver_table(
     for name in names:
         row = {"solver": name, "solves": SOLVERS[name], "note": notes.get(name, "")}
         if name in runs:
-            row |= _quality(runs[name], rows, atoms, l1_penalty, norm)
+            first, seconds = runs[name][0], sorted(run.seconds for run in runs[name])
+            residual = rows.double() - first.codes.double() @ atoms.double()
+            row |= {
+                "objective": lasso_objective(rows, atoms, first.codes, l1_penalty),
+                "kkt_over_penalty": kkt_violation(rows, atoms, first.codes, l1_penalty) / l1_penalty,
+                "relative_error": float(residual.norm()) / norm if norm > 0 else 0.0,
+                "density": first.density,
+                "iterations": first.iterations,
+                "seconds": median(seconds),
+                "lowest_seconds": seconds[0],
+                "highest_seconds": seconds[-1],
+                "rows_per_second": rows.shape[0] / median(seconds),
+                "converged": first.converged,
+            }
         found.append(row)
     table = pd.DataFrame(found)
     table["relative_gap"] = table["objective"] / table["objective"].min() - 1
@@ -155,27 +168,6 @@ def _timed(
             if not runs[name] or runs[name][0].seconds < _LONG:
                 runs[name].append(_quietly(encode, rows, atoms, name, **options))
     return runs, notes
-
-
-def _quality(
-    runs: list[CodingResult], rows: Tensor, atoms: Tensor, l1_penalty: float, norm: float
-) -> dict[str, object]:
-    codes = runs[0].codes
-    seconds = sorted(run.seconds for run in runs)
-    middle = median(seconds)
-    residual = rows.double() - codes.double() @ atoms.double()
-    return {
-        "objective": lasso_objective(rows, atoms, codes, l1_penalty),
-        "kkt_over_penalty": kkt_violation(rows, atoms, codes, l1_penalty) / l1_penalty,
-        "relative_error": float(residual.norm()) / norm if norm > 0 else 0.0,
-        "density": runs[0].density,
-        "iterations": runs[0].iterations,
-        "seconds": middle,
-        "lowest_seconds": seconds[0],
-        "highest_seconds": seconds[-1],
-        "rows_per_second": rows.shape[0] / middle,
-        "converged": runs[0].converged,
-    }
 
 
 def _quietly(solve, *arguments, **options) -> CodingResult:

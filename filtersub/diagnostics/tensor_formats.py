@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..computed_weights import current_weight
 from ..decomposition import Decomposition, ModelDecomposition
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..kernels import named_layers
 from ..settings import MOST_SEED, check_whole
 
@@ -60,9 +60,8 @@ def storage_table(
 
     Raises FiltersubError for an unknown format, or where tensorly is not installed.
     """
-    unknown = [name for name in formats if name not in _FORMATS]
-    if unknown:
-        raise FiltersubError(f"unknown tensor format {unknown[0]!r}; known: {', '.join(_FORMATS)}")
+    for name in formats:
+        check_name("tensor format", name, _FORMATS)
     check_whole("max_iter", max_iter, 1)
     check_whole("seed", seed, 0, MOST_SEED)
     max_iter, seed = int(max_iter), int(seed)
@@ -87,8 +86,7 @@ def storage_table(
 
 def stored_numbers(layer: Decomposition, counting: str) -> int:
     """Numbers that a layer's atoms and coefficients take: "dense" or "nonzero" coefficients, see COUNTINGS."""
-    if counting not in COUNTINGS:
-        raise FiltersubError(f"unknown counting {counting!r}; known: {', '.join(COUNTINGS)}")
+    check_name("counting", counting, COUNTINGS)
     coefficients = layer.coefficients
     counted = coefficients.numel() if counting == "dense" else int((coefficients != 0).sum())
     return layer.atoms.numel() + counted
@@ -109,7 +107,10 @@ def _fitted(method: str, tensor: np.ndarray, budget: int, max_iter: int, seed: i
 
 
 def _cp(tensor: np.ndarray, budget: int, max_iter: int, seed: int) -> tuple[str, int, np.ndarray]:
-    rank = min(budget // sum(tensor.shape), cp_rank_bound(_multilinear_rank(tensor)))
+    unfolded = (np.moveaxis(tensor, mode, 0).reshape(size, -1) for mode, size in enumerate(tensor.shape))
+    # a rank above the bound by the ranks of the unfoldings makes the systems singular
+    largest = cp_rank_bound([int(np.linalg.matrix_rank(matrix)) for matrix in unfolded])
+    rank = min(budget // sum(tensor.shape), largest)
     if rank == 0:
         return "0", 0, np.zeros_like(tensor)
     tl = _tensorly()
@@ -125,12 +126,6 @@ def _cp(tensor: np.ndarray, budget: int, max_iter: int, seed: int) -> tuple[str,
             if np.isfinite(approximation).all():
                 return str(rank), rank * sum(tensor.shape), approximation
     raise FiltersubError(f"CP of rank {rank} failed on a tensor of shape {tensor.shape}: its systems are singular")
-
-
-def _multilinear_rank(tensor: np.ndarray) -> list[int]:
-    """Rank of the unfolding along each mode: a CP rank above their bound makes the systems singular."""
-    modes = range(tensor.ndim)
-    return [int(np.linalg.matrix_rank(np.moveaxis(tensor, m, 0).reshape(tensor.shape[m], -1))) for m in modes]
 
 
 def cp_rank_bound(shape: Sequence[int]) -> int:
@@ -152,7 +147,8 @@ def _tucker(tensor: np.ndarray, budget: int, max_iter: int, seed: int) -> tuple[
 
         found = tucker(tensor, list(ranks), n_iter_max=max_iter, init="svd", tol=1e-6, random_state=seed)
         approximation = tl.tucker_to_tensor(found)
-    return "×".join(map(str, ranks)), _tucker_storage(ranks, tensor.shape), approximation
+    stored = prod(ranks) + sum(rank * size for rank, size in zip(ranks, tensor.shape, strict=True))
+    return "×".join(map(str, ranks)), stored, approximation
 
 
 def tucker_ranks(tensor: np.ndarray, budget: int) -> tuple[int, ...] | None:
@@ -189,10 +185,6 @@ def _core_energy(tensor: np.ndarray) -> np.ndarray:
     for mode in range(energy.ndim):
         energy = energy.cumsum(mode)
     return energy
-
-
-def _tucker_storage(ranks: Sequence[int], sizes: Sequence[int]) -> int:
-    return prod(ranks) + sum(rank * size for rank, size in zip(ranks, sizes, strict=True))
 
 
 _FORMATS = {"cp": _cp, "tucker": _tucker}

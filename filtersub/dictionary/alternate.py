@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..engine.threads import chunks, work_together
+from ..engine.threads import chunk_rows, work_together
 from ..sparse_coding import CodingResult
 from ..sparse_coding.linear import second_moment
 
@@ -56,12 +56,8 @@ class Statistics:
 class Coder:
     """Rows (n_rows, d) with codes that a round makes (Coding) or improves (Descent).
 
-    Attributes
-    ----------
-    codes : of the last accepted round; coding : the solver's last, where codes are its in full
-    exact : whether rounds end with exact codes, so that there is nothing to refine
-    effort : how often it proved that a round leaves the codes behind
-    rounding : of the dtype of the rows
+    ``exact``: whether rounds end with exact codes, so that there is nothing to refine; ``effort``: how often it proved
+    that a round leaves the codes behind; ``coding``: the solver's last, where the codes are its in full.
     """
 
     exact: bool
@@ -102,7 +98,7 @@ class Descent(Coder):
         super().__init__(rows, effort)
         self.codes = torch.from_numpy(np.zeros((rows.shape[0], n_atoms), rows.numpy().dtype))
         self._l1, self._l1_neg = l1_penalty, np.inf if nonnegative else l1_penalty
-        self._chunks = chunks(len(rows))
+        self._chunk = chunk_rows(len(rows))
         self._encode = encode
         self._begun = False
 
@@ -127,20 +123,9 @@ class Descent(Coder):
         return self._swept(atoms, 0)
 
     def _swept(self, atoms: np.ndarray, sweeps: int) -> Statistics:
-        n_atoms, d = atoms.shape
-        totals = self._sweep(atoms, sweeps)
-        products = totals[:-2].reshape(n_atoms, n_atoms + d)
-        lower = np.tril(products[:, :n_atoms])
-        gram, target = lower + np.tril(lower, -1).T, np.ascontiguousarray(products[:, n_atoms:])
-        fit = 0.5 * np.vdot(gram, atoms @ atoms.T) - np.vdot(target, atoms)
-        size, energy = totals[-2], 0.5 * totals[-1]
-        return Statistics(gram, target, float(energy + fit + self._l1 * size), float(energy))
-
-    def _sweep(self, atoms: np.ndarray, sweeps: int) -> np.ndarray:
         from ..engine.dictionary import sweep_rows
 
-        rows, codes = self.rows.numpy(), self.codes.numpy()
-        dtype = rows.dtype
+        (n_atoms, d), dtype = atoms.shape, self.codes.numpy().dtype
         gram = atoms @ atoms.T
         squares = np.diagonal(gram).copy()
         np.fill_diagonal(gram, 0.0)
@@ -153,16 +138,18 @@ class Descent(Coder):
             dtype.type(self._l1_neg),
             sweeps,
         )
-        n_chunks, chunk_rows = len(self._chunks), self._chunks[0][1]
-        totals = np.zeros((n_chunks, atoms.shape[0] * (atoms.shape[0] + atoms.shape[1]) + 2))
+        sums = np.zeros((-(-len(self.rows) // self._chunk), n_atoms * (n_atoms + d) + 2))
         counter = np.zeros(1, np.int64)  # of chunks that threads have taken: who is free takes the next one
-        work = partial(sweep_rows, rows, codes, chunk_rows, counter, *problem, totals)
-        threads = min(torch.get_num_threads(), n_chunks)
-        if threads == 1:
-            work()
-        else:
-            work_together(work, threads, partial(counter.fill, n_chunks))
-        return totals.sum(0)
+        work = partial(sweep_rows, self.rows.numpy(), self.codes.numpy(), self._chunk, counter, *problem, sums)
+        work_together(work, min(torch.get_num_threads(), len(sums)), partial(counter.fill, len(sums)))
+
+        totals = sums.sum(0)
+        products = totals[:-2].reshape(n_atoms, n_atoms + d)
+        lower = np.tril(products[:, :n_atoms])
+        gram, target = lower + np.tril(lower, -1).T, np.ascontiguousarray(products[:, n_atoms:])
+        fit = 0.5 * np.vdot(gram, atoms @ atoms.T) - np.vdot(target, atoms)
+        size, energy = totals[-2], 0.5 * totals[-1]
+        return Statistics(gram, target, float(energy + fit + self._l1 * size), float(energy))
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,8 @@ def _sweep_chunk(rows, codes, begin, end, atoms, gram, inverse, l1, l1_neg, swee
     m, d = codes.shape[1], rows.shape[1]
     stride = m + d
     x, z, corr = np.empty(d * BLOCK, rows.dtype), np.empty(m * BLOCK, rows.dtype), np.empty(m * BLOCK, rows.dtype)
-    sums, size, energy = (
-        np.zeros(m * stride * LANES, rows.dtype),
-        np.zeros(BLOCK, rows.dtype),
-        np.zeros(BLOCK, rows.dtype),
-    )
+    sums = np.zeros(m * stride * LANES, rows.dtype)
+    size, energy = np.zeros(BLOCK, rows.dtype), np.zeros(BLOCK, rows.dtype)
     waiting = 0
     for first in range(begin, end, BLOCK):
         count = min(BLOCK, end - first)

@@ -111,7 +111,6 @@ def _widened(part: np.ndarray, read: bool) -> np.ndarray:
     return part.astype(np.float64) if read else np.empty(part.shape)
 
 
-def chunks(n_rows: int) -> list[tuple[int, int, int]]:
-    """(begin, end, number) of the chunks of so many rows: the same on any number of threads."""
-    size = _CHUNK * max(1, -(-n_rows // (_CHUNK * _MOST_CHUNKS)))
-    return [(begin, min(begin + size, n_rows), number) for number, begin in enumerate(range(0, n_rows, size))]
+def chunk_rows(n_rows: int) -> int:
+    """Rows of a chunk of so many rows: the same on any number of threads."""
+    return _CHUNK * max(1, -(-n_rows // (_CHUNK * _MOST_CHUNKS)))

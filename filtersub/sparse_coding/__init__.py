@@ -9,9 +9,8 @@ from ..setting_fields import SOLVERS
 from .constrained import constrained_lasso
 from .lasso import lasso
 from .linear import least_squares_codes, principal_atoms, ridge_codes
-from .matching import matching_pursuit
 from .proximal import fista, ista
-from .pursuit import orthogonal_matching_pursuit
+from .pursuit import matching_pursuit, orthogonal_matching_pursuit
 from .reference import sklearn_lasso, spams_coordinate_descent, spams_lasso, spams_pursuit
 from .result import CodingResult, kkt_violation, largest_penalty, lasso_objective
 from .solvers import check_solver, encode, warm_up

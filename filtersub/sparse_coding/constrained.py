@@ -74,7 +74,11 @@ def constrained_lasso(
         part = slice(begin, begin + _CHUNK)
         given = None if codes_init is None else codes_init[part].detach().cpu().double()
         search = _Search(rows[part].detach().cpu().double(), atoms64, bounds[part], nonnegative, given)
-        iterations = max(iterations, search.run(max_iter))
+        steps = 0
+        while len(search.live) and steps < max_iter:
+            search.step()
+            steps += 1
+        iterations = max(iterations, steps)
         codes[part] = search.solution
         objective += float(search.solution.abs().sum())
         optimality = max(optimality, float(search.violation.max()))
@@ -124,14 +128,6 @@ class _Search:
         self.low_square, self.high_square = smallest.square(), norms.square()
         guess = torch.minimum(bounds / min(atoms.shape) ** 0.5, 0.5 * top)
         self.penalty = torch.where(self.bounds < 0, _BOTTOM * top, torch.maximum(guess, 1e-6 * top))
-
-    def run(self, max_iter: int) -> int:
-        """Step until no row is live; how often."""
-        for done in range(max_iter):
-            if len(self.live) == 0:
-                return done
-            self.step()
-        return max_iter
 
     def _smallest_residuals(self) -> Tensor:
         """Distance of each row to what the atoms can reach."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import ConvergenceWarning
 from .result import CodingResult, check_penalty, check_problem, check_steps
 
-_TABLE_ATOMS = 13  # 2^13 sets, 13.6 MB: beyond, the table outgrows the caches and takes longer to build than to use
+TABLE_ATOMS = 13  # 2^13 sets, 13.6 MB: beyond, the table outgrows the caches and takes longer to build than to use
 _CHUNK = 16384  # rows at once where torch does the work
 
 
@@ -72,7 +72,7 @@ def lasso(
     check_steps(max_iter, tol)
     exact = l1_penalty > 0 or nonnegative
     if exact:
-        _make_ready(atoms.shape[0], rows.dtype)
+        make_ready(atoms.shape[0], rows.dtype)
     started = time.perf_counter()
     if exact:
         l1_neg = math.inf if nonnegative else l1_penalty
@@ -97,17 +97,10 @@ def lasso(
     return CodingResult(codes, (objective,), steps, seconds, optimality, converged, {"fallback_fraction": fallback})
 
 
-def _make_ready(n_atoms: int, dtype: torch.dtype) -> None:
+def make_ready(n_atoms: int, dtype: torch.dtype) -> None:
     from ..engine.lasso import run  # brings numba, whose import takes long
 
-    run.make_ready(n_atoms, n_atoms > _TABLE_ATOMS, np.float32 if dtype == torch.float32 else np.float64)
-
-
-def warm_up() -> None:
-    """Compile the kernels, or fetch them from numba's cache on disk, ahead of use."""
-    for n_atoms in (2, 9, _TABLE_ATOMS + 1):
-        for dtype in (torch.float32, torch.float64):
-            _make_ready(n_atoms, dtype)
+    run.make_ready(n_atoms, n_atoms > TABLE_ATOMS, np.float32 if dtype == torch.float32 else np.float64)
 
 
 def _solve(
@@ -115,7 +108,7 @@ def _solve(
 ) -> tuple[Tensor, float, float, float, int, float]:
     from ..engine.lasso.run import solve_wide, solve_with_table
 
-    solve = solve_with_table if len(atoms) <= _TABLE_ATOMS else solve_wide
+    solve = solve_with_table if len(atoms) <= TABLE_ATOMS else solve_wide
     data = _array(rows)
     start = np.empty((0, len(atoms)), data.dtype) if codes_init is None else _array(codes_init, data.dtype)
     codes, *known = solve(_array(atoms, np.float64), settings, data, start, torch.get_num_threads())

@@ -75,9 +75,7 @@ def _coded(rows: Tensor, atoms: Tensor, coder: Tensor, l2_penalty: float, starte
     rows, atoms = rows.detach(), atoms.detach()
     codes = rows @ coder.detach().to(rows)
     seconds = time.perf_counter() - started
-    if not math.isfinite(
-        float(codes.sum())
-    ):  # a finite sum is quick proof; another may be an overflow of finite numbers
+    if not math.isfinite(float(codes.sum())):  # a finite sum is quick proof, another may be an overflow
         check_finite("rows", rows)
     residuals, squares, optimality = _measured(rows, atoms, codes, l2_penalty)
     return CodingResult(codes, (0.5 * residuals + 0.5 * l2_penalty * squares,), 1, seconds, optimality, True)

@@ -40,7 +40,7 @@ def fista(
 
     Parameters
     ----------
-    rows : Tensor of shape (n_rows, d), float32 or float64
+    rows, nonnegative, codes_init : see lasso
     atoms : Tensor of shape (n_atoms, d); need not be unit norm; taken to the dtype and device of the rows
     l1_penalty : float >= 0; from ``largest_penalty(rows, atoms)`` upwards every code is zero
     max_iter : int, proximal steps at most
@@ -48,8 +48,6 @@ def fista(
         A row is solved when its KKT violation is below ``tol`` times the largest ``|rows @ atoms.T|`` (or what the
         dtype can resolve) and below 1 % of the penalty; solved rows take no further part. Looked at every ten steps.
         float32 rows whose 1 % is too small for float32 are coded in float64.
-    nonnegative : bool, keep every code >= 0
-    codes_init : Tensor of shape (n_rows, n_atoms), default zeros
 
     Returns a CodingResult whose ``objective`` has one entry for the start and one for each step.
     Raises FiltersubError (a ValueError) when shapes disagree (naming both) or l1_penalty < 0.

@@ -184,12 +184,11 @@ def check_max_residual(max_residual: float | Tensor, rows: Tensor) -> Tensor:
     return bounds.expand(rows.shape[0])
 
 
-def warn_of_missed(name: str, n_missed: int, n_rows: int) -> None:
-    """Warn where rows keep a residual above their bound, whatever codes over these atoms they get."""
+_FIX = "which these atoms cannot reach; raise max_residual, or give more atoms"
+
+
+def warn_of_missed(name: str, n_missed: int, n_rows: int, fix: str = _FIX) -> None:
+    """Warn where rows keep a residual above their bound."""
     if n_missed:
-        warnings.warn(
-            f"{name} left {n_missed} of {n_rows} rows with a residual above max_residual, which these atoms cannot "
-            "reach; raise max_residual, or give more atoms",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+        message = f"{name} left {n_missed} of {n_rows} rows with a residual above max_residual, {fix}"
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)

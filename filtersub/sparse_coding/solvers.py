@@ -11,14 +11,12 @@ from torch import Tensor
 
 from ..errors import FiltersubError, check_name
 from ..setting_fields import SOLVERS
-from ..settings import check_number, check_whole
+from ..settings import check_whole
 from .constrained import constrained_lasso
-from .lasso import lasso
-from .lasso import warm_up as warm_up_lasso
+from .lasso import TABLE_ATOMS, lasso, make_ready
 from .linear import least_squares_codes, ridge_codes
-from .matching import matching_pursuit
 from .proximal import fista, ista
-from .pursuit import orthogonal_matching_pursuit
+from .pursuit import matching_pursuit, orthogonal_matching_pursuit
 from .reference import sklearn_lasso, spams_coordinate_descent, spams_lasso, spams_pursuit
 from .result import CodingResult, check_penalty
 
@@ -87,8 +85,6 @@ def encode(
     check_penalty(l1_penalty)
     if n_nonzero is not None:
         check_whole("n_nonzero", n_nonzero, 1)
-    if max_residual is not None and not isinstance(max_residual, Tensor):
-        check_number("max_residual", max_residual)
     for name, asked in (("max_residual", max_residual is not None), ("nonnegative", nonnegative)):
         if asked and name not in takes:
             others = ", ".join(other for other in _TABLE if name in _TAKES[other])
@@ -109,7 +105,8 @@ def encode(
 
 def warm_up() -> None:
     """Compile the kernels of all own solvers, or fetch them from numba's cache on disk, ahead of use."""
-    warm_up_lasso()
     for dtype in (torch.float32, torch.float64):
+        for n_atoms in (2, 9, TABLE_ATOMS + 1):
+            make_ready(n_atoms, dtype)
         one = torch.eye(2, dtype=dtype)
         orthogonal_matching_pursuit(one, one, 1)

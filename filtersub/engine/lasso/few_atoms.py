@@ -13,20 +13,7 @@ import numpy as np
 
 from ..compile import compiled, inlined
 from ..coordinate_descent import BLOCK, guess_codes
-from ..vectors import (
-    absolute,
-    bits_of,
-    convert,
-    full,
-    fused,
-    load,
-    mask_of,
-    on_stack,
-    scalar,
-    select,
-    store,
-    take,
-)
+from ..vectors import absolute, bits_of, convert, full, fused, load, mask_of, on_stack, scalar, select, store, take
 from .exchange import exchange_singly, solve_on
 from .fallback import add_objective_and_violation, new_state, solve_row
 
@@ -48,11 +35,8 @@ def solve_rows(rows, given, codes, totals, counter, limit, atoms, table, sure, g
     n_rows = codes.size // n_atoms
     data, corr, energy = np.zeros(BLOCK * d), np.zeros(BLOCK * width), np.zeros(BLOCK)
     corr32, codes32 = np.zeros(n_atoms * BLOCK, np.float32), np.zeros(n_atoms * BLOCK, np.float32)
-    sets, start, solved = (
-        np.zeros((2, BLOCK), np.int64),
-        np.zeros(BLOCK * n_atoms + width),
-        np.zeros(BLOCK * n_atoms + width),
-    )
+    start, solved = np.zeros(BLOCK * n_atoms + width), np.zeros(BLOCK * n_atoms + width)
+    sets = np.zeros((2, BLOCK), np.int64)
     slow = (sure[0], sure[1], new_state(n_atoms, d, min(n_atoms, d) + 1), np.zeros(2))
     for _ in range(limit):
         chunk = take(counter)

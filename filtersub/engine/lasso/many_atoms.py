@@ -14,7 +14,7 @@ import numpy as np
 from ..compile import compiled_wide
 from ..coordinate_descent import BLOCK, guess_codes
 from ..vectors import take
-from .active_set import CODES, LANES, clear, enter, follow, new_active, settle
+from .active_set import CODES, clear, enter, follow, new_active, settle
 from .cholesky_exchange import exchange, new_factor
 from .fallback import add_objective_and_violation, new_state, solve_row
 
@@ -22,11 +22,6 @@ CHUNK = 4 * BLOCK  # rows; fixed, so that sums do not depend on the number of th
 _FEW = 1 / 6  # of all atoms above the penalty, up to which one at a time is faster, where there is another way
 _ROOM = 32  # active atoms at which that way is given up: a path may need more than begin above the penalty
 _RELATIVE = 1e-15  # rounding of a correlation, relative to the norms of row and atom
-
-
-def padded_width(n_atoms: int) -> int:
-    """Length of the rows of the Gram matrix: whole vectors."""
-    return -(-n_atoms // LANES) * LANES
 
 
 @compiled_wide
@@ -45,7 +40,7 @@ def solve_rows(rows, given, codes, totals, counter, limit, gram, atoms, atoms_t,
     row, start, z = np.zeros(d), np.zeros(n_atoms), np.zeros(n_atoms)
     held = BLOCK if dense else 1
     corr, codes32 = np.zeros((held, gram.shape[1])), np.zeros(held * n_atoms, np.float32)
-    slacks, at = np.zeros(held), np.zeros(held, np.int64)
+    slacks, at, settings = np.zeros(held), np.zeros(held, np.int64), (l1, l1_neg, max_iter)
     relative = 0.0
     for j in range(n_atoms):
         relative = max(relative, _RELATIVE * n_atoms * np.sqrt(gram[j, j]))
@@ -77,9 +72,7 @@ def solve_rows(rows, given, codes, totals, counter, limit, gram, atoms, atoms_t,
                 slacks[waiting], at[waiting] = slack, r
                 waiting += 1
                 if waiting == BLOCK:
-                    _many(
-                        corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, waiting, slow, total, codes, at
-                    )
+                    _many(corr, gram, atoms, guess, settings, slacks, codes32, waiting, slow, total, codes, at)
                     waiting = np.int64(0)
                 continue
             if not solved:
@@ -87,12 +80,13 @@ def solve_rows(rows, given, codes, totals, counter, limit, gram, atoms, atoms_t,
             for j in range(n_atoms):
                 codes[r, j] = z[j]
         if waiting > 0:
-            _many(corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, waiting, slow, total, codes, at)
+            _many(corr, gram, atoms, guess, settings, slacks, codes32, waiting, slow, total, codes, at)
 
 
 @compiled_wide
-def _many(corr, gram, atoms, guess, l1, l1_neg, slacks, max_iter, codes32, count, slow, total, codes, at):
+def _many(corr, gram, atoms, guess, settings, slacks, codes32, count, slow, total, codes, at):
     """Solve a block of rows with many active atoms, from the codes in ``codes32``; row w of it is row at[w]."""
+    l1, l1_neg, max_iter = settings
     n_atoms, d = atoms.shape
     z, factor = np.zeros(n_atoms), new_factor(n_atoms, gram.shape[1], min(n_atoms, d))
     corr32 = np.zeros(n_atoms * BLOCK, np.float32)

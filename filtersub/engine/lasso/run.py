@@ -9,6 +9,7 @@ import numpy as np
 from .. import compile as engine
 from ..threads import work_together
 from . import few_atoms, many_atoms, pivot_table
+from .active_set import LANES
 
 _SWEEPS = 6  # of the float32 guess: more leave fewer rows to exchange, fewer cost less
 _MANY_SWEEPS = 14  # where atoms outnumber the dimensions
@@ -30,7 +31,8 @@ def solve_with_table(
     The settings are the penalties of codes above and below zero, the tolerance, and the most steps.
     """
     n_atoms, d = atoms.shape
-    codes, space = _new_codes(rows, n_atoms), pivot_table.Space(n_atoms, d)
+    # numpy asks the system for huge pages, torch does not: touching new memory costs many times less
+    codes, space = np.empty((len(rows), n_atoms), rows.dtype), pivot_table.Space(n_atoms, d)
     lanes, gram, atoms_t = space.lanes, space.gram, space.atoms_t
     off_diagonal, inverse = np.empty(n_atoms * n_atoms, np.float32), np.empty(n_atoms, np.float32)
     norm = pivot_table.set_up(atoms, gram, atoms_t, off_diagonal, inverse)
@@ -50,8 +52,8 @@ def solve_wide(
 ) -> Solved:
     """Codes over more atoms than a table can hold; the same arguments."""
     n_atoms = len(atoms)
-    codes = _new_codes(rows, n_atoms)
-    gram = np.zeros((n_atoms, many_atoms.padded_width(n_atoms)))
+    codes = np.empty((len(rows), n_atoms), rows.dtype)
+    gram = np.zeros((n_atoms, -(-n_atoms // LANES) * LANES))  # rows of whole vectors
     gram[:, :n_atoms] = atoms @ atoms.T
     square = np.diagonal(gram)
     inverse = np.divide(1.0, square, out=np.zeros(n_atoms), where=square > 0).astype(np.float32)
@@ -73,11 +75,6 @@ def make_ready(n_atoms: int, wide: bool, dtype: np.dtype) -> None:
     lanes = None if wide else len(pivot_table.lanes_for(n_atoms))
     solve = solve_wide if wide else solve_with_table
     engine.make_ready(("lasso", lanes, np.dtype(dtype)), lambda: solve(*nothing))
-
-
-def _new_codes(rows: np.ndarray, n_atoms: int) -> np.ndarray:
-    # numpy asks the system for huge pages, torch does not: touching new memory costs many times less
-    return np.empty((len(rows), n_atoms), rows.dtype)
 
 
 def run_kernel(
