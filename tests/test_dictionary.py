@@ -12,8 +12,7 @@ from conftest import planted
 
 from filtersub.decomposition import DecompositionConfig
 from filtersub.dictionary import LEARNERS, learn_dictionary, update_atoms
-from filtersub.dictionary.alternate import Stop, alternate, extrapolated
-from filtersub.dictionary.coding import Coding, Task
+from filtersub.dictionary.alternate import Coding, Stop, Task, alternate, extrapolated
 from filtersub.errors import FiltersubError
 from filtersub.sparse_coding import SOLVERS, encode, kkt_violation, lasso_objective
 from filtersub.tuning import FilterSubspaceConfig

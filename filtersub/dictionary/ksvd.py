@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .alternate import Alternation, Stop
-from .coding import Coding
+from .alternate import Alternation, Coding, Stop
 
 
 def learn_ksvd(coder: Coding, atoms: np.ndarray, stop: Stop, *, approximate: bool) -> Alternation:

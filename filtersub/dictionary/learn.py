@@ -15,8 +15,7 @@ from ..setting_fields import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..settings import check_number, check_whole
 from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
 from ..sparse_coding.result import check_penalty, check_problem, largest_penalty
-from .alternate import Alternation, Stop
-from .coding import Task
+from .alternate import Alternation, Stop, Task
 from .online import learn_online
 from .result import DictionaryResult
 from .starts import (

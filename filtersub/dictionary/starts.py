@@ -19,8 +19,7 @@ from torch import Tensor
 from ..errors import FiltersubError
 from ..sparse_coding.linear import second_moment
 from ..sparse_coding.result import check_finite
-from .alternate import Alternation, Coder, Stop, alternate
-from .coding import Task
+from .alternate import Alternation, Coder, Stop, Task, alternate
 from .ksvd import learn_ksvd
 from .result import DictionaryResult
 
