@@ -31,9 +31,9 @@ import yaml
 HERE = Path(__file__).resolve().parents[1]
 CAPS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 PARTS = {  # what is timed, by module of the package and name; an earlier checkout has some by other names
-    "model": [("experiment.run", "load_model")],
+    "model": [("experiment.run", "new_model"), ("experiment.run", "load_model")],
     "decomposition": [("experiment.run", "inject")],
-    "images": [("experiment.run", "load_data"), ("experiment.run", "require_data")],
+    "images": [("experiment.run", "images_of"), ("experiment.run", "load_data")],
     "operations counted": [("experiment.run", "step_flops"), ("experiment.run", "try_image")],
     "steps": [("training.loop", "Loop._step"), ("training.loop", "_Run._step")],
     "batch norm": [(f"training.{file}", "recompute_batch_norm_") for file in ("classification", "loop")],

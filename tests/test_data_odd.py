@@ -256,7 +256,7 @@ def test_a_set_that_cannot_be_used_is_refused_before_a_model_is_built(root, monk
     from filtersub.experiment import TuneSettings, run, tune
 
     write_folder(root / "set", ("train", "Train"))
-    monkeypatch.setattr(run, "load_model", lambda *_, **__: pytest.fail("a model was built"))
+    monkeypatch.setattr(run, "new_model", lambda *_, **__: pytest.fail("a model was built"))
     with pytest.raises(FiltersubError, match="both 'Train' and 'train'"):
         tune(TuneSettings(model="test_resnet", data=f"folder:{root / 'set'}"), root / "run", quiet=True)
 
