@@ -116,6 +116,17 @@ def run_code(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return call
 
 
+@pytest.fixture
+def launched(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CompletedProcess[str]]:
+    """Calls ``python -m LAUNCHER ... RUN``; see warm.launched. The processes train on the CPU with one thread each."""
+
+    def call(launcher: list[str], *run: object) -> CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        return warm.launched(warm_process, launcher, [*map(str, run)], tmp_path_factory.mktemp("output"), environment)
+
+    return call
+
+
 class EveryKind(nn.Module):
     """A small image classifier that holds one of each layer kind the method covers."""
 

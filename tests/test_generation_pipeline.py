@@ -1,11 +1,8 @@
 """Stable Diffusion in small, in the on-disk form of the real one: loaded, tuned, saved, switched, drawn; bad input."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -409,16 +406,13 @@ pathlib.Path(out).with_name(f"said-{PartialState().process_index}.json").write_t
 """
 
 
-@pytest.mark.slow  # three processes, two with their imports
-def test_of_several_processes_the_first_draws_and_writes(stored, data, run_code, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+@pytest.mark.slow  # three processes
+def test_of_several_processes_the_first_draws_and_writes(stored, data, run_code, launched, tmp_path):
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     variables = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
     def pair(*arguments):
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        command = [*launcher, str(script), *map(str, arguments)]
-        return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=300)
+        return launched(torchrun, "-c", SCRIPT, *arguments)
 
     def alone(*arguments):
         return run_code(SCRIPT, *arguments, **variables)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -107,19 +105,9 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(start, tmp_path):
     assert resumed["weights"] == expected["weights"]
 
 
-@pytest.mark.slow  # three processes, two with their imports
-def test_two_launched_processes_give_the_history_of_one(start, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    command = [
-        sys.executable,
-        *LAUNCHERS["torchrun"],
-        str(script),
-        str(tmp_path),
-        "0",
-        "2",
-    ]  # as accelerate launch does
-    done = subprocess.run(command, env={**os.environ, **VARIABLES}, capture_output=True, text=True, timeout=300)
+@pytest.mark.slow  # three processes
+def test_two_launched_processes_give_the_history_of_one(start, launched, tmp_path):
+    done = launched(LAUNCHERS["torchrun"], "-c", SCRIPT, tmp_path, "0", "2")  # as accelerate launch does
     pair = result_of(done, tmp_path, 2)
     (tmp_path / "checkpoint.pt").unlink()
     alone = result_of(start(tmp_path, processes="2").result(300), tmp_path, 1)
@@ -131,22 +119,20 @@ def test_two_launched_processes_give_the_history_of_one(start, tmp_path):
         assert other == pytest.approx(one, rel=1e-3, abs=1e-4)
 
 
-ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no"]
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no"]
 LAUNCHERS = {
-    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
     "accelerate launch": [*ACCELERATE, "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"],
 }
 
 
-@pytest.mark.slow  # two processes, each with its imports
+@pytest.mark.slow  # two processes
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_the_command_shares_a_run_among_launched_processes(launcher, tmp_path):
+def test_the_command_shares_a_run_among_launched_processes(launcher, launched, tmp_path):
     """As docs/training.md has it for CPUs: asked too early, accelerate takes each process for the only one."""
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     small = ["--method", "linear", "--epochs", "1", "--image-size", "32", "--n-train", "40"]
-    command = [sys.executable, *LAUNCHERS[launcher], "-m", "filtersub", "tune", "efficientnet_lite0", *small]
-    command += ["--out", str(tmp_path / "run")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = ["-m", "filtersub", "tune", "efficientnet_lite0", *small, "--out", tmp_path / "run"]
+    done = launched(LAUNCHERS[launcher], *command)
     assert done.returncode == 0, done.stderr[-2000:]
     record = read_record(tmp_path / "run")
     assert record.environment["processes"] == 2

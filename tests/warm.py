@@ -7,6 +7,7 @@ Each run is a process of its own with its own environment, folder, output and ex
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import runpy
 import subprocess
@@ -35,6 +36,10 @@ def start(environment: dict[str, str]) -> Any:
     class Warm(WarmStart):
         SERVER = (__file__,)
 
+        @property
+        def address(self) -> str:
+            return os.fspath(self._address)
+
     return Warm(environment)
 
 
@@ -49,6 +54,27 @@ def run_command(warm: Any, arguments: list[str], folder: Path, **place: Any) -> 
 def run_code(warm: Any, code: str, arguments: list[str], folder: Path, **place: Any) -> Ended:
     """``python -c CODE ARGUMENTS`` likewise, for code that need not import for itself what it uses."""
     return _run(warm, ["-c", code], {"arguments": arguments, "code": code}, folder, **place)
+
+
+def launched(warm: Any, launcher: list[str], run: list[str], folder: Path, env: dict[str, str]) -> Ended:
+    """``python -m LAUNCHER ... RUN``, where the processes that the launcher starts are forked from this one too.
+
+    ``run`` is ``["-m", "filtersub", WORD, ...]`` or ``["-c", CODE, ARGUMENT, ...]``. The launcher is the real one, and
+    gives each process its variables.
+    """
+    kind, what, *arguments = run
+    if warm is None:
+        script = ["-m", what]
+        if kind == "-c":
+            (folder / "script.py").write_text(what)
+            script = [str(folder / "script.py")]
+        command = [sys.executable, "-m", *launcher, *script, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    module, *options = launcher
+    code = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    script = [str(Path(__file__).with_name("warm_rank.py")), warm.address]
+    script.append(json.dumps({"code": what} if kind == "-c" else {}))
+    return run_code(warm, code, [*options, *script, *arguments], folder, cwd=None, env=env)
 
 
 def _run(warm: Any, words: list[str], request: dict[str, Any], folder: Path, **place: Any) -> Ended:
