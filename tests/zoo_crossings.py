@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,13 +128,19 @@ dist.destroy_process_group()
 """
 
 
+def run_script(script: str, *arguments: object) -> int:
+    """The exit code of ``python -c SCRIPT``; tests fork it from their warm process instead."""
+    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], timeout=300).returncode
+
+
 def fsdp2() -> None:
     """Two processes with half of the images each, whole or layer by layer, train as one process does."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(__file__).parent)
         script = f"import sys; sys.path.insert(0, {path!r})\n{_FSDP}"
-        runs = [subprocess.Popen([sys.executable, "-c", script, str(rank), folder]) for rank in range(2)]
-        assert [run.wait(timeout=300) for run in runs] == [0, 0]
+        with ThreadPoolExecutor() as pool:
+            codes = [pool.submit(run_script, script, rank, folder) for rank in range(2)]
+        assert [code.result() for code in codes] == [0, 0]
 
 
 def sharded_before() -> None:
