@@ -117,6 +117,12 @@ def run_code(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 
 @pytest.fixture
+def begin(warm_process: Any) -> Callable[..., Any]:
+    """Begins ``python -c CODE`` with these arguments in a process of its own, which may be killed; see warm.begin."""
+    return lambda code, *arguments: warm.begin(warm_process, code, [*map(str, arguments)])
+
+
+@pytest.fixture
 def launched(warm_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CompletedProcess[str]]:
     """Calls ``python -m LAUNCHER ... RUN``; see warm.launched. The processes train on the CPU with one thread each."""
 

@@ -152,7 +152,7 @@ def test_a_difference_that_seeds_do_not_share_is_said():
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("attribution")
-    common = {"epochs": 1, "image_size": 32, "batch_size": 250, "layers": "conv_stem", "solver": "pca"}
+    common = {"epochs": 1, "image_size": 32, "batch_size": 50, "n_train": 100, "layers": "conv_stem", "solver": "pca"}
     runs = [TuneSettings(**common, method="linear"), TuneSettings(**common, atoms=4)]
     seen = []
     options = {"seeds": [0], "n_images": 12, "n_photographs": 6, "thresholds": [0.3, 0.5], "shown": 2}
@@ -210,8 +210,9 @@ def test_settings_that_do_not_compare_are_refused(tmp_path):
 @pytest.mark.notebook
 @pytest.mark.usefixtures("shared_warm_process")
 def test_the_notebook_runs(tmp_path):
-    methods = [{"method": "lora", "rank": 2}, {"method": "filter-subspace", "atoms": 4, "solver": "pca"}]
-    parameters = {"methods": methods, "epochs": 1, "image_size": 32, "batch_size": 250, "n_images": 8}
+    few = {"n_train": 100}
+    methods = [{"method": "lora", "rank": 2, **few}, {"method": "filter-subspace", "atoms": 4, "solver": "pca", **few}]
+    parameters = {"methods": methods, "epochs": 1, "image_size": 32, "batch_size": 50, "n_images": 8}
     parameters |= {"seeds": [0], "n_photographs": 3, "thresholds": [0.5], "shown": 1}
     stages = [{"notebook": "08_attribution", "parameters": parameters}]
     spec = parse_spec({"name": "tiny", "title": "Tiny", "question": "Does it run?", "stages": stages})

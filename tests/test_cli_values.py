@@ -165,15 +165,22 @@ def test_a_run_is_called_as_it_always_was(tmp_path):
     assert run.run_id == f"a-{hashlib.sha256(named.encode()).hexdigest()[:8]}"
 
 
+FULL = "filtersub: cannot write the output: No space left on device; make room, or write it elsewhere\n"
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full, as Linux has")
-@pytest.mark.parametrize(
-    "words", ["--version", "count --help", "data list", "paper --part figure4", "count resnet18 --json"]
-)
+@pytest.mark.parametrize("words", ["--version", "count --help", "data list"])
 def test_output_that_cannot_be_written_is_one_line(words):
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "filtersub", *words.split()]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert ended.returncode == 2
-    assert ended.stderr == (
-        "filtersub: cannot write the output: No space left on device; make room, or write it elsewhere\n"
-    )
+    assert (ended.returncode, ended.stderr) == (2, FULL)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full, as Linux has")
+@pytest.mark.parametrize("words", ["paper --part figure4", "count resnet18 --json"])
+def test_longer_output_that_cannot_be_written_is_one_line(words, run_code):
+    """The process is forked with its imports made, and its output led to the full device."""
+    led = "import os, runpy; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); "
+    ended = run_code(led + "runpy.run_module('filtersub', run_name='__main__')", *words.split())
+    assert (ended.returncode, ended.stderr) == (2, FULL)

@@ -7,9 +7,12 @@ Each run is a process of its own with its own environment, folder, output and ex
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import runpy
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,12 +24,12 @@ from typing import Any, NoReturn
 Ended = subprocess.CompletedProcess[str]
 #: See there: imported by other processes, never by the tests' own.
 LIGHT = Path(__file__).with_name("light_warm.py")
-#: ``python -m filtersub``, whose ablations use light warm processes; the words of the command are to be added.
-LIGHT_COMMAND = [
-    *(sys.executable, "-c"),
+#: ``python -m filtersub``, whose ablations use light warm processes, as code; the words of the command are to be added.
+LIGHT_CODE = (
     f"import sys; sys.path.insert(0, {str(LIGHT.parent)!r}); import light_warm; sys.path.pop(0); "
-    "from filtersub.cli import main; main()",
-]
+    "from filtersub.cli import main; main()"
+)
+LIGHT_COMMAND = [sys.executable, "-c", LIGHT_CODE]
 
 
 def start(environment: dict[str, str]) -> Any:
@@ -39,6 +42,11 @@ def start(environment: dict[str, str]) -> Any:
         @property
         def address(self) -> str:
             return os.fspath(self._address)
+
+        def connected(self) -> socket.socket:
+            connection = socket.socket(socket.AF_UNIX)
+            assert self._connected(connection), "the warm process has ended"
+            return connection
 
     return Warm(environment)
 
@@ -54,6 +62,32 @@ def run_command(warm: Any, arguments: list[str], folder: Path, **place: Any) -> 
 def run_code(warm: Any, code: str, arguments: list[str], folder: Path, **place: Any) -> Ended:
     """``python -c CODE ARGUMENTS`` likewise, for code that need not import for itself what it uses."""
     return _run(warm, ["-c", code], {"arguments": arguments, "code": code}, folder, **place)
+
+
+class Begun:
+    """``python -c CODE ARGUMENTS`` in a process forked from this one, with as much of Popen as tests of its end use."""
+
+    def __init__(self, warm: Any, code: str, arguments: list[str]) -> None:
+        place = {"files": [os.devnull] * 2, "cwd": os.getcwd(), "env": {**os.environ}}
+        self._connection = warm.connected()
+        self._connection.sendall(json.dumps({"code": code, "arguments": arguments, **place}).encode() + b"\n")
+        self._answers = self._connection.makefile()
+        self.pid = json.loads(self._answers.readline())["pid"]
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        return json.loads(self._answers.readline() or '{"code": -9}')["code"]
+
+
+def begin(warm: Any, code: str, arguments: list[str]) -> Any:
+    """The same process, begun; a cold one where there is none to fork from."""
+    if warm is not None:
+        return Begun(warm, code, arguments)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], **quiet)
 
 
 def launched(warm: Any, launcher: list[str], run: list[str], folder: Path, env: dict[str, str]) -> Ended:
