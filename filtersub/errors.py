@@ -29,15 +29,16 @@ class ConvergenceWarning(UserWarning):
 
 
 def reason(error: BaseException, most: int = 200) -> str:
-    """The first line of what another library says of an error, up to ``most`` characters; the error's class where it
-    says nothing. A line that only announces the next one (it ends with a colon) is passed over.
+    """The first line of what another library or the system says of an error, up to ``most`` characters; the error's
+    class where it says nothing. A line that only announces the next one (it ends with a colon) is passed over.
 
     >>> reason(RuntimeError("Error(s) in loading state_dict for Net:\\n\\tsize mismatch for head"))
     'size mismatch for head'
     >>> reason(MemoryError())
     'MemoryError'
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = str(getattr(error, "strerror", None) or error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
     return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0])[:most]
 
 
@@ -56,6 +57,9 @@ def near(word: object, known: Iterable[str]) -> str:
 
 
 def meant(word: object, known: Iterable[str], most: int = 1) -> str:
-    """``; did you mean X?``, or ``X or Y?`` with up to ``most`` names; nothing where no known name is close."""
-    close = difflib.get_close_matches(str(word), list(known), n=most)
+    """``; did you mean X?``, or ``X or Y?`` with up to ``most`` names, one that differs in case alone before others;
+    nothing where no known name is close."""
+    known, text = list(known), str(word)
+    same = [name for name in known if name.casefold() == text.casefold()]
+    close = same[:most] or difflib.get_close_matches(text, known, n=most)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

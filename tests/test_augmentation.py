@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from torchvision.ops import StochasticDepth
 
 from filtersub.data import load_data
-from filtersub.data.augmentation import AugmentedImages
 from filtersub.data.images import PixelImages
+from filtersub.data.prepared import AugmentedImages
 from filtersub.data.views import AUGMENTATIONS
 from filtersub.errors import FiltersubError
 from filtersub.models import add_head_dropout_

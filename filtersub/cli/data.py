@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,7 +59,7 @@ def data_check(
     with progress_bar() as on_image:
         report = check_data(name, on_image=on_image)
     if as_json:
-        print_json(report.as_dict())
+        print_json(asdict(report))
     else:
         _print(report)
     if not report.complete:

@@ -1,8 +1,8 @@
 """Data sets by name: the digits that come along, sets on disk in the forms people share, and what is wrong with them.
 
-``names`` says what a name means, ``catalogue`` what is known of the sets described in data/*.yaml. One file a
-format opens a set: ``vtab``, ``cifar``, ``folders``, ``csv_lists``, ``hub``. ``load`` makes it tensors, ``check`` looks
-at all of it.
+``names`` says what a name means, ``catalogue`` what is known of the sets described in data/*.yaml. A file for each
+format (``listed``, ``cifar``, ``idx``, ``folders``, ``csv_lists``, ``hub``) opens a set, ``load`` makes it tensors,
+``check`` looks at all of it.
 """
 
 from typing import Any

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ..errors import FiltersubError
 from .catalogue import Description, folder_of
@@ -42,9 +41,6 @@ class Report:
     problems: tuple[Problem, ...]
     seconds: float
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
     """Open every list, decode every image, and report all that is wrong; nothing is written or fetched.
@@ -56,40 +52,35 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
     where = str(folder_of(known) or "memory") if known else str(path_of(name)[0])
     try:
         source = open_source(name)
-    except DataMissing as error:
-        return _report(name, where, False, 0, {}, [Problem("missing", "", 1, str(error))], began)
     except FiltersubError as error:
-        return _report(name, where, True, 0, {}, [Problem("unreadable", "", 1, str(error))], began)
-    parts = _parts(source)
+        there = not isinstance(error, DataMissing)
+        fault = Problem("unreadable" if there else "missing", "", 1, str(error))
+        return Report(name, where, there, False, 0, {}, (fault,), time.perf_counter() - began)
+    parts: dict[str, Images] = {}
+    for part in ("train", "search", "validation", "test"):
+        images = getattr(source, part)
+        if images is not None and not any(images is other for other in parts.values()):
+            parts[part] = images
     problems = [*source.problems, *one_class(source), *_counts(parts, known)]
     if not any(found.fatal for found in problems):
         problems += no_images("test", chosen_parts(source, False, 0)[1])
     problems += remarks(source, parts)
-    seen = _examined(parts, on_image)
+    counts = {part: len(images.labels) for part, images in parts.items()}
+    sums: dict[str, list[bytes | None]] = {}
     for part, images in parts.items():
-        broken = [f"{each.name} ({each.fault})" for each in seen[part] if each.fault]
+        seen: list[Examined] = []
+        for found in examined(images):
+            seen.append(found)
+            if on_image is not None:
+                on_image(sum(map(len, sums.values())) + len(seen), sum(counts.values()), part)
+        broken = [f"{each.name} ({each.fault})" for each in seen if each.fault]
         problems += problem("broken image", part, broken, "images that cannot be decoded")
-        problems += doubts(seen[part], images.labels, part)
-    sums = {part: [each.digest for each in found] for part, found in seen.items()}
+        problems += doubts(seen, images.labels, part)
+        sums[part] = [each.digest for each in seen]
     problems += _duplicates(parts, sums) + _repeated(source, parts, sums)
-    images = {part: len(found.labels) for part, found in parts.items()}
-    return _report(name, where, True, source.n_classes, images, problems, began)
-
-
-def _report(
-    name: str, where: str, there: bool, classes: int, images: dict[str, int], problems: list[Problem], began: float
-) -> Report:
-    complete = there and not any(found.fatal for found in problems)
-    return Report(name, where, there, complete, classes, images, tuple(problems), time.perf_counter() - began)
-
-
-def _parts(source: Source) -> dict[str, Images]:
-    named = {part: getattr(source, part) for part in ("train", "search", "validation", "test")}
-    unique: dict[str, Images] = {}
-    for part, images in named.items():
-        if images is not None and not any(images is other for other in unique.values()):
-            unique[part] = images
-    return unique
+    complete = not any(found.fatal for found in problems)
+    seconds = time.perf_counter() - began
+    return Report(name, where, True, complete, source.n_classes, counts, tuple(problems), seconds)
 
 
 def _counts(parts: dict[str, Images], known: Description | None) -> list[Problem]:
@@ -106,19 +97,6 @@ def _counts(parts: dict[str, Images], known: Description | None) -> list[Problem
                 Problem("count", part, abs(wanted - own), f"{part}: {own:,} images where the set has {wanted:,}")
             )
     return found
-
-
-def _examined(parts: dict[str, Images], on_image: OnImage | None) -> dict[str, list[Examined]]:
-    """By part, what each of its images shows."""
-    total, done = sum(len(images.labels) for images in parts.values()), 0
-    seen: dict[str, list[Examined]] = {part: [] for part in parts}
-    for part, images in parts.items():
-        for found in examined(images):
-            seen[part].append(found)
-            done += 1
-            if on_image is not None:
-                on_image(done, total, part)
-    return seen
 
 
 def _duplicates(parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -> list[Problem]:

@@ -6,31 +6,23 @@ match. Here every file, whatever its sum, is read by an unpickler that knows the
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torchvision.datasets import CIFAR100
+from torchvision.datasets.utils import calculate_md5
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from .images import PixelImages, Source
 from .problems import Problem
 
 _SIDE = 32
-_ALLOWED = {
-    (module, name)
-    for module, names in {
-        "numpy": ("ndarray", "dtype"),
-        "numpy.core.multiarray": ("_reconstruct", "scalar"),
-        "numpy._core.multiarray": ("_reconstruct", "scalar"),
-        "numpy.core.numeric": ("_frombuffer",),
-        "numpy._core.numeric": ("_frombuffer",),
-        "_codecs": ("encode",),
-    }.items()
-    for name in names
-}
+_ALLOWED = (
+    *("numpy.ndarray", "numpy.dtype", "numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar"),
+    *("numpy._core.numeric._frombuffer", "_codecs.encode"),
+)
 
 
 def open_cifar100(folder: Path) -> Source:
@@ -53,8 +45,7 @@ def _wrong_sums(folder: Path) -> tuple[Problem, ...]:
     """Files that are not the published ones: worth knowing, since any figure refers to those."""
     found = []
     for part, (name, published) in _files().items():
-        with open(folder / name, "rb") as file:
-            own = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        own = calculate_md5(folder / name)
         if own != published:
             words = f"{part}: {name} is not the published file (MD5 {own}, published {published})"
             found.append(Problem("checksum", part, 1, words, (name,), fatal=False))
@@ -82,7 +73,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FiltersubError:
         raise
     except OSError as error:
-        raise FiltersubError(f"cannot read {path}: {error.strerror or error}; unpack the archive again") from None
+        raise FiltersubError(f"cannot read {path}: {reason(error)}; unpack the archive again") from None
     except Exception as error:  # a damaged pickle fails in many ways
         raise FiltersubError(f"{path} is damaged ({type(error).__name__}); unpack the archive again") from None
     if not isinstance(content, dict):
@@ -92,9 +83,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        today = module.replace("numpy.core", "numpy._core")
+        if f"{today}.{name}" not in _ALLOWED:
             raise FiltersubError(
                 f"a file of CIFAR-100 asks for {module}.{name}, which no array needs; it is not the published file, "
                 "delete it and unpack the archive again"
             )
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return super().find_class(today, name)

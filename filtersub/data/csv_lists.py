@@ -6,18 +6,13 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import AfterValidator
-
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..image_reading import is_image_path
-from ..schema import check
-from .images import FileImages, Source
+from .images import FileImages, Source, fenced_images
 from .parts import PART_NAMES, by_part, part_of
-from .paths import fenced_images
 from .problems import Problem, classes_up_to, problem
 
 _PATHS = ("path", "image", "file", "file_name", "filename", "image_path", "file_path", "filepath", "img", "image_name")
@@ -25,21 +20,13 @@ _LABELS = ("label", "class", "target", "labels", "class_name", "category")
 _USUAL = {"image": _PATHS, "label": _LABELS, "split": ("split", "part")}
 
 
-def _part(split: str) -> str:
-    part = part_of(split)
-    if part is None:
-        known = ", ".join(name for names in PART_NAMES.values() for name in names)
-        raise ValueError(f"is {split!r}; known: {known}")
-    return part
-
-
 class _Row(NamedTuple):
-    """What a row must hold; an empty path or label is a problem of the set, told with all others of its kind."""
+    """A row as it stands; an empty path or label is a problem of the set, told with all others of its kind."""
 
     where: str  # "line 7", for messages
     image: str
     label: str
-    split: Annotated[str, AfterValidator(_part)] | None  # the part; None where the file has no such column
+    part: str
 
 
 def open_csv(path: Path, columns: Mapping[str, str]) -> Source:
@@ -86,26 +73,23 @@ def _lists(path: Path, columns: Mapping[str, str]) -> dict[str, list[_Row]]:
     if path.is_dir():
         names = {file.stem: file for file in path.iterdir() if file.suffix.lower() == ".csv" and file.is_file()}
         return {part: _rows(names[name], columns) for part, name in by_part(names, path).items()}
-    rows = _rows(path, columns)
-    if all(row.split is None for row in rows):
-        return {"train": rows}
-    parts: dict[str, list[_Row]] = {}
-    for row in rows:
-        parts.setdefault(row.split or "", []).append(row)
-    return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
+    parts: dict[str, list[_Row]] = {part: [] for part in PART_NAMES}
+    for row in _rows(path, columns):
+        parts[row.part].append(row)
+    return {part: rows for part, rows in parts.items() if rows}
 
 
 def _rows(path: Path, columns: Mapping[str, str]) -> list[_Row]:
-    table = read_csv_table(path)
-    places = {what: _place(path, table.header, what, columns.get(what)) for what in _USUAL}
-    return [
-        check(_Row, {"where": f"line {line}", **_named(places, values)}, f"{path}, line {line}")
-        for line, values in table.rows
-    ]
-
-
-def _named(places: Mapping[str, int | None], values: Sequence[str]) -> dict[str, str | None]:
-    return {what: None if place is None else values[place] for what, place in places.items()}
+    header, rows = read_csv_table(path)
+    image, label, split = (_place(path, header, what, columns.get(what)) for what in _USUAL)
+    found = []
+    for line, values in rows:
+        part = "train" if split is None else part_of(values[split])
+        if part is None:
+            known = ", ".join(name for names in PART_NAMES.values() for name in names)
+            raise FiltersubError(f"{path}, line {line}: split is {values[split]!r}; known: {known}")
+        found.append(_Row(f"line {line}", values[image], values[label], part))
+    return found
 
 
 def _place(path: Path, header: Sequence[str], what: str, asked: str | None) -> int | None:
@@ -154,25 +138,12 @@ _SEPARATORS = (",", ";", "\t", "|")
 _ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by their marks
 
 
-@dataclass(frozen=True)
-class CsvTable:
-    """Header and rows of a CSV file.
+def read_csv_table(path: Path) -> tuple[tuple[str, ...], list[tuple[int, tuple[str, ...]]]]:
+    """(names of the columns, rows) of a file, each row as (the line that it ends in, as many values as columns).
 
-    Attributes
-    ----------
-    header : names of the columns, stripped
-    rows : (line of the file that the row ends in, its stripped values, as many as the header has)
-    """
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[int, tuple[str, ...]], ...]
-
-
-def read_csv_table(path: Path) -> CsvTable:
-    """The table of a file. Empty lines, and empty values beyond the header's last column, are left out.
-
-    The separator is the one of comma, semicolon, tab and bar that the header has most of. UTF-8, with or without a
-    byte order mark, and UTF-16 are read.
+    Names and values are stripped; empty lines, and empty values beyond the header's last column, are left out. The
+    separator is the one of comma, semicolon, tab and bar that the header has most of. UTF-8, with or without a byte
+    order mark, and UTF-16 are read.
 
     Raises FiltersubError, naming file and line, where the file cannot be read, is no such text, has no header, a column
     twice, or a row with more or fewer values than the header.
@@ -181,50 +152,42 @@ def read_csv_table(path: Path) -> CsvTable:
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = max(_SEPARATORS, key=first.count)  # the first of them where there is none
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
-    rows = []
+    header, rows = None, []
     try:
-        for values in reader:
-            if any(value.strip() for value in values):
-                rows.append((reader.line_num, tuple(value.strip() for value in values)))
+        for read in reader:
+            values = [value.strip() for value in read]
+            if not any(values):
+                continue
+            while len(values) > len(header or ()) and not values[-1]:  # a separator at the end of the line
+                values.pop()
+            if header is None:
+                header = values
+            elif len(values) == len(header):
+                rows.append((reader.line_num, tuple(values)))
+            else:
+                many = len(values) > len(header)
+                fix = "a value that holds the separator needs quotes" if many else "a separator is missing"
+                raise FiltersubError(
+                    f"{path}, line {reader.line_num} has {len(values)} values where the header has {len(header)} "
+                    f"({', '.join(header)}): {', '.join(values)[:80]!r}; {fix}"
+                )
     except csv.Error as error:
         raise FiltersubError(f"{path}, line {reader.line_num}: not CSV ({error}); look at its quotes") from None
-    if not rows:
+    if header is None:
         raise FiltersubError(f"{path} is empty; its first line must name the columns, such as path,label")
-    header = _header(path, rows[0][1])
-    return CsvTable(header, tuple((line, _fitted(path, line, values, header)) for line, values in rows[1:]))
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise FiltersubError(f"{path} has the column {twice[0]!r} twice; rename or remove one")
+    return tuple(header), rows
 
 
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
-    encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
-    try:
+        encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")
         return content.decode(encoding)
+    except OSError as error:
+        raise FiltersubError(f"cannot read {path}: {reason(error)}") from None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise FiltersubError(f"{path}, line {line}: not {encoding.upper()} text; save the file as UTF-8") from None
-
-
-def _header(path: Path, values: tuple[str, ...]) -> tuple[str, ...]:
-    header = list(values)
-    while header and not header[-1]:  # a comma at the end of the line
-        header.pop()
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise FiltersubError(f"{path} has the column {twice[0]!r} twice; rename or remove one")
-    return tuple(header)
-
-
-def _fitted(path: Path, line: int, values: tuple[str, ...], header: tuple[str, ...]) -> tuple[str, ...]:
-    kept = list(values)
-    while len(kept) > len(header) and not kept[-1]:
-        kept.pop()
-    if len(kept) != len(header):
-        fix = "a value that holds the separator needs quotes" if len(kept) > len(header) else "a separator is missing"
-        raise FiltersubError(
-            f"{path}, line {line} has {len(kept)} values where the header has {len(header)} "
-            f"({', '.join(header)}): {', '.join(values)[:80]!r}; {fix}"
-        )
-    return tuple(kept)

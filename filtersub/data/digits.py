@@ -20,18 +20,13 @@ def digits_order(n_images: int, split_seed: int) -> Tensor:
 
 
 @cache
-def _read() -> tuple[Tensor, Tensor]:
-    """Once a process: the file is text, and one run of ``tune`` asks for it eight times."""
+def load_digits() -> tuple[Tensor, Tensor]:
+    """(1797, 8, 8) grey images in 0..1 and their labels, not to be changed: read once a process, for the file is text
+    and one run of ``tune`` asks for it eight times."""
     from sklearn.datasets import load_digits as load
 
     found = load()
     return torch.from_numpy(found.images).float() / 16.0, torch.from_numpy(found.target).long()
-
-
-def load_digits() -> tuple[Tensor, Tensor]:
-    """(1797, 8, 8) grey images in 0..1 and their labels."""
-    images, labels = _read()
-    return images.clone(), labels.clone()
 
 
 def prepared_digits(

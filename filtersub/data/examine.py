@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from ..errors import reason
 from ..image_reading import is_nearly_black, pixel_digest
 from .images import Images, Source
-from .problems import Problem, problem, reason
+from .problems import Problem, problem
 
 _CHUNK = 512
 
@@ -39,7 +40,7 @@ def examine(images: Images, index: int) -> tuple[Examined, Image.Image | None]:
     try:
         image = images.open(index)
     except Exception as error:  # every format's reader raises classes of its own
-        return Examined(name, None, reason(error), False), None
+        return Examined(name, None, reason(error, 120), False), None
     return Examined(name, pixel_digest(image), "", is_nearly_black(image)), image
 
 
@@ -54,17 +55,15 @@ def examined(images: Images) -> Iterator[Examined]:
 def doubts(found: Sequence[Examined], labels: Sequence[int], part: str) -> list[Problem]:
     """What is odd about decoded images and hinders nothing: next to black, one content under two labels."""
     dark = [each.name for each in found if each.dark]
-    two = contradictions([each.digest for each in found], labels, lambda index: found[index].name)
+    two = repeated_images([each.digest for each in found], lambda index: found[index].name, labels)
+    words = (
+        "16-bit images whose brightest pixel is at most a sixteenth of the range, so next to black; 12 bits in 16 must "
+        "be scaled to the full range"
+    )
     return [
-        *problem("dark image", part, dark, _DARK, fatal=False),
+        *problem("dark image", part, dark, words, fatal=False),
         *problem("two labels", part, two, "images of one content and different labels", fatal=False),
     ]
-
-
-_DARK = (
-    "16-bit images whose brightest pixel is at most a sixteenth of the range, so next to black; 12 bits in 16 must be "
-    "scaled to the full range"
-)
 
 
 Digests = Sequence[bytes | None]  # None where an image cannot be decoded
@@ -81,23 +80,15 @@ def shared_images(trained: Digests, trained_name: Name, judged: Digests, judged_
     ]
 
 
-def repeated_images(digests: Digests, name: Name) -> list[str]:
-    """``LATER = FIRST`` for each image whose content an earlier one of the same part has."""
+def repeated_images(digests: Digests, name: Name, labels: Sequence[int] | None = None) -> list[str]:
+    """``LATER = FIRST`` for each image whose content an earlier one of the same part has; with ``labels`` only where
+    the two have different ones."""
     first: dict[bytes, int] = {}
-    found = []
-    for index, digest in enumerate(digests):
-        if digest is not None and first.setdefault(digest, index) != index:
-            found.append(f"{name(index)} = {name(first[digest])}")
-    return found
-
-
-def contradictions(digests: Digests, labels: Sequence[Any], name: Name) -> list[str]:
-    """``LATER = FIRST`` for each image whose content an earlier one has under another label."""
-    first: dict[bytes, int] = {}
+    told = range(len(digests)) if labels is None else labels
     return [
         f"{name(index)} = {name(first[digest])}"
         for index, digest in enumerate(digests)
-        if digest is not None and labels[first.setdefault(digest, index)] != labels[index]
+        if digest is not None and told[first.setdefault(digest, index)] != told[index]
     ]
 
 
@@ -113,20 +104,13 @@ def remarks(source: Source, parts: Mapping[str, Images]) -> list[Problem]:
         labels = parts[part].labels if part in parts else np.array([], dtype=np.int64)
         if len(labels):
             empty = np.flatnonzero(np.bincount(labels, minlength=source.n_classes) == 0)
-            found += problem("empty class", part, [names[label] for label in empty], _EMPTY, fatal=False)
-    return found + problem("class name", "", _alike(source.classes), _ALIKE, fatal=False)
-
-
-_EMPTY = "classes without an image"
-_ALIKE = "two classes whose names differ in case or blanks alone"
-
-
-def _alike(classes: tuple[str, ...]) -> list[str]:
-    """``Cat and cat`` for each two classes that people may take for one."""
+            words = "classes without an image"
+            found += problem("empty class", part, [names[label] for label in empty], words, fatal=False)
     first: dict[str, str] = {}
-    found = []
-    for name in classes:
+    alike = []
+    for name in source.classes:
         known = first.setdefault("".join(name.casefold().split()), name)
         if known != name:
-            found.append(f"{known!r} and {name!r}")
-    return found
+            alike.append(f"{known!r} and {name!r}")
+    words = "two classes whose names differ in case or blanks alone"
+    return found + problem("class name", "", alike, words, fatal=False)

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import FiltersubError, meant
+from ..errors import FiltersubError, meant, reason
 from ..image_reading import IMAGE_SUFFIXES, is_hidden, is_image_path
-from .images import FileImages, Source
+from .images import FileImages, Source, fenced_images
 from .parts import by_part, part_of
-from .paths import fenced_images
 from .problems import Problem, problem
 
 
@@ -68,11 +67,7 @@ def _subfolders(folder: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
-        raise _unlisted(error) from None
-
-
-def _unlisted(error: OSError) -> FiltersubError:
-    return FiltersubError(f"cannot list the folder {error.filename}: {error.strerror or error}")
+        raise FiltersubError(f"cannot list the folder {error.filename}: {reason(error)}") from None
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -90,7 +85,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 def _part(folder: Path, classes: tuple[str, ...], part: str) -> tuple[FileImages, list[Problem]]:
     own = _subfolders(folder)
     if unknown := sorted(set(own) - set(classes)):
-        hint = _nearest(unknown[0], classes)
+        hint = meant(unknown[0], classes)
         raise FiltersubError(f"{folder} has the class {unknown[0]!r}, which the training images do not have{hint}")
     rows: list[tuple[str, int]] = []
     others: list[str] = []
@@ -104,18 +99,11 @@ def _part(folder: Path, classes: tuple[str, ...], part: str) -> tuple[FileImages
     images, problems = fenced_images(folder, rows, len(classes), part)
     read = ", ".join(IMAGE_SUFFIXES)
     problems += problem("other file", part, others, f"files that are not read, their suffix is not {read}", fatal=False)
-    problems += problem(
-        "other file", part, sorted(loose), "images that are not read, they lie in no class folder", fatal=False
-    )
+    words = "images that are not read, they lie in no class folder"
+    problems += problem("other file", part, sorted(loose), words, fatal=False)
     if not rows:
         problems += problem("count", part, [str(folder)], "folders without any image")
     return images, problems
-
-
-def _nearest(name: str, classes: tuple[str, ...]) -> str:
-    """Names the class that differs in case alone, else a close one."""
-    same = [known for known in classes if known.casefold() == name.casefold()]
-    return f"; did you mean {same[0]!r}?" if same else meant(name, classes)
 
 
 def _files(root: Path, name: str) -> Iterator[str]:
@@ -129,7 +117,7 @@ def _files(root: Path, name: str) -> Iterator[str]:
     found: list[tuple[str, list[str]]] = []
 
     def refuse(error: OSError) -> None:
-        raise _unlisted(error)
+        raise FiltersubError(f"cannot list the folder {error.filename}: {reason(error)}")
 
     for place, folders, files in os.walk(root / name, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from ..image_reading import decoded_image
-from .images import Source
+from .images import Chosen, Fence, Source
 from .parts import by_part
-from .paths import Fence
 from .problems import classes_up_to, problem
 
 
@@ -29,13 +28,12 @@ class HubImages:
     what: str
     fence: Fence
     labels: np.ndarray
-    indices: np.ndarray = field(default_factory=lambda: np.arange(0))
 
     def name(self, index: int) -> str:
-        return f"{self.what} row {self.indices[index]}"
+        return f"{self.what} row {index}"
 
     def open(self, index: int) -> Image.Image:
-        value = self.rows[int(self.indices[index])][self.column]
+        value = self.rows[index][self.column]
         if value is None or not (value["bytes"] or value["path"]):
             raise FiltersubError("the row holds no image")
         if value["bytes"]:
@@ -76,7 +74,7 @@ def open_hub(folder: Path, columns: Mapping[str, str]) -> Source:
         wrong = [f"row {row} ({values[part][row]})" for row in unknown if values[part][row] is not None]
         words = "labels that no training image has" if classes else f"labels not in 0..{n_classes - 1}"
         problems += problem("label", part, wrong, words)
-        found[part] = HubImages(_encoded(rows, image), image, part, fence, labels[usable], usable)
+        found[part] = Chosen(HubImages(_encoded(rows, image), image, part, fence, labels), usable)
     search = found["train"] if "validation" in found else None
     return Source(n_classes, search=search, classes=classes, problems=tuple(problems), **found)
 
@@ -96,7 +94,7 @@ def _splits(folder: Path) -> dict[str, Any]:
     except FiltersubError:
         raise
     except Exception as error:  # the library raises classes of many others
-        raise FiltersubError(f"{folder} cannot be read as a data set: {' '.join(str(error).split())[:200]}") from None
+        raise FiltersubError(f"{folder} cannot be read as a data set: {reason(error)}") from None
     splits = loaded if isinstance(loaded, dict) else {"train": loaded}
     return {part: splits[name] for part, name in by_part(splits, folder).items()}
 
@@ -111,10 +109,14 @@ def _parquet(folder: Path) -> dict[str, list[str]]:
 
 
 def _columns(rows: Any, columns: Mapping[str, str], folder: Path) -> tuple[str, str]:
-    datasets = _library()
-    images = [name for name, kind in rows.features.items() if _is_image(kind, datasets)]
-    labels = [name for name, kind in rows.features.items() if isinstance(kind, datasets.ClassLabel)]
-    labels = labels or [name for name in ("label", "labels", "class", "target") if name in rows.features]
+    datasets, kinds = _library(), rows.features
+    images = [
+        name
+        for name, kind in kinds.items()
+        if isinstance(kind, datasets.Image) or (isinstance(kind, dict) and set(kind) == {"bytes", "path"})
+    ]
+    labels = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = labels or [name for name in ("label", "labels", "class", "target") if name in kinds]
     chosen = []
     for what, known in (("image", images), ("label", labels)):
         asked = columns.get(what)
@@ -127,10 +129,6 @@ def _columns(rows: Any, columns: Mapping[str, str], folder: Path) -> tuple[str, 
             )
         chosen.append(asked or known[0])
     return chosen[0], chosen[1]
-
-
-def _is_image(kind: Any, datasets: Any) -> bool:
-    return isinstance(kind, datasets.Image) or (isinstance(kind, dict) and set(kind) == {"bytes", "path"})
 
 
 def _encoded(rows: Any, image: str) -> Any:
@@ -178,9 +176,7 @@ def _classes(
         return (), lambda value: int(value) if isinstance(value, int) or re.fullmatch("[0-9]{1,9}", value or "") else -1
     names = named or tuple(sorted(map(str, present)))
     place = {name: position for position, name in enumerate(names)}
-    if named is not None:
-        return names, lambda value: value if isinstance(value, int) else place.get(value, -1)
-    return names, lambda value: place.get(str(value), -1)
+    return names, lambda value: value if named and isinstance(value, int) else place.get(str(value), -1)
 
 
 def _library() -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 from .images import PixelImages, Source
 
 _PARTS = {"train": "train", "test": "t10k"}
@@ -41,8 +41,7 @@ def _read(path: Path, dimensions: int) -> np.ndarray:
         with gzip.open(path, "rb") as file:
             content = file.read()
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FiltersubError(f"cannot read {path}: {reason}; put the published file there") from None
+        raise FiltersubError(f"cannot read {path}: {reason(error)}; put the published file there") from None
     start = 4 + 4 * dimensions
     shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
     if content[:4] != bytes([0, 0, _BYTES, dimensions]) or len(content) != start + prod(shape):

@@ -1,4 +1,9 @@
-"""Images that a package of an index ships with one list of labels, split as the digits are."""
+"""Images that come with lists of their own: those of two packages, split as the digits are, and VTAB-1k.
+
+VTAB-1k is read in the folder form people share: images/ and four lists of lines ``images/train800/000000.jpg 307``.
+Zhai et al., "A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark",
+arXiv:1910.04867: settings are chosen on 800 + 200 images, the 1,000 then train what is tested.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import FiltersubError, reason
 from ..files import read_json
 from ..schema import check
+from .catalogue import Description
 from .digits import split_rows
-from .images import FileImages, Source
-from .paths import fenced_images
-from .problems import Problem
+from .images import FileImages, Source, fenced_images
+from .problems import Problem, problem
 
+VTAB_LISTS = {"train": "train800val200.txt", "test": "test.txt", "search": "train800.txt", "validation": "val200.txt"}
 Rows = list[tuple[str, int]]
 
 
@@ -35,15 +41,15 @@ class _Emoji(BaseModel):
 def open_elpv(folder: Path) -> Source:
     """Photographs of solar cells (elpv-dataset): functional, or defective where its probability is above one half."""
     listing = folder / "labels.csv"
-    cells = [
-        check(
-            _SolarCell,
-            dict(zip(_SolarCell.model_fields, line.split(), strict=False)),
-            f"{listing}, line {number} (PATH PROBABILITY KIND)",
-        )
-        for number, line in enumerate(_text(listing).splitlines(), 1)
-    ]
-    rows = [(cell.path, int(cell.probability > 0.5)) for cell in cells]
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FiltersubError(f"cannot read {listing}: {reason(error)}; install the package anew") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        found = dict(zip(_SolarCell.model_fields, line.split(), strict=False))
+        cell = check(_SolarCell, found, f"{listing}, line {number} (PATH PROBABILITY KIND)")
+        rows.append((cell.path, int(cell.probability > 0.5)))
     return _split(folder, rows, ("functional", "defective"))
 
 
@@ -63,7 +69,7 @@ def open_emoji(folder: Path) -> Source:
     return _split(folder, [(f"img/google/64/{image}", classes.index(group)) for group, image in named], classes)
 
 
-#: name of a set -> what opens it
+#: name of a package's set -> what opens it
 LISTED: dict[str, Callable[[Path], Source]] = {"elpv": open_elpv, "emoji": open_emoji}
 
 
@@ -77,9 +83,24 @@ def _split(folder: Path, rows: Rows, classes: tuple[str, ...]) -> Source:
     return Source(len(classes), **parts, classes=classes, problems=tuple(problems))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FiltersubError(f"cannot read {path}: {reason}; install the package anew") from None
+def open_vtab(folder: Path, described: Description) -> Source:
+    """A task's four lists, read and held against the folder; what is wrong is in ``problems``."""
+    parts: dict[str, FileImages] = {}
+    problems: list[Problem] = []
+    for part, name in VTAB_LISTS.items():
+        try:
+            text = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
+        except OSError:
+            problems.append(Problem("missing list", part, 1, f"{part}: the list {folder / name} is missing", (name,)))
+            text = ""
+        rows, malformed = [], []
+        for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+            path, _, label = line.rpartition(" ")  # a path may hold spaces
+            if path and label.lstrip("-").isdecimal():
+                rows.append((path.strip(), int(label)))
+            elif line:
+                malformed.append(f"line {number} ({line[:60]!r})")
+        problems += problem("malformed line", part, malformed, f"lines of {name} that are not 'path label'")
+        parts[part], found = fenced_images(folder, rows, described.classes, part)
+        problems += found
+    return Source(described.classes, problems=tuple(problems), **parts)

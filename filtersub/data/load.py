@@ -11,13 +11,12 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ..errors import FiltersubError
 from ..settings import MOST_PIXELS, MOST_SEED, check_each, check_number, check_whole
-from .augmentation import AugmentedImages
 from .digits import digits_at, load_digits, prepared_digits, split_rows
 from .examine import remarks, shared_images
 from .images import Chosen, Source
 from .names import open_source
 from .parts import balanced_subset, chosen_parts, no_images, one_class
-from .prepared import PreparedImages
+from .prepared import AugmentedImages, PreparedImages
 from .problems import problem, refuse
 from .views import check_augmentation, check_judge_crop
 
@@ -93,13 +92,21 @@ def load_data(
     check_judge_crop(judge_crop)
     check_augmentation(augmentation)
     judged_on = "validation" if validation else "test"
+    views = {"name": name, "seed": augmentation_seed}
     if name == "digits":
-        train_rows, judged_rows = _digits_rows(validation, split_seed, n_train)
-        judged = _digits(judged_rows, size, mean, std, judge_crop)
+        pictures, labels = load_digits()
+        parts = split_rows(len(labels), split_seed)
+        rows, judged_rows = (parts[part] for part in (("search", "validation") if validation else ("train", "test")))
+        if n_train is not None:
+            rows = rows[torch.from_numpy(balanced_subset(labels[rows].numpy(), n_train, split_seed))]
+
+        def shown(rows: Tensor) -> TensorDataset:
+            return TensorDataset(prepared_digits(pictures[rows], size, mean, std, judge_crop), labels[rows])
+
         if augmentation == "none":
-            return ImageSplit(_digits(train_rows, size, mean, std, judge_crop), judged, judged_on, n_classes=10)
-        views = AugmentedImages(digits_at(train_rows), augmentation, size, mean, std, name=name, seed=augmentation_seed)
-        return ImageSplit(views, judged, judged_on, n_classes=10)
+            return ImageSplit(shown(rows), shown(judged_rows), judged_on, n_classes=10)
+        drawn = AugmentedImages(digits_at(rows), augmentation, size, mean, std, **views)
+        return ImageSplit(drawn, shown(judged_rows), judged_on, n_classes=10)
     source = usable_source(name)
     train, judged = chosen_parts(source, validation, split_seed)
     refuse([*no_images("train", train), *no_images(judged_on, judged)], name)
@@ -109,12 +116,15 @@ def load_data(
     if augmentation == "none":
         seen: PreparedImages | AugmentedImages = PreparedImages(train, size, mean, std, name=name, crop=crop, hold=hold)
     else:
-        seen = AugmentedImages(train, augmentation, size, mean, std, name=name, seed=augmentation_seed, hold=hold)
+        seen = AugmentedImages(train, augmentation, size, mean, std, hold=hold, **views)
     prepared = PreparedImages(judged, size, mean, std, name=name, part=judged_on, crop=crop, hold=hold)
     odd = [found for found in source.problems if found.part in ("", "train", judged_on)]
     odd += [*remarks(source, {"train": train, judged_on: judged}), *seen.doubts, *prepared.doubts]
-    duplicates, oddities = _duplicates(seen, prepared), tuple(found.message for found in odd)
-    return ImageSplit(seen, prepared, judged_on, source.n_classes, duplicates, oddities)
+    duplicates: list[str] = []
+    if seen.digests is not None and prepared.digests is not None:
+        duplicates = shared_images(seen.digests, train.name, prepared.digests, judged.name)
+    oddities = tuple(found.message for found in odd)
+    return ImageSplit(seen, prepared, judged_on, source.n_classes, tuple(duplicates), oddities)
 
 
 def usable_source(name: str) -> Source:
@@ -138,26 +148,3 @@ def first_images(data: Dataset, n_images: int) -> tuple[Tensor, Tensor]:
         return images[:n_images], labels[:n_images]
     pairs = [data[index] for index in range(min(n_images, len(data)))]
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
-
-
-def _duplicates(train: PreparedImages | AugmentedImages, judged: PreparedImages) -> tuple[str, ...]:
-    if train.digests is None or judged.digests is None:
-        return ()
-    return tuple(shared_images(train.digests, train.images.name, judged.digests, judged.images.name))
-
-
-def _digits_rows(validation: bool, split_seed: int, n_train: int | None) -> tuple[Tensor, Tensor]:
-    """Which digits train, and which are judged on."""
-    _, labels = load_digits()
-    parts = split_rows(len(labels), split_seed)
-    train, judged = (parts[part] for part in (("search", "validation") if validation else ("train", "test")))
-    if n_train is not None:
-        train = train[torch.from_numpy(balanced_subset(labels[train].numpy(), n_train, split_seed))]
-    return train, judged
-
-
-def _digits(
-    rows: Tensor, size: int, mean: tuple[float, ...], std: tuple[float, ...], crop: float | None
-) -> TensorDataset:
-    images, labels = load_digits()
-    return TensorDataset(prepared_digits(images[rows], size, mean, std, crop), labels[rows])

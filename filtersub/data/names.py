@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,9 +61,9 @@ def n_classes(name: str) -> int:
 def open_source(name: str) -> Source:
     """A data set by name, read as far as names and labels; no image is decoded.
 
-    Raises DataMissing (a FiltersubError) when it is not there, FiltersubError when it is no such set.
+    Raises DataMissing (a FiltersubError), saying where it is looked for, when it is not there, FiltersubError when it
+    is no such set.
     """
-    require_data(name)
     known = described(name)
     if known is None:
         return _open_path(name)
@@ -73,41 +72,22 @@ def open_source(name: str) -> Source:
         from .digits import open_digits
 
         return open_digits()
-    return _described_opener(name)(folder, known)
-
-
-def require_data(name: str) -> None:
-    """Raises DataMissing, saying where it is looked for, unless the folder or file of a set is there."""
-    known = described(name)
-    if known is not None:
-        folder = folder_of(known)
-        if folder is not None and not folder.is_dir():
-            where = f"{name} is not at {folder} (set {VARIABLE} to look elsewhere)"
-            raise DataMissing(f"{where}; to obtain it: {known.obtain}")
-        return
-    path, _ = path_of(name)
-    if not path.exists():
-        raise DataMissing(f"{name}: there is nothing at {path}; expected is {PATH_KINDS[name.partition(':')[0]]}")
-
-
-def _described_opener(name: str) -> Callable[[Path, Description], Source]:
-    if name.startswith("vtab:"):
-        from .vtab import open_vtab
-
-        return open_vtab
+    if not folder.is_dir():
+        where = f"{name} is not at {folder} (set {VARIABLE} to look elsewhere)"
+        raise DataMissing(f"{where}; to obtain it: {known.obtain}")
     if name == "cifar100":
         from .cifar import open_cifar100
 
-        return lambda folder, _: open_cifar100(folder)
+        return open_cifar100(folder)
     if name == "fashion-mnist":
         from .idx import open_idx
 
-        return lambda folder, known: open_idx(folder, known.classes)
-    from .listed import LISTED
+        return open_idx(folder, known.classes)
+    from .listed import LISTED, open_vtab
 
-    if name in LISTED:
-        return lambda folder, _: LISTED[name](folder)
-    return _open_described_folder
+    if name.startswith("vtab:"):
+        return open_vtab(folder, known)
+    return LISTED[name](folder) if name in LISTED else _open_described_folder(folder, known)
 
 
 def _open_described_folder(folder: Path, known: Description) -> Source:
@@ -125,6 +105,8 @@ def _open_described_folder(folder: Path, known: Description) -> Source:
 def _open_path(name: str) -> Source:
     path, columns = path_of(name)
     kind = name.partition(":")[0]
+    if not path.exists():
+        raise DataMissing(f"{name}: there is nothing at {path}; expected is {PATH_KINDS[kind]}")
     if kind == "csv":
         from .csv_lists import open_csv
 

@@ -60,12 +60,6 @@ def refuse(problems: Iterable[Problem], name: str) -> None:
     raise FiltersubError(f"{name}: {fatal[0].message}{more}; `filtersub data check {name}` lists everything")
 
 
-def reason(error: Exception) -> str:
-    """An exception as a few words on one line."""
-    words = str(error).strip().splitlines()
-    return words[0][:120] if words else type(error).__name__
-
-
 def classes_up_to(largest: int, where: object) -> int:
     """Classes of labels that are numbers up to ``largest``. Raises FiltersubError where that cannot be."""
     if largest >= _MOST_CLASSES:
