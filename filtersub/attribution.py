@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -45,7 +43,14 @@ def grad_cam(
 
     Raises FiltersubError for a layer that is not there, and where the package grad-cam is missing.
     """
-    library = _library()
+    try:
+        from pytorch_grad_cam import GradCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    except ImportError as error:
+        raise FiltersubError(
+            f"class activation maps need the package grad-cam ({error}); install it with: "
+            "pip install 'filtersub[attribution]'"
+        ) from None
     name = first_block(model) if layer is None else layer
     modules = dict(model.named_modules())
     if name not in modules:
@@ -56,12 +61,14 @@ def grad_cam(
     trained = [parameter.requires_grad for parameter in parameters]
     was_training, device = model.training, parameters[0].device
     model.eval().requires_grad_(False)  # gradients then flow through the maps alone
+    targets = None if labels is None else [ClassifierOutputTarget(int(label)) for label in labels]
     maps = []
     try:
-        with library.GradCAM(model, [modules[name]]) as cam:
+        with GradCAM(model, [modules[name]]) as cam:
             for first in range(0, len(images), batch_size):
-                batch = images[first : first + batch_size].detach().to(device).requires_grad_(True)
-                maps.append(torch.from_numpy(cam(batch, _targets(library, labels, first, len(batch)))))
+                some = slice(first, first + batch_size)
+                batch = images[some].detach().to(device).requires_grad_(True)
+                maps.append(torch.from_numpy(cam(batch, None if targets is None else targets[some])))
     finally:
         model.train(was_training)
         for parameter, own in zip(parameters, trained, strict=True):
@@ -80,22 +87,3 @@ def active_share(maps: Tensor, threshold: float = 0.5) -> Tensor:
     if not 0 < threshold < 1:
         raise FiltersubError(f"the threshold must be between 0 and 1, got {threshold}")
     return (maps > threshold).float().mean((1, 2))
-
-
-def _targets(library: Any, labels: Tensor | None, first: int, count: int) -> list[Any] | None:
-    if labels is None:
-        return None
-    chosen = labels[first : first + count]
-    return [library.utils.model_targets.ClassifierOutputTarget(int(label)) for label in chosen]
-
-
-def _library() -> Any:
-    try:
-        import pytorch_grad_cam
-        import pytorch_grad_cam.utils.model_targets
-    except ImportError as error:
-        raise FiltersubError(
-            f"class activation maps need the package grad-cam ({error}); install it with: "
-            "pip install 'filtersub[attribution]'"
-        ) from None
-    return pytorch_grad_cam

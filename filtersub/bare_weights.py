@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .errors import FiltersubError, WeightFileWarning
+from .errors import FiltersubError, WeightFileWarning, check_name
 
 _KERNEL = re.compile(r"(^|.*[./_])(weight|kernel)(_[ih]h_l\d+\w*)?$")
 _OTHER = re.compile(r"token|embed|pos_|position|_table$|mask|bias|query|register|prompt|running_|anchor|freqs", re.I)
@@ -73,8 +73,7 @@ def in_torch_layout(tensors: Mapping[str, Tensor], layout: str, stated: str, fil
     ----------
     stated : the format that the file's metadata names, "" for none
     """
-    if layout not in LAYOUTS:
-        raise FiltersubError(f"unknown layout {layout!r} of kernels; known: {', '.join(LAYOUTS)}")
+    check_name("layout of kernels", layout, LAYOUTS)
     if layout == "auto":
         layout = _FORMATS.get(stated.lower(), "by name")
     found: dict[str, Tensor] = {}
@@ -84,8 +83,13 @@ def in_torch_layout(tensors: Mapping[str, Tensor], layout: str, stated: str, fil
         kept, plain = _turned(name, tensor, asked)
         found[plain] = kept
         turned += [] if kept is tensor else [name]
-    if layout == "by name":
-        _check_sides(found, file)
+    if layout == "by name" and (odd := unlike_torch(found)):
+        likely, name = odd
+        order = "(height, width, in, out) of Keras or Flax" if likely == "keras" else "(out, height, width, in) of MLX"
+        raise FiltersubError(
+            f"{file} has {name} of shape {tuple(found[name].shape)}, which looks like {order}, not like torch's (out, "
+            f"in, height, width); say --layout {likely}, or --layout torch if it is torch's (layout=... in Python)"
+        )
     if turned:
         what = "Keras or Flax" if layout != "mlx" else "MLX"
         warnings.warn(
@@ -116,15 +120,3 @@ def _turned(name: str, tensor: Tensor, layout: str) -> tuple[Tensor, str]:
     if "depthwise_kernel" in name:  # (height, width, in, multiplier): one kernel for each input and multiplier
         return tensor.movedim((-2, -1), (0, 1)).flatten(0, 1).unsqueeze(1).contiguous(), plain
     return tensor.movedim((-1, -2), (0, 1)).contiguous(), plain
-
-
-def _check_sides(tensors: Mapping[str, Tensor], file: Path) -> None:
-    found = unlike_torch(tensors)
-    if found is None:
-        return
-    layout, name = found
-    order = "(height, width, in, out) of Keras or Flax" if layout == "keras" else "(out, height, width, in) of MLX"
-    raise FiltersubError(
-        f"{file} has {name} of shape {tuple(tensors[name].shape)}, which looks like {order}, not like torch's "
-        f"(out, in, height, width); say --layout {layout}, or --layout torch if it is torch's (layout=... in Python)"
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from .ablation import read_plan
 from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
 from .intervals import accuracy_row, on_pareto_front
+from .methods.options import METHODS
 from .records import LONG_AGO, RECORD_FILE, Record, read_records, read_table, records_table
 from .varying import TASK, tasks, telling_labels
 from .varying import varying_parameters as varying_parameters  # offered here too
@@ -26,27 +27,8 @@ ATOM_FAMILIES = ("spatial atoms", "overcomplete atoms", "spatial and block atoms
 COEFFICIENTS = "atoms and coefficients"
 #: The family of runs that name no method: those of a notebook of one's own.
 OTHER = "other"
-_METHOD_NAMES = {
-    "lora": "LoRA",
-    "lora-loralib": "LoRA (loralib)",
-    "dora": "DoRA",
-    "loha": "LoHa",
-    "lokr": "LoKr",
-    "oft": "OFT",
-    "boft": "BOFT",
-    "adalora": "AdaLoRA",
-    "tucker-lora": "Tucker LoRA",
-    "tucker-loha": "Tucker LoHa",
-    "tucker-lokr": "Tucker LoKr",
-    "hra": "HRA",
-    "hira": "HiRA",
-    "ia3": "(IA)³",
-    "bitfit": "BitFit",
-    "norm": "norm layers",
-    "ssf": "SSF",
-    "conv-adapter": "Conv-Adapter",
-    "adapter": "adapters",
-}
+#: short names of methods whose label is no name with a size behind it; "adapter" is of runs of before
+_SHORT = {"bitfit": "BitFit", "norm": "norm layers", "ssf": "SSF", "adapter": "adapters"}
 _DIGEST = re.compile(r"-[0-9a-f]{8}$")
 
 
@@ -122,11 +104,14 @@ def collect(root: str | os.PathLike[str]) -> Collection:
     planned = {run["run_id"]: run for run in plan.get("runs", [])}
     found, damaged = read_records(root)
     damaged |= {folder: line for folder, record in found.items() if (line := _of_the_future(folder, record))}
-    records = {
-        folder: record
-        for folder, record in found.items()
-        if folder not in damaged and not _unfinished(folder, planned) and not _is_part(folder, found, root)
-    }
+    records = {}
+    for folder, record in found.items():
+        # a planned run whose notebook failed after its record was written is a failure, not a result
+        failed = folder.name in planned and read_state(folder).get("status") == "failed"
+        # a record below the folder of another one (but the root's) is a part of that run
+        is_part = any(parent in found for parent in folder.parents if root in parent.parents)
+        if not (folder in damaged or failed or is_part):
+            records[folder] = record
     newest = _without_superseded(records, set(planned))
     copies = _copies(newest)
     kept = {folder: record for folder, record in newest.items() if folder not in copies}
@@ -233,7 +218,9 @@ def family(parameters: Mapping[str, Any]) -> str:
         if parameters.get("expansion"):
             return "overcomplete and block atoms" if parameters.get("block") else "overcomplete atoms"
         return "spatial and block atoms" if parameters.get("block") else "spatial atoms"
-    return {"linear": "head only", "full": "full tuning"}.get(method, _METHOD_NAMES.get(method, method))
+    if method not in METHODS or method in _SHORT:
+        return _SHORT.get(method, method)
+    return "head only" if method == "linear" else re.sub(r",? (r=|blocks of|reduction).*", "", METHODS[method].label)
 
 
 def _joined(
@@ -268,51 +255,29 @@ def _check_columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> 
             raise FiltersubError(f"{path} holds no numbers in its column {column!r}")
 
 
-def _unfinished(folder: Path, planned: Mapping[str, Any]) -> bool:
-    """A planned run whose notebook failed after its record was written: a failure, not a result."""
-    return folder.name in planned and read_state(folder).get("status") == "failed"
-
-
-def _is_part(folder: Path, folders: Iterable[Path], root: Path) -> bool:
-    """Whether a record lies below the folder of another one (but the root's): then it is a part of that run."""
-    return any(parent in folders for parent in folder.parents if root in parent.parents)
-
-
 def _without_superseded(records: dict[Path, Record], planned: set[str]) -> dict[Path, Record]:
-    records = _once_each(records)
-    best: dict[tuple[Path, str], Path] = {}
+    """Of runs of one name with its digest, copied from several machines into several folders, the newest; then of runs
+    in one folder whose names differ in their digest alone the planned one, or the newest where none is planned."""
+
+    def run(folder: Path) -> tuple[Path, str]:
+        return folder.parent, _DIGEST.sub("", folder.name)
+
+    once = _newest(records, lambda folder: folder.name)
+    records = {folder: each for folder, each in records.items() if folder in once or not _DIGEST.search(folder.name)}
+    settled = {run(folder) for folder in records if folder.name in planned}
+    rivals = {f: each for f, each in records.items() if _DIGEST.search(f.name) and f.name not in planned}
+    kept = {folder for folder in _newest(rivals, run) if run(folder) not in settled}
+    return {folder: each for folder, each in records.items() if folder in kept or folder not in rivals}
+
+
+def _newest(records: dict[Path, Record], name: Callable[[Path], Any]) -> set[Path]:
+    """The newest folder of each name, the first of those that are equally new."""
+    newest: dict[Any, Path] = {}
     for folder, record in records.items():
-        name = (folder.parent, _DIGEST.sub("", folder.name))
-        if not _DIGEST.search(folder.name) or folder.name in planned:
-            continue
-        rival = best.get(name)
-        if rival is None or _is_newer(record, records[rival]):
-            best[name] = folder
-    names = {(folder.parent, _DIGEST.sub("", folder.name)) for folder in records if folder.name in planned}
-    keep = {folder for name, folder in best.items() if name not in names}
-    return {
-        folder: record
-        for folder, record in records.items()
-        if folder in keep or folder.name in planned or not _DIGEST.search(folder.name)
-    }
-
-
-def _once_each(records: dict[Path, Record]) -> dict[Path, Record]:
-    """Of runs of one name with its digest, copied from several machines into several folders, the newest."""
-    newest: dict[str, Path] = {}
-    for folder, record in records.items():
-        rival = newest.setdefault(folder.name, folder)
-        if _is_newer(record, records[rival]):
-            newest[folder.name] = folder
-    return {
-        folder: record
-        for folder, record in records.items()
-        if not _DIGEST.search(folder.name) or newest[folder.name] == folder
-    }
-
-
-def _is_newer(one: Record, other: Record) -> bool:
-    return (one.made_at or LONG_AGO) > (other.made_at or LONG_AGO)
+        rival = newest.setdefault(name(folder), folder)
+        if (record.made_at or LONG_AGO) > (records[rival].made_at or LONG_AGO):
+            newest[name(folder)] = folder
+    return set(newest.values())
 
 
 def _of_the_future(folder: Path, record: Record) -> str:
@@ -341,11 +306,9 @@ def _of_no_plan(records: Iterable[Path], planned: set[str]) -> list[str]:
     if not others:
         return []
     more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
-    what = (
-        "run is not of this folder's plan, and counts"
-        if len(others) == 1
-        else "runs are not of this folder's plan, and count"
-    )
+    what = "runs are not of this folder's plan, and count"
+    if len(others) == 1:
+        what = "run is not of this folder's plan, and counts"
     return [f"{len(others):,} {what}: {', '.join(others[:5])}{more}"]
 
 

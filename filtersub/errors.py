@@ -47,7 +47,8 @@ def check_name(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     if isinstance(name, str) and name in known:
         return name
-    raise FiltersubError(f"unknown {what} {name!r}{meant(name, known)} Known: {', '.join(known)}")
+    hint = meant(name, known)
+    raise FiltersubError(f"unknown {what} {name!r}{f'{hint} Known' if hint else '; known'}: {', '.join(known)}")
 
 
 def near(word: object, known: Iterable[str]) -> str:

@@ -240,13 +240,12 @@ class Panel:
             drawn = _draw(self.explorer, look, self.drawn["names"].get(self.kernels.value))
             self._put(look, drawn)
             self._changed()
-        except FiltersubError as error:
+        except BaseException as error:
             self._put(self.shown, self.drawn)
+            if not isinstance(error, FiltersubError):
+                self._changed()
+                raise
             self.status.value = f"<p>{html.escape(str(error))}</p>"
-        except BaseException:
-            self._put(self.shown, self.drawn)
-            self._changed()
-            raise
 
     def _put(self, look: Look, drawn: dict[str, Any]) -> None:
         """Show a look whole; its controls say what it is of. Moves nothing."""
@@ -273,7 +272,9 @@ class Panel:
             slider.disabled = found
         self.every.disabled = look.layer not in self.explorer.layouts
         self.write.disabled = look.recipe is None
-        self.figure.value, self.tiles.value = drawn["figure"], self._tiles(look)
+        buttons = f".{self.tiles_class} .widget-toggle-button"
+        self.tiles.value = tiles_css(buttons, look.tiles()) if len(look.shown) else ""
+        self.figure.value = drawn["figure"]
         options = [(name, number) for number, name in drawn["names"].items()]
         if list(self.kernels.options) != options:
             self.kernels.options = options
@@ -283,9 +284,6 @@ class Panel:
         self.kernel.value, self.recipe.value = drawn["kernel"], drawn["recipe"]
         self.status.value = self.written.value = ""
         self.shown, self.drawn = look, drawn
-
-    def _tiles(self, look: Look) -> str:
-        return tiles_css(f".{self.tiles_class} .widget-toggle-button", look.tiles()) if len(look.shown) else ""
 
     def _pick(self) -> None:
         """Show the codes of the kernel that was clicked on."""

@@ -181,6 +181,12 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"it holds {name}, which is no JSON")
 
 
+def write_csv(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
+    """Write a table as csv_text has it, as UTF-8."""
+    with atomic_write(path) as aside:
+        aside.write_bytes(csv_text(table).encode("utf-8"))
+
+
 def csv_text(table: pd.DataFrame) -> str:
     """The table as CSV, lines ended by a line feed. pandas leaves a carriage return within a text unquoted, which would
     be read as the end of a line."""

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from .errors import FiltersubError
+from .errors import FiltersubError, reason
 from .files import make_folder
 from .processes import is_running
 
@@ -122,16 +122,25 @@ def _acquired(root: Path) -> Any:
         except Timeout:
             holder = _holder(root)
             gone = holder.get("host") == socket.gethostname() and not is_running(holder["pid"], since=holder["since"])
-            if (holder and not gone) or time.monotonic() > patient_until:
-                raise FiltersubError(_said(root, holder)) from None
+            if holder and not gone:
+                where = "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
+                raise FiltersubError(
+                    f"process {holder['pid']}{where} writes into {root} ({holder['command']}); wait for it, end it, or "
+                    "choose another folder"
+                ) from None
+            if time.monotonic() > patient_until:
+                words = f"another process writes into {root}; wait for it, or choose another folder"
+                raise FiltersubError(words) from None
             time.sleep(0.2)
             continue
         except OSError as error:
-            raise FiltersubError(f"cannot lock the folder {root}: {error.strerror or error}") from None
+            raise FiltersubError(f"cannot lock the folder {root}: {reason(error)}") from None
         if not (root / LOCK_FILE).exists():  # its last holder removed it after it was opened here
             lock.release()
             continue
-        own = {"pid": os.getpid(), "host": socket.gethostname(), "command": _command(), "since": time.time()}
+        command = shlex.join(psutil.Process().cmdline())
+        command = command if len(command) <= 200 else f"{command[:197]}..."
+        own = {"pid": os.getpid(), "host": socket.gethostname(), "command": command, "since": time.time()}
         with contextlib.suppress(OSError):  # a full disk is told by whoever writes what matters
             (root / HOLDER_FILE).write_text(json.dumps(own), encoding="utf-8")
         return lock
@@ -144,18 +153,3 @@ def _holder(root: Path) -> dict[str, Any]:
         return holder if {"pid", "host", "command", "since"} <= set(holder) else {}
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _said(root: Path, holder: dict[str, Any]) -> str:
-    if not holder:
-        return f"another process writes into {root}; wait for it, or choose another folder"
-    where = "" if holder["host"] == socket.gethostname() else f" on {holder['host']}"
-    return (
-        f"process {holder['pid']}{where} writes into {root} ({holder['command']}); wait for it, end it, or choose "
-        "another folder"
-    )
-
-
-def _command() -> str:
-    command = shlex.join(psutil.Process().cmdline())
-    return command if len(command) <= 200 else f"{command[:197]}..."

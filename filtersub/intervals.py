@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import FiltersubError
+from .errors import check_name
 
 LEVEL = 0.95
 #: Name -> what a reader is told of it.
@@ -55,12 +55,18 @@ def interval(values: Sequence[float], kind: str = "t", *, bounds: tuple[float, f
     >>> [round(end, 2) for end in interval([1.0, 2.0, 3.0])]
     [-0.48, 4.48]
     """
-    if kind not in INTERVALS:
-        raise FiltersubError(f"unknown interval {kind!r}; known: {', '.join(INTERVALS)}")
+    check_name("interval", kind, INTERVALS)
     numbers = np.asarray(values, dtype=float)
     if len(numbers) < 2:
         return math.nan, math.nan
-    low, high = _t_interval(numbers) if kind == "t" else _bootstrap(numbers)
+    if kind == "bootstrap":
+        drawn = np.random.default_rng(0).choice(numbers, size=(_RESAMPLES, len(numbers)))
+        low, high = np.quantile(drawn.mean(axis=1), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    elif np.ptp(numbers) == 0:
+        low = high = numbers[0]
+    else:
+        found = _student(*_mean_and_error(numbers), len(numbers) - 1)
+        low, high = found.low, found.high
     lowest, highest = bounds or (-math.inf, math.inf)
     return float(max(low, lowest)), float(min(high, highest))
 
@@ -107,7 +113,7 @@ def paired_difference(gaps: Sequence[float]) -> Difference:
         return Difference(mean, math.nan, math.nan, math.nan)
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return Difference(mean, mean, mean, 1.0 if mean == 0 else math.nan)
-    return _student(mean, float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
+    return _student(*_mean_and_error(values), len(values) - 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -139,11 +145,8 @@ def on_pareto_front(cost: Sequence[float], merit: Sequence[float]) -> list[bool]
     return front
 
 
-def _t_interval(values: np.ndarray) -> tuple[float, float]:
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    found = _student(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1)
-    return found.low, found.high
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _student(mean: float, standard_error: float, freedom: float) -> Difference:
@@ -153,9 +156,3 @@ def _student(mean: float, standard_error: float, freedom: float) -> Difference:
     half = float(stdtrit(freedom, 0.5 + LEVEL / 2)) * standard_error
     p_value = 2 * float(stdtr(freedom, -abs(mean) / standard_error))
     return Difference(mean, mean - half, mean + half, p_value)
-
-
-def _bootstrap(values: np.ndarray) -> tuple[float, float]:
-    drawn = np.random.default_rng(0).choice(values, size=(_RESAMPLES, len(values)))
-    low, high = np.quantile(drawn.mean(axis=1), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return float(low), float(high)

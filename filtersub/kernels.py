@@ -66,10 +66,6 @@ def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
     return None
 
 
-def _is_layer(model: object) -> bool:
-    return isinstance(model, nn.Module) and _describe(model) is not None
-
-
 def _is_unrun(layer: object) -> bool:
     """Whether it is a lazy layer, which has no shape before it first runs."""
     return isinstance(layer, nn.Module) and isinstance(layer._parameters.get("weight"), nn.UninitializedParameter)
@@ -109,7 +105,8 @@ def select_layers(
             found[name] = layout
     if not found:
         left_out = [name for name in candidates if name in skipped and (pattern is None or pattern.search(name))]
-        alone = "; the model is a layer itself, give nn.Sequential(layer)" if _is_layer(model) else ""
+        is_layer = isinstance(model, nn.Module) and _describe(model) is not None
+        alone = "; the model is a layer itself, give nn.Sequential(layer)" if is_layer else ""
         raise FiltersubError(_nothing_selected(candidates, layers, block, left_out) + alone)
     check_block_used(found.values(), block, block_spatial)
     return found
@@ -166,13 +163,12 @@ def _nothing_selected(
         hint += " of floating-point numbers"
     wanted = "" if layers is None else f" matches {layers!r} and"
     blocks = "" if block is not None else " (1x1 and linear layers take part only with a block)"
-    kept_whole = f"; {left_out[0]!r} is left out (a classification head is trained whole)" if left_out else ""
-    return f"no layer{wanted} can be decomposed{blocks}{kept_whole}{hint}{_not_covered(candidates.values())}"
-
-
-def _not_covered(candidates: Iterable[nn.Module | Tensor]) -> str:
-    """Names the layer types that hold matrices which the rule does not reach."""
-    layers = list(candidates)
-    kinds = {type(layer).__name__ for layer in layers if isinstance(layer, (nn.Bilinear, nn.MultiheadAttention))}
-    covered = f"; {' and '.join(sorted(kinds))} weights are not covered" if kinds else ""
-    return covered + ("; run the model once, its lazy layers have no shape yet" if any(map(_is_unrun, layers)) else "")
+    if left_out:
+        hint = f"; {left_out[0]!r} is left out (a classification head is trained whole){hint}"
+    others = (nn.Bilinear, nn.MultiheadAttention)  # hold matrices which the rule does not reach
+    kinds = sorted({type(layer).__name__ for layer in candidates.values() if isinstance(layer, others)})
+    if kinds:
+        hint += f"; {' and '.join(kinds)} weights are not covered"
+    if any(map(_is_unrun, candidates.values())):
+        hint += "; run the model once, its lazy layers have no shape yet"
+    return f"no layer{wanted} can be decomposed{blocks}{hint}"

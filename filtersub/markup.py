@@ -108,7 +108,20 @@ def atoms_html(pictures: Tensor, most: int = _MOST_ATOMS) -> str:
 
 def picture_source(pictures: Tensor) -> str:
     """Pictures (n, height, width) in a row with a blank pixel between, each on its own scale, as a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(_png(pictures.detach().cpu().double())).decode()}"
+    import numpy as np
+    from matplotlib import colormaps
+    from PIL import Image
+
+    pictures = pictures.detach().cpu().double()
+    count, height, width = pictures.shape
+    scaled = pictures / pictures.abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
+    board = np.ones((height, count * (width + 1) - 1, 4))
+    board[..., 3] = 0
+    for n, atom in enumerate(scaled.numpy()):
+        board[:, n * (width + 1) : n * (width + 1) + width] = colormaps["RdBu_r"](atom / 2 + 0.5)
+    buffer = io.BytesIO()
+    Image.fromarray((board * 255).round().astype("uint8")).save(buffer, "png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def tiles_css(selector: str, pictures: Tensor, side: int = 40) -> str:
@@ -147,20 +160,3 @@ def square_boards(atoms: Tensor) -> Tensor:
     """Atoms (n_atoms, d) of a layer that is not known: squares where d is a square number, else strips."""
     side = round(atoms.shape[1] ** 0.5)
     return atoms.reshape(len(atoms), side, side) if side * side == atoms.shape[1] else atoms[:, None, :]
-
-
-def _png(pictures: Tensor) -> bytes:
-    """All pictures in a row, a blank pixel between."""
-    import numpy as np
-    from matplotlib import colormaps
-    from PIL import Image
-
-    count, height, width = pictures.shape
-    scaled = pictures / pictures.abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
-    board = np.ones((height, count * (width + 1) - 1, 4))
-    board[..., 3] = 0
-    for n, atom in enumerate(scaled.numpy()):
-        board[:, n * (width + 1) : n * (width + 1) + width] = colormaps["RdBu_r"](atom / 2 + 0.5)
-    buffer = io.BytesIO()
-    Image.fromarray((board * 255).round().astype("uint8")).save(buffer, "png")
-    return buffer.getvalue()

@@ -12,10 +12,7 @@ import psutil
 import torch
 
 _INTERVAL = 0.02  # seconds between two looks at the resident set
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_NEVER, _GIB = -1, 2**30
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _NEVER = -1, -3, -1  # of glibc's mallopt
 _OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -29,7 +26,7 @@ def keep_freed_memory() -> None:
     """
     if any(name in os.environ for name in _OF_THE_USER):
         return
-    _ask_glibc("mallopt", _MMAP_THRESHOLD, _GIB)
+    _ask_glibc("mallopt", _MMAP_THRESHOLD, 2**30)
     _ask_glibc("mallopt", _TRIM_THRESHOLD, _NEVER)
 
 
@@ -59,7 +56,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             return self
         gc.collect()
-        _trim()  # what earlier work has freed would be counted as this stretch's
+        _ask_glibc("malloc_trim", 0)  # what earlier work has freed would be counted as this stretch's
         self._process, self._done, self._watcher = psutil.Process(), threading.Event(), None
         for outer in self._open:
             outer._look()
@@ -80,7 +77,7 @@ class PeakMemory:
             self._watcher.join()
         self._look()
         self._open.remove(self)
-        _trim()
+        _ask_glibc("malloc_trim", 0)
 
     def _watch(self) -> None:
         while not self._done.wait(_INTERVAL):
@@ -93,22 +90,17 @@ class PeakMemory:
 
 def _mark() -> int:
     """The largest resident set since the mark was set back, in bytes; 0 where the system does not say."""
-    lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _reset_mark() -> bool:
     """Whether the system keeps a mark that could be set back."""
     try:
-        _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak of the resident set
         return _mark() > 0
     except (OSError, ValueError):
         return False
-
-
-def _trim() -> None:
-    """Give back to the system what the C library holds of freed memory."""
-    _ask_glibc("malloc_trim", 0)
 
 
 def _ask_glibc(function: str, *arguments: int) -> None:

@@ -47,7 +47,8 @@ def load_model(
     Raises FiltersubError for unknown names, a drop path in an architecture that has none, missing or damaged weight
     files, weights that do not fit, and where pretrained weights cannot be fetched (it then says what to do).
     """
-    _check_classes(num_classes)
+    if num_classes is not None:
+        check_whole("the number of classes", num_classes, 1, MOST)
     if is_weight_file(name):
         raise FiltersubError(f"{name} is a file of weights, without an architecture; name a model, and it as --weights")
     check_share("drop_path", drop_path)
@@ -129,25 +130,17 @@ def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, 
 
 def _build(name: str, fetch: bool, num_classes: int | None, drop_path: float | None) -> nn.Module:
     source, _, rest = name.partition(":")
-    if name in PACKAGED:
-        return _packaged(name, num_classes, drop_path)
-    if source == "timm" and rest:
-        return _timm(rest, fetch, num_classes, drop_path)
-    if source == "torchvision" and rest:
-        return _torchvision(rest, fetch, num_classes, drop_path)
-    if source == "diffusers" and rest:
-        if drop_path:
-            raise _no_drop_path(name)
-        return _diffusers(rest, fetch)
-    return _timm(name, fetch, num_classes, drop_path)
-
-
-def _packaged(name: str, num_classes: int | None, drop_path: float | None) -> nn.Module:
-    architecture = PACKAGED[name].architecture
+    architecture = PACKAGED[name].architecture if name in PACKAGED else None
     if isinstance(architecture, str):
         return _timm(architecture, False, num_classes, drop_path)
+    if source == "torchvision" and rest:
+        return _torchvision(rest, fetch, num_classes, drop_path)
+    if architecture is None and (source != "diffusers" or not rest):
+        return _timm(rest if source == "timm" and rest else name, fetch, num_classes, drop_path)
     if drop_path:
         raise _no_drop_path(name)
+    if architecture is None:
+        return _diffusers(rest, fetch)
     model = architecture()
     if num_classes is not None:
         _replace_head(model, num_classes)
@@ -251,8 +244,8 @@ def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, 
     tensors = _without_wrapper(tensors, own)
     head = head_name(model)
     skipped = {name for name in own if new_head and head is not None and name.startswith(f"{head}.")}
-    missing = [name for name in own if name not in tensors and name not in skipped]
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    needed = [name for name in own if name not in skipped and not name.endswith("num_batches_tracked")]
+    missing = [name for name in needed if name not in tensors]
     if missing:
         raise FiltersubError(f"{source} lacks {len(missing)} tensors of the model, {missing[0]} for one")
     surplus = [name for name in tensors if name not in own]
@@ -280,17 +273,18 @@ def _unknown(name: str, known: list[str], library: str) -> FiltersubError:
     return FiltersubError(f"unknown model {name!r} ({library} has no such model){meant(name, known, 3)}")
 
 
-def _check_classes(num_classes: int | None) -> None:
-    if num_classes is not None:
-        check_whole("the number of classes", num_classes, 1, MOST)
-
-
 @contextmanager
 def _fetching(name: str) -> Iterator[None]:
-    """Turns any failure to download pretrained weights into one line that says what to do."""
+    """Turns any failure to download pretrained weights into one line that says what to do.
+
+    Where the hub does not answer, what is in its local cache still loads, and everything else fails at once.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
     try:
-        with nullcontext() if _hub_answers() else _offline():
-            yield
+        constants.HF_HUB_OFFLINE = before or not _hub_answers()
+        yield
     except FiltersubError:
         raise
     except Exception as error:  # hub, http and socket errors share no base class
@@ -298,6 +292,8 @@ def _fetching(name: str) -> Iterator[None]:
             f"the pretrained weights of {name} could not be loaded (no network?): {reason(error, 160)}; give a local "
             "file of weights with --weights FILE (weights=... in Python), or ask for random ones with --no-pretrained"
         ) from None
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _hub_answers(timeout: float = 3.0) -> bool:
@@ -312,15 +308,3 @@ def _hub_answers(timeout: float = 3.0) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """What is in the hub's local cache still loads; everything else fails at once."""
-    from huggingface_hub import constants
-
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,9 +15,7 @@ from torch import Tensor, nn
 from .errors import FiltersubError
 from .weight_file import load_weight_file
 
-
-def _saved_by_torch(file: Path) -> dict[str, Tensor]:
-    return load_weight_file(file, layout="torch")
+_saved_by_torch = partial(load_weight_file, layout="torch")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .errors import FiltersubError
+from .errors import check_name
 from .image_reading import read_image
+from .settings import check_whole
 
 #: Name -> what it shows; where it comes from decides who may show it, see each package's own licence file.
 PHOTOGRAPHS = {
@@ -24,8 +25,7 @@ _SMALLEST_CROP = 0.35  # of the shorter side
 
 def load_photograph(name: str) -> Tensor:
     """A photograph as (3, height, width) float32 in 0..1. Raises FiltersubError for unknown names."""
-    if name not in PHOTOGRAPHS:
-        raise FiltersubError(f"unknown photograph {name!r}; known: {', '.join(PHOTOGRAPHS)}")
+    check_name("photograph", name, PHOTOGRAPHS)
     if name == "grace_hopper":
         from matplotlib import get_data_path
 
@@ -65,17 +65,17 @@ def photograph_batches(
     the same crops. Raises FiltersubError unless ``n_images``, ``size`` and ``batch_size`` are positive.
     """
     for what, value in (("n_images", n_images), ("size", size), ("batch_size", batch_size)):
-        if value < 1:
-            raise FiltersubError(f"{what} must be positive, got {value}")
-    return _batches(n_images, size, batch_size, mean, std, np.random.default_rng(seed))
+        check_whole(what, value, 1)
+    random = np.random.default_rng(seed)
 
+    def batches() -> Iterator[Tensor]:
+        photographs = [load_photograph(name) for name in PHOTOGRAPHS]
+        for first in range(0, n_images, batch_size):
+            numbers = range(first, min(first + batch_size, n_images))
+            crops = [_random_crop(photographs[number % len(photographs)], size, random) for number in numbers]
+            yield _normalised(torch.stack(crops), mean, std)
 
-def _batches(n_images, size, batch_size, mean, std, random) -> Iterator[Tensor]:
-    photographs = [load_photograph(name) for name in PHOTOGRAPHS]
-    for first in range(0, n_images, batch_size):
-        numbers = range(first, min(first + batch_size, n_images))
-        crops = [_random_crop(photographs[number % len(photographs)], size, random) for number in numbers]
-        yield _normalised(torch.stack(crops), mean, std)
+    return batches()
 
 
 def _random_crop(photograph: Tensor, size: int, random: np.random.Generator) -> Tensor:

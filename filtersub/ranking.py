@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ _REGIME = (
     *("pretrained", "weights"),
 )
 _METRICS = ("test_accuracy", "validation_accuracy")
+_OURS = "filter-subspace"
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ class Agreement:
         )
 
     def to_json(self) -> dict[str, Any]:
-        numbers = {
-            name: None if value != value else value for name, value in vars(self).items() if isinstance(value, float)
+        numbers = {name: value for name, value in vars(self).items() if name != "table"}
+        return {
+            **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+            "settings": self.table.to_dict("records"),
         }
-        return {**numbers, "settings": self.table.to_dict("records")}
 
 
 def gradient_energy(
@@ -81,11 +83,18 @@ def agreement(energy: GradientEnergy, folders: Sequence[str | os.PathLike[str]],
 
     Raises FiltersubError where fewer than three settings were measured.
     """
-    records = [record for folder in folders for record in read_records(folder)[0].values()]
-    tuned = [r for r in records if r.kind == "tuning" and r.parameters.get("model") == model]
-    regimes = Counter(_regime(record) for record in tuned)
-    kept = [r for r in tuned if _regime(r) == regimes.most_common(1)[0][0]]
-    rows = [row for row in (_row(energy, record) for record in kept) if row is not None]
+    tuned: dict[tuple[object, ...], list[Record]] = {}  # by regime
+    for record in (record for folder in folders for record in read_records(folder)[0].values()):
+        if record.kind == "tuning" and record.parameters.get("model") == model:
+            tuned.setdefault(tuple(record.parameters.get(name) for name in _REGIME), []).append(record)
+    rows = []
+    for record in max(tuned.values(), key=len, default=[]):
+        accuracy = next((record.metrics[name] for name in _METRICS if name in record.metrics), None)
+        score = None if accuracy is None else _score(energy, record)
+        if score is not None:
+            own = {"label": record.label, "layers": record.parameters.get("layers")}
+            own |= {"trainable": record.counts["trainable"], "by_atoms": record.parameters["method"] == _OURS}
+            rows.append({**own, "score": score, "accuracy": accuracy})
     keys = ["label", "layers", "trainable", "by_atoms"]
     measured = pd.DataFrame(rows, columns=[*keys, "score", "accuracy"]).groupby(keys, dropna=False)
     # seeds learn atoms of their own, so that the score has a mean too
@@ -94,14 +103,9 @@ def agreement(energy: GradientEnergy, folders: Sequence[str | os.PathLike[str]],
     if len(table) < 3:
         where = ", ".join(map(str, folders))
         raise FiltersubError(f"{where} holds {len(table)} tuned settings of {model}; ranks need at least three")
-    atoms = table[table["by_atoms"]]
-    return Agreement(
-        table,
-        spearman(table["score"], table["accuracy"]),
-        spearman(table["trainable"], table["accuracy"]),
-        spearman(atoms["score"], atoms["accuracy"]),
-        spearman(atoms["trainable"], atoms["accuracy"]),
-    )
+    parts = (table, table[table["by_atoms"]])
+    ranks = [spearman(part[name], part["accuracy"]) for part in parts for name in ("score", "trainable")]
+    return Agreement(table, *ranks)
 
 
 def spearman(one: pd.Series, other: pd.Series) -> float:
@@ -115,43 +119,18 @@ def spearman(one: pd.Series, other: pd.Series) -> float:
     return float(one.rank().corr(other.rank()))
 
 
-def _regime(record: Record) -> tuple[object, ...]:
-    return tuple(record.parameters.get(name) for name in _REGIME)
-
-
-def _row(energy: GradientEnergy, record: Record) -> dict[str, object] | None:
-    accuracy = next((record.metrics[name] for name in _METRICS if name in record.metrics), None)
-    method = record.parameters.get("method")
-    score = _score(energy, record) if accuracy is not None else None
-    if score is None:
-        return None
-    return {
-        "label": record.label,
-        "layers": record.parameters.get("layers"),
-        "trainable": record.counts["trainable"],
-        "score": score,
-        "by_atoms": method == "filter-subspace",
-        "accuracy": accuracy,
-    }
-
-
 def _score(energy: GradientEnergy, record: Record) -> float | None:
     """None for methods that the criterion does not know."""
     settings = record.parameters
     if settings["method"] in ("linear", "full"):
         return float(settings["method"] == "full")
-    if settings["method"] != "filter-subspace":
+    if settings["method"] != _OURS:
         return None
     known = DecompositionConfig.__dataclass_fields__
     recipe = DecompositionConfig(**{name: value for name, value in settings.items() if name in known})
-    head = head_name(energy.model)
-    plan = plan_layers(
-        energy.model,
-        recipe,
-        layers=settings.get("layers"),
-        exclude=() if head is None else (head,),
-        overrides=settings.get("overrides"),
-    )
+    exclude = [name for name in (head_name(energy.model),) if name is not None]
+    chosen = {name: settings.get(name) for name in ("layers", "overrides")}
+    plan = plan_layers(energy.model, recipe, exclude=exclude, **chosen)
     if any(layer.recipe.block_coefficients for layer in plan.values()):
         return None  # what atoms of alpha can follow is not scored
     return sum(energy.score(layer.recipe, [name]) for name, layer in plan.items())

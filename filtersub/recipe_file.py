@@ -17,7 +17,7 @@ from .decomposition.file import read_header
 from .decomposition.folder import RESULT_FILE
 from .decomposition.recipe import check_overrides
 from .errors import FiltersubError, check_name
-from .files import atomic_write
+from .files import plain_json, write_text
 from .former_names import RECIPE_KEYS, by_name_of_today
 from .schema import check_settings
 from .yaml_file import ScientificLoader, load_yaml, yaml_text
@@ -67,10 +67,7 @@ def write_recipe(
     shared: Any = False,
 ) -> Path:
     """A YAML file that read_recipe and read_for_tuning read, written whole or not at all."""
-    text = recipe_text(recipe, overrides=overrides, layers=layers, shared=shared)
-    with atomic_write(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-    return Path(path)
+    return write_text(path, recipe_text(recipe, overrides=overrides, layers=layers, shared=shared))
 
 
 def recipe_text(
@@ -81,16 +78,14 @@ def recipe_text(
     shared: Any = False,
 ) -> str:
     """The YAML that write_recipe writes."""
-    settings: dict[str, Any] = {name: _plain(value) for name, value in asdict(recipe).items()}
+    settings: dict[str, Any] = asdict(recipe)
     if layers is not None:
         settings["layers"] = layers
     if shared:
-        settings["shared_dictionary"] = _plain(shared)
+        settings["shared_dictionary"] = shared
     if overrides:
-        settings["overrides"] = {
-            pattern: {name: _plain(value) for name, value in own.items()} for pattern, own in overrides.items()
-        }
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        settings["overrides"] = overrides
+    return yaml.safe_dump(plain_json(settings), sort_keys=False, allow_unicode=True)
 
 
 def layer_pattern(layer: str) -> str:
@@ -153,10 +148,6 @@ def read_for_tuning(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     settings.pop("max_error_per", None)
     return settings
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def read_override(text: str) -> tuple[str, dict[str, Any]]:

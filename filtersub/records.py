@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import FiltersubError
-from .files import atomic_write, csv_text, plain_json, read_json, visible, write_json
+from .files import plain_json, read_json, visible, write_csv, write_json
 from .former_names import by_name_of_today
 from .markup import facts_html
 from .schema import check, shown
@@ -99,8 +99,7 @@ class Record:
         names = dict(self.tables)
         for name, table in tables.items():
             names[name] = f"{name}.csv"
-            with atomic_write(Path(folder) / names[name]) as aside:
-                aside.write_bytes(csv_text(table).encode("utf-8"))
+            write_csv(Path(folder) / names[name], table)
         path = Path(folder) / RECORD_FILE
         try:
             content = plain_json(asdict(replace(self, tables=names)))
@@ -126,20 +125,15 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
         content = read_json(path)
     except (OSError, ValueError) as error:
         raise FiltersubError(f"{path} is not a readable record: {error}") from None
-    record = _without_overcounts(_checked(content, f"{path} is not a readable record"))
+    record = _checked(content, f"{path} is not a readable record")
+    if record.schema == 1 and "step_flops" in record.cost:
+        # it counts the gradients of grouped convolutions too often, up to 14 times the whole step
+        names = {"step_flops": "step_flops_overcounted"}
+        record = replace(record, cost={names.get(name, name): value for name, value in record.cost.items()})
     for name, file in record.tables.items():
         if not (path.parent / file).resolve().is_relative_to(path.parent.resolve()):
             raise FiltersubError(f"{path} is not a readable record: tables.{name} {file!r} is a link out of its folder")
     return record
-
-
-def _without_overcounts(record: Record) -> Record:
-    """Records of schema 1 counted the gradients of grouped convolutions too often, up to 14 times the whole step: their
-    ``step_flops`` are set aside as ``step_flops_overcounted``, so that they are compared with no others."""
-    if record.schema > 1 or "step_flops" not in record.cost:
-        return record
-    names = {"step_flops": "step_flops_overcounted"}
-    return replace(record, cost={names.get(name, name): value for name, value in record.cost.items()})
 
 
 def _checked(content: Any, source: str) -> Record:
@@ -206,17 +200,18 @@ def describe_environment() -> dict[str, Any]:
     """
     import torch
 
-    commit = _or_none(_commit)
+    commit = _or_none(_git, "rev-parse", "--short=12", "HEAD")
+    changes = ("status", "--porcelain", "--untracked-files=no")
     return {
         "versions": {"python": platform.python_version()} | {name: _or_none(version, name) for name in _VERSIONED},
         "hardware": {
-            "device": _or_none(_device),
+            "device": _or_none(lambda: torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"),
             "processor": _or_none(processor),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
         "commit": commit,
-        "dirty": None if commit is None else _or_none(_is_dirty),
+        "dirty": None if commit is None else _or_none(lambda: bool(_git(*changes))),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -228,22 +223,8 @@ def _or_none(fact: Callable[..., Any], *arguments: Any) -> Any:
         return None
 
 
-def _device() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def _commit() -> str:
-    """Of the package's own checkout; raises where it is none."""
-    return _git("rev-parse", "--short=12", "HEAD")
-
-
-def _is_dirty() -> bool:
-    return bool(_git("status", "--porcelain", "--untracked-files=no"))
-
-
 def _git(*arguments: str) -> str:
+    """What git says of the package's own checkout; raises where it is none."""
     command = ["git", "--no-optional-locks", "-C", str(Path(__file__).resolve().parent), *arguments]
     run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=10)
     return run.stdout.strip()

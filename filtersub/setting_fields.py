@@ -16,18 +16,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 #: solver -> what it solves: "penalty" (l1_penalty), "support" (n_nonzero or max_residual) or "linear"
 SOLVERS: dict[str, str] = {
-    "lasso": "penalty",
-    "fista": "penalty",
-    "ista": "penalty",
-    "spams": "penalty",
-    "spams-cd": "penalty",
-    "sklearn": "penalty",
-    "mp": "support",
-    "omp": "support",
-    "ormp": "support",
-    "spams-omp": "support",
-    "pca": "linear",
-    "ridge": "linear",
+    **dict.fromkeys(("lasso", "fista", "ista", "spams", "spams-cd", "sklearn"), "penalty"),
+    **dict.fromkeys(("mp", "omp", "ormp", "spams-omp"), "support"),
+    **dict.fromkeys(("pca", "ridge"), "linear"),
 }
 #: solver of a decomposition -> kind of its coefficients: as above, or "random"
 CODES: dict[str, str] = {**SOLVERS, "random": "random"}

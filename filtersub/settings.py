@@ -28,15 +28,15 @@ def check_whole(name: str, value: object, least: int, most: int | None = None) -
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise FiltersubError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")
+    check_number(name, value, least)
     if most is not None and value > most:
         raise FiltersubError(f"{name} must be at most {most}, got {value}")
 
 
 def check_number(name: str, value: object, least: float = -math.inf) -> None:
     """Raises FiltersubError unless a setting is a finite number of at least ``least``."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not -math.inf < value < math.inf:
         raise FiltersubError(f"{name} must be a finite number, got {value!r}")
     if value < least:
         raise FiltersubError(f"{name} must {f'be at least {least}' if least else 'not be negative'}, got {value}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
 from .experiment.settings import WITHOUT_EFFECT, TuneSettings
@@ -15,12 +14,8 @@ TASK = ("data", "model", "weights", "pretrained", "n_train", "image_size", "epoc
 
 
 def varying_parameters(records: Iterable[Record]) -> list[str]:
-    """Names of the parameters in which these records differ, in the records' order.
-
-    Left out are the seed and what changes nothing that is learned.
-
-    A tuning record of before a setting existed has its default.
-    """
+    """Names of the parameters in which these records differ, in the records' order, without the seed and what changes
+    nothing that is learned; see completed_parameters."""
     found = [completed_parameters(record) for record in records]
     names = dict.fromkeys(name for parameters in found for name in parameters)
     telling = [name for name in names if name not in WITHOUT_EFFECT | {"seed"}]
@@ -29,13 +24,8 @@ def varying_parameters(records: Iterable[Record]) -> list[str]:
 
 def completed_parameters(record: Record) -> dict[str, Any]:
     """The record's parameters; a tuning record of before a setting existed has its default."""
-    defaults = _tuning_defaults() if record.kind == "tuning" else {}
-    return {**record.parameters, **{name: value for name, value in defaults.items() if name not in record.parameters}}
-
-
-@cache
-def _tuning_defaults() -> dict[str, Any]:
-    return {f.name: f.default for f in fields(TuneSettings)}
+    known = fields(TuneSettings) if record.kind == "tuning" else ()
+    return {**record.parameters, **{f.name: f.default for f in known if f.name not in record.parameters}}
 
 
 def tasks(records: Iterable[Record]) -> list[str]:

@@ -70,7 +70,11 @@ def _read(file: Path) -> tuple[dict[str, Tensor], str]:
     if not file.is_file():
         raise FiltersubError(f"no file of weights at {file}")
     found, metadata = _contents(file, format_of(file))
-    return _tensors(file, found), metadata.get("format", "")
+    tensors = _state_dict(file, found)
+    if not tensors:
+        keys = ", ".join(map(str, list(found)[:6])) if isinstance(found, Mapping) else type(found).__name__
+        raise FiltersubError(f"{file} holds no tensors by name; it holds {keys or 'nothing'}")
+    return tensors, metadata.get("format", "")
 
 
 def _contents(file: Path, kind: str) -> tuple[Any, dict[str, str]]:
@@ -123,33 +127,21 @@ def _objects(file: Path, error: Exception) -> list[str]:
     return list(found) or re.findall(r"GLOBAL ([\w.]+) was not", str(error))
 
 
-def _tensors(file: Path, found: Any) -> dict[str, Tensor]:
-    """The state dict in what a file holds."""
-    _, tensors = _state_dict(file, found, ())
-    if not tensors:
-        keys = ", ".join(map(str, list(found)[:6])) if isinstance(found, Mapping) else type(found).__name__
-        raise FiltersubError(f"{file} holds no tensors by name; it holds {keys or 'nothing'}")
-    return tensors
-
-
-def _state_dict(file: Path, found: Any, path: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """(keys that lead to it, its tensors); empty where there is none."""
-    if not isinstance(found, Mapping) or len(path) > _DEEPEST:
-        return path, {}
+def _state_dict(file: Path, found: Any, level: int = 0) -> dict[str, Tensor]:
+    """The tensors of the state dict in what a file holds; empty where there is none."""
+    if not isinstance(found, Mapping) or level > _DEEPEST:
+        return {}
     own = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
-    nested = {}
-    for key, value in found.items():
-        if isinstance(value, Mapping) and not _NO_WEIGHTS.search(str(key)):
-            inner = _state_dict(file, value, (*path, str(key)))
-            if inner[1]:
-                nested[str(key)] = inner
+    inner = {str(key): value for key, value in found.items() if isinstance(value, Mapping)}
+    inner = {key: value for key, value in inner.items() if not _NO_WEIGHTS.search(key)}
+    nested = {key: tensors for key, value in inner.items() if (tensors := _state_dict(file, value, level + 1))}
     known = [key for key in _KEYS if key in nested]
     if known:
         if len(known) > 1:
             warnings.warn(f"{file} holds {' and '.join(known)}; {known[0]} is read", WeightFileWarning, stacklevel=2)
         return nested[known[0]]
     if not nested or any(tensor.ndim >= 2 for tensor in own.values()):  # a count of steps may be a tensor too
-        return path, own
+        return own
     if len(nested) > 1:
         raise FiltersubError(f"{file} holds several sets of tensors ({', '.join(nested)}); save the one you mean alone")
     return next(iter(nested.values()))

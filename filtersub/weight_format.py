@@ -6,7 +6,7 @@ import codecs
 import zipfile
 from pathlib import Path
 
-from .errors import FiltersubError
+from .errors import FiltersubError, reason
 
 _SAVE = "save its state dict with safetensors, or torch.save(model.state_dict(), 'weights.pth'), and give that file"
 _FETCH = "fetch the file of weights itself and give that"
@@ -59,8 +59,9 @@ def format_of(file: Path) -> str:
         with open(file, "rb") as opened:
             first = opened.read(_FIRST)
     except OSError as error:
-        raise FiltersubError(f"cannot read {file}: {error.strerror or error}") from None
-    if first[8:9] == b"{" and (file.suffix.lower() == ".safetensors" or _header_fits(first, size)):
+        raise FiltersubError(f"cannot read {file}: {reason(error)}") from None
+    header_fits = 0 < int.from_bytes(first[:8], "little") <= size - 8
+    if first[8:9] == b"{" and (file.suffix.lower() == ".safetensors" or header_fits):
         return "safetensors"
     if first.startswith(b"PK") and zipfile.is_zipfile(file):  # a tar with an archive at its end is no archive of torch
         found = _archive(file)
@@ -71,10 +72,6 @@ def format_of(file: Path) -> str:
     if found is None:
         return "torch"
     raise FiltersubError(f"{file} is {found[0]}, which is not read as weights; {found[1]}")
-
-
-def _header_fits(first: bytes, size: int) -> bool:
-    return 0 < int.from_bytes(first[:8], "little") <= size - 8
 
 
 def _archive(file: Path) -> tuple[str, str] | None:
@@ -105,7 +102,8 @@ def _other(file: Path, first: bytes) -> tuple[str, str]:
         return "the beginning of an archive whose end is missing (truncated)", "fetch or write it again, to its end"
     if first[257:262] == b"ustar":
         return "an archive (tar)", _UNPACK
-    if _is_onnx(first):
+    # a protobuf message that begins as ModelProto does: its version, then a text, a number or a graph
+    if len(first) > 3 and first[0] == 0x08 and 0 < first[1] < 32 and first[2] in b"\x12\x1a\x22\x28\x3a\x42":
         return ELSEWHERE[".onnx"], _SAVE
     if first[:1] == b"\x80" and first[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return "a pickle that torch.save did not write", _SAVE
@@ -115,13 +113,6 @@ def _other(file: Path, first: bytes) -> tuple[str, str]:
         return next((found for mark, found in _WRITTEN.items() if begun.startswith(mark)), ("a text", _FETCH))
     known = ELSEWHERE.get(file.suffix.lower())
     return (known, _SAVE) if known else ("of no format that is known here, or damaged at its beginning", _SAVE)
-
-
-def _is_onnx(first: bytes) -> bool:
-    """A protobuf message that begins as ModelProto does: its version, then a text, a number or a graph."""
-    return (
-        len(first) > 3 and first[0] == 0x08 and 0 < first[1] < 32 and first[2] in (0x12, 0x1A, 0x22, 0x28, 0x3A, 0x42)
-    )
 
 
 def _text(first: bytes) -> str | None:

@@ -101,16 +101,14 @@ def _parts(name: str, tensors: Mapping[str, Tensor]) -> tuple[str | None, dict[s
 
 
 def _combined(parts: Mapping[str, Tensor]) -> Tensor:
-    if set(parts) == {"g", "v"}:
-        return _weight_norm(parts["g"], parts["v"])
-    if set(parts) == {"original0", "original1"}:
-        return _weight_norm(parts["original0"], parts["original1"])
-    if set(parts) == {"orig", "mask"}:
-        return parts["orig"] * parts["mask"].to(parts["orig"].dtype)
-    if {"orig", "u"} <= set(parts) and "mask" not in parts:
-        return _spectral_norm(parts["orig"], parts["u"], parts["v"])
-    if set(parts) == {"original", "0._u", "0._v"}:
-        return _spectral_norm(parts["original"], parts["0._u"], parts["0._v"])
+    today = {"original0": "g", "original1": "v", "original": "orig", "0._u": "u", "0._v": "v"}
+    found = {today.get(name, name): part for name, part in parts.items()}
+    if set(found) == {"g", "v"}:
+        return _weight_norm(found["g"], found["v"])
+    if set(found) == {"orig", "mask"}:
+        return found["orig"] * found["mask"].to(found["orig"].dtype)
+    if set(found) == {"orig", "u", "v"}:
+        return _spectral_norm(found["orig"], found["u"], found["v"])
     raise KeyError("another parametrisation")
 
 

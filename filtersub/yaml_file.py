@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .errors import FiltersubError
+from .errors import FiltersubError, reason
 
 _MOST_LEVELS = 100  # of brackets in brackets
 _MOST_ENTRIES = 100_000  # aliases of aliases grow without bounds
@@ -35,12 +35,12 @@ class PlainLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
+            seen: dict[str, int] = {}
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                    said = f"the key {key.value!r} is there twice"
+                    said = f"the key {key.value!r} is there twice, first on line {seen[key.value]}"
                     raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
-                seen.add(str(key.value))
+                seen[str(key.value)] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
@@ -77,11 +77,10 @@ def readable(read: Callable[[], Any], source: str) -> Any:
     """What ``read`` returns, an error of YAML as one line."""
     try:
         return read()
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise FiltersubError(f"{source}{line} is not valid YAML: {' '.join(str(error.problem).split())}") from None
     except yaml.YAMLError as error:
-        raise FiltersubError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", error)
+        line = f":{mark.line + 1}" if mark else ""
+        raise FiltersubError(f"{source}{line} is not valid YAML: {' '.join(str(problem).split())}") from None
     except RecursionError:
         raise FiltersubError(f"{source} is not valid YAML: its brackets are nested too deeply") from None
 
@@ -108,9 +107,8 @@ class Place:
     @property
     def line(self) -> int | None:
         """Its own line, else that of what holds it; None where nothing was read from a file."""
-        return next(
-            (self.lines[self.path[:n]] for n in range(len(self.path), -1, -1) if self.path[:n] in self.lines), None
-        )
+        places = (self.path[:n] for n in range(len(self.path), -1, -1))
+        return next((self.lines[place] for place in places if place in self.lines), None)
 
     def error(self, text: str) -> FiltersubError:
         line = "" if self.line is None else f":{self.line}"
@@ -126,7 +124,7 @@ def yaml_text(path: str | os.PathLike[str], source: str, what: str = "") -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise FiltersubError(f"cannot read {what or source}: {error.strerror or error}") from None
+        raise FiltersubError(f"cannot read {what or source}: {reason(error)}") from None
     except UnicodeDecodeError as error:
         raise FiltersubError(f"{source} is not valid YAML: {error}") from None
 
@@ -160,10 +158,6 @@ def _walk(
         for number, item in enumerate(node.value):
             _walk(item, (*path, number), lines, source, inner)
     elif isinstance(node, yaml.MappingNode):
-        seen: dict[Any, int] = {}
         for key, value in node.value:
-            name, at = str(key.value), key.start_mark.line + 1
-            if name in seen:
-                raise FiltersubError(f"{source}:{at}: the key {name!r} is there twice, first on line {seen[name]}")
-            seen[name] = lines[(*path, name)] = at
-            _walk(value, (*path, name), lines, source, inner)
+            lines[(*path, str(key.value))] = key.start_mark.line + 1
+            _walk(value, (*path, str(key.value)), lines, source, inner)

@@ -142,7 +142,7 @@ def test_broken_images_are_named_before_the_first_step(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"augmentation": "flip"}, r"unknown augmentation 'flip'; known: none, crop-flip, randaugment, timm"),
+        ({"augmentation": "flip"}, r"unknown augmentation 'flip'; did you mean 'crop-flip'\? Known: none, crop-flip"),
         (
             {"judge_crop": 0.0},
             "judge_crop is the share of the image kept in its middle, above 0 and at most 1, got 0.0",

@@ -190,5 +190,5 @@ def test_photographs_are_real_and_repeatable():
     torch.testing.assert_close(moved, (plain - torch.tensor(mean).view(1, 3, 1, 1)) / 2)
     with pytest.raises(FiltersubError, match="unknown photograph 'cat'"):
         load_photograph("cat")
-    with pytest.raises(FiltersubError, match="n_images must be positive"):
+    with pytest.raises(FiltersubError, match="n_images must be at least 1, got 0"):
         photograph_batches(0)

@@ -456,7 +456,7 @@ def test_shapes_that_speak_for_another_layout_are_refused(tmp_path, shapes, layo
 def test_a_blur_that_is_called_kernel_stays(tmp_path):
     save_file({"blur.kernel": torch.ones(64, 1, 3, 3)}, tmp_path / "w.safetensors")
     assert load_weight_file(tmp_path / "w.safetensors")["blur.kernel"].shape == (64, 1, 3, 3)
-    with pytest.raises(FiltersubError, match="unknown layout 'tf' of kernels; known: auto, torch, keras, mlx"):
+    with pytest.raises(FiltersubError, match="unknown layout of kernels 'tf'; known: auto, torch, keras, mlx"):
         load_weight_file(tmp_path / "w.safetensors", layout="tf")
 
 

@@ -16,10 +16,9 @@ from ..errors import FiltersubError
 from ..files import FULL
 from ..printable import printable
 from .ablate import ablate, check_notebook, new, report
-from .compiling import compile_kernels
 from .counting import count, suggest
 from .data import data_app
-from .decompose import decompose
+from .decompose import compile_kernels, decompose
 from .generate import distance, generate, generate_tune
 from .help_pages import Command
 from .paper import paper
@@ -72,31 +71,33 @@ def main() -> None:
     warnings.formatwarning = _one_line
     try:
         app()
-    except FiltersubError as error:
-        sys.stderr.write(f"filtersub: {printable(str(error))}\n")
-        raise SystemExit(2) from None
-    except OSError as error:
-        if _has_no_working_folder():  # deleted while the command ran
-            sys.stderr.write(f"filtersub: {_GONE}\n")
-            raise SystemExit(2) from None
-        if error.errno in _NO_PATH and error.filename is not None:
-            sys.stderr.write(f"filtersub: cannot use {_shown(error.filename)}: {error.strerror}; give another path\n")
-            raise SystemExit(2) from None
-        if error.errno not in FULL or error.filename is not None:
+    except BaseException as error:
+        line, code = _told(error)
+        if not line:
             raise
-        sys.stderr.write(f"filtersub: cannot write the output: {error.strerror}; make room, or write it elsewhere\n")
-        _forget_unwritten()
-        raise SystemExit(2) from None
-    except RuntimeError as error:
-        if not str(error).startswith("Symlink loop from "):  # pathlib's, before Python 3.13
-            raise
-        sys.stderr.write(f"filtersub: a path leads in a circle of links: {printable(str(error))}; give another path\n")
-        raise SystemExit(2) from None
-    except (KeyboardInterrupt, SystemExit) as ended:
-        if not _is_untold_interrupt(ended):
-            raise
-        sys.stderr.write("filtersub: interrupted; what was finished is kept, run the same command to go on\n")
-        raise SystemExit(_INTERRUPTED) from None
+        sys.stderr.write(f"filtersub: {line}\n")
+        raise SystemExit(code) from None
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    """(the line that a user reads of an error, the exit code); an empty line for what is no user's doing."""
+    if isinstance(error, FiltersubError):
+        return printable(str(error)), 2
+    if isinstance(error, OSError) and _has_no_working_folder():  # deleted while the command ran
+        return _GONE, 2
+    if isinstance(error, OSError) and error.errno in _NO_PATH and error.filename is not None:
+        return f"cannot use {_shown(error.filename)}: {error.strerror}; give another path", 2
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        with contextlib.suppress(OSError, ValueError):  # drop what Python would try to write again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"cannot write the output: {error.strerror}; make room, or write it elsewhere", 2
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # before Python 3.13
+        return f"a path leads in a circle of links: {printable(str(error))}; give another path", 2
+    # Ctrl-C, or the exit that typer makes of it without a word; a command that has told of one exits by itself
+    cause = getattr(error.__context__, "__cause__", None) if isinstance(error, SystemExit) else error
+    if isinstance(cause, KeyboardInterrupt):
+        return "interrupted; what was finished is kept, run the same command to go on", _INTERRUPTED
+    return "", 0
 
 
 def _has_no_working_folder() -> bool:
@@ -113,12 +114,6 @@ def _shown(path: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]} ({len(text):,} letters)"
 
 
-def _forget_unwritten() -> None:
-    """Drop what standard output could not take, which Python would try to write again at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
@@ -126,12 +121,6 @@ def _one_line(
     if category.__module__.startswith(f"{__package__.partition('.')[0]}."):
         return f"filtersub: {printable(str(message))}\n"
     return _formatted(message, category, filename, lineno, line)
-
-
-def _is_untold_interrupt(ended: BaseException) -> bool:
-    """Ctrl-C, or the exit that typer makes of it without a word; a command that has told of one exits by itself."""
-    cause = getattr(ended.__context__, "__cause__", None)
-    return isinstance(ended, KeyboardInterrupt) or isinstance(cause, KeyboardInterrupt)
 
 
 if __name__ == "__main__":

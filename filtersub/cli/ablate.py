@@ -43,14 +43,15 @@ def ablate(
     if workers is not None:
         check_whole("workers", workers, 1, MOST_WORKERS)
     with waiting("checking the runs") as stop:
-        from ..ablation import check_folder, load_spec, run_ablation
+        from ..ablation import check_folder, list_runs, load_spec, run_ablation
 
         loaded = load_spec(spec, reading)
         if loaded.n_runs > _MANY:  # whose check takes a while
             say(f"{loaded.n_runs:,} runs, before conditions; checking them", err=True)
         if dry_run:
             damaged = check_folder(out, loaded, force=force)
-            found = _planned(loaded, out, workers)
+            told = {"on_run": Tenths()} if loaded.n_runs > _MANY else {}
+            found = list_runs(loaded, out, workers=workers, **told)
             stop()
             if damaged:
                 say(damaged, err=True)
@@ -65,12 +66,6 @@ def ablate(
     say(f"report: {write_report(out, loaded)}")
     if summary.failed:
         raise typer.Exit(1)
-
-
-def _planned(spec: Spec, out: Path, workers: int | None) -> DryRun:
-    from ..ablation import list_runs
-
-    return list_runs(spec, out, workers=workers, **({"on_run": Tenths()} if spec.n_runs > _MANY else {}))
 
 
 def _show_plan(spec: Spec, found: DryRun) -> None:

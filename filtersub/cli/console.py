@@ -24,6 +24,11 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table for JSON, null where a cell is missing or NaN."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
 def say(text: str, *, err: bool = False) -> None:
     """A line on standard output, or on standard error; names in it cannot steer the terminal."""
     typer.echo(printable(text), err=err)
@@ -50,7 +55,8 @@ def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -
     shown = Table(title=printable(title))
     cells = {name: [cell(value) for value in values] for name, values in table.items()}
     for name, texts in cells.items():
-        numeric = _is_numeric(table[name])
+        plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in table[name])
+        numeric = table[name].dtype.kind in "biufc" if hasattr(table[name], "dtype") else plain
         narrowest = max(map(len, texts), default=0) if numeric else None
         name = printable(name)
         heading = name.replace("_", " ") if len(name) > 3 else name  # k_c and m_1 are symbols
@@ -69,14 +75,6 @@ def plain_console(**options: Any) -> Console:
     from rich.console import Console
 
     return Console(markup=False, emoji=False, highlight=False, **options)
-
-
-def _is_numeric(values: Any) -> bool:
-    if hasattr(values, "dtype"):
-        from pandas.api.types import is_numeric_dtype
-
-        return is_numeric_dtype(values)
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 class Tenths:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +11,14 @@ import typer
 from ..errors import FiltersubError
 from ..setting_fields import TuneFields
 from ..settings import MOST, MOST_PIXELS, check_whole, select_fields
-from .console import print_csv, print_json, print_table, say
+from .console import json_rows, print_csv, print_json, print_table, say
 from .options import AsCsv, AsJson, PaperRun, Reading, WeightLayout, read_settings, stated, with_settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..paper import Chosen
-    from ..parameters import Cost, ParameterCount
+    from ..parameters import ParameterCount
 
 _LARGE = 10**12  # parameters
 _MODEL = typer.Argument(
@@ -54,8 +53,9 @@ def count(
     **options: Any,
 ) -> None:
     """Count what a method would train, from the architecture alone (no weights are loaded)."""
+    from .. import parameters
+    from ..data import n_classes
     from ..decomposition import DecompositionConfig
-    from ..parameters import BaselineOptions, compare_methods, comparison_table, count_parameters, load_architecture
 
     if preset is not None:
         return _count_preset(model, preset, every_layer, as_json, as_csv)
@@ -64,7 +64,8 @@ def count(
     chosen = None
     if paper is not None or reading is not None:
         chosen, model, values = _by_reading(context, model, paper, reading, values)
-        classes = classes or _classes_of(chosen)
+        if classes is None and chosen.part.name != "table3":  # whose network has no head
+            classes = n_classes(chosen.part.data[0])
     if model is None:
         raise FiltersubError("count needs a MODEL, a run of the paper by --paper, or a printed figure by --preset")
     if classes is not None:
@@ -73,24 +74,29 @@ def count(
         check_whole("image_size", image_size, 1, MOST_PIXELS)
     given = SimpleNamespace(**values)
     recipe, method = select_fields(given, DecompositionConfig), given.method
-    sizes = select_fields(given, BaselineOptions)
-    module = load_architecture(model, num_classes=classes, layout=weight_layout)
+    sizes = select_fields(given, parameters.BaselineOptions)
+    module = parameters.load_architecture(model, num_classes=classes, layout=weight_layout)
     settings = {"recipe": recipe, "options": sizes, "layers": given.layers, "name": model, "overrides": overrides}
     if compare:
-        counts = compare_methods(module, **settings)
-        table = comparison_table(counts)
-        return _show(
-            table, [found.to_json() for found in counts], f"{model}, {counts[0].total:,} in all", as_json, as_csv
-        )
-    found = count_parameters(module, method, **settings)
+        counts = parameters.compare_methods(module, **settings)
+        value, title = [found.to_json() for found in counts], f"{model}, {counts[0].total:,} in all"
+        return _show(parameters.comparison_table(counts), value, title, as_json, as_csv)
+    found = parameters.count_parameters(module, method, **settings)
     value = found.to_json() | ({} if chosen is None else {"paper": chosen.name, "reading": chosen.reading})
-    spent = _cost_of(module, found, recipe, image_size, overrides) if cost else None
-    if spent is not None:
+    if cost and found.method != "filter-subspace":
+        raise FiltersubError(f"costs are known of filter-subspace, not of {found.method}")
+    if cost:
+        spent, note = parameters.count_cost(module, found, recipe, image_size, overrides)
         value["cost"] = spent.to_json()
+        if note:
+            say(f"filtersub: no FLOPs of the convolutions: {note}", err=True)
     _show_count(found, value, every_layer, as_json, as_csv)
-    if spent is not None and not (as_json or as_csv):
-        _show_cost(spent)
-    if chosen is not None and not (as_json or as_csv):
+    if as_json or as_csv:
+        return
+    if cost:
+        known = {name.replace("_", " "): number for name, number in value["cost"].items() if number is not None}
+        print_table({"cost": [*known], "value": [*known.values()]}, "memory in bytes, arithmetic in FLOPs")
+    if chosen is not None:
         say(f"{chosen.name} ({chosen.part.title}) by the reading {chosen.reading!r}")
 
 
@@ -119,7 +125,7 @@ def suggest(
     **options: Any,
 ) -> None:
     """Propose settings of (m, m_1, k_c, layers) within a budget, ranked without training, and say why."""
-    from ..parameters import load_architecture, parse_budget, suggest_settings, suggestions_table
+    from ..parameters import allot, load_architecture, parse_budget, suggest_settings, suggestions_table
     from ..parameters.budget import check_top
     from ..ranking import agreement, gradient_energy
     from ..recipe_file import write_recipe
@@ -139,7 +145,19 @@ def suggest(
         energy = gradient_energy(model, data, weights=weights, image_size=image_size, n_images=images)
         module = energy.model
     if by_layer:
-        return _allot(model, energy, limit, solver, layers, out, bool(check), as_json, as_csv)
+        if energy is None:
+            words = "a budget is allotted by the gradient, which needs weights: --weights FILE or --pretrained"
+            raise FiltersubError(words)
+        if check:
+            raise FiltersubError("--check compares settings for all layers; leave it or --by-layer out")
+        found = allot(energy, limit, solver=solver, layers=layers)
+        if out is not None:
+            write_recipe(out, found.base, layers=found.layers, overrides=found.overrides)
+        value = {"model": model, "budget": limit, "trainable": found.trainable, "score": found.score}
+        value |= {"layers": found.layers, "overrides": found.overrides, "allotted": json_rows(found.table)}
+        shown = found.table if as_csv else found.table[found.table["trainable"] > 0]
+        title = f"{model}: {found.trainable:,} of {limit:,} trained parameters, allotted by layer"
+        return _show(shown, value, title, as_json, as_csv)
     found = suggest_settings(
         module, limit, score=None if energy is None else energy.score, solver=solver, layers=layers, top=top
     )
@@ -160,41 +178,6 @@ def suggest(
     if checked is not None:
         print_table(checked.table, f"measured in {', '.join(map(str, check))}")
         say(checked.sentence)
-
-
-def _allot(
-    model: str,
-    energy: Any,
-    limit: int,
-    solver: str,
-    layers: str | None,
-    out: Path | None,
-    checked: bool,
-    as_json: bool,
-    as_csv: bool,
-) -> None:
-    from ..parameters import allot
-    from ..recipe_file import write_recipe
-
-    if energy is None:
-        raise FiltersubError(
-            "a budget is allotted by the gradient, which needs weights: --weights FILE or --pretrained"
-        )
-    if checked:
-        raise FiltersubError("--check compares settings for all layers; leave it or --by-layer out")
-    found = allot(energy, limit, solver=solver, layers=layers)
-    if out is not None:
-        write_recipe(out, found.base, layers=found.layers, overrides=found.overrides)
-    value = {"model": model, "budget": limit, "trainable": found.trainable, "score": found.score}
-    value |= {"layers": found.layers, "overrides": found.overrides, "allotted": _records(found.table)}
-    shown = found.table if as_csv else found.table[found.table["trainable"] > 0]
-    title = f"{model}: {found.trainable:,} of {limit:,} trained parameters, allotted by layer"
-    _show(shown, value, title, as_json, as_csv)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, null where a cell is missing."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool, as_csv: bool) -> None:
@@ -225,24 +208,6 @@ def _by_reading(
     return chosen, model, {**values, **method_settings(chosen.part, chosen.run, chosen.reading, **given)}
 
 
-def _classes_of(chosen: Chosen) -> int | None:
-    """Of the head that the paper's first data set of this part needs; None for a network without a head."""
-    from ..data import n_classes
-
-    return n_classes(chosen.part.data[0]) if chosen.part.name != "table3" else None
-
-
-def _cost_of(module: Any, found: ParameterCount, recipe: Any, image_size: int | None, overrides: Any) -> Cost:
-    from ..parameters import count_cost
-
-    if found.method != "filter-subspace":
-        raise FiltersubError(f"costs are known of filter-subspace, not of {found.method}")
-    spent, note = count_cost(module, found, recipe, image_size, overrides)
-    if note:
-        sys.stderr.write(f"filtersub: no FLOPs of the convolutions: {note}\n")
-    return spent
-
-
 def _show_count(found: ParameterCount, value: dict[str, Any], every_layer: bool, as_json: bool, as_csv: bool) -> None:
     if found.layers or as_json or as_csv:
         table = found.table() if every_layer or as_csv else found.stages()
@@ -252,13 +217,6 @@ def _show_count(found: ParameterCount, value: dict[str, Any], every_layer: bool,
             f"{found.model}, {found.method}: {found.trainable:,} trained + {found.head:,} in the head, "
             f"of {found.total:,} ({found.fraction:.3%} without the head)"
         )
-
-
-def _show_cost(spent: Cost) -> None:
-    import pandas as pd
-
-    rows = [(name.replace("_", " "), value) for name, value in spent.to_json().items() if value is not None]
-    print_table(pd.DataFrame(rows, columns=["cost", "value"]), "memory in bytes, arithmetic in FLOPs")
 
 
 def _show(table: pd.DataFrame, value: Any, title: str, as_json: bool, as_csv: bool) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import print_json, print_table, say
-from .conversion import Subgroup
-from .help_pages import Command
+from .help_pages import Command, Subgroup
 from .options import AsJson
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
-"""The command decompose: parse, call one function, print."""
+"""``filtersub decompose``, and ``compile-kernels`` for what it takes: parse, call one function, print."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from ..errors import FiltersubError
 from ..setting_fields import RecipeFields, TuneFields
-from .console import print_csv, print_json, print_table, say
+from .console import json_rows, print_csv, print_json, print_table, say
 from .options import AsCsv, AsJson, Model, WeightLayout, read_settings, stated, with_settings
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def decompose(
         )
         from ..decomposition.automatic import check_max_error
         from ..diagnostics import layer_table
-        from ..files import make_folder
+        from ..files import make_folder, write_csv
         from ..progress import progress_bar
         from ..recipe_file import RECIPE_FILE, read_recipe, write_recipe
 
@@ -97,44 +98,64 @@ def decompose(
     with waiting(f"loading {model}"):
         source, exclude = weights_of(model, options["weights"], options["pretrained"], weight_layout)
     folder = None if out is None else make_folder(out)
-    chosen_by = {"layers": settings.get("layers"), "exclude": exclude}
+    kept = {"folder": folder, "atoms_only": atoms_only, "fresh": not resume}
     choice = own = None
     try:
         with progress_bar() as on_layer:
+            asked = {"layers": settings.get("layers"), "exclude": exclude, "on_layer": on_layer}
             if limit is not None:
                 per = settings["max_error_per"]
-                choice = choose_atoms(
-                    source, recipe, max_error=limit, per=per, overrides=overrides, on_layer=on_layer, **chosen_by
-                )
+                choice = choose_atoms(source, recipe, max_error=limit, per=per, overrides=overrides, **asked)
                 overrides = choice.overrides
-            found = decompose_model(
-                source,
-                recipe,
-                overrides=overrides,
-                shared=shared,
-                folder=folder,
-                atoms_only=atoms_only,
-                fresh=not resume,
-                on_layer=on_layer,
-                **chosen_by,
-            )
+            asked["overrides"] = overrides
+            found = decompose_model(source, recipe, shared=shared, **kept, **asked)
             if compare_own:
-                own = decompose_model(source, recipe, overrides=overrides, on_layer=on_layer, **chosen_by)
+                own = decompose_model(source, recipe, **asked)
     except DecompositionInterrupted as interrupted:
         say(f"filtersub: {interrupted}", err=True)
         raise typer.Exit(130) from None
     table = layer_table(found)
     cost = None if own is None else sharing_table(found, own)
     if folder is not None:
-        _write_csv(folder / "layers.csv", table)
+        write_csv(folder / "layers.csv", table)
         write_recipe(
             folder / RECIPE_FILE, recipe, overrides=overrides, layers=settings.get("layers"), shared=found.shared
         )
         if choice is not None:
-            _write_csv(folder / "curve.csv", choice.curve)
+            write_csv(folder / "curve.csv", choice.curve)
         if cost is not None:
-            _write_csv(folder / "sharing.csv", cost)
-    _print(model, found, table, choice, folder, own, cost, as_json, as_csv)
+            write_csv(folder / "sharing.csv", cost)
+    if as_csv:
+        return print_csv(table)
+    if as_json:
+        value = {"model": model, "relative_error": found.relative_error, "seconds": found.seconds}
+        value["layers"] = _records(table, found)
+        if choice is not None:
+            value |= {"chosen_atoms": choice.atoms, "curve": json_rows(choice.curve)}
+        if own is not None:
+            value |= {"relative_error_own": own.relative_error, "sharing": cost.to_dict("records")}
+        return print_json(value)
+    if choice is not None and folder is None:  # some hundred rows: before the answer, or in the folder
+        print_table(choice.curve, "relative error by m")
+    print_table(_shown(table, found), f"{model}, layer by layer")
+    if own is not None:
+        words = f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}"
+        print_table(cost, words)
+    say(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, folder)}")
+
+
+def compile_kernels() -> None:
+    """Compile the kernels for this machine's processor ahead of their first use, once; `make install` does it.
+
+    Kernels that are on disk already are only loaded. NUMBA_CACHE_DIR says where they are kept.
+    """
+    from ..compile_ahead import compile_ahead
+    from ..engine.compile import cache_folder
+
+    began = time.perf_counter()
+    for what in compile_ahead():
+        say(f"kernels for {what} ...")
+    say(f"kernels are ready in {cache_folder()} after {time.perf_counter() - began:.0f} s")
 
 
 def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
@@ -158,61 +179,25 @@ def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -
 
 
 def _kernels_of(file: str, layout: str) -> dict[str, Tensor]:
-    """The kernels of a file of weights; what was turned, chosen or left out is said on the error stream."""
-    import warnings
-
+    """The kernels of a file of weights; what was left out is said on the error stream, as warnings are."""
     from ..bare_weights import kernels_by_name, left_out
-    from ..errors import WeightFileWarning
     from ..weight_file import load_weight_file
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", WeightFileWarning)
-        tensors = load_weight_file(file, layout=layout)
-    notes = [str(warning.message) for warning in caught if issubclass(warning.category, WeightFileWarning)]
+    tensors = load_weight_file(file, layout=layout)
     if others := left_out(tensors):
-        notes.append(f"{len(others)} tensors are left out, no kernels by names and shapes: {', '.join(others[:5])}")
-    for note in notes:
-        say(f"filtersub: {note}", err=True)
+        words = f"{len(others)} tensors are left out, no kernels by names and shapes: {', '.join(others[:5])}"
+        say(f"filtersub: {words}", err=True)
     return kernels_by_name(tensors)
 
 
-def _print(
-    model: str,
-    found: ModelDecomposition,
-    table: pd.DataFrame,
-    choice: AtomChoice | None,
-    folder: Path | None,
-    own: ModelDecomposition | None,
-    cost: pd.DataFrame | None,
-    as_json: bool,
-    as_csv: bool,
-) -> None:
-    if as_json:
-        value = {"model": model, "relative_error": found.relative_error, "seconds": found.seconds}
-        value["layers"] = _records(table, found)
-        if choice is not None:
-            value |= {"chosen_atoms": choice.atoms, "curve": _rows(choice.curve)}
-        if own is not None and cost is not None:
-            value |= {"relative_error_own": own.relative_error, "sharing": cost.to_dict("records")}
-        return print_json(value)
-    if as_csv:
-        return print_csv(table)
+def _shown(table: pd.DataFrame, found: ModelDecomposition) -> pd.DataFrame:
+    """What is printed of layer_table, with the error at each level of atoms, and notes where there are any."""
     shown = table[list(_SHOWN)].copy()
     for depth in range(1, 1 + max(len(layer.levels) for layer in found.layers.values())):
         errors = [layer.levels[depth - 1 :][:1] for layer in found.layers.values()]
         shown[f"error at D_{depth}"] = [level[0].weight_error if level else float("nan") for level in errors]
     notes = [layer.note for layer in found.layers.values()]
-    if any(notes):
-        shown["note"] = notes
-    if choice is not None and folder is None:  # some hundred rows: before the answer, or in the folder
-        print_table(choice.curve, "relative error by m")
-    print_table(shown, f"{model}, layer by layer")
-    if own is not None and cost is not None:
-        print_table(
-            cost,
-            f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}",
-        )
-    say(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, folder)}")
+    return shown.assign(note=notes) if any(notes) else shown
 
 
 def _chosen(choice: AtomChoice | None, folder: Path | None) -> str:
@@ -227,7 +212,7 @@ def _chosen(choice: AtomChoice | None, folder: Path | None) -> str:
 
 def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, Any]]:
     """layer_table with the levels of each layer, for JSON."""
-    rows = _rows(table)
+    rows = json_rows(table)
     for row, layer in zip(rows, found.layers.values(), strict=True):
         row["note"], row["dictionary"], row["stopped"] = layer.note, layer.dictionary, layer.stopped
         row["levels"] = [
@@ -240,15 +225,3 @@ def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, A
             for level in layer.levels
         ]
     return rows
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table for JSON, which knows no NaN."""
-    return [{key: None if value != value else value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    from ..files import atomic_write, csv_text
-
-    with atomic_write(path) as aside:
-        aside.write_bytes(csv_text(table).encode("utf-8"))

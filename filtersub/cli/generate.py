@@ -103,26 +103,17 @@ def distance(
     as_json: AsJson = False,
 ) -> None:
     """Fréchet and kernel distance of two folders of images, with the floor of the real ones."""
-    import warnings
-
     from ..generation.captions import real_images
-    from ..metrics import FewImagesWarning, compare, encoder_features, image_folder, inception_features
+    from ..metrics import compare, encoder_features, image_folder, inception_features
 
     check_whole("batch_size", batch_size, 1, MOST)
-    if resize is not None:
-        check_whole("resize", resize, 1, MOST_PIXELS)
     sets = real_images(real, resize=resize), image_folder(images, resize=resize)
     place = chosen_device(device)
     if features == "inception":
         extractor = inception_features(feature_weights, device=place)
     else:
         extractor = encoder_features(features, device=place)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", FewImagesWarning)
-        found = compare(*sets, extractor, batch_size=batch_size, cache=cache, on_image=None if as_json else Tenths())
-    for warning in caught:
-        if issubclass(warning.category, FewImagesWarning):
-            say(f"warning: {warning.message}", err=True)
+    found = compare(*sets, extractor, batch_size=batch_size, cache=cache, on_image=None if as_json else Tenths())
     if as_json:
         print_json(found.as_dict())
     else:

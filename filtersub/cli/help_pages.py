@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ..former_names import with_options_of_today
 from ..settings import check_digits
-from .conversion import PlainText
 
 #: By command, the options that stand first, in this order; a command with few options needs no entry.
 FIRST = {
@@ -98,6 +98,38 @@ EXAMPLES = {
 }
 
 
+class PlainText:
+    """For a command or group of typer: passes None and text on, for which typer would import pydantic.
+
+    That is half the time of a short command.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """As typer's; each parameter passes None and text on."""
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for each in parameters:
+            each.process_value = partial(_process, each)
+        return parameters
+
+
+def _process(parameter: Any, ctx: Any, value: Any) -> Any:
+    """A parameter's value from what stands on the command line, as typer's ``process_value``."""
+    kind = getattr(getattr(parameter, "type_descriptor", None), "annotation", None)  # typer before 0.27 has none
+    if value is None:
+        unchanged = not parameter.required and parameter.nargs == 1 and not parameter.multiple
+    elif kind == list[str]:
+        unchanged = bool(value) and isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+    else:
+        unchanged = kind is str and isinstance(value, str)
+    if not unchanged:
+        return type(parameter).process_value(parameter, ctx, value)
+    return value if parameter.callback is None else parameter.callback(ctx, parameter, value)
+
+
+class Subgroup(PlainText, TyperGroup):
+    """Commands below a command, such as those of ``filtersub data``."""
+
+
 class Command(PlainText, TyperCommand):
     """A command whose options are sorted into FIRST and GROUPS, with its examples at the end of its page."""
 
@@ -129,14 +161,18 @@ class Command(PlainText, TyperCommand):
             sys.stderr.write(f"filtersub: {note}\n")
         given = list(args)
         left = super().parse_args(ctx, args)
-        self._check_numbers(ctx.params, given)
+        names = {option: parameter.name for parameter in self.params for option in parameter.opts}
+        for option, text in option_values(given):
+            value = ctx.params.get(names.get(option) or "")
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                check_digits(option, text)  # a number that Python reads and few people mean
         return left
 
-    def _check_numbers(self, values: Mapping[str, Any], args: Sequence[str]) -> None:
-        """FiltersubError for a number that Python reads and few people mean: ``1_0``, or digits of other scripts."""
-        names = {option: parameter.name for parameter in self.params for option in parameter.opts}
-        for argument, following in zip(args, [*args, ""][1:], strict=True):
-            option, mark, text = argument.partition("=")
-            value = values.get(names.get(option) or "")
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                check_digits(option, text if mark else following)
+
+def option_values(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Each word of a command line before its ``=``, with what stands behind that, else with the next word."""
+    found = []
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        option, mark, text = word.partition("=")
+        found.append((option, text if mark else following))
+    return found

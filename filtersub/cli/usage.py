@@ -10,8 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import FiltersubError, meant
-from .conversion import PlainText
-from .help_pages import EXAMPLES
+from .help_pages import EXAMPLES, PlainText, option_values
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of click, or of the copy that newer typer has of its own
 
@@ -57,39 +56,23 @@ def _said(error: Any, words: Sequence[str], command: str) -> str:
     """What is wrong, and the fix or the page that has it."""
     kind, parameter = type(error).__name__, getattr(error, "param", None)
     if kind == "NoSuchOption":
-        text = f"unknown option {error.option_name!r}{meant(error.option_name, _options(error.ctx))}"
+        known = [
+            name for each in error.ctx.command.get_params(error.ctx) for name in (*each.opts, *each.secondary_opts)
+        ]
+        text = f"unknown option {error.option_name!r}{meant(error.option_name, known)}"
     elif kind == "MissingParameter" and parameter is not None:
-        option = parameter.opts[0]
-        text = f"the {'option' if option.startswith('-') else 'argument'} {option} is missing{_example(command)}"
+        option, examples = parameter.opts[0], EXAMPLES.get(command.rpartition(" ")[2])
+        example = f", as in `{examples[0]}`" if examples else ""
+        text = f"the {'option' if option.startswith('-') else 'argument'} {option} is missing{example}"
     elif kind == "BadParameter" and parameter is not None:
-        value = _value(parameter.opts, words)
-        text = f"{parameter.opts[0]} {_taken(error.message)}{'' if value is None else f'; got {value!r}'}"
+        taken = f"is not right: {error.message}"
+        if "integer" in error.message:
+            taken = "takes a whole number"
+        elif "number" in error.message or "float" in error.message:
+            taken = "takes a number"
+        given = [value for option, value in option_values(words) if option in parameter.opts]
+        text = f"{parameter.opts[0]} {taken}{f'; got {given[-1]!r}' if given else ''}"
     else:
         text = " ".join(error.format_message().split()).rstrip(".")
         text = f"{text[:1].lower()}{text[1:]}"
     return text if text.endswith("?") else f"{text}; see `{command} --help`"
-
-
-def _options(context: Any) -> list[str]:
-    return [name for each in context.command.get_params(context) for name in (*each.opts, *each.secondary_opts)]
-
-
-def _example(command: str) -> str:
-    examples = EXAMPLES.get(command.rpartition(" ")[2])
-    return f", as in `{examples[0]}`" if examples else ""
-
-
-def _value(options: Sequence[str], words: Sequence[str]) -> str | None:
-    """The last word that was given to one of these options."""
-    found = None
-    for word, following in zip(words, [*words, ""][1:], strict=True):
-        name, mark, value = word.partition("=")
-        if name in options:
-            found = value if mark else following
-    return found
-
-
-def _taken(message: str) -> str:
-    if "integer" in message:
-        return "takes a whole number"
-    return "takes a number" if "number" in message or "float" in message else f"is not right: {message}"

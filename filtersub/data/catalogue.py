@@ -24,12 +24,6 @@ def data_root() -> Path:
     return _CHECKOUT if (_CHECKOUT / "README.md").is_file() else Path("data").resolve()
 
 
-def descriptions_folder() -> Path:
-    """Where data/*.yaml are: in the checkout, or inside the installed package."""
-    packed = Path(__file__).resolve().parent / "descriptions"
-    return packed if packed.is_dir() else _CHECKOUT
-
-
 def place(path: str) -> Path:
     """A path as a user gives it: as it stands where it exists, else below the data root."""
     given = Path(path).expanduser()
@@ -66,9 +60,16 @@ class Description:
 @cache
 def catalogue() -> dict[str, Description]:
     """All described sets by name, the digits first. Raises FiltersubError where a description is damaged."""
+    packed = Path(__file__).resolve().parent / "descriptions"  # of the installed package
+    folder = packed if packed.is_dir() else _CHECKOUT
     found = {}
-    for path in sorted(descriptions_folder().glob("*.yaml"), key=lambda path: (path.stem != "digits", path.stem)):
-        found |= _read(path)
+    for path in sorted(folder.glob("*.yaml"), key=lambda path: (path.stem != "digits", path.stem)):
+        try:
+            content = packaged_yaml(path)
+            for name, values in content["sets"].items():
+                found[name] = Description(**{"name": name, **content["defaults"], **values})
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise FiltersubError(f"{path} is no description of data sets: {' '.join(str(error).split())}") from None
     return found
 
 
@@ -81,14 +82,3 @@ def is_there(described: Description) -> bool:
     """Whether the set's folder exists; whether it is whole, check_data says."""
     folder = folder_of(described)
     return folder is None or folder.is_dir()
-
-
-def _read(path: Path) -> dict[str, Description]:
-    try:
-        content = packaged_yaml(path)
-        return {
-            name: Description(**{"name": name, **content["defaults"], **values})
-            for name, values in content["sets"].items()
-        }
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise FiltersubError(f"{path} is no description of data sets: {' '.join(str(error).split())}") from None

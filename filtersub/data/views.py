@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..settings import check_number
 
 #: name -> what it does; each ends with images of the wanted size, normalised
@@ -17,8 +17,7 @@ AUGMENTATIONS = {
 
 def check_augmentation(name: str) -> None:
     """Raises FiltersubError for unknown names."""
-    if name not in AUGMENTATIONS:
-        raise FiltersubError(f"unknown augmentation {name!r}; known: {', '.join(AUGMENTATIONS)}")
+    check_name("augmentation", name, AUGMENTATIONS)
 
 
 def check_judge_crop(share: float | None) -> None:

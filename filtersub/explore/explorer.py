@@ -14,10 +14,10 @@ from ..decomposition import DecompositionConfig
 from ..decomposition.layer import coding_settings, decomposable_rows, learn
 from ..dictionary import learn_dictionary
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, named_layers, select_layers
+from ..kernels import named_layers, select_layers
 from ..recipe_file import recipe_command
 from ..sparse_coding import check_solver, encode
-from .look import SHOWN_OF, Look, density, mixed, relative_error, shown_kernels
+from .look import SHOWN_OF, Look, mixed
 
 #: Solver -> kernels that one look at a layer codes; those that take many iterations get fewer.
 SAMPLE_ROWS = {"lasso": 65_536, "omp": 16_384, "pca": 65_536, "ridge": 65_536, "fista": SHOWN_OF}
@@ -96,13 +96,18 @@ class Explorer:
         than 1 and a negative l.
         """
         started = time.perf_counter()
-        layout = self._layout(layer)
+        if layer not in self.layouts:
+            raise FiltersubError(f"no layer {layer!r} to explore; known: {', '.join(self.layouts)}")
+        layout = self.layouts[layer]
         check_solver(solver)
         recipe = DecompositionConfig(
             atoms=atoms, block=self._block, solver=solver, l1_penalty=l1_penalty, seed=self._seed
         )
-        rows = self._kernels(layer)
-        places = None if every_kernel else self._sample(rows, SAMPLE_ROWS.get(solver, SHOWN_OF))
+        if layer not in self._rows:  # those of one layer at a time
+            self._rows = {layer: decomposable_rows(layout, self._modules[layer]).detach()}
+        rows, most = self._rows[layer], SAMPLE_ROWS.get(solver, SHOWN_OF)
+        # a small sample is the beginning of a large one, so that two looks can be compared
+        places = None if every_kernel or rows.shape[0] <= most else mixed(rows.shape[0], self._seed)[:most]
         seen = rows if places is None else rows[places]
         n_atoms = min(recipe.n_atoms(layout), seen.shape[0])
         start = self._start(layer, n_atoms, seen, recipe) if recipe.learns_atoms and not every_kernel else None
@@ -126,25 +131,10 @@ class Explorer:
                     **{**settings, "solver": learned_by},
                 )
                 codes = found.codes if learned_by == solver else encode(seen, found.atoms, **settings).codes
-        look = Look(
-            layer,
-            layout,
-            solver,
-            l1_penalty,
-            found.atoms,
-            codes,
-            relative_error(seen, codes, found.atoms),
-            density(codes),
-            seen.shape[0],
-            rows.shape[0],
-            time.perf_counter() - started,
-            start is not None,
-            seen,
-            places,
-            shown_kernels(seen, rows.shape[0], self._seed, in_order=places is None),
-            recipe,
-            learned_by=learned_by if learned_by != solver else "",
-        )
+        sampled = None if places is None else (places, rows.shape[0])
+        learned_by = learned_by if learned_by != solver else ""
+        how = {"seconds": time.perf_counter() - started, "warm": start is not None, "learned_by": learned_by}
+        look = Look(layer, codes, found.atoms, seen, layout, solver, recipe, sampled=sampled, **how)
         self._last[layer, recipe.nonnegative] = found.atoms  # at the very end: an interrupt leaves what was there
         return look
 
@@ -154,20 +144,6 @@ class Explorer:
         ``MODEL`` stands in it where the explorer does not know what the command line calls the model.
         """
         return None if look.recipe is None else recipe_command(self.name or "MODEL", look.recipe, layer=look.layer)
-
-    def _layout(self, layer: str) -> KernelLayout:
-        if layer not in self.layouts:
-            raise FiltersubError(f"no layer {layer!r} to explore; known: {', '.join(self.layouts)}")
-        return self.layouts[layer]
-
-    def _kernels(self, layer: str) -> Tensor:
-        if layer not in self._rows:
-            self._rows = {layer: decomposable_rows(self.layouts[layer], self._modules[layer]).detach()}  # one at a time
-        return self._rows[layer]
-
-    def _sample(self, rows: Tensor, most: int) -> Tensor | None:
-        """Which rows a look codes: a small sample is the beginning of a large one, so that two can be compared."""
-        return None if rows.shape[0] <= most else mixed(rows.shape[0], self._seed)[:most]
 
     def _start(self, layer: str, n_atoms: int, rows: Tensor, recipe: DecompositionConfig) -> Tensor | None:
         """The last atoms of the layer, the weakest left out or kernels of the sample joined; None at the first look."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,42 +24,74 @@ class Look:
 
     Attributes
     ----------
+    codes : Tensor (n_looked_at, n_atoms) of the kernels looked at
     atoms : Tensor (n_atoms, d); pictures : the same as (n_atoms, height, width), a picture each. None where a result
         holds codes alone
-    codes : Tensor (n_looked_at, n_atoms) of the kernels looked at
-    relative_error, density : over these kernels; relative_error is None where the kernels are not known
-    looked_at, rows : how many kernels these are, and how many the layer has
-    warm : whether the atoms of an earlier look were the start
     kernels : Tensor (n_looked_at, d), the kernels looked at; None where they are not known
-    places : Tensor (n_looked_at,), their rows in the kernel matrix; None where all rows are there in order
-    shown : Tensor (n_shown,), numbers among the kernels looked at of those that are shown one by one
+    layout : of the layer; None for a dictionary and for codes
     recipe : decomposes the layer alike in full; None where it is not known
+    sampled : (rows of the kernel matrix that are looked at, how many it has); None where all are there in order
+    warm : whether the atoms of an earlier look were the start
     found_by : how the result came about, in words, where no look found it
     learned_by : the solver that the atoms were learned with, where another one made the codes
+    error : the relative error where the kernels are not known
     """
 
     layer: str
-    layout: KernelLayout | None
-    solver: str
-    l1_penalty: float | None
-    atoms: Tensor | None
     codes: Tensor
-    relative_error: float | None
-    density: float
-    looked_at: int
-    rows: int
-    seconds: float
-    warm: bool
+    atoms: Tensor | None
     kernels: Tensor | None
-    places: Tensor | None
-    shown: Tensor
-    recipe: DecompositionConfig | None
+    layout: KernelLayout | None = None
+    solver: str = ""
+    recipe: DecompositionConfig | None = None
+    seconds: float = 0.0
+    sampled: tuple[Tensor, int] | None = None
+    warm: bool = False
     found_by: str = ""
     learned_by: str = ""
+    error: float | None = None
+
+    @cached_property
+    def relative_error(self) -> float | None:
+        """Over the kernels looked at; None where it is not known."""
+        if self.kernels is None or self.atoms is None:
+            return self.error
+        return relative_error(self.kernels, self.codes, self.atoms)
+
+    @cached_property
+    def density(self) -> float:
+        """Over the kernels looked at."""
+        return density(self.codes)
+
+    @property
+    def looked_at(self) -> int:
+        """How many kernels are looked at, of the layer's ``rows``."""
+        return len(self.codes)
+
+    @property
+    def rows(self) -> int:
+        return len(self.codes) if self.sampled is None else self.sampled[1]
+
+    @property
+    def l1_penalty(self) -> float | None:
+        return None if self.recipe is None else self.recipe.l1_penalty
 
     @property
     def pictures(self) -> Tensor | None:
         return None if self.atoms is None else pictures_of(self.atoms, self.layout)
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """Tensor (n_shown,): numbers among the kernels looked at of those that are shown one by one.
+
+        They are those of largest norm among the first of the sample, so looks at a layer show the same ones.
+        """
+        kernels = self.codes if self.kernels is None else self.kernels
+        first = torch.arange(min(len(kernels), SHOWN_OF))
+        if self.sampled is None:
+            first = mixed(self.rows, 0 if self.recipe is None else self.recipe.seed)[:SHOWN_OF]
+        first = first.to(kernels.device)
+        return first[kernels[first].norm(dim=1).topk(min(SHOWN_KERNELS, len(first))).indices]
 
     def row(self) -> dict[str, Any]:
         """The look without its tensors, as a row of a table."""
@@ -83,7 +116,7 @@ class Look:
 
     def kernel_words(self, number: int) -> str:
         """Which kernel of the layer the one with this number among those looked at is."""
-        place = number if self.places is None else int(self.places[number])
+        place = number if self.sampled is None else int(self.sampled[0][number])
         return f"row {place}" if self.layout is None else self.layout.row_words(place)
 
     def tiles(self) -> Tensor:
@@ -95,49 +128,10 @@ class Look:
         return self.codes[self.shown][:, None, :]
 
 
-def found_look(
-    layer: str,
-    codes: Tensor,
-    atoms: Tensor | None = None,
-    kernels: Tensor | None = None,
-    *,
-    layout: KernelLayout | None = None,
-    solver: str,
-    found_by: str,
-    seconds: float,
-    error: float | None = None,
-    recipe: DecompositionConfig | None = None,
-) -> Look:
-    """A result as a look at all its rows: codes (n_rows, n_atoms), atoms (n_atoms, d), kernels (n_rows, d).
-
-    ``error`` is the relative error where the kernels are not known.
-    """
-    if atoms is not None and kernels is not None:
-        error = relative_error(kernels, codes, atoms)
-    norms = codes if kernels is None else kernels
-    seed, penalty = (0, None) if recipe is None else (recipe.seed, recipe.l1_penalty)
-    shown = shown_kernels(norms, len(codes), seed, in_order=True)
-    rows, nonzero = len(codes), density(codes)
-    sizes = (nonzero, rows, rows, seconds, False)
-    return Look(
-        layer, layout, solver, penalty, atoms, codes, error, *sizes, kernels, None, shown, recipe, found_by=found_by
-    )
-
-
 def relative_error(kernels: Tensor, codes: Tensor, atoms: Tensor) -> float:
     """``||F - C D||_F / ||F||_F``; 0 for kernels of zeros."""
     norm = float(kernels.norm())
     return float((kernels - codes @ atoms).norm()) / norm if norm > 0 else 0.0
-
-
-def shown_kernels(kernels: Tensor, rows: int, seed: int, *, in_order: bool) -> Tensor:
-    """Numbers of the kernels of largest norm among the first of the sample; looks at a layer show the same ones.
-
-    ``kernels`` (n, d) are all ``rows`` of the layer in order, or its sample.
-    """
-    first = mixed(rows, seed)[:SHOWN_OF] if in_order else torch.arange(min(len(kernels), SHOWN_OF))
-    first = first.to(kernels.device)
-    return first[kernels[first].norm(dim=1).topk(min(SHOWN_KERNELS, len(first))).indices]
 
 
 def density(codes: Tensor) -> float:
@@ -159,7 +153,7 @@ def same_kernels(left: Look, right: Look) -> tuple[Tensor, Tensor] | None:
     """Numbers, in each of two looks, of the kernels that both looked at; None where they are of different kernels."""
     if left.layer != right.layer or left.rows != right.rows or left.layout != right.layout:
         return None
-    sides = [torch.arange(look.rows) if look.places is None else look.places for look in (left, right)]
+    sides = [torch.arange(look.rows) if look.sampled is None else look.sampled[0] for look in (left, right)]
     fewer, more = sorted(sides, key=len)
     number = torch.full((left.rows,), -1)
     number[more] = torch.arange(len(more))

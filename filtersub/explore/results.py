@@ -14,7 +14,7 @@ from ..errors import FiltersubError
 from ..kernels import named_layers
 from ..sparse_coding import CodingResult
 from .explorer import Explorer
-from .look import Look, found_look
+from .look import Look
 
 Result = Decomposition | ModelDecomposition | DictionaryResult | CodingResult
 _UNKNOWN = DecompositionConfig()  # of a single layer's decomposition, which does not hold its recipe
@@ -55,14 +55,13 @@ def explorer_of(
         block = block if result.config is _UNKNOWN else result.config.kernel_blocks["block"]
         return Explorer(model, block=block, name=name, seed=result.config.seed, found=found)
     if isinstance(result, DictionaryResult):
-        known = {"solver": "", "found_by": f"{result.rounds} rounds", "seconds": result.seconds}
-        return Explorer(
-            None, found={"dictionary": partial(found_look, "dictionary", result.codes, result.atoms, rows, **known)}
-        )
+        known = {"seconds": result.seconds, "found_by": f"{result.rounds} rounds"}
+        look = Look("dictionary", result.codes, result.atoms, rows, **known)
+        return Explorer(None, found={look.layer: lambda: look})
     if isinstance(result, CodingResult):
-        found_by = f"{result.iterations:,} iterations"
-        known = {"solver": "", "found_by": found_by, "seconds": result.seconds}
-        return Explorer(None, found={"codes": partial(found_look, "codes", result.codes, atoms, rows, **known)})
+        known = {"seconds": result.seconds, "found_by": f"{result.iterations:,} iterations"}
+        look = Look("codes", result.codes, atoms, rows, **known)
+        return Explorer(None, found={look.layer: lambda: look})
     raise FiltersubError(
         f"a {type(result).__name__} cannot be explored; an Explorer, a decomposition, a dictionary, codes or the "
         "folder of a tuning run can"
@@ -73,15 +72,6 @@ def _of_layer(result: ModelDecomposition, name: str, layer: nn.Module | Tensor |
     found = result.layers[name]
     kernels = None if layer is None else decomposable_rows(found.layout, layer).detach()
     known = result.config is not _UNKNOWN and found.dictionary is None
-    return found_look(
-        name,
-        found.coefficients,
-        found.atoms,
-        kernels,
-        layout=found.layout,
-        solver=found.solver,
-        found_by=f"{found.iterations} rounds",
-        seconds=found.seconds,
-        error=found.relative_error,
-        recipe=result.recipe_of(name) if known else None,
-    )
+    how = {"seconds": found.seconds, "found_by": f"{found.iterations} rounds", "error": found.relative_error}
+    recipe = result.recipe_of(name) if known else None
+    return Look(name, found.coefficients, found.atoms, kernels, found.layout, found.solver, recipe, **how)

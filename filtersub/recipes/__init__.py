@@ -14,8 +14,8 @@ import pandas as pd
 from ..errors import FiltersubError, meant
 from ..experiment.settings import TuneSettings
 from ..methods.options import check_method
-from ..schema import check_settings, is_of, shown, type_words
-from ..yaml_file import load_yaml
+from ..schema import check_settings
+from ..yaml_file import load_yaml, yaml_text
 
 _FOLDER = Path(__file__).parent
 _KEYS = ("title", "paper", "settings", "needs", "methods")
@@ -89,14 +89,7 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
         raise FiltersubError(
             f"unknown recipe {str(name)!r}; known: {', '.join(known)}, or a YAML file{meant(name, known)}"
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FiltersubError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise FiltersubError(f"{path} is not valid YAML: {error}") from None
-    found = load_yaml(text, str(path))
-    return _parsed(found, path)
+    return _parsed(load_yaml(yaml_text(path, str(path)), str(path)), path)
 
 
 def _parsed(found: Any, path: Path) -> Recipe:
@@ -109,22 +102,13 @@ def _parsed(found: Any, path: Path) -> Recipe:
     for method in methods:
         check_method(method)
     parts = {method: _values(part, path) for method, part in methods.items()}
-    for name, kind in (("title", str), ("paper", str), ("needs", list[str] | None)):
-        if name in found and not is_of(found[name], kind):
-            raise FiltersubError(f"{path}: {name} must be {type_words(kind)}, got {shown(found[name])}")
-    needs = tuple(found.get("needs") or ())
+    about = {name: found[name] for name in ("title", "paper", "needs") if name in found}
+    check_settings(about, Recipe, str(path), needs=list[str] | None)
+    needs = tuple(about.get("needs") or ())
     for name in needs:
         _check_name(name, str(path))
-    recipe = Recipe(
-        path.stem,
-        str(found.get("title", "")),
-        str(found.get("paper", "")),
-        settings,
-        sources,
-        needs,
-        {method: values for method, (values, _) in parts.items()},
-        {method: own for method, (_, own) in parts.items()},
-    )
+    own = [{method: part[place] for method, part in parts.items()} for place in (0, 1)]
+    recipe = Recipe(path.stem, about.get("title", ""), about.get("paper", ""), settings, sources, needs, *own)
     if not needs:  # validates the values
         recipe.settings_with()
         for method in methods:
