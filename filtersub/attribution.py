@@ -47,10 +47,8 @@ def grad_cam(
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError as error:
-        raise FiltersubError(
-            f"class activation maps need the package grad-cam ({error}); install it with: "
-            "pip install 'filtersub[attribution]'"
-        ) from None
+        fix = "pip install 'filtersub[attribution]'"
+        raise FiltersubError(f"class activation maps need the package grad-cam ({error}): {fix}") from None
     name = first_block(model) if layer is None else layer
     modules = dict(model.named_modules())
     if name not in modules:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,12 +77,8 @@ class Collection:
         that only read records)."""
         tuning = self.of_kind("tuning").values()
         compared = sum(map(is_judged_on_test, tuning))
-        return {
-            "compared": compared,
-            "validated": len(tuning) - compared,
-            "other": len(self.records) - len(tuning),
-            "readers": len(self.readers),
-        }
+        counts = {"compared": compared, "validated": len(tuning) - compared}
+        return {**counts, "other": len(self.records) - len(tuning), "readers": len(self.readers)}
 
     def of_kind(self, kind: str) -> dict[Path, Record]:
         return {folder: record for folder, record in self.records.items() if record.kind == kind}
@@ -103,9 +99,11 @@ def collect(root: str | os.PathLike[str]) -> Collection:
         plan, fault = {}, str(error)
     planned = {run["run_id"]: run for run in plan.get("runs", [])}
     found, damaged = read_records(root)
-    damaged |= {folder: line for folder, record in found.items() if (line := _of_the_future(folder, record))}
-    records = {}
+    records, tomorrow = {}, datetime.now(UTC) + timedelta(days=1)
     for folder, record in found.items():
+        if (record.made_at or LONG_AGO) >= tomorrow:  # as the newest run of its name it would push others out
+            date = f"environment.date is {record.made_at.isoformat()}, in the future; correct it"
+            damaged[folder] = f"{folder / RECORD_FILE} is not believed: {date}"
         # a planned run whose notebook failed after its record was written is a failure, not a result
         failed = folder.name in planned and read_state(folder).get("status") == "failed"
         # a record below the folder of another one (but the root's) is a part of that run
@@ -113,12 +111,20 @@ def collect(root: str | os.PathLike[str]) -> Collection:
         if not (folder in damaged or failed or is_part):
             records[folder] = record
     newest = _without_superseded(records, set(planned))
-    copies = _copies(newest)
-    kept = {folder: record for folder, record in newest.items() if folder not in copies}
-    doubtful = [
-        f"{folder} holds the record of {first}, to the last digit; it counts once" for folder, first in copies.items()
-    ]
-    doubtful += _of_no_plan(kept, set(planned))
+    kept, first, doubtful = {}, {}, []
+    for folder, record in newest.items():
+        measured = record.made_at is not None and "wall_seconds" in record.cost  # no two of these agree so far
+        original = first.setdefault(repr(record), folder) if measured else folder
+        if original == folder:
+            kept[folder] = record
+        else:
+            doubtful.append(f"{folder} holds the record of {original}, to the last digit; it counts once")
+    others = [folder.name for folder in kept if planned and folder.name not in planned]
+    if others:  # of another ablation for one
+        more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
+        one = len(others) == 1
+        what = f"run{' is' if one else 's are'} not of this folder's plan, and count{'s' * one}"
+        doubtful.append(f"{len(others):,} {what}: {', '.join(others[:5])}{more}")
     failures, readers = [], {}
     told = {folder.name for folder in (*kept, *damaged)}  # a damaged record is no second failure
     for run_id, run in planned.items():
@@ -278,38 +284,6 @@ def _newest(records: dict[Path, Record], name: Callable[[Path], Any]) -> set[Pat
         if (record.made_at or LONG_AGO) > (records[rival].made_at or LONG_AGO):
             newest[name(folder)] = folder
     return set(newest.values())
-
-
-def _of_the_future(folder: Path, record: Record) -> str:
-    """A line where a record is dated a day ahead or more: as the newest run of its name it would push others out."""
-    made = record.made_at
-    if made is None or made < datetime.now(UTC) + timedelta(days=1):
-        return ""
-    return f"{folder / RECORD_FILE} is not believed: environment.date is {made.isoformat()}, in the future; correct it"
-
-
-def _copies(records: Mapping[Path, Record]) -> dict[Path, Path]:
-    """By folder of a record that is there twice, the first such folder. Runs that were measured never agree so far."""
-    first: dict[str, Path] = {}
-    found = {}
-    for folder, record in records.items():
-        if record.made_at is not None and "wall_seconds" in record.cost:
-            original = first.setdefault(repr(record), folder)
-            if original != folder:
-                found[folder] = original
-    return found
-
-
-def _of_no_plan(records: Iterable[Path], planned: set[str]) -> list[str]:
-    """A line where a folder with a plan holds runs of others, of another ablation for one."""
-    others = [folder.name for folder in records if planned and folder.name not in planned]
-    if not others:
-        return []
-    more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
-    what = "runs are not of this folder's plan, and count"
-    if len(others) == 1:
-        what = "run is not of this folder's plan, and counts"
-    return [f"{len(others):,} {what}: {', '.join(others[:5])}{more}"]
 
 
 def _failure(run_id: str, folder: Path) -> Failure:

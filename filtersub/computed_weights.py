@@ -77,10 +77,8 @@ def check_weight_can_be_set(layer: nn.Module, name: str = "") -> None:
     check_no_inference_tensor(layer, name)
     if "weight" in layer._parameters or parametrize.is_parametrized(layer, "weight") or _weight_hooks(layer):
         return
-    raise FiltersubError(
-        f"layer {name!r} ({type(layer).__name__}) computes its weight from other tensors, so a new weight would have "
-        "no effect; make the weight a plain parameter first"
-    )
+    words = "computes its weight from other tensors, so a new one would have no effect; make it a plain parameter first"
+    raise FiltersubError(f"layer {name!r} ({type(layer).__name__}) {words}")
 
 
 def check_no_inference_tensor(layer: nn.Module, name: str) -> None:
@@ -90,10 +88,9 @@ def check_no_inference_tensor(layer: nn.Module, name: str) -> None:
     for own, tensor in itertools.chain(layer.named_parameters(), layer.named_buffers()):
         if not nn.parameter.is_lazy(tensor) and tensor.is_inference():
             what = ".".join(filter(None, (name, own)))
-            raise FiltersubError(
-                f"{what!r} was made in torch.inference_mode(), whose tensors can be neither trained nor changed; take "
-                "copy.deepcopy(model), or make the model under torch.no_grad()"
-            )
+            fix = "take copy.deepcopy(model), or make the model under torch.no_grad()"
+            words = "whose tensors can be neither trained nor changed"
+            raise FiltersubError(f"{what!r} was made in torch.inference_mode(), {words}; {fix}")
 
 
 def computes_weight(layer: nn.Module) -> bool:
@@ -107,10 +104,7 @@ def _weight_hooks(layer: nn.Module) -> list[tuple[Any, tuple[Callable[..., Tenso
     """Hooks of torch's older kind that compute the weight: each with what computes it now, and what takes it off."""
     known = {
         WeightNorm: (lambda hook, layer: hook.compute_weight(layer), nn.utils.remove_weight_norm),
-        SpectralNorm: (
-            lambda hook, layer: hook.compute_weight(layer, do_power_iteration=False),
-            nn.utils.remove_spectral_norm,
-        ),
+        SpectralNorm: (lambda hook, layer: hook.compute_weight(layer, False), nn.utils.remove_spectral_norm),
         prune.BasePruningMethod: (
             lambda hook, layer: hook.apply_mask(layer),
             lambda layer: prune.remove(layer, "weight"),

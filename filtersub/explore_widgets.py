@@ -24,7 +24,6 @@ from .explore import (
     kernel_html,
     look_html,
 )
-from .files import make_folder
 from .markup import tiles_css, unfold_html
 from .recipe_file import RECIPE_FILE, layer_pattern, write_recipe
 
@@ -300,7 +299,6 @@ class Panel:
     def _write(self) -> None:
         look = self.shown
         try:
-            make_folder(self.recipe_file.parent)
             write_recipe(self.recipe_file, look.recipe, layers=layer_pattern(look.layer))
         except FiltersubError as error:
             self.written.value = f"<p>{html.escape(str(error))}</p>"

@@ -151,8 +151,7 @@ def plain_json(value: Any, entry: str = "") -> Any:
 
 def visible(root: str | os.PathLike[str], name: str) -> list[Path]:
     """Every file of this name below a folder, in the order of their paths; those in hidden folders are skipped."""
-    found = (path for path in Path(root).rglob(name) if path.is_file())
-    return sorted(path for path in found if not is_hidden(path, root))
+    return sorted(path for path in Path(root).rglob(name) if path.is_file() and not is_hidden(path, root))
 
 
 def is_hidden(path: Path, root: str | os.PathLike[str]) -> bool:

@@ -72,9 +72,7 @@ def locks(parameter: str) -> Callable[[F], F]:
         @functools.wraps(function)
         def holding(*arguments: Any, **options: Any) -> Any:
             folder = signature.bind(*arguments, **options).arguments.get(parameter)
-            if folder is None:
-                return function(*arguments, **options)
-            with locked(folder):
+            with contextlib.nullcontext() if folder is None else locked(folder):
                 return function(*arguments, **options)
 
         return holding  # type: ignore[return-value]

@@ -20,16 +20,11 @@ class KernelLayout:
 
     Attributes
     ----------
-    name : str
-        Name of the layer in its model.
-    kind : str
-        ``conv1d`` to ``conv3d``, ``conv_transpose1d`` to ``conv_transpose3d``, ``linear`` or ``conv1d_transformers``.
-    shape : tuple of int
-        Shape of the stored weight.
-    groups : int
-        Groups of the convolution; matters only for transposed kernels, which store (c_in, c_out / groups, *k).
-    block : (int, int)
-        (p, q): output and input channels joined in one patch, after the fall-back to 1 where a side does not divide.
+    name : of the layer in its model
+    kind : ``conv1d`` to ``conv3d``, ``conv_transpose1d`` to ``conv_transpose3d``, ``linear`` or ``conv1d_transformers``
+    shape : of the stored weight
+    groups : of the convolution; they matter for transposed kernels alone, stored as (c_in, c_out / groups, *k)
+    block : (p, q), output and input channels joined in one patch, after the fall-back to 1 where a side does not divide
     """
 
     name: str
@@ -80,9 +75,8 @@ class KernelLayout:
     def words(self) -> str:
         """What it is, for messages."""
         groups = f", {self.groups} groups" if self.groups > 1 else ""
-        return f"{self.kind} of shape {self.shape}{groups}" + (
-            f", blocks of {self.block}" if self.block != (1, 1) else ""
-        )
+        blocks = f", blocks of {self.block}" if self.block != (1, 1) else ""
+        return f"{self.kind} of shape {self.shape}{groups}{blocks}"
 
     def row_words(self, row: int) -> str:
         """Which channels a row of the kernel matrix is of, in words; input channels are counted within the group.

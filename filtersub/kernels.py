@@ -37,11 +37,9 @@ def layout_of(
     convolution. Weights with an empty side, and those of lazy layers that have not run yet, take no part.
     """
     described = _describe(layer)
-    if described is None:
+    if described is None or 0 in described[1].shape:
         return None
     kind, weight, groups = described
-    if 0 in weight.shape:  # no kernel at all
-        return None
     return blocked_layout(KernelLayout(name, kind, tuple(weight.shape), groups), block, block_spatial)
 
 
@@ -53,12 +51,9 @@ def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
         return ("linear" if layer.ndim == 2 else f"conv{layer.ndim - 2}d"), layer, 1
     if _is_unrun(layer) or layer._parameters.get("weight", layer) is None:
         return None
-    if isinstance(layer, _CONVOLUTIONS):
-        weight = weight_in_evaluation(layer)
-        return f"conv{weight.ndim - 2}d", weight, layer.groups
-    if isinstance(layer, _TRANSPOSED):
-        weight = weight_in_evaluation(layer)
-        return f"conv_transpose{weight.ndim - 2}d", weight, layer.groups
+    if isinstance(layer, (*_CONVOLUTIONS, *_TRANSPOSED)):
+        weight, kind = weight_in_evaluation(layer), "conv" if isinstance(layer, _CONVOLUTIONS) else "conv_transpose"
+        return f"{kind}{weight.ndim - 2}d", weight, layer.groups
     if isinstance(layer, nn.Linear):
         return "linear", weight_in_evaluation(layer), 1
     if type(layer).__name__ == "Conv1D" and getattr(layer, "weight", None) is not None and layer.weight.ndim == 2:
@@ -84,10 +79,8 @@ def select_layers(
     Parameters
     ----------
     model : Module, or the tensors of a bare weight file by name
-    layers : str, optional
-        Regular expression searched for in each layer's name.
-    block, block_spatial
-        See layout_of.
+    layers : regular expression searched for in each layer's name
+    block, block_spatial : see layout_of
     exclude : names of layers that never take part (the classification head, which is trained whole)
 
     Raises FiltersubError when the pattern is no regular expression, when nothing is left, or when the block would be 1

@@ -60,7 +60,11 @@ class PeakMemory:
         self._process, self._done, self._watcher = psutil.Process(), threading.Event(), None
         for outer in self._open:
             outer._look()
-        self._has_mark = _reset_mark()
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets back the peak of the resident set
+            self._has_mark = _mark() > 0
+        except (OSError, ValueError):  # the system keeps no mark that could be set back
+            self._has_mark = False
         self.before_bytes = self.bytes = self._process.memory_info().rss
         if not self._has_mark:
             self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -92,15 +96,6 @@ def _mark() -> int:
     """The largest resident set since the mark was set back, in bytes; 0 where the system does not say."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
-
-
-def _reset_mark() -> bool:
-    """Whether the system keeps a mark that could be set back."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak of the resident set
-        return _mark() > 0
-    except (OSError, ValueError):
-        return False
 
 
 def _ask_glibc(function: str, *arguments: int) -> None:

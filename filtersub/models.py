@@ -7,7 +7,7 @@ import os
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -57,8 +57,9 @@ def load_model(
         model = _build(name, pretrained and weights is None and not on_meta, num_classes, drop_path)
     if on_meta:
         return model.eval()
-    if num_classes is not None:
-        _start_head_anew_(model)
+    head = head_name(model)
+    if num_classes is not None and head is not None and hasattr(model.get_submodule(head), "reset_parameters"):
+        model.get_submodule(head).reset_parameters()  # as a linear layer, whatever the architecture's own recipe is
     if weights is not None:
         _load_checked(model, load_weight_file(weights, layout="torch"), str(weights), new_head=num_classes is not None)
     elif pretrained and name in PACKAGED:
@@ -142,8 +143,7 @@ def _build(name: str, fetch: bool, num_classes: int | None, drop_path: float | N
     if architecture is None:
         return _diffusers(rest, fetch)
     model = architecture()
-    if num_classes is not None:
-        _replace_head(model, num_classes)
+    _replace_head(model, num_classes)
     return model
 
 
@@ -173,8 +173,7 @@ def _torchvision(name: str, fetch: bool, num_classes: int | None, drop_path: flo
         model = torchvision.models.get_model(name, weights="DEFAULT" if fetch else None, **options)
     if getattr(model, "aux_logits", False):
         model.aux_logits = False  # outputs beside the scores, for training from scratch
-    if num_classes is not None:
-        _replace_head(model, num_classes)
+    _replace_head(model, num_classes)
     return model
 
 
@@ -216,32 +215,23 @@ def _diffusers(folder: str, fetch: bool) -> nn.Module:
         raise FiltersubError(f"no UNet of diffusers at {folder}: {reason(error)}") from None
 
 
-def _replace_head(model: nn.Module, num_classes: int) -> None:
+def _replace_head(model: nn.Module, num_classes: int | None) -> None:
+    """A new head of so many classes; None leaves the old one."""
     name = head_name(model)
+    if num_classes is None:
+        return
     if name is None:
         raise FiltersubError("the model has no linear head to replace")
-    parent, _, child = name.rpartition(".")
     old = model.get_submodule(name)
-    setattr(model.get_submodule(parent), child, nn.Linear(old.in_features, num_classes, old.bias is not None))
-
-
-def _start_head_anew_(model: nn.Module) -> None:
-    """Draw the new head as torch draws a linear layer, whatever the architecture's own recipe is.
-
-    Some recipes are made for training from scratch: timm's EfficientNets draw a head of 10 classes from +-1/sqrt(10),
-    ten times as wide as 1/sqrt(1280). A head with more inputs than there are images keeps that noise where no image
-    corrects it, which costs linear probing several points of accuracy.
-    """
-    name = head_name(model)
-    head = None if name is None else model.get_submodule(name)
-    if hasattr(head, "reset_parameters"):
-        head.reset_parameters()
+    model.set_submodule(name, nn.Linear(old.in_features, num_classes, old.bias is not None))
 
 
 def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, new_head: bool) -> None:
     """Load every tensor, names and shapes checked; with a new head the file's own head is left out."""
     own = model.state_dict()
-    tensors = _without_wrapper(tensors, own)
+    if len({name.partition(".")[0] for name in tensors}) == 1 and not any(name in own for name in tensors):
+        # all have the name of a module that held the model (``model.``, ``net.``)
+        tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
     head = head_name(model)
     skipped = {name for name in own if new_head and head is not None and name.startswith(f"{head}.")}
     needed = [name for name in own if name not in skipped and not name.endswith("num_batches_tracked")]
@@ -251,22 +241,14 @@ def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, 
     surplus = [name for name in tensors if name not in own]
     if surplus:
         raise FiltersubError(f"{source} has {len(surplus)} tensors that the model has not, {surplus[0]} for one")
-    for name in own:
-        if name in tensors and name not in skipped and tensors[name].shape != own[name].shape:
-            shapes = f"{tuple(tensors[name].shape)}, the model {tuple(own[name].shape)}"
+    kept = {name: tensor for name, tensor in tensors.items() if name not in skipped}
+    for name, tensor in kept.items():
+        if tensor.shape != own[name].shape:
+            shapes = f"{tuple(tensor.shape)}, the model {tuple(own[name].shape)}"
             raise FiltersubError(f"{source} has {name} of shape {shapes}")
-    for name, tensor in tensors.items():
-        if name not in skipped and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise FiltersubError(f"{source} has NaN or infinite weights in {name}")
-    model.load_state_dict({k: v for k, v in tensors.items() if k not in skipped}, strict=False)
-
-
-def _without_wrapper(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors without the name of the module that held the model (``model.``, ``net.``), where all have it."""
-    first = {name.partition(".")[0] for name in tensors}
-    if len(first) != 1 or any(name in own for name in tensors):
-        return tensors
-    return {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+    model.load_state_dict(kept, strict=False)
 
 
 def _unknown(name: str, known: list[str], library: str) -> FiltersubError:

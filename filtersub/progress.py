@@ -15,30 +15,19 @@ _current: ContextVar[Tell | None] = ContextVar("tells which layer comes", defaul
 def progress_bar(first: str = "") -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error, and what moves it: (done, in all, name). Nothing where that is not a terminal.
 
-    ``first`` is said until it is moved for the first time. The time left is shown once a tenth is done.
+    ``first`` is said until it is moved for the first time. The times are those since the start and until the end.
 
     >>> with progress_bar() as on_layer:
     ...     for done, name in enumerate(("stem", "head")):
     ...         on_layer(done, 2, name)
     """
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.text import Text
 
-    class Times(ProgressColumn):
-        """``0:12``, then ``0:12, about 1:40 left``."""
-
-        max_refresh = 0.5
-
-        def render(self, task: Task) -> Text:
-            passed = task.elapsed or 0.0
-            left = seconds_left(passed, task.completed, task.total)
-            told = "" if left is None else f", about {clock(left)} left"
-            return Text(clock(passed) + told, style="progress.elapsed")
-
-    columns = (BarColumn(), MofNCompleteColumn(), Times(), TextColumn("{task.description}", markup=False))
+    columns = (bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+    name = bars.TextColumn("{task.description}", markup=False)
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bars.Progress(*columns, name, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(first, total=None)
         yield lambda done, total, name: progress.update(task, completed=done, total=total, description=name)
 
@@ -58,17 +47,6 @@ def waiting(what: str) -> Iterator[Callable[[], None]]:
         return
     with console.status(Text(f"{what} ...")) as status:
         yield status.stop
-
-
-def seconds_left(passed: float, done: float, total: float | None) -> float | None:
-    """Seconds that the rest takes at the pace so far; None until a tenth of all is done, and where there is no total.
-
-    >>> seconds_left(10.0, 1, 10), seconds_left(10.0, 1, 11)
-    (90.0, None)
-    """
-    if not total or done < FROM * total:
-        return None
-    return passed * (total - done) / done
 
 
 def clock(seconds: float) -> str:

@@ -52,10 +52,8 @@ class Agreement:
 
     def to_json(self) -> dict[str, Any]:
         numbers = {name: value for name, value in vars(self).items() if name != "table"}
-        return {
-            **{name: None if math.isnan(value) else value for name, value in numbers.items()},
-            "settings": self.table.to_dict("records"),
-        }
+        numbers = {name: None if math.isnan(value) else value for name, value in numbers.items()}
+        return {**numbers, "settings": self.table.to_dict("records")}
 
 
 def gradient_energy(

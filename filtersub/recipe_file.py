@@ -138,14 +138,11 @@ def read_for_tuning(path: str | os.PathLike[str]) -> dict[str, Any]:
     else:
         settings = read_recipe(place)
     if settings.pop("shared_dictionary", False):
-        raise FiltersubError(
-            f"the layers of {path} share dictionaries; tuning gives each layer its own: leave shared_dictionary out"
-        )
+        words = "share dictionaries; tuning gives each layer its own: leave shared_dictionary out"
+        raise FiltersubError(f"the layers of {path} {words}")
     if settings.get("max_error") is not None:
-        raise FiltersubError(
-            f"{path} leaves m to be chosen by max_error; run `filtersub decompose --config {place} --out FOLDER` and "
-            "name that folder"
-        )
+        fix = f"run `filtersub decompose --config {place} --out FOLDER` and name that folder"
+        raise FiltersubError(f"{path} leaves m to be chosen by max_error; {fix}")
     settings.pop("max_error_per", None)
     return settings
 
@@ -160,7 +157,7 @@ def read_override(text: str) -> tuple[str, dict[str, Any]]:
     """
     pattern, colon, rest = text.rpartition(":")
     settings = {}
-    for part in _split(rest):
+    for part in re.split(r",(?![^\[(]*[\])])", rest):  # at commas that are in no brackets: atoms=12,block=[2,4]
         name, equals, value = part.partition("=")
         if not colon or not pattern or not equals:
             raise FiltersubError(f"an override is PATTERN:setting=value,..., such as 'stage4:atoms=12'; got {text!r}")
@@ -185,15 +182,3 @@ def read_overrides(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise FiltersubError(f"the override of {pattern!r} is given twice; give its settings once, with commas")
         found[pattern] = settings
     return found
-
-
-def _split(text: str) -> list[str]:
-    """At commas that are in no brackets: ``atoms=12,block=[2,4]``."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "[(") - (character in "])")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts

@@ -95,7 +95,11 @@ def check_types(settings: Any) -> None:
     """
     for name, kinds in _numeric_fields(type(settings)).items():
         value = getattr(settings, name)
-        plain = _plain_number(value)
+        plain = value
+        if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+            plain = bool(value)
+        elif type(value) not in (bool, int, float) and isinstance(value, numbers.Real):
+            plain = int(value) if isinstance(value, numbers.Integral) else float(value)
         if plain is not value:
             object.__setattr__(settings, name, plain)
         other = any(isinstance(plain, kind) for kind in kinds - {bool, int, float})
@@ -116,14 +120,6 @@ def _numeric_fields(kind: type) -> dict[str, frozenset[type]]:
         if kinds & {bool, int, float}:
             found[field.name] = frozenset(kinds | ({list} if tuple in kinds else set()))
     return found
-
-
-def _plain_number(value: Any) -> Any:
-    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
-        return bool(value)
-    if type(value) in (bool, int, float) or not isinstance(value, numbers.Real):
-        return value
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def select_fields(source: object, kind: type[T]) -> T:

@@ -43,7 +43,7 @@ ROOMS = (
     ("compile_ahead",),
     ("recipe_file",),
     ("diagnostics",),
-    ("weight_file", "weight_format", "weight_names"),
+    ("weight_file", "weight_format"),
     ("packaged_models",),
     ("models", "data", "photographs"),
     ("attribution",),

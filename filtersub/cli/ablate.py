@@ -157,9 +157,7 @@ def report(
 
     if out is None and len(folders) > 1:
         named = " ".join(map(str, folders))
-        raise FiltersubError(
-            f"several folders make one report in a folder of its own: filtersub report {named} --out NEW"
-        )
+        raise FiltersubError(f"several folders make one report in a new folder: filtersub report {named} --out NEW")
     if out is not None:
         done = merge(folders, out)
         damaged = f", {done.damaged} of them damaged" if done.damaged else ""

@@ -17,7 +17,6 @@ from .options import AsCsv, AsJson, PaperRun, Reading, WeightLayout, read_settin
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..paper import Chosen
     from ..parameters import ParameterCount
 
 _LARGE = 10**12  # parameters
@@ -32,7 +31,6 @@ COUNTED = (
     *("method", "atoms", "expansion", "expansion_coefficients", "expansion_layers", "block", "block_spatial"),
     *("block_coefficients", "limit_atoms", "overrides", "solver", "rank", "layers"),
 )
-Classes = Annotated[int | None, typer.Option(help="Classes of a new head.")]
 
 
 @with_settings(TuneFields, only=COUNTED)
@@ -41,7 +39,7 @@ def count(
     model: ModelOrPreset = None,
     paper: PaperRun = None,
     reading: Reading = None,
-    classes: Classes = None,
+    classes: Annotated[int | None, typer.Option(help="Classes of a new head.")] = None,
     weight_layout: WeightLayout = "auto",
     preset: Annotated[str | None, typer.Option(help="A printed figure of the paper by name, or all.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Every method side by side.")] = False,
@@ -53,6 +51,7 @@ def count(
     **options: Any,
 ) -> None:
     """Count what a method would train, from the architecture alone (no weights are loaded)."""
+    from .. import paper as of_paper
     from .. import parameters
     from ..data import n_classes
     from ..decomposition import DecompositionConfig
@@ -63,7 +62,13 @@ def count(
     overrides = values.pop("overrides") or {}
     chosen = None
     if paper is not None or reading is not None:
-        chosen, model, values = _by_reading(context, model, paper, reading, values)
+        # the user's sizes first, then the reading's rules
+        given = {name: values[name] for name in stated(context) if name in values}
+        chosen = of_paper.choose(reading, paper, model=model, given=given)
+        of_paper.check_free(chosen, given)
+        model = model or chosen.part.model
+        of_paper.check_fits(chosen, model, given)
+        values |= of_paper.method_settings(chosen.part, chosen.run, chosen.reading, **given)
         if classes is None and chosen.part.name != "table3":  # whose network has no head
             classes = n_classes(chosen.part.data[0])
     if model is None:
@@ -158,9 +163,8 @@ def suggest(
         shown = found.table if as_csv else found.table[found.table["trainable"] > 0]
         title = f"{model}: {found.trainable:,} of {limit:,} trained parameters, allotted by layer"
         return _show(shown, value, title, as_json, as_csv)
-    found = suggest_settings(
-        module, limit, score=None if energy is None else energy.score, solver=solver, layers=layers, top=top
-    )
+    score = None if energy is None else energy.score
+    found = suggest_settings(module, limit, score=score, solver=solver, layers=layers, top=top)
     if out is not None:
         write_recipe(out, found[0].recipe, layers=found[0].layers)
     table = suggestions_table(found)
@@ -192,20 +196,6 @@ def _count_preset(model: str | None, name: str, every_layer: bool, as_json: bool
     _show_count(found.count, found.to_json(), every_layer, as_json, as_csv)
     if not (as_json or as_csv):
         say(found.sentence)
-
-
-def _by_reading(
-    context: typer.Context, model: str | None, paper: str | None, reading: str | None, values: dict[str, Any]
-) -> tuple[Chosen, str, dict[str, Any]]:
-    """(run and reading, its model, all settings): the user's sizes first, then the reading's rules."""
-    from ..paper import check_fits, check_free, choose, method_settings
-
-    given = {name: values[name] for name in stated(context) if name in values}
-    chosen = choose(reading, paper, model=model, given=given)
-    check_free(chosen, given)
-    model = model or chosen.part.model
-    check_fits(chosen, model, given)
-    return chosen, model, {**values, **method_settings(chosen.part, chosen.run, chosen.reading, **given)}
 
 
 def _show_count(found: ParameterCount, value: dict[str, Any], every_layer: bool, as_json: bool, as_csv: bool) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .console import print_json, print_table, say
 from .help_pages import Command, Subgroup
 from .options import AsJson
-
-if TYPE_CHECKING:
-    from ..data import Report
 
 data_app = typer.Typer(cls=Subgroup, help="Data sets: what there is, and whether it is complete.", no_args_is_help=True)
 
@@ -59,13 +56,7 @@ def data_check(
         report = check_data(name, on_image=on_image)
     if as_json:
         print_json(asdict(report))
-    else:
-        _print(report)
-    if not report.complete:
-        raise typer.Exit(1)
-
-
-def _print(report: Report) -> None:
+        raise typer.Exit(0 if report.complete else 1)
     counts = ", ".join(f"{count:,} {part}" for part, count in report.images.items())
     if counts:
         say(f"{report.name}: {report.classes:,} classes; images: {counts} ({report.where})")
@@ -73,3 +64,4 @@ def _print(report: Report) -> None:
         say(f"{'problem' if found.fatal else 'note'}: {found.message}")
     verdict = "complete" if report.complete else "not complete" if report.there else "not there"
     say(f"{report.name} is {verdict}; looked at in {report.seconds:.1f} s")
+    raise typer.Exit(0 if report.complete else 1)

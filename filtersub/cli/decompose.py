@@ -16,7 +16,6 @@ from .options import AsCsv, AsJson, Model, WeightLayout, read_settings, stated, 
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from ..decomposition import AtomChoice, ModelDecomposition
 
@@ -118,9 +117,8 @@ def decompose(
     cost = None if own is None else sharing_table(found, own)
     if folder is not None:
         write_csv(folder / "layers.csv", table)
-        write_recipe(
-            folder / RECIPE_FILE, recipe, overrides=overrides, layers=settings.get("layers"), shared=found.shared
-        )
+        layers = settings.get("layers")
+        write_recipe(folder / RECIPE_FILE, recipe, overrides=overrides, layers=layers, shared=found.shared)
         if choice is not None:
             write_csv(folder / "curve.csv", choice.curve)
         if cost is not None:
@@ -159,16 +157,24 @@ def compile_kernels() -> None:
 
 
 def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -> tuple[Any, tuple[str, ...]]:
-    """(module or bare tensors, names left out): the head of a model takes no part."""
+    """(module or bare tensors, names left out): the head of a model takes no part.
+
+    What a file of weights holds beside kernels is said on the error stream.
+    """
+    from ..bare_weights import kernels_by_name, left_out
     from ..models import head_name, load_model
     from ..parameters.outline import packaged_kernels
-    from ..weight_file import is_weight_file
+    from ..weight_file import is_weight_file, load_weight_file
 
     if is_weight_file(model):
         for option, given in (("--weights", weights is not None), ("--no-pretrained", not pretrained)):
             if given:
                 raise FiltersubError(f"{model} is a file of weights itself; leave {option} away, or name a model")
-        return _kernels_of(model, layout), ()
+        tensors = load_weight_file(model, layout=layout)
+        if others := left_out(tensors):
+            words = f"{len(others)} tensors are left out, no kernels by names and shapes: {', '.join(others[:5])}"
+            say(f"filtersub: {words}", err=True)
+        return kernels_by_name(tensors), ()
     if layout != "auto":
         raise FiltersubError(f"--layout is for a bare file of weights, and {model} is none")
     loaded = packaged_kernels(model) if pretrained and weights is None else None
@@ -176,18 +182,6 @@ def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -
         loaded = load_model(model, weights=weights, pretrained=pretrained)
     head = head_name(loaded)
     return loaded, () if head is None else (head,)
-
-
-def _kernels_of(file: str, layout: str) -> dict[str, Tensor]:
-    """The kernels of a file of weights; what was left out is said on the error stream, as warnings are."""
-    from ..bare_weights import kernels_by_name, left_out
-    from ..weight_file import load_weight_file
-
-    tensors = load_weight_file(file, layout=layout)
-    if others := left_out(tensors):
-        words = f"{len(others)} tensors are left out, no kernels by names and shapes: {', '.join(others[:5])}"
-        say(f"filtersub: {words}", err=True)
-    return kernels_by_name(tensors)
 
 
 def _shown(table: pd.DataFrame, found: ModelDecomposition) -> pd.DataFrame:
@@ -215,13 +209,9 @@ def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, A
     rows = json_rows(table)
     for row, layer in zip(rows, found.layers.values(), strict=True):
         row["note"], row["dictionary"], row["stopped"] = layer.note, layer.dictionary, layer.stopped
-        row["levels"] = [
-            {
-                "atoms": list(level.atoms.shape[:-1]),
-                "coefficients": list(level.coefficients.shape),
-                "atoms_error": level.atoms_error,
-                "weight_error": level.weight_error,
-            }
-            for level in layer.levels
-        ]
+        row["levels"] = []
+        for level in layer.levels:
+            shapes = {"atoms": list(level.atoms.shape[:-1]), "coefficients": list(level.coefficients.shape)}
+            errors = {"atoms_error": level.atoms_error, "weight_error": level.weight_error}
+            row["levels"].append({**shapes, **errors})
     return rows

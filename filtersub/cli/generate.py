@@ -13,13 +13,6 @@ from .console import Tenths, print_json, say
 from .options import AsJson, Device, LogWith, chosen_device, stated, with_settings
 
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="Folder of a Stable Diffusion pipeline.")]
-Seed = Annotated[int, typer.Option(help="Of noise, order and initial updates.")]
-Size = Annotated[int, typer.Option(help="Pixels a side.")]
-Guidance = Annotated[float, typer.Option(help="Weight of the prompt; 1 is none.")]
-Features = Annotated[str, typer.Option(help="inception (FID), or a folder of a CLIP or DINO model of transformers.")]
-FeatureWeights = Annotated[
-    Path | None, typer.Option(help="File of the Inception weights; default torch's cache of downloads.")
-]
 
 
 @with_settings(DiffusionFields)
@@ -40,12 +33,8 @@ def generate_tune(
     given = {name: value for name, value in options.items() if name in stated(context)}
     if options["block"] == 0:
         given |= {"block": None, "block_spatial": False}
-    record = diffusion_run(
-        DiffusionSettings(pipeline=pipeline, **given),
-        out,
-        on_progress=None if as_json else Tenths(),
-        log_with=log_with,
-    )
+    settings = DiffusionSettings(pipeline=pipeline, **given)
+    record = diffusion_run(settings, out, on_progress=None if as_json else Tenths(), log_with=log_with)
     if as_json:
         print_json({"label": record.label, "metrics": record.metrics, "counts": record.counts, "cost": record.cost})
         return
@@ -62,12 +51,12 @@ def generate(
         Path | None,
         typer.Option(help="Folder that a run left: an adapter or full tuning's UNet; default neither."),
     ] = None,
-    image_size: Size = 256,
+    image_size: Annotated[int, typer.Option(help="Pixels a side.")] = 256,
     steps: Annotated[int, typer.Option(help="Of the sampler.")] = 50,
-    guidance: Guidance = 7.5,
+    guidance: Annotated[float, typer.Option(help="Weight of the prompt; 1 is none.")] = 7.5,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
     device: Device = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Of noise, order and initial updates.")] = 0,
 ) -> None:
     """Draw one image a prompt; image n starts from the same noise whatever the adapter."""
     from ..generation.captions import read_prompts
@@ -91,8 +80,12 @@ def generate(
 def distance(
     real: Annotated[Path, typer.Argument(help="Folder of real images; metadata.jsonl there says which count.")],
     images: Annotated[Path, typer.Argument(help="Folder of generated images.")],
-    features: Features = "inception",
-    feature_weights: FeatureWeights = None,
+    features: Annotated[
+        str, typer.Option(help="inception (FID), or a folder of a CLIP or DINO model of transformers.")
+    ] = "inception",
+    feature_weights: Annotated[
+        Path | None, typer.Option(help="File of the Inception weights; default torch's cache of downloads.")
+    ] = None,
     resize: Annotated[int | None, typer.Option(help="Bring all images to this many pixels a side first.")] = None,
     cache: Annotated[
         Path | None,

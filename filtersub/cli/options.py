@@ -64,9 +64,8 @@ def with_settings(kind: type, only: Iterable[str] | None = None) -> Callable[[Ca
         own = inspect.signature(command, eval_str=True)
         parameters = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
         taken, hints = {each.name for each in parameters}, _hints(kind)
-        for each in fields(kind):
-            if each.name not in taken and (only is None or each.name in only):
-                parameters.append(_parameter(each, hints[each.name]))
+        chosen = [each for each in fields(kind) if each.name not in taken and (only is None or each.name in only)]
+        parameters += [_parameter(each, hints[each.name]) for each in chosen]
         command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         return command
 
@@ -108,25 +107,21 @@ def read_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 def _numbers(option: str, kind: type, example: str, *, or_one: bool = True) -> Callable[[Any], Any]:
     """Reads numbers with commas between them; one alone is itself, unless ``or_one`` is false."""
 
-    def read(text: Any) -> Any:
+    def read(text: str) -> Any:
+        check_digits(option, text)
         try:
-            found = (
-                tuple(kind(check_digits(option, part)) for part in text.split(",")) if isinstance(text, str) else text
-            )
-        except FiltersubError:
-            raise
+            found = tuple(map(kind, text.split(",")))
         except ValueError:
             raise FiltersubError(f"{option} takes numbers such as {example}; got {text!r}") from None
-        return found[0] if or_one and isinstance(found, tuple) and len(found) == 1 else found
+        return found[0] if or_one and len(found) == 1 else found
 
     return read
 
 
 def _rate(text: str) -> float | str:
+    check_digits("--learning-rate", text)
     try:
-        return float(text) if check_digits("--learning-rate", text) else text
-    except FiltersubError:
-        raise
+        return float(text)
     except ValueError:
         return text  # the settings know which words mean something
 

@@ -21,19 +21,13 @@ def paper(
 
     Counts come from the architectures alone; nothing is trained.
     """
-    from ..paper import READINGS, check_reading
-
-    chosen = READINGS if reading is None else (check_reading(reading),)
-    if part is not None:
-        return _show_part(part, chosen, as_json)
-    _show_claims(chosen, as_json)
-
-
-def _show_claims(readings: tuple[str, ...], as_json: bool) -> None:
     import pandas as pd
 
-    from ..paper import all_readings, paper_overview
+    from ..paper import READINGS, all_readings, check_reading, paper_overview
 
+    readings = READINGS if reading is None else (check_reading(reading),)
+    if part is not None:
+        return _show_part(part, readings, as_json)
     rows = paper_overview(readings)
     if as_json:
         return print_json({"claims": [row.to_json() for row in rows], "notes": all_readings().notes})
@@ -43,9 +37,8 @@ def _show_claims(readings: tuple[str, ...], as_json: bool) -> None:
         for name, verdict in row.verdicts.items():
             cells[f"{name} gives"], cells[f"{name} trains"] = verdict.computed, verdict.trained
             cells[f"{name} verdict"] = verdict.verdict
-        shown.append(
-            {**cells, "command": row.commands[readings[0]].partition(" --reading")[0].removeprefix("filtersub ")}
-        )
+        cells["command"] = row.commands[readings[0]].partition(" --reading")[0].removeprefix("filtersub ")
+        shown.append(cells)
     table = pd.DataFrame(shown)
     for name in readings:
         table[f"{name} trains"] = ["" if pd.isna(n) else f"{int(n):,}" for n in table[f"{name} trains"]]
@@ -62,30 +55,23 @@ def _show_claims(readings: tuple[str, ...], as_json: bool) -> None:
                     f"{row.verdicts[name].computed} by the reading{f' ({why})' if why else ''}"
                 )
     say("--json adds the command that runs or counts each row, and why the others cannot be known")
-    return None
 
 
 def _show_part(name: str, readings: tuple[str, ...], as_json: bool) -> None:
-    import pandas as pd
-
     from ..paper import all_readings, effort_of, find_part, reading_table
 
     part = find_part(name)
     tables = {reading: reading_table(part, reading) for reading in readings}
     takes = {reading: effort_of(part, reading) for reading in readings}
     if as_json:
-        found = {
-            reading: {
-                "settings": table.to_dict("records"),
-                "effort": {**vars(takes[reading]), "gpu_hours": takes[reading].gpu_hours},
-            }
-            for reading, table in tables.items()
-        }
+        found = {}
+        for reading, table in tables.items():
+            effort = {**vars(takes[reading]), "gpu_hours": takes[reading].gpu_hours}
+            found[reading] = {"settings": table.to_dict("records"), "effort": effort}
         return print_json(found)
     for reading, table in tables.items():
         shown = table.assign(value=[str(value) for value in table["value"]])
-        print_table(pd.DataFrame(shown), f"{part.title}, the reading {reading}: {all_readings().titles[reading]}")
+        print_table(shown, f"{part.title}, the reading {reading}: {all_readings().titles[reading]}")
         for note in all_readings().notes[reading]:
             say(f"- {note}")
         say(f"{takes[reading].sentence}, each run at one seed")
-    return None

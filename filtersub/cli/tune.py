@@ -55,7 +55,11 @@ def tune(
 
         given = {**read_for_tuning(decomposition), **given}
     if paper is not None or reading is not None:
-        settings = _by_reading(paper, reading, recipe, given)
+        from ..paper import choose, tune_settings
+
+        named = {name: given.get(name) for name in ("model", "data")}  # may be others than the paper's
+        chosen = choose(reading, paper, recipe=recipe, given=given, **named)
+        settings = tune_settings(chosen, given, recipe)
     elif recipe is not None:
         settings = load_recipe(recipe).settings_with(**given)
     elif model is None:
@@ -85,12 +89,3 @@ def tune(
         f"{record.label}: accuracy {accuracy:.1%}, {record.counts['trainable']:,} trained parameters "
         f"+ {record.counts['head']:,} in the head; record in {out}"
     )
-
-
-def _by_reading(paper: str | None, reading: str | None, recipe: str | None, given: dict[str, Any]) -> Any:
-    """Settings of a run of the paper; `given` may name another model, data set or size."""
-    from ..paper import choose, tune_settings
-
-    named = {name: given.get(name) for name in ("model", "data")}
-    chosen = choose(reading, paper, recipe=recipe, given=given, **named)
-    return tune_settings(chosen, given, recipe)

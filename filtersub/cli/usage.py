@@ -38,18 +38,13 @@ class Group(PlainText, TyperGroup):
         except _UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: typer shows its page
                 raise
-            raise FiltersubError(_said(error, words, _command(self, words))) from None
-
-
-def _command(group: Any, words: Sequence[str]) -> str:
-    """The command that the words begin with, as ``filtersub data list``."""
-    names = ["filtersub"]
-    for word in words:
-        if word not in getattr(group, "commands", {}):
-            break
-        names.append(word)
-        group = group.commands[word]
-    return " ".join(names)
+            names, group = ["filtersub"], self  # of the command that the words begin with
+            for word in words:
+                if word not in getattr(group, "commands", {}):
+                    break
+                names.append(word)
+                group = group.commands[word]
+            raise FiltersubError(_said(error, words, " ".join(names))) from None
 
 
 def _said(error: Any, words: Sequence[str], command: str) -> str:

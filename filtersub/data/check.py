@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..errors import FiltersubError
 from .catalogue import Description, folder_of
 from .examine import Examined, doubts, examined, remarks, repeated_images, shared_images
-from .images import Images, Source
+from .images import Images
 from .names import described, open_source, path_of
 from .parts import chosen_parts, no_images, one_class
 from .problems import DataMissing, Problem, problem
@@ -77,7 +77,13 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
         problems += problem("broken image", part, broken, "images that cannot be decoded")
         problems += doubts(seen, images.labels, part)
         sums[part] = [each.digest for each in seen]
-    problems += _duplicates(parts, sums) + _repeated(source, parts, sums)
+    problems += _duplicates(parts, sums)
+    if source.test is None or source.validation is None:
+        # a fifth is held out by our own split, so an image that is there twice may train and be judged on
+        held = "test" if source.test is None else "validation"
+        names = repeated_images(sums["train"], parts["train"].name)
+        words = f"images that repeat another one; the {held} images held out of them may repeat training images"
+        problems += problem("duplicate", "train", names, words, fatal=False)
     complete = not any(found.fatal for found in problems)
     seconds = time.perf_counter() - began
     return Report(name, where, True, complete, source.n_classes, counts, tuple(problems), seconds)
@@ -93,9 +99,8 @@ def _counts(parts: dict[str, Images], known: Description | None) -> list[Problem
     for part, images in parts.items():
         wanted, own = expected[part], len(images.labels)
         if own != wanted and (part in ("train", "test") or known.validation):
-            found.append(
-                Problem("count", part, abs(wanted - own), f"{part}: {own:,} images where the set has {wanted:,}")
-            )
+            words = f"{part}: {own:,} images where the set has {wanted:,}"
+            found.append(Problem("count", part, abs(wanted - own), words))
     return found
 
 
@@ -110,13 +115,3 @@ def _duplicates(parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -
         names = shared_images(sums[trained], parts[trained].name, sums[judged], parts[judged].name)
         found += problem("duplicate", judged, names, f"images that are among the {trained} images too", fatal=False)
     return found
-
-
-def _repeated(source: Source, parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -> list[Problem]:
-    """Where a fifth is held out by our own split, an image that is there twice may train and be judged on."""
-    if source.test is not None and source.validation is not None:
-        return []
-    held = "test" if source.test is None else "validation"
-    names = repeated_images(sums["train"], parts["train"].name)
-    words = f"images that repeat another one; the {held} images held out of them may repeat training images"
-    return problem("duplicate", "train", names, words, fatal=False)

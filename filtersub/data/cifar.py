@@ -19,6 +19,9 @@ from .images import PixelImages, Source
 from .problems import Problem
 
 _SIDE = 32
+#: (name, MD5 sum) of each file, as torchvision has them
+_FILES = {"train": CIFAR100.train_list[0], "test": CIFAR100.test_list[0]}
+_FILES["classes"] = (CIFAR100.meta["filename"], CIFAR100.meta["md5"])
 _ALLOWED = (
     *("numpy.ndarray", "numpy.dtype", "numpy._core.multiarray._reconstruct", "numpy._core.multiarray.scalar"),
     *("numpy._core.numeric._frombuffer", "_codecs.encode"),
@@ -27,29 +30,15 @@ _ALLOWED = (
 
 def open_cifar100(folder: Path) -> Source:
     """Training and test images (n, 32, 32, 3). Raises FiltersubError where a file is missing, damaged or suspicious."""
-    parts = {part: _images(folder / name, part) for part, (name, _) in _files().items() if part != "classes"}
-    classes = tuple(_read(folder / _files()["classes"][0]).get("fine_label_names", ()))
-    return Source(100, parts["train"], parts["test"], classes=classes, problems=_wrong_sums(folder))
-
-
-def _files() -> dict[str, tuple[str, str]]:
-    """(name, MD5 sum) of each file, as torchvision has them."""
-    return {
-        "train": tuple(CIFAR100.train_list[0]),
-        "test": tuple(CIFAR100.test_list[0]),
-        "classes": (CIFAR100.meta["filename"], CIFAR100.meta["md5"]),
-    }
-
-
-def _wrong_sums(folder: Path) -> tuple[Problem, ...]:
-    """Files that are not the published ones: worth knowing, since any figure refers to those."""
-    found = []
-    for part, (name, published) in _files().items():
+    parts = {part: _images(folder / _FILES[part][0], part) for part in ("train", "test")}
+    classes = tuple(_read(folder / _FILES["classes"][0]).get("fine_label_names", ()))
+    problems = []  # files that are not the published ones are worth knowing, since any figure refers to those
+    for part, (name, published) in _FILES.items():
         own = calculate_md5(folder / name)
         if own != published:
             words = f"{part}: {name} is not the published file (MD5 {own}, published {published})"
-            found.append(Problem("checksum", part, 1, words, (name,), fatal=False))
-    return tuple(found)
+            problems.append(Problem("checksum", part, 1, words, (name,), fatal=False))
+    return Source(100, **parts, classes=classes, problems=tuple(problems))
 
 
 def _images(path: Path, part: str) -> PixelImages:
@@ -85,8 +74,6 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         today = module.replace("numpy.core", "numpy._core")
         if f"{today}.{name}" not in _ALLOWED:
-            raise FiltersubError(
-                f"a file of CIFAR-100 asks for {module}.{name}, which no array needs; it is not the published file, "
-                "delete it and unpack the archive again"
-            )
+            words = "which no array needs; it is not the published file, unpack the archive again"
+            raise FiltersubError(f"a file of CIFAR-100 asks for {module}.{name}, {words}")
         return super().find_class(today, name)

@@ -56,10 +56,7 @@ def doubts(found: Sequence[Examined], labels: Sequence[int], part: str) -> list[
     """What is odd about decoded images and hinders nothing: next to black, one content under two labels."""
     dark = [each.name for each in found if each.dark]
     two = repeated_images([each.digest for each in found], lambda index: found[index].name, labels)
-    words = (
-        "16-bit images whose brightest pixel is at most a sixteenth of the range, so next to black; 12 bits in 16 must "
-        "be scaled to the full range"
-    )
+    words = "16-bit images next to black (at most a sixteenth of the range); scale 12 bits in 16 to the full range"
     return [
         *problem("dark image", part, dark, words, fatal=False),
         *problem("two labels", part, two, "images of one content and different labels", fatal=False),

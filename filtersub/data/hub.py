@@ -74,7 +74,11 @@ def open_hub(folder: Path, columns: Mapping[str, str]) -> Source:
         wrong = [f"row {row} ({values[part][row]})" for row in unknown if values[part][row] is not None]
         words = "labels that no training image has" if classes else f"labels not in 0..{n_classes - 1}"
         problems += problem("label", part, wrong, words)
-        found[part] = Chosen(HubImages(_encoded(rows, image), image, part, fence, labels), usable)
+        # the image column alone, as bytes or a path: the library would otherwise open any path that a row names
+        encoded = rows.select_columns([image])
+        if isinstance(rows.features[image], _library().Image):
+            encoded = encoded.cast_column(image, _library().Image(decode=False))
+        found[part] = Chosen(HubImages(encoded, image, part, fence, labels), usable)
     search = found["train"] if "validation" in found else None
     return Source(n_classes, search=search, classes=classes, problems=tuple(problems), **found)
 
@@ -85,11 +89,14 @@ def _splits(folder: Path) -> dict[str, Any]:
         if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
             loaded = datasets.load_from_disk(str(folder))
         else:
-            files = _parquet(folder)
+            fence, named = Fence(folder), {}  # the files of each word that names begin with
+            for path in sorted(path for place in (folder, folder / "data") for path in place.glob("*.parquet")):
+                if fence.holds(path.relative_to(folder).as_posix()):
+                    named.setdefault(re.match("[A-Za-z]*", path.name)[0], []).append(str(path))
+            files = {part: named[word] for part, word in by_part(named, folder).items()}
             if not files:
-                raise FiltersubError(
-                    f"{folder} is neither a data set saved by save_to_disk nor a folder of train*.parquet files"
-                )
+                words = "neither a data set saved by save_to_disk nor a folder of train*.parquet files"
+                raise FiltersubError(f"{folder} is {words}")
             loaded = datasets.load_dataset("parquet", data_files=files)
     except FiltersubError:
         raise
@@ -99,22 +106,10 @@ def _splits(folder: Path) -> dict[str, Any]:
     return {part: splits[name] for part, name in by_part(splits, folder).items()}
 
 
-def _parquet(folder: Path) -> dict[str, list[str]]:
-    """The files of each part, by the word that their names begin with."""
-    fence, files = Fence(folder), {}
-    for path in sorted(path for place in (folder, folder / "data") for path in place.glob("*.parquet")):
-        if fence.holds(path.relative_to(folder).as_posix()):
-            files.setdefault(re.match("[A-Za-z]*", path.name)[0], []).append(str(path))
-    return {part: files[word] for part, word in by_part(files, folder).items()}
-
-
 def _columns(rows: Any, columns: Mapping[str, str], folder: Path) -> tuple[str, str]:
     datasets, kinds = _library(), rows.features
-    images = [
-        name
-        for name, kind in kinds.items()
-        if isinstance(kind, datasets.Image) or (isinstance(kind, dict) and set(kind) == {"bytes", "path"})
-    ]
+    images = [name for name, kind in kinds.items() if isinstance(kind, datasets.Image)]
+    images += [name for name, kind in kinds.items() if isinstance(kind, dict) and set(kind) == {"bytes", "path"}]
     labels = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
     labels = labels or [name for name in ("label", "labels", "class", "target") if name in kinds]
     chosen = []
@@ -129,14 +124,6 @@ def _columns(rows: Any, columns: Mapping[str, str], folder: Path) -> tuple[str, 
             )
         chosen.append(asked or known[0])
     return chosen[0], chosen[1]
-
-
-def _encoded(rows: Any, image: str) -> Any:
-    """Only the image column, as bytes or a path: the library would otherwise open any path that a row names."""
-    datasets = _library()
-    rows = rows.select_columns([image])
-    is_image = isinstance(rows.features[image], datasets.Image)
-    return rows.cast_column(image, datasets.Image(decode=False)) if is_image else rows
 
 
 def _values(rows: Any, label: str, where: str) -> list[int | str | None]:
@@ -176,14 +163,18 @@ def _classes(
         return (), lambda value: int(value) if isinstance(value, int) or re.fullmatch("[0-9]{1,9}", value or "") else -1
     names = named or tuple(sorted(map(str, present)))
     place = {name: position for position, name in enumerate(names)}
-    return names, lambda value: value if named and isinstance(value, int) else place.get(str(value), -1)
+
+    def number(value: int | str | None) -> int:
+        if named is not None and isinstance(value, int):
+            return value
+        return -1 if value is None else place.get(str(value), -1)
+
+    return names, number
 
 
 def _library() -> Any:
     try:
         import datasets
     except ImportError:
-        raise FiltersubError(
-            "hf: data sets need the library datasets; install it with: pip install 'filtersub[datasets]'"
-        ) from None
+        raise FiltersubError("hf: data sets need the library datasets: pip install 'filtersub[datasets]'") from None
     return datasets

@@ -87,10 +87,8 @@ def open_source(name: str) -> Source:
 
     if name.startswith("vtab:"):
         return open_vtab(folder, known)
-    return LISTED[name](folder) if name in LISTED else _open_described_folder(folder, known)
-
-
-def _open_described_folder(folder: Path, known: Description) -> Source:
+    if name in LISTED:
+        return LISTED[name](folder)
     from .folders import open_folder
 
     found = replace(open_folder(folder, val_is_test=True), crop=known.crop)

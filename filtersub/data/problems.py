@@ -63,7 +63,5 @@ def refuse(problems: Iterable[Problem], name: str) -> None:
 def classes_up_to(largest: int, where: object) -> int:
     """Classes of labels that are numbers up to ``largest``. Raises FiltersubError where that cannot be."""
     if largest >= _MOST_CLASSES:
-        raise FiltersubError(
-            f"{where} has the label {largest}; labels are numbers of classes, from 0 without gaps, or names"
-        )
+        raise FiltersubError(f"{where} has the label {largest}; labels are numbers of classes, from 0 on, or names")
     return 1 + max(largest, 0)

@@ -10,9 +10,8 @@ from ..lazy import lazy_attributes
 
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    explorer=("Explorer", "SAMPLE_ROWS"),
+    explorer=("Explorer", "SAMPLE_ROWS", "explorer_of"),
     figures=("comparison_html", "export_html", "kernel_html", "look_figure", "look_html"),
     look=("Look", "comparison"),
-    results=("explorer_of",),
     tuning_runs=("explorers_of_run",),
 )

@@ -1,4 +1,4 @@
-"""Looks at the layers of a model while a slider moves, each from where the last one at the layer ended."""
+"""Looks at the layers of a model while a slider moves, each from where the last one ended; finished results beside."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ..decomposition import DecompositionConfig
+from ..decomposition import Decomposition, DecompositionConfig, ModelDecomposition
 from ..decomposition.layer import coding_settings, decomposable_rows, learn
-from ..dictionary import learn_dictionary
+from ..dictionary import DictionaryResult, learn_dictionary
 from ..errors import FiltersubError
 from ..kernels import named_layers, select_layers
 from ..recipe_file import recipe_command
-from ..sparse_coding import check_solver, encode
+from ..sparse_coding import CodingResult, check_solver, encode
 from .look import SHOWN_OF, Look, mixed
 
 #: Solver -> kernels that one look at a layer codes; those that take many iterations get fewer.
@@ -24,6 +25,8 @@ SAMPLE_ROWS = {"lasso": 65_536, "omp": 16_384, "pca": 65_536, "ridge": 65_536, "
 #: of a look, for solvers that take many iterations fewer; a full decomposition takes up to 1,000 rounds at 1e-5
 _ROUNDS, _FEW_ROUNDS, _TOL = {"lasso": 12, "omp": 12}, 6, 1e-3
 _EXACT = "lasso"  # learns the atoms of a look for all solvers of its problem: one optimum, found much sooner
+_UNKNOWN = DecompositionConfig()  # of a single layer's decomposition, which does not hold its recipe
+Result = Decomposition | ModelDecomposition | DictionaryResult | CodingResult
 
 
 class Explorer:
@@ -58,7 +61,7 @@ class Explorer:
         self._modules = {} if model is None else dict(named_layers(model))
         self._block, self._seed, self._found = block, seed, dict(found or {})
         self._rows: dict[str, Tensor] = {}
-        self._last: dict[tuple[str, bool], Tensor] = {}
+        self._last: dict[str, Tensor] = {}
 
     @property
     def names(self) -> list[str]:
@@ -100,9 +103,8 @@ class Explorer:
             raise FiltersubError(f"no layer {layer!r} to explore; known: {', '.join(self.layouts)}")
         layout = self.layouts[layer]
         check_solver(solver)
-        recipe = DecompositionConfig(
-            atoms=atoms, block=self._block, solver=solver, l1_penalty=l1_penalty, seed=self._seed
-        )
+        fixed = {"block": self._block, "seed": self._seed}
+        recipe = DecompositionConfig(atoms=atoms, solver=solver, l1_penalty=l1_penalty, **fixed)
         if layer not in self._rows:  # those of one layer at a time
             self._rows = {layer: decomposable_rows(layout, self._modules[layer]).detach()}
         rows, most = self._rows[layer], SAMPLE_ROWS.get(solver, SHOWN_OF)
@@ -110,7 +112,7 @@ class Explorer:
         places = None if every_kernel or rows.shape[0] <= most else mixed(rows.shape[0], self._seed)[:most]
         seen = rows if places is None else rows[places]
         n_atoms = min(recipe.n_atoms(layout), seen.shape[0])
-        start = self._start(layer, n_atoms, seen, recipe) if recipe.learns_atoms and not every_kernel else None
+        start = self._start(layer, n_atoms, seen) if recipe.learns_atoms and not every_kernel else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few rounds are what is wanted here; a penalty that leaves nothing shows
             if every_kernel:
@@ -119,23 +121,15 @@ class Explorer:
             else:
                 learned_by = _EXACT if recipe.code_kind == "penalty" else solver
                 settings = coding_settings(recipe, n_atoms)
-                found = learn_dictionary(
-                    seen,
-                    n_atoms,
-                    atoms_init=start,
-                    max_rounds=_ROUNDS.get(learned_by, _FEW_ROUNDS),
-                    tol=_TOL,
-                    sample_rows=0,
-                    n_starts=1,
-                    seed=self._seed,
-                    **{**settings, "solver": learned_by},
-                )
+                quick = {"max_rounds": _ROUNDS.get(learned_by, _FEW_ROUNDS), "tol": _TOL, "sample_rows": 0}
+                quick |= {"n_starts": 1, "seed": self._seed, **settings, "solver": learned_by}
+                found = learn_dictionary(seen, n_atoms, atoms_init=start, **quick)
                 codes = found.codes if learned_by == solver else encode(seen, found.atoms, **settings).codes
         sampled = None if places is None else (places, rows.shape[0])
         learned_by = learned_by if learned_by != solver else ""
         how = {"seconds": time.perf_counter() - started, "warm": start is not None, "learned_by": learned_by}
         look = Look(layer, codes, found.atoms, seen, layout, solver, recipe, sampled=sampled, **how)
-        self._last[layer, recipe.nonnegative] = found.atoms  # at the very end: an interrupt leaves what was there
+        self._last[layer] = found.atoms  # at the very end: an interrupt leaves what was there
         return look
 
     def command(self, look: Look) -> str | None:
@@ -145,15 +139,68 @@ class Explorer:
         """
         return None if look.recipe is None else recipe_command(self.name or "MODEL", look.recipe, layer=look.layer)
 
-    def _start(self, layer: str, n_atoms: int, rows: Tensor, recipe: DecompositionConfig) -> Tensor | None:
+    def _start(self, layer: str, n_atoms: int, rows: Tensor) -> Tensor | None:
         """The last atoms of the layer, the weakest left out or kernels of the sample joined; None at the first look."""
-        last = self._last.get((layer, recipe.nonnegative))
-        if last is None:
-            return None
+        last = self._last.get(layer)
+        if last is None or n_atoms <= last.shape[0]:
+            return None if last is None else last[:n_atoms]
         missing = n_atoms - last.shape[0]
-        if missing <= 0:
-            return last[:n_atoms]
         strongest = rows[rows.norm(dim=1).topk(min(rows.shape[0], 4 * missing)).indices]
         left = strongest - (strongest @ last.T) @ torch.linalg.pinv(last @ last.T) @ last
         new = strongest[left.norm(dim=1).topk(missing).indices]
         return torch.cat([last, new / new.norm(dim=1, keepdim=True).clamp_min(torch.finfo(new.dtype).tiny)])
+
+
+def explorer_of(
+    result: Result | Explorer,
+    *,
+    model: nn.Module | Mapping[str, Tensor] | None = None,
+    rows: Tensor | None = None,
+    atoms: Tensor | None = None,
+    name: str | list[str] | None = None,
+) -> Explorer:
+    """An explorer that begins with a result: each of its layers as it was found, not learned again.
+
+    Parameters
+    ----------
+    result : of decompose_model or decompose_weight, of learn_dictionary, or of encode
+    model : the model that was decomposed, or its tensors: its kernels are then shown, errors of single kernels are
+        known, and other settings can be tried beside the result
+    rows : Tensor (n_rows, d), what a dictionary was learned on or codes were made of
+    atoms : Tensor (n_atoms, d) that codes belong to
+    name : what the command line calls the model, for the exported command
+
+    Raises FiltersubError where the model has no such layer, and for anything that is no such result.
+    """
+    if isinstance(result, Explorer):
+        return result
+    block = None
+    if isinstance(result, Decomposition):
+        block = result.layout.block[::-1] if result.layout.block != (1, 1) or not result.layout.is_spatial else None
+        result = ModelDecomposition({result.layout.name: result}, _UNKNOWN)
+    if isinstance(result, ModelDecomposition):
+        if model is not None:
+            result.check_fits(model)
+        modules = {} if model is None else dict(named_layers(model))
+        found = {each: partial(_of_layer, result, each, modules.get(each)) for each in result.layers}
+        block = block if result.config is _UNKNOWN else result.config.kernel_blocks["block"]
+        return Explorer(model, block=block, name=name, seed=result.config.seed, found=found)
+    if isinstance(result, DictionaryResult):
+        known = {"seconds": result.seconds, "found_by": f"{result.rounds} rounds"}
+        look = Look("dictionary", result.codes, result.atoms, rows, **known)
+        return Explorer(None, found={look.layer: lambda: look})
+    if isinstance(result, CodingResult):
+        known = {"seconds": result.seconds, "found_by": f"{result.iterations:,} iterations"}
+        look = Look("codes", result.codes, atoms, rows, **known)
+        return Explorer(None, found={look.layer: lambda: look})
+    known = "an Explorer, a decomposition, a dictionary, codes or the folder of a tuning run"
+    raise FiltersubError(f"a {type(result).__name__} cannot be explored; give {known}")
+
+
+def _of_layer(result: ModelDecomposition, name: str, layer: nn.Module | Tensor | None) -> Look:
+    found = result.layers[name]
+    kernels = None if layer is None else decomposable_rows(found.layout, layer).detach()
+    known = result.config is not _UNKNOWN and found.dictionary is None
+    how = {"seconds": found.seconds, "found_by": f"{found.iterations} rounds", "error": found.relative_error}
+    recipe = result.recipe_of(name) if known else None
+    return Look(name, found.coefficients, found.atoms, kernels, found.layout, found.solver, recipe, **how)

@@ -78,10 +78,8 @@ def _looks(
     layout, recipe, own = layer.layouts[adapter], layer.recipes[adapter], layer.get_base_layer()
     made, _ = frozen_codes(layout, own.weight, recipe, hold=adapter not in layer.filtersub_mapping)
     if not same_fingerprint(made["filtersub_fingerprint"], layer.filtersub_fingerprint[adapter]):
-        raise FiltersubError(
-            f"layer {layer.name!r}: the coefficients made from the base weights are not those of the run; choose a "
-            "solver to look at its kernels anew"
-        )
+        words = "the base weights give other coefficients than the run had; choose a solver to look at its kernels anew"
+        raise FiltersubError(f"layer {layer.name!r}: {words}")
     before, after = (decomposable_rows(layout, side).detach() for side in (base, tuned))
     atoms, mapping = made["filtersub_dictionary"], made.get("filtersub_mapping")
     if "filtersub_packed_values" in made:

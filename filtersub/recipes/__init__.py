@@ -64,12 +64,10 @@ class Recipe:
         """One row a setting: method ("" for all), setting, value, source."""
         parts = {"": (self.settings, self.sources)}
         parts |= {name: (values, self.method_sources[name]) for name, values in self.methods.items()}
-        rows = [
-            {"method": method, "setting": name, "value": value, "source": sources[name]}
-            for method, (values, sources) in parts.items()
-            for name, value in values.items()
-        ]
-        return pd.DataFrame(rows)
+        rows = []
+        for method, (values, sources) in parts.items():
+            rows += [(method, name, value, sources[name]) for name, value in values.items()]
+        return pd.DataFrame(rows, columns=["method", "setting", "value", "source"])
 
 
 def recipe_names() -> list[str]:
@@ -117,13 +115,20 @@ def _parsed(found: Any, path: Path) -> Recipe:
 
 
 def _values(entries: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """(values, sources) by the names of their settings."""
-    values, sources = {}, {}
+    """(values, sources) by the names of their settings, each value of its setting's type."""
+    values, sources, hints = {}, {}, typing.get_type_hints(TuneSettings)
     for name, entry in entries.items():
         _check_name(name, str(path))
         if not isinstance(entry, Mapping) or set(entry) != {"value", "source"} or not str(entry["source"]).strip():
             raise FiltersubError(f"{path}: {name} must be {{value: ..., source: ...}}, got {entry!r}")
-        values[name], sources[name] = _typed(name, entry["value"], path), str(entry["source"])
+        value = entry["value"]
+        check_settings({name: value}, TuneSettings, str(path))
+        kinds = typing.get_args(hints[name]) or (hints[name],)
+        if isinstance(value, list):
+            value = tuple(value)
+        elif type(value) is int and float in kinds and int not in kinds:
+            value = float(value)
+        values[name], sources[name] = value, str(entry["source"])
     return values, sources
 
 
@@ -131,13 +136,3 @@ def _check_name(name: str, source: str) -> None:
     known = TuneSettings.__dataclass_fields__
     if name not in known:
         raise FiltersubError(f"unknown setting {name!r} in {source}{meant(name, known)}")
-
-
-def _typed(name: str, value: Any, path: Path) -> Any:
-    """The value as its setting's type; YAML reads 1e-3 (without a point) as text."""
-    check_settings({name: value}, TuneSettings, str(path))
-    if isinstance(value, list):
-        return tuple(value)
-    hint = typing.get_type_hints(TuneSettings)[name]
-    plain = typing.get_args(hint) or (hint,)
-    return float(value) if type(value) is int and float in plain and int not in plain else value
