@@ -14,16 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import FiltersubError
-from .explore import (
-    SAMPLE_ROWS,
-    Explorer,
-    Look,
-    comparison_html,
-    explorer_of,
-    export_html,
-    kernel_html,
-    look_html,
-)
+from .explore import SAMPLE_ROWS, Explorer, Look, comparison_html, explorer_of, export_html, kernel_html, look_html
 from .markup import tiles_css, unfold_html
 from .recipe_file import RECIPE_FILE, layer_pattern, write_recipe
 
@@ -233,14 +224,15 @@ class Panel:
         """Show the look that the controls ask for, or leave all as it was."""
         if self._quiet:
             return
+        before = self.shown, self.drawn
         try:
             self.status.value = _WAITING if every_kernel else ""
             look = self._look(every_kernel)
             drawn = _draw(self.explorer, look, self.drawn["names"].get(self.kernels.value))
             self._put(look, drawn)
             self._changed()
-        except BaseException as error:
-            self._put(self.shown, self.drawn)
+        except BaseException as error:  # an interrupt too: the last look whole, not half of this one
+            self._put(*before)
             if not isinstance(error, FiltersubError):
                 self._changed()
                 raise
@@ -248,12 +240,9 @@ class Panel:
 
     def _put(self, look: Look, drawn: dict[str, Any]) -> None:
         """Show a look whole; its controls say what it is of. Moves nothing."""
-        before, self._quiet = (self.shown, self.drawn), True
+        self._quiet = True
         try:
             self._set(look, drawn)
-        except BaseException:  # an interrupt in the middle: the last look whole, not half of this one
-            self._set(*before)
-            raise
         finally:
             self._quiet = False
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import FiltersubError
+from .errors import FiltersubError, reason
 
 #: Files with these suffixes (in any case) are images: those of torchvision's ImageFolder.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -98,8 +98,7 @@ def decoded_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     except FileNotFoundError:
         raise UnreadableImage("there is no such file") from None
     except Exception as error:  # every format's reader raises classes of its own for damage
-        words = str(error).strip().splitlines()
-        raise UnreadableImage(words[0][:160] if words else type(error).__name__) from None
+        raise UnreadableImage(reason(error, 160)) from None
 
 
 def is_nearly_black(image: Image.Image) -> bool:

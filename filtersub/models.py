@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,17 +109,11 @@ def add_head_dropout_(model: nn.Module, head: str, rate: float) -> None:
     """
     check_share("head_dropout", rate)
     if rate:
-        model.get_submodule(head).register_forward_pre_hook(_InputDropout(rate))
+        model.get_submodule(head).register_forward_pre_hook(partial(_drop_inputs, rate))
 
 
-class _InputDropout:
-    """A hook that can be copied and pickled with its module."""
-
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-
-    def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (dropout(arguments[0], self.rate, module.training), *arguments[1:])
+def _drop_inputs(rate: float, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (dropout(arguments[0], rate, module.training), *arguments[1:])
 
 
 def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

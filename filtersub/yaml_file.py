@@ -135,29 +135,22 @@ def read_yaml(path: str | os.PathLike[str], source: str) -> tuple[Any, Place]:
     Raises FiltersubError, with the line, for what is no YAML, a key given twice, and tags other than YAML's own.
     """
     text = yaml_text(path, source, f"the ablation {source}")
-    node = readable(lambda: yaml.compose(text, Loader=PlainLoader), source)
     lines: dict[tuple[Any, ...], int] = {}
+
+    def walk(node: yaml.Node, path: tuple[Any, ...], above: tuple[yaml.Node, ...]) -> None:
+        line = node.start_mark.line + 1
+        lines.setdefault(path, line)
+        if node in above or len(lines) > _MOST_ENTRIES:
+            raise FiltersubError(f"{source}:{line} is not valid YAML: its aliases have no end")
+        if isinstance(node, yaml.SequenceNode):
+            for number, item in enumerate(node.value):
+                walk(item, (*path, number), (*above, node))
+        elif isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                lines[(*path, str(key.value))] = key.start_mark.line + 1
+                walk(value, (*path, str(key.value)), (*above, node))
+
+    node = readable(lambda: yaml.compose(text, Loader=PlainLoader), source)
     if node is not None:
-        _walk(node, (), lines, source, ())
+        walk(node, (), ())
     return load_yaml(text, source), Place(source, lines)
-
-
-def _walk(
-    node: yaml.Node,
-    path: tuple[Any, ...],
-    lines: dict[tuple[Any, ...], int],
-    source: str,
-    above: tuple[yaml.Node, ...],
-) -> None:
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    if node in above or len(lines) > _MOST_ENTRIES:
-        raise FiltersubError(f"{source}:{line} is not valid YAML: its aliases have no end")
-    inner = (*above, node)
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            _walk(item, (*path, number), lines, source, inner)
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            lines[(*path, str(key.value))] = key.start_mark.line + 1
-            _walk(value, (*path, str(key.value)), lines, source, inner)

@@ -122,9 +122,7 @@ def new(
     say(f"next: cd {shlex.quote(str(folder))} && filtersub ablate ablation.yaml --out report --dry-run")
 
 
-def check_notebook(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Notebooks.")],
-) -> None:
+def check_notebook(files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Notebooks.")]) -> None:
     """Check that notebooks keep the contract of an ablation: a line for each fault, exit code 2 if there is any."""
     from ..ablation.notebook_contract import notebook_faults
 

@@ -34,22 +34,22 @@ class Examined(NamedTuple):
     dark: bool
 
 
-def examine(images: Images, index: int) -> tuple[Examined, Image.Image | None]:
-    """What an image shows, and the image where it can be decoded."""
-    name = images.name(index)
-    try:
-        image = images.open(index)
-    except Exception as error:  # every format's reader raises classes of its own
-        return Examined(name, None, reason(error, 120), False), None
-    return Examined(name, pixel_digest(image), "", is_nearly_black(image)), image
+def examined(images: Images, keep: Callable[[int, Image.Image], None] | None = None) -> Iterator[Examined]:
+    """All images in their order, decoded by several threads, a few at a time; ``keep`` gets each with its place."""
 
+    def look(index: int) -> Examined:
+        name = images.name(index)
+        try:
+            image = images.open(index)
+        except Exception as error:  # every format's reader raises classes of its own
+            return Examined(name, None, reason(error, 120), False)
+        if keep is not None:
+            keep(index, image)
+        return Examined(name, pixel_digest(image), "", is_nearly_black(image))
 
-def examined(images: Images) -> Iterator[Examined]:
-    """All images in their order, decoded by several threads, a few at a time."""
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(images.labels), _CHUNK):
-            places = range(first, min(first + _CHUNK, len(images.labels)))
-            yield from pool.map(lambda index: examine(images, index)[0], places)
+            yield from pool.map(look, range(first, min(first + _CHUNK, len(images.labels))))
 
 
 def doubts(found: Sequence[Examined], labels: Sequence[int], part: str) -> list[Problem]:

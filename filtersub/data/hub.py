@@ -155,8 +155,7 @@ def _classes(
 ) -> tuple[tuple[str, ...], Callable[[int | str | None], int]]:
     """(names of the classes, a function from a label to its number, -1 for a label that no training image has).
 
-    ``named`` : the list of names that the training images come with; where another part has numbers, they are places
-    in it.
+    ``named`` : the names that the training images come with; numbers of another part are places in them.
     """
     present = {value for value in train if value is not None}
     if named is None and all(isinstance(value, int) for value in present):

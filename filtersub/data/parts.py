@@ -88,7 +88,7 @@ def _held_out(images: Images, seed: int) -> tuple[Images, Images]:
     return Chosen(images, np.sort(order[~held])), Chosen(images, np.sort(order[held]))
 
 
-def balanced_subset(labels: np.ndarray, n_images: int, seed: int, what: str = "n_train") -> np.ndarray:
+def balanced_subset(labels: np.ndarray, n_images: int, seed: int) -> np.ndarray:
     """Positions, ascending, of ``n_images`` images with every class as often as the others, as far as there are enough.
 
     Of two sizes at one seed the smaller subset is part of the larger one. Raises FiltersubError when there are fewer
@@ -99,9 +99,9 @@ def balanced_subset(labels: np.ndarray, n_images: int, seed: int, what: str = "n
     """
     present = len(np.unique(labels))
     if n_images > len(labels):
-        raise FiltersubError(f"{what} is {n_images}, but there are {len(labels)} training images")
+        raise FiltersubError(f"n_train is {n_images}, but there are {len(labels)} training images")
     if n_images < present:
-        raise FiltersubError(f"{what} is {n_images}, but there are {present} classes, and each needs an image")
+        raise FiltersubError(f"n_train is {n_images}, but there are {present} classes, and each needs an image")
     if n_images == len(labels):
         return np.arange(len(labels))
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(labels))

@@ -5,7 +5,7 @@ Augmented images are drawn anew each epoch, by transforms of torchvision and tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from ..errors import FiltersubError, reason
 from ..random_states import seeded
-from .examine import Examined, doubts, examine, examined
+from .examine import doubts, examined
 from .images import Images
 from .problems import Problem, problem, refuse
 from .views import check_augmentation
@@ -55,7 +55,7 @@ class PreparedImages(Dataset):
         self.doubts: list[Problem] = []
         if hold and len(self) * 3 * size * size <= _HELD_BYTES:
             self.pixels = torch.empty(len(self), 3, size, size, dtype=torch.uint8)
-            self.digests, self.doubts = looked_at(images, name, part, self._with_pixels(self.pixels))
+            self.digests, self.doubts = looked_at(images, name, part, self._hold)
         elif hold:
             self.digests, self.doubts = looked_at(images, name, part)
 
@@ -70,13 +70,8 @@ class PreparedImages(Dataset):
         """(3, size, size) uint8."""
         return torch.from_numpy(np.array(fitted(image, self.size, self.crop))).permute(2, 0, 1)
 
-    def _with_pixels(self, pixels: Tensor) -> Iterator[Examined]:
-        """What each image shows, while it is put into its place in ``pixels``."""
-        for index in range(len(self)):
-            found, image = examine(self.images, index)
-            if image is not None:
-                pixels[index] = self._fitted(image)
-            yield found
+    def _hold(self, index: int, image: Image.Image) -> None:
+        self.pixels[index] = self._fitted(image)
 
 
 class AugmentedImages(Dataset):
@@ -133,15 +128,15 @@ def opened(images: Images, index: int, name: str) -> Image.Image:
 
 
 def looked_at(
-    images: Images, name: str, part: str = "train", found: Iterable[Examined] | None = None
+    images: Images, name: str, part: str = "train", keep: Callable[[int, Image.Image], None] | None = None
 ) -> tuple[list[bytes | None] | None, list[Problem]]:
     """Decode a set: (a digest of each image's pixels, what is odd about them); None and nothing for over 100,000.
 
-    ``found`` : what the images show where they are decoded elsewhere. Raises FiltersubError that names the broken ones.
+    ``keep`` gets each image with its place, however many they are. Raises FiltersubError that names the broken ones.
     """
-    if found is None and len(images.labels) > _LOOKED_AT:
+    if keep is None and len(images.labels) > _LOOKED_AT:
         return None, []
-    found = list(examined(images) if found is None else found)
+    found = list(examined(images, keep))
     faults = [each.fault for each in found if each.fault]
     broken = problem("broken image", part, [each.name for each in found if each.fault], "images that cannot be decoded")
     refuse([replace(each, message=f"{each.message} (the first: {faults[0]})") for each in broken], name)
