@@ -241,24 +241,19 @@ def _joined(
             continue
         try:
             table = read_table(path)
-            _check_columns(table, needed, path)
         except FiltersubError as error:
             left_out.append(str(error))
+            continue
+        lacking = [name for name in needed if name not in table]
+        drawn = [name for name in table if name in ("epoch", "m") or str(name).endswith(("_accuracy", "_error"))]
+        no_numbers = [name for name in drawn if not pd.api.types.is_numeric_dtype(table[name])]
+        if lacking or no_numbers:
+            words = f"has no column {lacking[0]!r}" if lacking else f"holds no numbers in its column {no_numbers[0]!r}"
+            left_out.append(f"{path} {words}")
             continue
         own = {"label": label, "family": family(record.parameters), "seed": record.seed}
         tables.append(table.assign(**own, folder=str(folder)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def _check_columns(table: pd.DataFrame, needed: tuple[str, ...], path: Path) -> None:
-    """FiltersubError unless these columns are there, and all columns that are drawn hold numbers."""
-    for column in needed:
-        if column not in table:
-            raise FiltersubError(f"{path} has no column {column!r}")
-    measures = [name for name in table if name in ("epoch", "m") or str(name).endswith(("_accuracy", "_error"))]
-    for column in measures:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            raise FiltersubError(f"{path} holds no numbers in its column {column!r}")
 
 
 def _without_superseded(records: dict[Path, Record], planned: set[str]) -> dict[Path, Record]:

@@ -29,9 +29,7 @@ def fingerprint(matrix: Tensor) -> Tensor:
 
 def same_fingerprint(one: Tensor, other: Tensor, relative: float = 1e-3) -> bool:
     """Whether two fingerprints agree up to rounding that differs between machines, but not between base weights."""
-    if one.shape != other.shape:
-        return False
-    return fingerprint_gap(one, other) <= relative
+    return one.shape == other.shape and fingerprint_gap(one, other) <= relative
 
 
 def tolerance(dtype: torch.dtype) -> float:

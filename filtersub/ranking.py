@@ -65,8 +65,6 @@ def gradient_energy(
     n_images: int = 200,
 ) -> GradientEnergy:
     """The criterion for a pretrained model on a data set, both by name; validation and test images stay unseen."""
-    if n_images < 1:
-        raise FiltersubError(f"the number of images must be positive, got {n_images}")
     loaded = load_model(model, weights=weights, num_classes=n_classes(data))
     mean, std = input_statistics(loaded)
     train = load_data(data, size=image_size, mean=mean, std=std, validation=True).train

@@ -39,13 +39,14 @@ def tasks(records: Iterable[Record]) -> list[str]:
 
 
 def _task_words(name: str, value: Any) -> str:
-    if name == "n_train":
-        return "all images" if value is None else f"{value} images"
-    if name == "pretrained":
-        return "pretrained" if value else "random weights"
-    if name == "weights":
-        return "the model's own weights" if value is None else str(value)
-    return f"{value} {name}" if name == "epochs" else f"{value} pixels" if name == "image_size" else str(value)
+    words = {
+        "n_train": "all images" if value is None else f"{value} images",
+        "pretrained": "pretrained" if value else "random weights",
+        "weights": "the model's own weights" if value is None else value,
+        "epochs": f"{value} epochs",
+        "image_size": f"{value} pixels",
+    }
+    return str(words.get(name, value))
 
 
 def telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> list[str]:

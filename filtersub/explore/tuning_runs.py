@@ -36,9 +36,15 @@ def explorers_of_run(folder: str | os.PathLike[str]) -> tuple[Explorer, Explorer
     Raises FiltersubError when the folder holds no tuning run or its weights are missing.
     """
     settings, folder = settings_of(folder), Path(folder)
-    base, changes = base_model(settings), {}
+    base, changes = base_model(settings), {}  # dD (m, d) of each layer whose kernel is F + alpha x dD, by name
     if settings.method == "filter-subspace":
-        changes = _changes(with_adapter(base_model(settings), folder))
+        adapted = with_adapter(base_model(settings), folder)
+        for layer in (module for module in adapted.modules() if isinstance(module, FilterSubspaceLayer)):
+            (adapter,) = layer.active_adapters
+            more = adapter in layer.filtersub_coefficients_update or adapter in layer.filtersub_block_atoms
+            change = layer.atoms_update(adapter).detach()
+            if not more and change.ndim == 2:
+                changes[layer.name] = layer, change
     tuned = load_trained(base_model(settings), settings, folder).eval()
     modules = [dict(named_layers(model)) for model in (base, tuned)]
 
@@ -55,18 +61,6 @@ def explorers_of_run(folder: str | os.PathLike[str]) -> tuple[Explorer, Explorer
         Explorer(base, name=command, title="before tuning", found=before, **known),
         Explorer(tuned, title="after tuning", found=after, **known),
     )
-
-
-def _changes(model: object) -> dict[str, tuple[FilterSubspaceLayer, Tensor]]:
-    """dD (m, d) of each layer whose kernel is F + alpha x dD, by name."""
-    changes = {}
-    for layer in (module for module in model.modules() if isinstance(module, FilterSubspaceLayer)):
-        (adapter,) = layer.active_adapters
-        more = adapter in layer.filtersub_coefficients_update or adapter in layer.filtersub_block_atoms
-        change = layer.atoms_update(adapter).detach()
-        if not more and change.ndim == 2:
-            changes[layer.name] = layer, change
-    return changes
 
 
 def _looks(
