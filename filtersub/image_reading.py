@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 READING_RULES = 2
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
 MOST_PIXELS = 178_956_970  # of one image: 0.5 GiB as RGB, Pillow's own bound
+_TOO_LARGE = "more than the {:,} pixels that are read; make it smaller"
 _SYSTEM_FOLDERS = {"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 _TWELVE_OF_SIXTEEN = 16  # 4095 of 65535, of 255
 _WHITE_IS_ZERO, _PHOTOMETRIC, _BITS = 0, 262, 258  # tags of TIFF
@@ -80,7 +81,7 @@ def decoded_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise UnreadableImage(_too_large(f"{image.width:,} x {image.height:,} pixels are"))
+                raise UnreadableImage(f"{image.width:,} x {image.height:,} pixels are {_TOO_LARGE.format(MOST_PIXELS)}")
             image.load()
             with contextlib.suppress(Exception):  # damaged EXIF data names no orientation, as none does
                 ImageOps.exif_transpose(image, in_place=True)
@@ -90,7 +91,7 @@ def decoded_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     except UnreadableImage:
         raise
     except Image.DecompressionBombError:
-        raise UnreadableImage(_too_large("it has")) from None
+        raise UnreadableImage(f"it has {_TOO_LARGE.format(MOST_PIXELS)}") from None
     except UnidentifiedImageError:
         if not (source if isinstance(source, bytes) else os.path.getsize(source)):
             raise UnreadableImage("the file is empty") from None
@@ -140,7 +141,3 @@ def _grey(image: Image.Image) -> np.ndarray:
     if isinstance(image.info.get("transparency"), int):
         values = np.where(values == image.info["transparency"], full, values)  # over white
     return ((values * 255 + full // 2) // full).clip(0, 255).astype(np.uint8)
-
-
-def _too_large(words: str) -> str:
-    return f"{words} more than the {MOST_PIXELS:,} pixels that are read; make it smaller"

@@ -17,10 +17,7 @@ from .bare_weights import kernels_by_name
 from .computed_weights import computes_weight, weight_in_evaluation
 from .errors import FiltersubError
 from .kernel_layout import KernelLayout, blocked_layout, check_block_used, compile_pattern
-from .kernel_layout import check_block as check_block  # offered here too, as all that follow
-from .kernel_layout import coefficient_layout as coefficient_layout
-from .kernel_layout import fitted_block as fitted_block
-from .kernel_layout import kernel_matrix as kernel_matrix
+from .kernel_layout import kernel_matrix as kernel_matrix  # offered here too
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
