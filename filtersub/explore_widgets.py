@@ -63,7 +63,14 @@ def show_explorer(
         second = _first_look if not changed else Explorer.look
         begin.append((other, second(other, **{**setting, **changed})))
     drawn = [_draw(*side) for side in begin]
-    bundle = {"text/html": _still(begin, drawn), "text/plain": "\n".join(look.sentence for _, look in begin)}
+    parts = []  # figures, one kernel's codes, the comparison and the recipes, without widgets
+    for (side, _look), shown in zip(begin, drawn, strict=True):
+        title = f"<p><strong>{html.escape(side.title)}</strong></p>" if side.title else ""
+        recipe = unfold_html("Recipe", shown["recipe"])
+        parts.append(f"<div>{title}{shown['figure']}{shown['kernel']}{recipe}</div>")
+    if len(begin) == 2:
+        parts.append(comparison_html(*(look for _, look in begin)))
+    bundle = {"text/html": "".join(parts), "text/plain": "\n".join(look.sentence for _, look in begin)}
     try:
         live = Board(begin, drawn, out_dir=out_dir).box._repr_mimebundle_()
     except ImportError:
@@ -97,18 +104,6 @@ def _draw(explorer: Explorer, look: Look, before: str | None = None) -> dict[str
         "kernel": "" if picked is None else kernel_html(look, picked, _WIDTH),
         "recipe": export_html(explorer, look),
     }
-
-
-def _still(sides: list[tuple[Explorer, Look]], drawn: list[dict[str, Any]]) -> str:
-    """The figures, one kernel's codes, the comparison and the recipes, without widgets."""
-    parts = []
-    for (explorer, _look), shown in zip(sides, drawn, strict=True):
-        title = f"<p><strong>{html.escape(explorer.title)}</strong></p>" if explorer.title else ""
-        recipe = unfold_html("Recipe", shown["recipe"])
-        parts.append(f"<div>{title}{shown['figure']}{shown['kernel']}{recipe}</div>")
-    if len(sides) == 2:
-        parts.append(comparison_html(sides[0][1], sides[1][1]))
-    return "".join(parts)
 
 
 class Board:

@@ -30,9 +30,7 @@ GROUPS = {
     ),
     "Learning of the dictionary": ("init", "learner", "max_rounds", "tol"),
     "Errors and shared dictionaries": ("max_error_per", "shared_dictionary", "shared_layers", "compare_own"),
-    "Baselines": (
-        *("rank", "depthwise_rank", "adapter_scale", "update_dropout", "oft_block", "boft_block", "reduction"),
-    ),
+    "Baselines": ("rank", "depthwise_rank", "adapter_scale", "update_dropout", "oft_block", "boft_block", "reduction"),
     "Model and weights": ("weights", "weight_layout", "pretrained"),
     "Images": (
         *("n_train", "images", "image_size", "template", "augmentation", "judge_crop", "validation", "flip", "workers"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import FiltersubError
-from .catalogue import Description, folder_of
+from .catalogue import folder_of
 from .examine import Examined, doubts, examined, remarks, repeated_images, shared_images
 from .images import Images
 from .names import described, open_source, path_of
@@ -61,11 +61,18 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
         images = getattr(source, part)
         if images is not None and not any(images is other for other in parts.values()):
             parts[part] = images
-    problems = [*source.problems, *one_class(source), *_counts(parts, known)]
+    counts = {part: len(images.labels) for part, images in parts.items()}
+    problems = [*source.problems, *one_class(source)]
+    if known is not None:  # archives are often incomplete
+        expected = {"train": known.train, "validation": known.validation, "test": known.test}
+        expected["search"] = known.train - known.validation
+        for part, own in counts.items():
+            if own != expected[part] and (part in ("train", "test") or known.validation):
+                words = f"{part}: {own:,} images where the set has {expected[part]:,}"
+                problems.append(Problem("count", part, abs(expected[part] - own), words))
     if not any(found.fatal for found in problems):
         problems += no_images("test", chosen_parts(source, False, 0)[1])
     problems += remarks(source, parts)
-    counts = {part: len(images.labels) for part, images in parts.items()}
     sums: dict[str, list[bytes | None]] = {}
     for part, images in parts.items():
         seen: list[Examined] = []
@@ -77,7 +84,12 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
         problems += problem("broken image", part, broken, "images that cannot be decoded")
         problems += doubts(seen, images.labels, part)
         sums[part] = [each.digest for each in seen]
-    problems += _duplicates(parts, sums)
+    # images that train and are judged on as well flatter what is reported; VTAB-1k's 1,000 are its 800 and its 200
+    for trained, judged in (("train", "test"), ("search" if "search" in parts else "train", "validation")):
+        if judged in parts:
+            names = shared_images(sums[trained], parts[trained].name, sums[judged], parts[judged].name)
+            words = f"images that are among the {trained} images too"
+            problems += problem("duplicate", judged, names, words, fatal=False)
     if source.test is None or source.validation is None:
         # a fifth is held out by our own split, so an image that is there twice may train and be judged on
         held = "test" if source.test is None else "validation"
@@ -87,31 +99,3 @@ def check_data(name: str, *, on_image: OnImage | None = None) -> Report:
     complete = not any(found.fatal for found in problems)
     seconds = time.perf_counter() - began
     return Report(name, where, True, complete, source.n_classes, counts, tuple(problems), seconds)
-
-
-def _counts(parts: dict[str, Images], known: Description | None) -> list[Problem]:
-    """Archives are often incomplete: as many images as the set is known to have."""
-    if known is None:
-        return []
-    expected = {"train": known.train, "validation": known.validation, "test": known.test}
-    expected["search"] = known.train - known.validation
-    found = []
-    for part, images in parts.items():
-        wanted, own = expected[part], len(images.labels)
-        if own != wanted and (part in ("train", "test") or known.validation):
-            words = f"{part}: {own:,} images where the set has {wanted:,}"
-            found.append(Problem("count", part, abs(wanted - own), words))
-    return found
-
-
-def _duplicates(parts: dict[str, Images], sums: dict[str, list[bytes | None]]) -> list[Problem]:
-    """Images that train and are judged on as well, pixel by pixel: they flatter what is reported."""
-    found = []
-    for trained, judged in (("train", "test"), ("search", "validation"), ("train", "validation")):
-        if trained not in parts or judged not in parts:
-            continue
-        if (trained, judged) == ("train", "validation") and "search" in parts:
-            continue  # VTAB-1k's 1,000 are its 800 and its 200
-        names = shared_images(sums[trained], parts[trained].name, sums[judged], parts[judged].name)
-        found += problem("duplicate", judged, names, f"images that are among the {trained} images too", fatal=False)
-    return found
