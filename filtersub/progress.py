@@ -12,10 +12,10 @@ _current: ContextVar[Tell | None] = ContextVar("tells which layer comes", defaul
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(first: str = "") -> Iterator[Callable[[int, int, str], None]]:
     """A bar on standard error, and what moves it: (done, in all, name). Nothing where that is not a terminal.
 
-    The times are those since the start and until the end.
+    ``first`` is said until it is moved for the first time. The times are those since the start and until the end.
 
     >>> with progress_bar() as on_layer:
     ...     for done, name in enumerate(("stem", "head")):
@@ -28,7 +28,7 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     name = bars.TextColumn("{task.description}", markup=False)
     console = Console(stderr=True)
     with bars.Progress(*columns, name, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task(first, total=None)
         yield lambda done, total, name: progress.update(task, completed=done, total=total, description=name)
 
 
