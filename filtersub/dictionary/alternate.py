@@ -356,6 +356,11 @@ class _DeadAtoms:
         return moved, dead
 
 
+def array_of(atoms: Tensor) -> np.ndarray:
+    """Atoms as the updates want them: float64, on the CPU."""
+    return atoms.detach().double().cpu().numpy()
+
+
 def update_atoms(rows: Tensor, atoms: Tensor, codes: Tensor) -> Tensor:
     """Each atom in turn moved to its best place on the unit sphere, the others and the codes fixed.
 
@@ -363,7 +368,7 @@ def update_atoms(rows: Tensor, atoms: Tensor, codes: Tensor) -> Tensor:
     becomes the direction of a row that the others reconstruct worst. Never raises ``1/2 ||rows - codes atoms||_F^2``.
     """
     gram, target = second_moment(codes).cpu().numpy(), second_moment(codes, rows).cpu().numpy()
-    moved = moved_atoms(Statistics(gram, target, 0.0, 0.0), atoms.detach().double().cpu().numpy())
+    moved = moved_atoms(Statistics(gram, target, 0.0, 0.0), array_of(atoms))
     dead = np.flatnonzero(np.diagonal(gram) <= 0)
     if dead.size:
         worst, _ = worst_reconstructed(rows, torch.from_numpy(moved).to(rows), codes, dead.size)

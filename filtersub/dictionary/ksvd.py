@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .alternate import Alternation, Coding, Stop
+from .alternate import Alternation, Coding, Stop, array_of
 
 
 def learn_ksvd(coder: Coding, atoms: np.ndarray, stop: Stop, *, approximate: bool) -> Alternation:
@@ -25,25 +25,19 @@ def learn_ksvd(coder: Coding, atoms: np.ndarray, stop: Stop, *, approximate: boo
     for number in range(1, stop.max_rounds + 1):
         moved, refitted = ksvd_update(coder.rows, here, coder.codes, approximate=approximate)
         before, coder.codes = coder.codes, refitted
-        state = coder.round(moved.double().cpu().numpy())
+        state = coder.round(array_of(moved))
         value = state.objective
         if value > history[-1]:
             coder.codes = before
-            return Alternation(_as_array(here), history, "the error no longer falls, within rounding", True, number)
+            return Alternation(array_of(here), history, "the error no longer falls, within rounding", True, number)
         coder.accept()
         here = moved
         history.append(value)
         stop.tell(number, value)
         reason = stop.reason(history, coder.rounding * state.energy)
         if reason is not None:
-            return Alternation(_as_array(here), history, reason, True, number)
-    return Alternation(
-        _as_array(here), history, f"{stop.max_rounds} rounds spent", not stop.max_rounds, stop.max_rounds
-    )
-
-
-def _as_array(atoms: Tensor) -> np.ndarray:
-    return atoms.double().cpu().numpy()
+            return Alternation(array_of(here), history, reason, True, number)
+    return Alternation(array_of(here), history, f"{stop.max_rounds} rounds spent", not stop.max_rounds, stop.max_rounds)
 
 
 def ksvd_update(rows: Tensor, atoms: Tensor, codes: Tensor, *, approximate: bool = False) -> tuple[Tensor, Tensor]:

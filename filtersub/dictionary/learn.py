@@ -15,18 +15,10 @@ from ..setting_fields import INITS, LEARNERS, MAX_ROUNDS, TOL
 from ..settings import check_number, check_whole
 from ..sparse_coding import SOLVERS, CodingResult, check_solver, principal_atoms
 from ..sparse_coding.result import check_penalty, check_problem, largest_penalty
-from .alternate import Alternation, Stop, Task
+from .alternate import Alternation, Stop, Task, array_of
 from .online import learn_online
 from .result import DictionaryResult
-from .starts import (
-    RANDOM_INITS,
-    array_of,
-    given_atoms,
-    initial_atoms,
-    learn_from_starts,
-    random_directions,
-    usual_starts,
-)
+from .starts import RANDOM_INITS, given_atoms, initial_atoms, learn_from_starts, random_directions, usual_starts
 
 _FEW_ROWS = 64
 _REHEARSED: set[tuple[object, ...]] = set()

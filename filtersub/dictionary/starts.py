@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import FiltersubError
 from ..sparse_coding.linear import second_moment
 from ..sparse_coding.result import check_finite
-from .alternate import Alternation, Coder, Stop, Task, alternate
+from .alternate import Alternation, Coder, Stop, Task, alternate, array_of
 from .ksvd import learn_ksvd
 from .result import DictionaryResult
 
@@ -64,11 +64,6 @@ def learn_from_starts(
         if stop_if_costly and coder.effort > 0:
             break
     return replace(best[0], rounds=done), best[1]
-
-
-def array_of(atoms: Tensor) -> np.ndarray:
-    """Atoms as the updates want them: float64, on the CPU."""
-    return atoms.detach().double().cpu().numpy()
 
 
 def _parts(rows: Tensor, sample_rows: int, generator: np.random.Generator) -> Iterator[Tensor]:

@@ -174,6 +174,33 @@ def store(typingctx, array, first, vector):
     return types.none(array, types.int64, vector), codegen
 
 
+@intrinsic(prefer_literal=True)
+def load_each(typingctx, array, first, step, times, lanes):
+    """A tuple of as many vectors as ``times`` says, from ``first``, ``first + step``, ... on."""
+
+    def codegen(context, builder, signature, args):
+        dtype, found = context.get_data_type(array.dtype), []
+        for t in range(_count(times)):
+            index = builder.add(args[1], builder.mul(args[2], I64(t)))
+            address = element_address(context, builder, signature, args, 0, index)
+            found.append(read(builder, address, dtype, _count(lanes)))
+        return context.make_tuple(builder, signature.return_type, found)
+
+    kind = types.UniTuple(Vector(array.dtype, _count(lanes)), _count(times))
+    return kind(array, types.int64, types.int64, times, lanes), codegen
+
+
+@intrinsic
+def add_each(typingctx, weight, others, sums):
+    """``sums + weight * others``, for each vector of two tuples."""
+
+    def codegen(context, builder, signature, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in args[1:]), strict=True)
+        return context.make_tuple(builder, sums, [fuse(builder, args[0], *pair) for pair in pairs])
+
+    return sums(weight, others, sums), codegen
+
+
 @intrinsic
 def scalar(typingctx, array, index):
     """``array[index]``; numba's own would count from the end where the index is negative, which takes time to tell."""

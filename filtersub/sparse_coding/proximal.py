@@ -74,7 +74,6 @@ def ista(
     Minimises over C:  ``1/2 ||rows - C atoms||_F^2 + l1_penalty ||C||_1``  (a sum, not divided by n_rows). Parameters,
     result, errors and warnings are those of ``fista``; steps cost less, but many more are needed.
 
-    >>> import torch
     >>> ista(torch.tensor([[3.0, 0.5]]), torch.eye(2), 1.0).codes.tolist()
     [[2.0, 0.0]]
     """

@@ -35,10 +35,6 @@ def _lasso(
     return constrained_lasso(rows, atoms, max_residual, **options)
 
 
-def _ridge(rows: Tensor, atoms: Tensor, l1_penalty: float) -> CodingResult:
-    return ridge_codes(rows, atoms, l1_penalty)
-
-
 _TABLE: dict[str, Callable[..., CodingResult]] = {
     "lasso": _lasso,
     "fista": fista,
@@ -51,7 +47,7 @@ _TABLE: dict[str, Callable[..., CodingResult]] = {
     "ormp": partial(orthogonal_matching_pursuit, rule="error"),
     "spams-omp": spams_pursuit,
     "pca": least_squares_codes,
-    "ridge": _ridge,
+    "ridge": lambda rows, atoms, l1_penalty: ridge_codes(rows, atoms, l1_penalty),
 }
 _TAKES = {name: frozenset(signature(solve).parameters) for name, solve in _TABLE.items()}
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from torch import Tensor, nn
 
 from ..compile import compiled, make_ready
 from ..threads import over_rows
-from ..vectors import I64, Vector, convert, element_address, fuse, load, read, store
+from ..vectors import add_each, convert, load, load_each, store
 
 LANES = 16
 _IMAGES = 4  # that a thread takes at a time
@@ -52,31 +49,6 @@ def weight_gradient(layer: nn.Conv2d, gradient: Tensor, x: Tensor) -> Tensor | N
     return torch.from_numpy(sums.sum(0)).permute(2, 0, 1)[:, None]
 
 
-@intrinsic
-def load_taps(typingctx, array, first, step, taps):
-    """Vectors from ``first``, ``first + step``, ... on, as many as the tuple ``taps`` is long."""
-
-    def codegen(context, builder, signature, args):
-        dtype, found = context.get_data_type(array.dtype), []
-        for t in range(taps.count):
-            index = builder.add(args[1], builder.mul(args[2], I64(t)))
-            found.append(read(builder, element_address(context, builder, signature, args, 0, index), dtype, LANES))
-        return context.make_tuple(builder, signature.return_type, found)
-
-    return types.UniTuple(Vector(array.dtype, LANES), taps.count)(array, types.int64, types.int64, taps), codegen
-
-
-@intrinsic
-def add_taps(typingctx, weight, seen, sums):
-    """``sums + weight * seen``, vector by vector."""
-
-    def codegen(context, builder, signature, args):
-        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in args[1:]), strict=True)
-        return context.make_tuple(builder, sums, [fuse(builder, args[0], *pair) for pair in pairs])
-
-    return sums(weight, seen, sums), codegen
-
-
 @compiled
 def _weight_gradients(gradient, x, into, padding, stride, dilation, taps):
     """Adds to ``into`` (n, kh, kw, c), for every image by itself; gradient (n, h', w', c), x (n, h, w, c)."""
@@ -91,12 +63,13 @@ def _weight_gradients(gradient, x, into, padding, stride, dilation, taps):
         for c in range(0, channels, LANES):
             for i in range(lines):
                 first = (n * lines + i) * len(taps) * channels + c
-                sums = load_taps(into, first, channels, taps)
+                sums = load_each(into, first, channels, taps, LANES)
                 for h in range(height):
                     start = (n * height + h) * width * channels + c
                     seen = (h * stride_h + i * dilation_h) * line + c
                     for w in range(width):
-                        taken = load_taps(padded, seen + w * stride_w * channels, dilation_w * channels, taps)
-                        sums = add_taps(load(gradient, start + w * channels, LANES), taken, sums)
+                        place = seen + w * stride_w * channels
+                        taken = load_each(padded, place, dilation_w * channels, taps, LANES)
+                        sums = add_each(load(gradient, start + w * channels, LANES), taken, sums)
                 for t in range(len(taps)):
                     store(into, first + t * channels, sums[t])

@@ -21,7 +21,21 @@ from torch import Tensor
 
 from ..compile import compiled, make_ready
 from ..threads import over_rows
-from ..vectors import I64, Vector, element_address, fused, load, picked, read, scalar, store, write
+from ..vectors import (
+    I64,
+    Vector,
+    add_each,
+    element_address,
+    fused,
+    load,
+    load_each,
+    picked,
+    read,
+    scalar,
+    splat,
+    store,
+    write,
+)
 from .packed import Packed
 
 MOST_MAPPED = 16  # entries of a patch whose d sums of d lanes fit the registers
@@ -64,6 +78,23 @@ def _lines(context, builder, signature, args):
     for a in range(signature.args[3].count):
         index = builder.add(args[1], builder.mul(args[2], I64(a)))
         yield element_address(context, builder, signature, args, 0, index)
+
+
+@intrinsic
+def entries_of(typingctx, array, first, stride, lines, line):
+    """Each entry of a patch as a vector of as many lanes, all the same: a tuple."""
+
+    def codegen(context, builder, signature, args):
+        dtype, found = context.get_data_type(array.dtype), []
+        for address in _lines(context, builder, signature, args):
+            for b in range(line.count):
+                place = builder.gep(address, [I64(b)], inbounds=True, source_etype=dtype)
+                found.append(splat(builder, builder.load(place, typ=dtype), lines.count * line.count))
+        return context.make_tuple(builder, signature.return_type, found)
+
+    d = lines.count * line.count
+    kind = types.UniTuple(Vector(array.dtype, d), d)
+    return kind(array, types.int64, types.int64, lines, line), codegen
 
 
 @torch.library.custom_op("filtersub::packed_sum", mutates_args=())
@@ -195,14 +226,15 @@ def _sum_mapped(total, source, out, matrix, lines, line):
 @compiled
 def _gradient_mapped(source, gradient, into, lines, line):
     p, q = len(lines), len(line)
-    width = source.shape[1] // p
+    width, d = source.shape[1] // p, p * q
     for o in range(source.shape[0]):
+        patch = load_patch(gradient, o * p * width, width, lines, line)
+        sums = load_each(into, 0, d, patch, patch)
         for first in range(o * p * width, (o * p + 1) * width, q):
             patch = load_patch(gradient, first, width, lines, line)
-            for a in range(p):
-                for b in range(q):
-                    place, entry = (a * q + b) * (p * q), scalar(source, first + a * width + b)
-                    store(into, place, fused(entry, patch, load(into, place, patch)))
+            sums = add_each(patch, entries_of(source, first, width, lines, line), sums)
+        for k in range(d):
+            store(into, k * d, sums[k])
 
 
 @packed_sum.register_fake
