@@ -12,17 +12,18 @@ report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML repor
 	$(BIN)/filtersub ablate quickstart --out $(OUT)
 
 # Two processes of one thread each: most of the time goes into starting other processes and importing torch there.
+# Compiled tests are kept also where that is switched off, as in many containers: else each process compiles 300 files anew.
 test: $(READY)  ## style, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # The mathematics: no training, no process, notebook or browser. What else is left out is in CONTRIBUTING.md.
 FAST := architecture kernels sparse_coding lasso linear_codes pursuit constrained \
 	dictionary dictionary_initial dictionary_ksvd decomposition decomposition_settings decomposition_expansion \
 	method methods_low_rank methods_standardised tuning tuning_math recipes records
 test-fast: $(READY)  ## the mathematics alone, for the inner loop; not the whole check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(FAST:%=tests/test_%.py)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(FAST:%=tests/test_%.py)
 
 install: $(READY)
 
