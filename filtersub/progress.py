@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,7 +28,9 @@ def progress_bar(first: str = "") -> Iterator[Callable[[int, int, str], None]]:
     columns = (bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
     name = bars.TextColumn("{task.description}", markup=False)
     console = Console(stderr=True)
-    with bars.Progress(*columns, name, console=console, transient=True, disable=not console.is_terminal) as progress:
+    # rich forgets steps that are older than half a minute, and then knows no pace where a layer takes longer
+    shown = {"transient": True, "disable": not console.is_terminal, "speed_estimate_period": math.inf}
+    with bars.Progress(*columns, name, console=console, **shown) as progress:
         task = progress.add_task(first, total=None)
         yield lambda done, total, name: progress.update(task, completed=done, total=total, description=name)
 
