@@ -16,6 +16,7 @@ from .errors import FiltersubError
 from .models import head_name, input_statistics, load_model
 from .parameters import GradientEnergy
 from .records import Record, read_records
+from .settings import check_whole
 
 _REGIME = (
     *("data", "n_train", "epochs", "batch_size", "image_size", "validation", "batch_norm", "optimizer"),
@@ -64,7 +65,11 @@ def gradient_energy(
     image_size: int = 48,
     n_images: int = 200,
 ) -> GradientEnergy:
-    """The criterion for a pretrained model on a data set, both by name; validation and test images stay unseen."""
+    """The criterion for a pretrained model on a data set, both by name; validation and test images stay unseen.
+
+    Raises FiltersubError, before the model is loaded, unless ``n_images`` is a whole number from 1.
+    """
+    check_whole("n_images", n_images, 1)
     loaded = load_model(model, weights=weights, num_classes=n_classes(data))
     mean, std = input_statistics(loaded)
     train = load_data(data, size=image_size, mean=mean, std=std, validation=True).train

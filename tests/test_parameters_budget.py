@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from filtersub import ranking
 from filtersub.decomposition import DecompositionConfig, decompose_weight
 from filtersub.errors import FiltersubError
 from filtersub.kernels import layout_of
@@ -186,6 +187,13 @@ def test_the_ranking_beside_the_quickstart_ablation():
     assert table.loc["full tuning", "score"] == 1
     assert found.spearman == pytest.approx(spearmanr(table["score"], table["accuracy"]).statistic)
     assert f"{found.spearman:.3f}" in found.sentence
+
+
+@pytest.mark.parametrize("n_images", [0, -1, 1.5, True, "3"])
+def test_a_wrong_number_of_images_is_refused_before_the_model_is_loaded(n_images, monkeypatch):
+    monkeypatch.setattr(ranking, "load_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(FiltersubError, match="n_images must be"):
+        gradient_energy("efficientnet_lite0", n_images=n_images)
 
 
 def test_only_runs_of_one_regime_are_compared(tmp_path, scored):

@@ -100,6 +100,8 @@ def distance(
     from ..metrics import compare, encoder_features, image_folder, inception_features
 
     check_whole("batch_size", batch_size, 1, MOST)
+    if resize is not None:
+        check_whole("resize", resize, 1, MOST_PIXELS)
     sets = real_images(real, resize=resize), image_folder(images, resize=resize)
     place = chosen_device(device)
     if features == "inception":
