@@ -7,8 +7,8 @@
 # `alpha` does nothing to the intervals after ANOVA: Tukey's test is called without it, and the report reads significance off them.
 # For two populations that are not normal the Wilcoxon test is one-sided, in the direction that the medians of the same data
 # show: equal populations differ "significantly" in 10 of 100 cases at 0.05. Nothing is said of all this, but the last in verbose mode.
-# Guess before: data with the sign turned, in the other order, give the same decisions and the same table, best first, and
-# intervals grow as alpha falls. (The test's two sides were looked at after its code was read.)
+# Guess before: data with the sign turned, in the other order, give the same decisions and the same table, best first.
+# (alpha and the test's two sides were looked at after the code was read.)
 # Seen (autorank 1.3.0, statsmodels 0.15.0, SciPy 1.17.1, pandas 3.1.1, Python 3.11, Linux x86-64), means 0, 1, 2:
 #   frequentist, descending: low 2.8, middle 2.1, high 1.1; effect of high -2.75
 #   frequentist, ascending: low 1.2, middle 1.9, high 2.9; effect of high -2.75

@@ -266,7 +266,7 @@ def test_a_distance_of_too_few_images_says_so(distance, count):
 
 
 def test_where_no_solver_ran_the_reason_is_told():
-    with pytest.raises(FiltersubError, match=r"no solver ran: omp: .*from 1 to the number of atoms, 4; got 5"):
+    with pytest.raises(FiltersubError, match=r"no solver ran: omp: .*\(of 4 atoms\) must be at most 4, got 5"):
         solver_table(ROWS, ATOMS, 0.1, solvers=["omp"], n_nonzero=5)
 
 

@@ -231,7 +231,7 @@ def test_bad_settings_are_named():
         check_solver("laso")
     with pytest.raises(FiltersubError, match="penalty must not be negative, got -1"):
         fista(ROWS, ATOMS, -1.0)
-    with pytest.raises(FiltersubError, match="number of nonzeros must be at least 1, got 0"):
+    with pytest.raises(FiltersubError, match=r"number of nonzeros \(of 9 atoms\) must be at least 1, got 0"):
         orthogonal_matching_pursuit(ROWS, ATOMS, 0)
     with pytest.raises(FiltersubError, match=r"one number or a tensor of n_rows = 200, got shape \(3,\)"):
         encode(ROWS, ATOMS, "omp", max_residual=torch.ones(3))

@@ -97,7 +97,7 @@ def check_pursuit(
     if n_nonzero is None and max_residual is None:
         raise FiltersubError("a pursuit needs n_nonzero, max_residual, or both: nothing says when to stop")
     if n_nonzero is not None:
-        check_whole("the number of nonzeros", n_nonzero, 1, atoms.shape[0])
+        check_whole(f"the number of nonzeros (of {len(atoms)} atoms)", n_nonzero, 1, len(atoms))
     return None if max_residual is None else check_max_residual(max_residual, rows)
 
 
