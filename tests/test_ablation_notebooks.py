@@ -108,6 +108,20 @@ def test_only_settings_made_of_parameters_are_made_beforehand():
     SettingsCheck([among + "method = 'full'\nsettings_among(globals())"], ["method"]).check({"method": "loro"})
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("T(**{'method': method}, method='full')", "multiple values for keyword argument 'method'"),
+        ("T(method=method, method='full')", "keyword argument repeated: method"),
+        ("T(methods=method)", "unexpected keyword argument 'methods'"),
+        ("T(rank=-method)", "bad operand type for unary -: 'str'"),
+    ],
+)
+def test_a_call_that_cannot_be_made_is_a_fault(call, told):
+    with pytest.raises(FiltersubError, match=told):
+        SettingsCheck([f"from filtersub import TuneSettings as T\n{call}"], ["method"]).check({"method": "full"})
+
+
 def test_the_path_of_a_notebook_is_seen_from_its_yaml(tmp_path, monkeypatch):
     for folder in ("files", "shell"):
         (tmp_path / folder).mkdir()
@@ -177,6 +191,16 @@ def page_of(*outputs, **options):
 def test_a_page_says_failed_where_the_run_did(name, value, failed):
     page = page_of(new_output("error", ename=name, evalue=value, traceback=["as it was"]))
     assert ("This run failed" in page) is failed
+
+
+def test_pieces_of_one_stream_are_one():
+    out, err = ("one ", "line\n"), ("a ", "warning\n")
+    outputs = [new_output("stream", name="stdout", text=text) for text in out]
+    outputs += [new_output("stream", name="stderr", text=text) for text in err]
+    page = page_of(*outputs, new_output("stream", name="stdout", text="after\n"))
+    for whole in ("one line\n", "a warning\n", "after\n"):
+        assert f'<pre tabindex="0">{whole}</pre>' in page
+    assert page.count("Messages on standard error") == 1
 
 
 def test_the_page_of_a_killed_kernel_says_so():

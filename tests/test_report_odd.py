@@ -169,6 +169,14 @@ def test_an_odd_part_is_left_out_and_named(name, root):
     assert not any("\n" in line for line in odd)
 
 
+def test_a_column_that_a_study_lacks_is_named(root):
+    runs = pd.DataFrame({"budget": 100, "setting": ["a", "b"], "score": 0.1, "trainable": 90, "test_accuracy": 0.5})
+    own(root / "odd", "allotment", runs=runs.assign(seed=0), layers=pd.DataFrame({"budget": [100]}))
+    odd = []
+    assert study_sections(collect(root), odd) == []
+    assert f"{root / 'odd'} is left out: it has no 'kind'" in odd
+
+
 def test_the_page_names_what_is_missing_and_shows_the_rest(root):
     for name in ("a", "b"):
         record_of("full tuning").write(root / name)

@@ -56,6 +56,7 @@ def to_html(
     """
     nbformat = import_nbformat()  # before nbconvert, which imports it too
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     cells = []
     for cell in notebook.cells:
@@ -75,6 +76,7 @@ def to_html(
     }
     exporter = HTMLExporter(template_name="notebook", extra_template_basedirs=[str(TEMPLATES)])
     exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)  # kernels send a stream in pieces
     resources: dict[str, Any] = {"page": page}
     if pictures is not None:
         exporter.embed_images = True

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, reason
 
 _PACKAGE = __name__.partition(".")[0]
 _MOST_CHECKED = 1_000  # combinations of a large grid; beyond, only those with a value that is new
@@ -71,6 +71,8 @@ class SettingsCheck:
                 return str(error)
             except (IndexError, KeyError):  # seeds[0] of an empty list
                 return f"{', '.join(map(ast.unparse, _subscripts(call)))} is not there; give a longer list"
+            except (TypeError, ValueError, SyntaxError) as error:  # a keyword that is given twice, or unknown
+                return f"{ast.unparse(call)} fails: {reason(error)}"
         return None
 
     def _can_be_made(self, call: ast.expr) -> bool:

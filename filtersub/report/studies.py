@@ -177,13 +177,14 @@ def _span_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
 
 def _allotment_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     runs = tables["runs"]
+    text = studies.allotment_sentence(studies.allotment_pairs(runs))  # first: it names a column that is missing
     words = f"{record.label}; small marks are seeds, the panels name the budgets."
     figures = [
         (partial(plots.equal_accuracies, studies.allotment_groups(runs)), words),
         (partial(plots.allotted_layers, tables["layers"]), "What each layer gets of each budget."),
     ]
     means = runs.groupby(["budget", "kind", "setting"], sort=False)[["trainable", "score", "test_accuracy"]].mean()
-    return _section("allotment", studies.allotment_sentence(studies.allotment_pairs(runs)), figures, means)
+    return _section("allotment", text, figures, means)
 
 
 def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
