@@ -122,8 +122,9 @@ def collect(root: str | os.PathLike[str]) -> Collection:
     others = [folder.name for folder in kept if planned and folder.name not in planned]
     if others:  # of another ablation for one
         more = f" and {len(others) - 5:,} more" if len(others) > 5 else ""
-        one = len(others) == 1
-        what = f"run{' is' if one else 's are'} not of this folder's plan, and count{'s' * one}"
+        what = "runs are not of this folder's plan, and count"
+        if len(others) == 1:
+            what = "run is not of this folder's plan, and counts"
         doubtful.append(f"{len(others):,} {what}: {', '.join(others[:5])}{more}")
     failures, readers = [], {}
     told = {folder.name for folder in (*kept, *damaged)}  # a damaged record is no second failure

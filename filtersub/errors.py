@@ -48,7 +48,8 @@ def check_name(what: str, name: str, known: Iterable[str]) -> str:
     if isinstance(name, str) and name in known:
         return name
     hint = meant(name, known)
-    raise FiltersubError(f"unknown {what} {name!r}{f'{hint} Known' if hint else '; known'}: {', '.join(known)}")
+    before = f"{hint} Known" if hint else "; known"
+    raise FiltersubError(f"unknown {what} {name!r}{before}: {', '.join(known)}")
 
 
 def near(word: object, known: Iterable[str]) -> str:

@@ -49,7 +49,8 @@ def _describe(layer: nn.Module | Tensor) -> tuple[str, Tensor, int] | None:
     if _is_unrun(layer) or layer._parameters.get("weight", layer) is None:
         return None
     if isinstance(layer, (*_CONVOLUTIONS, *_TRANSPOSED)):
-        weight, kind = weight_in_evaluation(layer), "conv" if isinstance(layer, _CONVOLUTIONS) else "conv_transpose"
+        kind = "conv" if isinstance(layer, _CONVOLUTIONS) else "conv_transpose"
+        weight = weight_in_evaluation(layer)
         return f"{kind}{weight.ndim - 2}d", weight, layer.groups
     if isinstance(layer, nn.Linear):
         return "linear", weight_in_evaluation(layer), 1

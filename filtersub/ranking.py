@@ -85,9 +85,11 @@ def agreement(energy: GradientEnergy, folders: Sequence[str | os.PathLike[str]],
     Raises FiltersubError where fewer than three settings were measured.
     """
     tuned: dict[tuple[object, ...], list[Record]] = {}  # by regime
-    for record in (record for folder in folders for record in read_records(folder)[0].values()):
-        if record.kind == "tuning" and record.parameters.get("model") == model:
-            tuned.setdefault(tuple(record.parameters.get(name) for name in _REGIME), []).append(record)
+    for folder in folders:
+        for record in read_records(folder)[0].values():
+            if record.kind == "tuning" and record.parameters.get("model") == model:
+                regime = tuple(record.parameters.get(name) for name in _REGIME)
+                tuned.setdefault(regime, []).append(record)
     rows = []
     for record in max(tuned.values(), key=len, default=[]):
         accuracy = next((record.metrics[name] for name in _METRICS if name in record.metrics), None)
@@ -104,9 +106,14 @@ def agreement(energy: GradientEnergy, folders: Sequence[str | os.PathLike[str]],
     if len(table) < 3:
         where = ", ".join(map(str, folders))
         raise FiltersubError(f"{where} holds {len(table)} tuned settings of {model}; ranks need at least three")
-    parts = (table, table[table["by_atoms"]])
-    ranks = [spearman(part[name], part["accuracy"]) for part in parts for name in ("score", "trainable")]
-    return Agreement(table, *ranks)
+    atoms = table[table["by_atoms"]]
+    return Agreement(
+        table,
+        spearman(table["score"], table["accuracy"]),
+        spearman(table["trainable"], table["accuracy"]),
+        spearman(atoms["score"], atoms["accuracy"]),
+        spearman(atoms["trainable"], atoms["accuracy"]),
+    )
 
 
 def spearman(one: pd.Series, other: pd.Series) -> float:
@@ -129,7 +136,8 @@ def _score(energy: GradientEnergy, record: Record) -> float | None:
         return None
     known = DecompositionConfig.__dataclass_fields__
     recipe = DecompositionConfig(**{name: value for name, value in settings.items() if name in known})
-    exclude = [name for name in (head_name(energy.model),) if name is not None]
+    head = head_name(energy.model)
+    exclude = () if head is None else (head,)
     chosen = {name: settings.get(name) for name in ("layers", "overrides")}
     plan = plan_layers(energy.model, recipe, exclude=exclude, **chosen)
     if any(layer.recipe.block_coefficients for layer in plan.values()):

@@ -74,6 +74,6 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         today = module.replace("numpy.core", "numpy._core")
         if f"{today}.{name}" not in _ALLOWED:
-            words = "which no array needs; it is not the published file, unpack the archive again"
+            words = "which no array needs; it is not the published file, delete it and unpack the archive again"
             raise FiltersubError(f"a file of CIFAR-100 asks for {module}.{name}, {words}")
         return super().find_class(today, name)

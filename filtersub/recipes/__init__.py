@@ -105,8 +105,10 @@ def _parsed(found: Any, path: Path) -> Recipe:
     needs = tuple(about.get("needs") or ())
     for name in needs:
         _check_name(name, str(path))
-    own = [{method: part[place] for method, part in parts.items()} for place in (0, 1)]
-    recipe = Recipe(path.stem, about.get("title", ""), about.get("paper", ""), settings, sources, needs, *own)
+    own = {method: values for method, (values, _) in parts.items()}
+    own_sources = {method: found for method, (_, found) in parts.items()}
+    title, paper = about.get("title", ""), about.get("paper", "")
+    recipe = Recipe(path.stem, title, paper, settings, sources, needs, own, own_sources)
     if not needs:  # validates the values
         recipe.settings_with()
         for method in methods:
