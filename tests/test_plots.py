@@ -181,6 +181,12 @@ def test_percentages_on_an_axis_are_where_they_say(name):
             assert float(label[:-1]) / 100 == pytest.approx(tick.get_loc(), abs=1e-6), label
 
 
+def test_a_figure_without_rows_still_says_what_it_would_show():
+    (ax,) = plots.support_histogram(pd.DataFrame(columns=["name", "nonzeros", "rows", "fraction"])).axes
+    assert ax.axison
+    assert ax.get_ylabel() == "share of the kernels"
+
+
 def test_two_figures_on_a_page_share_no_id():
     import re
 

@@ -29,13 +29,14 @@ _WIDE = 6  # inches from which a figure is for wide pages
 
 @contextmanager
 def house_figure(width: float, height: float, **subplots: object) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A figure of its own in the house style, with its axes as a 2-d array; those that stay empty are not shown."""
+    """A figure of its own in the house style, with its axes as a 2-d array; empty ones beside others are not shown."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(squeeze=False, **subplots)
         yield figure, axes
-        for ax in figure.axes:
-            if not ax.has_data():
+        empty = [ax for ax in figure.axes if not ax.has_data()]
+        if len(empty) < len(figure.axes):
+            for ax in empty:
                 ax.set_axis_off()
         for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
             if type(axis.get_major_formatter()) is LogFormatterSciNotation:

@@ -30,14 +30,15 @@ def solver_sentence(table: pd.DataFrame) -> str:
         return f"No solver came within {_EXACT:g} of the smallest objective."
     seconds = exact.groupby("solver")["seconds"].median().sort_values()
     best = ran[ran["solver"] == seconds.index[0]]
-    rates = [f"{rate:,.0f}" for rate in (best["rows_per_second"].min(), best["rows_per_second"].max())]
+    slowest, fastest = best["rows_per_second"].min(), best["rows_per_second"].max()
+    rates = f"{slowest:,.0f} to {fastest:,.0f}" if len(best) > 1 else f"{slowest:,.0f}"
     times = (seconds / seconds.iloc[0])[1:]
     others = "; ".join(f"{name} takes {value:.3g} times as long" for name, value in times.items())
     short = worst[worst >= _EXACT]
     missed = ", ".join(f"{name} stops {gap:.1g} above it" for name, gap in short.items())
     text = (
         f"Fastest of the solvers that reach the optimum (to a relative {_EXACT:g}) is {seconds.index[0]}: "
-        f"{' to '.join(rates[: len(best)])} rows a second over {_seeds(best)}, its largest KKT violation "
+        f"{rates} rows a second over {_seeds(best)}, its largest KKT violation "
         f"{best['kkt_over_penalty'].max():.1g} of l"
     )
     return text + (f"; {others}" if others else "") + (f". At its default tolerance {missed}." if missed else ".")
