@@ -72,6 +72,13 @@ def test_the_same_seed_gives_the_same_bits(solver):
     assert torch.equal(one.codes, other.codes)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_atoms_are_in_order_where_squares_leave_the_range_of_float32(scale):
+    rows = torch.randn(200, 9, generator=torch.Generator().manual_seed(0)) * scale
+    energy = learn_dictionary(rows, 6, solver="omp", n_nonzero=2).codes.double().square().sum(0)
+    assert bool((energy.diff() <= 0).all())
+
+
 def test_sign_and_order_are_canonical():
     learned = learn_dictionary(NOISY, 6, l1_penalty=0.05)
     energy = learned.codes.square().sum(0)

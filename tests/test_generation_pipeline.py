@@ -433,6 +433,7 @@ def test_of_several_processes_the_first_draws_and_writes(stored, data, run_code,
 def test_grids_read_row_by_row():
     images = torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     assert grid(images, columns=2)[0, ::2, ::2].tolist() == [[0, 1], [2, 255]]
+    assert grid(images, columns=4)[0, ::2, ::2].tolist() == [[0, 1, 2, 255]]
 
 
 @pytest.mark.parametrize(

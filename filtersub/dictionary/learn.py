@@ -216,7 +216,8 @@ def canonical(atoms: Tensor, codes: Tensor, *, nonnegative: bool = False) -> tup
     atoms (n_atoms, d), codes (n_rows, n_atoms). With nonnegative codes the sign is not open, and stays. The first of
     equal entries decides the sign; atoms of equal energy keep their order.
     """
-    energy = codes.square().sum(0, dtype=torch.float64)
+    # in float64 from the first: squares of float32 codes below 1e-23 are 0, and above 1e19 infinite
+    energy = torch.stack([part.double().square().sum(0) for part in codes.split(1 << 16)]).sum(0)
     order = energy.argsort(descending=True, stable=True)
     peaks = atoms.gather(1, atoms.abs().argmax(1, keepdim=True))[:, 0]
     signs = torch.where((peaks < 0) & (not nonnegative), -1.0, 1.0).to(atoms.dtype)[order]

@@ -104,9 +104,12 @@ def save_png(image: Tensor, file: Path) -> None:
 
 def grid(images: Tensor, columns: int = 8) -> Tensor:
     """uint8 images (n, c, h, w) as one (c, rows h, columns w), row by row; what is left over stays white."""
-    from torchvision.utils import make_grid
-
-    return make_grid(images, columns, padding=0, pad_value=255)[: images.shape[1]]
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    padded = torch.full((rows * columns, channels, height, width), 255, dtype=torch.uint8)
+    padded[:count] = images
+    tiled = padded.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
+    return tiled.reshape(channels, rows * height, columns * width)
 
 
 def _check_same(folder: Path, asked: dict[str, Any]) -> None:
