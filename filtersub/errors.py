@@ -61,7 +61,7 @@ def near(word: object, known: Iterable[str]) -> str:
 def meant(word: object, known: Iterable[str], most: int = 1) -> str:
     """``; did you mean X?``, or ``X or Y?`` with up to ``most`` names, one that differs in case alone before others;
     nothing where no known name is close."""
-    known, text = list(known), str(word)
+    known, text = list(dict.fromkeys(known)), str(word)
     same = [name for name in known if name.casefold() == text.casefold()]
     close = same[:most] or difflib.get_close_matches(text, known, n=most)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

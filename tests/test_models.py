@@ -123,6 +123,8 @@ def test_no_network_says_what_to_do(monkeypatch, tmp_path):
 def test_unknown_models_are_named_with_a_near_miss():
     with pytest.raises(FiltersubError, match=r"'resnet5'.*resnet50"):
         load_model("resnet5")
+    with pytest.raises(FiltersubError, match=r"did you mean 'efficientnet_lite0'\?$"):  # which two lists have
+        load_model("EfficientNet_lite0")
     with pytest.raises(FiltersubError, match="torchvision has no such model"):
         load_model("torchvision:resnet5")
 
