@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import FiltersubError
+from .settings import check_whole
 
 #: Where the first block of a network is, by its usual names: ResNets, EfficientNets, ConvNeXts, torchvision's.
 FIRST_BLOCKS = ("layer1", "blocks.0", "stages.0", "encoder.stages.0", "features.1")
@@ -49,6 +50,7 @@ def grad_cam(
     except ImportError as error:
         fix = "pip install 'filtersub[attribution]'"
         raise FiltersubError(f"class activation maps need the package grad-cam ({error}): {fix}") from None
+    check_whole("batch_size", batch_size, 1)
     name = first_block(model) if layer is None else layer
     modules = dict(model.named_modules())
     if name not in modules:

@@ -50,8 +50,8 @@ def check_positive(name: str, value: float | None) -> None:
 
 def check_share(name: str, value: float | None) -> None:
     """Raises FiltersubError unless the value is None or a share that can be dropped."""
-    if value is not None and not 0 <= value < 1:
-        raise FiltersubError(f"{name} must be at least 0 and below 1, got {value}")
+    if value is not None and not (isinstance(value, numbers.Real) and 0 <= value < 1):
+        raise FiltersubError(f"{name} must be at least 0 and below 1, got {value!r}")
 
 
 def check_digits(name: str, text: str) -> str:

@@ -96,6 +96,8 @@ def test_layers_by_name(small, pictures):
     assert first_block(load_model("efficientnet_lite0", pretrained=False)) == "blocks.0"
     assert first_block(load_model("convnext_atto", pretrained=False)) == "stages.0"
     assert not torch.equal(grad_cam(small, pictures, layer="second"), grad_cam(small, pictures))
+    with pytest.raises(FiltersubError, match="batch_size must be at least 1, got 0"):
+        grad_cam(small, pictures, batch_size=0)
     with pytest.raises(FiltersubError, match=r"no layer 'layer9'.*layer1"):
         grad_cam(small, pictures, layer="layer9")
     with pytest.raises(FiltersubError, match="no first block by its usual name in Sequential"):

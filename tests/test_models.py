@@ -164,6 +164,7 @@ def test_drop_path_leaves_the_weights_and_the_judged_model_alone():
         ("torchvision:swin_t", 0.0, r"the drop path of swin_t is fixed at 0\.2"),
         ("resnet18", 1.0, "drop_path must be at least 0 and below 1, got 1.0"),
         ("resnet18", -0.1, "drop_path must be at least 0"),
+        ("resnet18", "a", "drop_path must be at least 0 and below 1, got 'a'"),
     ],
 )
 def test_drop_path_where_there_is_none(name, rate, message):
