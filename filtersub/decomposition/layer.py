@@ -269,8 +269,10 @@ def _finish(
     dictionary: str | None = None,
 ) -> Decomposition:
     began, codes = time.perf_counter(), found.codes
-    summed = config.solver == "pca" and dictionary is None and found.objective  # no penalty: the error is known
-    squared_error = 2 * found.objective[-1] if summed else squared_residual(rows, codes, found.atoms)
+    if found.objective and config.code_kind != "penalty":  # learning has summed this error
+        squared_error = 2 * found.objective[-1]
+    else:
+        squared_error = squared_residual(rows, codes, found.atoms)
     channels = layout.input_channels if config.expansion_coefficients == "per-channel" else None
     levels = expand(rows, codes, found.atoms, config.expansion_of(layout), channels=channels, seed=config.seed)
     objective = 0.5 * squared_error

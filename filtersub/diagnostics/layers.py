@@ -4,8 +4,9 @@ several m, or several penalties.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from math import prod
 
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ..decomposition import Decomposition, DecompositionConfig, ModelDecomposition, decompose_weight
 from ..decomposition.layer import codes_over
 from ..errors import FiltersubError
+from ..kernel_layout import KernelLayout
 from ..kernels import kernel_matrix, named_layers, select_layers
 from ..settings import check_each, check_number, check_whole
 from .kernels import rows_and_rebuilt
@@ -137,20 +139,29 @@ def error_curve(
     ``known`` is a decomposition of the same weights; its layers are not decomposed again where an m is its own.
     ``on_decomposed`` is called with each layer that is, and its recipe.
     """
-    settings = [replace(config, atoms=m) for m in check_each("atoms", atoms, check_whole, 1)]
+    settings = [(f"m = {m}", replace(config, atoms=m)) for m in check_each("atoms", atoms, check_whole, 1)]
     layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
-    for index, setting in enumerate(settings):
-        for position, (name, layout) in enumerate(layouts.items()):
-            if on_layer is not None:
-                on_layer(index * len(layouts) + position, len(settings) * len(layouts), f"{name}, m = {setting.atoms}")
-            layer = known.layers.get(name) if known is not None and known.recipe_of(name) == setting else None
-            if layer is None:
-                layer = decompose_weight(layout, modules[name], setting)
-                if on_decomposed is not None:
-                    on_decomposed(layer, setting)
-            rows.append({"m": setting.atoms, **_row(name, layer)})
+    for name, layout, setting in _each_layer(layouts, settings, on_layer):
+        layer = known.layers.get(name) if known is not None and known.recipe_of(name) == setting else None
+        if layer is None:
+            layer = decompose_weight(layout, modules[name], setting)
+            if on_decomposed is not None:
+                on_decomposed(layer, setting)
+        rows.append({"m": setting.atoms, **_row(name, layer)})
     return pd.DataFrame(rows)
+
+
+def _each_layer(
+    layouts: Mapping[str, KernelLayout],
+    settings: Sequence[tuple[str, DecompositionConfig]],
+    on_layer: Callable[[int, int, str], None] | None,
+) -> Iterator[tuple[str, KernelLayout, DecompositionConfig]]:
+    """Every layer at each of the named settings, told before it is worked on."""
+    for done, ((words, setting), (name, layout)) in enumerate(product(settings, layouts.items())):
+        if on_layer is not None:
+            on_layer(done, len(settings) * len(layouts), f"{name}, {words}")
+        yield name, layout, setting
 
 
 def penalty_path(
@@ -183,34 +194,30 @@ def penalty_path(
     penalties = check_each("penalties", penalties, check_number, 0)
     if config.code_kind != "penalty":
         raise FiltersubError(f"solver {config.solver!r} pays no penalty, so it has no path; use 'lasso'")
-    settings = [replace(config, l1_penalty=float(value)) for value in penalties]
+    settings = [(f"l = {float(value):g}", replace(config, l1_penalty=float(value))) for value in penalties]
     layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
-    for index, setting in enumerate(settings):
-        for position, (name, layout) in enumerate(layouts.items()):
-            if on_layer is not None:
-                done = index * len(layouts) + position
-                on_layer(done, len(settings) * len(layouts), f"{name}, l = {setting.l1_penalty:g}")
-            layer = decompose_weight(layout, modules[name], setting)
-            kernels = kernel_matrix(layout, modules[name])
-            rows.append(
-                {
-                    "name": name,
-                    "seed": setting.seed,
-                    "l1_penalty": setting.l1_penalty,
-                    "weights": prod(layout.shape),
-                    "coefficients": layer.coefficients.numel(),
-                    "nonzeros": int((layer.coefficients != 0).sum()),
-                    "density": layer.density,
-                    "squared_norm": layer.squared_norm,
-                    "squared_error": layer.squared_error,
-                    "relative_error": layer.relative_error,
-                    "objective": layer.objective,
-                    "rounds": layer.iterations,
-                    "seconds": layer.seconds,
-                    "largest_norm": float(kernels.double().norm(dim=1).max()),
-                }
-            )
+    for name, layout, setting in _each_layer(layouts, settings, on_layer):
+        layer = decompose_weight(layout, modules[name], setting)
+        kernels = kernel_matrix(layout, modules[name])
+        rows.append(
+            {
+                "name": name,
+                "seed": setting.seed,
+                "l1_penalty": setting.l1_penalty,
+                "weights": prod(layout.shape),
+                "coefficients": layer.coefficients.numel(),
+                "nonzeros": int((layer.coefficients != 0).sum()),
+                "density": layer.density,
+                "squared_norm": layer.squared_norm,
+                "squared_error": layer.squared_error,
+                "relative_error": layer.relative_error,
+                "objective": layer.objective,
+                "rounds": layer.iterations,
+                "seconds": layer.seconds,
+                "largest_norm": float(kernels.double().norm(dim=1).max()),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -145,20 +145,23 @@ def packaged_kernels(model: str) -> nn.Module | None:
     from ..packaged_models import PACKAGED
 
     outline = packaged_outline(model)
+    if outline is None:
+        return None
     try:
-        tensors = PACKAGED[model].in_file() if outline is not None else {}
+        tensors = PACKAGED[model].in_file()
     except FiltersubError:
         return None
-    *weights, of_head = [tensor for tensor in tensors.values() if tensor.ndim > 1] or [None]
-    if outline is None or [tuple(weight.shape) for weight in weights] != [layer.shape for layer in outline.layers]:
+    weights = [tensor for tensor in tensors.values() if tensor.ndim > 1]  # in the network's order, the head's last
+    if [tuple(weight.shape) for weight in weights[:-1]] != [layer.shape for layer in outline.layers]:
         return None
     network = nn.Module()
     with device("meta"):
-        for layer, weight in zip(outline.layers, weights, strict=True):
+        for layer, weight in zip(outline.layers, weights[:-1], strict=True):
             outputs, inputs, *sides = layer.shape
             made = nn.Conv2d(inputs * layer.groups, outputs, tuple(sides), groups=layer.groups, bias=False)
             _add(network, layer.name, made, weight)
-        _add(network, _HEAD, nn.Linear(of_head.shape[1], of_head.shape[0], bias=False), of_head)
+        classes, features = weights[-1].shape
+        _add(network, _HEAD, nn.Linear(features, classes, bias=False), weights[-1])
     return network.eval()
 
 
