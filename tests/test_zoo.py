@@ -1,8 +1,9 @@
 """A slice of the zoo (tests/zoo.py, `make zoo`), and its page."""
 
 import pytest
+from torch import nn
 from zoo import PAGE, page
-from zoo_models import ZOO
+from zoo_models import ZOO, Entry, images
 from zoo_steps import OPERATIONS, SETTINGS, loads_again, run, verdict
 
 from filtersub.errors import FiltersubError
@@ -32,6 +33,21 @@ def test_an_architecture_goes_through_every_operation(name, tmp_path):
     assert refused == set(SLICE[name])
     assert {key: what for key, what in found.items() if key not in {*refused, "layers"} and what != "right"} == {}
     loads_again(entry, tmp_path)
+
+
+def thin_network():
+    def block(channels, side):
+        return nn.Conv2d(channels, 16, side, side, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+
+    deep = [layer for _ in range(12) for layer in block(16, 1)]
+    return nn.Sequential(*block(3, 4), *deep, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+
+
+def test_batch_norms_that_have_seen_one_pixel_an_image_make_no_network_to_judge():
+    with pytest.raises(AssertionError, match=r"thin: outputs up to \d\.\de\+\d+, .* in training"):
+        Entry("thin", "plain", thin_network, images(4)).make()
+    model, (inputs,) = Entry("thin", "plain", thin_network, images(12)).make()
+    assert 0.1 < float(model(inputs).detach().abs().max()) < 2
 
 
 def test_nothing_is_wrong_on_the_page_of_at_least_sixty_architectures():
