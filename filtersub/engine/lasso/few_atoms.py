@@ -13,7 +13,21 @@ import numpy as np
 
 from ..compile import compiled, inlined
 from ..coordinate_descent import BLOCK, guess_codes
-from ..vectors import absolute, bits_of, convert, full, fused, load, mask_of, on_stack, scalar, select, store, take
+from ..vectors import (
+    absolute,
+    bits_of,
+    convert,
+    full,
+    fused,
+    load,
+    lowest,
+    mask_of,
+    on_stack,
+    scalar,
+    select,
+    store,
+    take,
+)
 from .exchange import exchange_singly, solve_on
 from .fallback import add_objective_and_violation, new_state, solve_row
 
@@ -57,7 +71,11 @@ def solve_rows(rows, given, codes, totals, counter, limit, atoms, table, sure, g
                     for j in range(n_atoms):
                         start[r * n_atoms + j] = codes32[j * BLOCK + r]
             settings = l1, l1_neg, tol, max_iter
-            _solve_block(count, corr, energy, sets, start, solved, totals[chunk], atoms, table, slow, settings, lanes)
+            total = totals[chunk]
+            failed = _solve_block(count, corr, energy, sets, start, solved, total, atoms, table, settings, lanes)
+            while failed:
+                _solve_surely(lowest(failed), corr, energy, sets, start, solved, total, atoms, slow, settings, width)
+                failed &= failed - 1
             convert(solved, 0, codes, begin * n_atoms, count * n_atoms)
 
 
@@ -88,10 +106,11 @@ def _guess(corr, guess, l1, l1_neg, n_atoms, count, width, corr32, codes32, sets
 
 
 @compiled
-def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table, slow, settings, lanes):
-    """Solve a block of rows from the signs in ``sets``, or the codes in ``start``, into ``solved``.
+def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table, settings, lanes):
+    """Solve a block of rows from the signs in ``sets``, or the codes in ``start``, into ``solved``: the rows that fail.
 
     What a row of them needs is in this one function: numba counts references to arrays wherever they are unpacked.
+    The sure method is not: counting its arrays for each block would take a twentieth of the time at m = 6.
     """
     gram, _, norm, n_atoms, _ = atoms
     columns, dependent = table
@@ -100,7 +119,10 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
     everything = (1 << n_atoms) - 1
     y, z = np.zeros(width), np.zeros(width)
     square = worst = 0.0
+    failed = np.int64(0)  # a bit a row
+    sums = load(totals, 0, lanes), load(totals, width, lanes)
     for r in range(count):
+        row = r * width
         square += energy[r]
         rounding = _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
         worst = max(worst, rounding)
@@ -109,12 +131,10 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
         for _ in range(EXCHANGES):
             if dependent[active]:
                 break
-            solve_on(columns, active, positive, corr, r * width, l1, n_atoms, y, lanes)
-            next_active, next_positive = _exchanged(
-                active, positive, corr, r * width, l1 + slack, -l1_neg - slack, y, lanes
-            )
+            solve_on(columns, active, positive, corr, row, l1, n_atoms, y, lanes)
+            next_active, next_positive = _exchanged(active, positive, corr, row, l1 + slack, -l1_neg - slack, y, lanes)
             if next_active == active and next_positive == positive:
-                failing = _check(gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes)
+                failing, sums = _check(gram, n_atoms, active, positive, corr, row, l1, l1_neg, slack, y, sums, lanes)
                 break
             active, positive = next_active, next_positive
         if failing:
@@ -122,19 +142,19 @@ def _solve_block(count, corr, energy, sets, start, solved, totals, atoms, table,
             for j in range(n_atoms):
                 z[j] = start[r * n_atoms + j] if active >> j & 1 else 0.0
             active, positive, steps = exchange_singly(
-                columns, dependent, corr, r * width, l1, l1_neg, slack, active, positive, n_atoms, max_iter, z, y, lanes
+                columns, dependent, corr, row, l1, l1_neg, slack, active, positive, n_atoms, max_iter, z, y, lanes
             )
             if steps > 0:
-                failing = _check(gram, n_atoms, active, positive, corr, r * width, l1, l1_neg, slack, y, totals, lanes)
+                failing, sums = _check(gram, n_atoms, active, positive, corr, row, l1, l1_neg, slack, y, sums, lanes)
                 totals[2 * width + 3] = max(totals[2 * width + 3], steps)
         if failing:
-            for j in range(n_atoms):
-                y[j] = start[r * n_atoms + j] if sets[0, r] >> j & 1 else 0.0
-            b = corr[r * width : r * width + n_atoms]
-            _solve_surely(b, l1, l1_neg, slack, max_iter, y[:n_atoms], slow, totals, width)
+            failed |= np.int64(1) << r
         store(solved, r * n_atoms, load(y, 0, lanes))  # what it writes too far, the next rows overwrite
+    store(totals, 0, sums[0])
+    store(totals, width, sums[1])
     totals[2 * width] += square
     totals[2 * width + 1] = max(totals[2 * width + 1], worst)
+    return failed
 
 
 @inlined
@@ -158,11 +178,11 @@ def _exchanged(active, positive, corr, first, upper, lower, y, lanes):
 
 
 @inlined
-def _check(gram, n_atoms, active, positive, corr, first, l1, l1_neg, slack, y, totals, lanes):
-    """Check the codes in y against the optimality conditions with the Gram matrix itself; returns the failing atoms.
+def _check(gram, n_atoms, active, positive, corr, first, l1, l1_neg, slack, y, sums, lanes):
+    """Check the codes in y against the optimality conditions with the Gram matrix itself: the failing atoms, the sums.
 
     Clears the codes off the active set. Where every atom is within ``slack``, the violations and the objective
-    (without the half square of the row) join ``totals``: lanes of running maxima, then lanes of running sums.
+    (without the half square of the row) join ``sums``: lanes of running maxima, and lanes of running sums.
     """
     on, correlations = mask_of(active, lanes), load(corr, first, lanes)
     codes = select(on, load(y, 0, lanes), 0.0)
@@ -179,21 +199,26 @@ def _check(gram, n_atoms, active, positive, corr, first, l1, l1_neg, slack, y, t
     # negated, so that NaN counts as a failure
     failing = bits_of(~(violation <= slack)) & ((1 << n_atoms) - 1)
     passed = full(failing == 0, lanes)  # no branch, around which numba would count references to the arrays
-    worst, value = load(totals, 0, lanes), load(totals, len(lanes), lanes)
-    store(totals, 0, select(passed & (violation > worst), violation, worst))
+    worst, value = sums
+    worst = select(passed & (violation > worst), violation, worst)
     # 1/2 z'Gz - b'z + l |z| = |z| l - 1/2 z'(b + (b - Gz))
     smooth = -0.5 * codes * (correlations + remainder)
-    store(totals, len(lanes), select(passed, value + fused(l1, absolute(codes), smooth), value))
-    return failing
+    return failing, (worst, select(passed, value + fused(l1, absolute(codes), smooth), value))
 
 
 @compiled
-def _solve_surely(corr, l1, l1_neg, slack, max_iter, z, slow, totals, width):
-    """Solve one row from the codes z, in place, by the slow and sure method."""
-    gram, atoms, state, found = slow
-    steps = solve_row(corr, gram, atoms, l1, l1_neg, slack, max_iter, z, state)
+def _solve_surely(r, corr, energy, sets, start, solved, totals, atoms, slow, settings, width):
+    """Solve row r of a block by the slow and sure method, from the codes in ``start``."""
+    _, _, norm, n_atoms, _ = atoms
+    l1, l1_neg, tol, max_iter = settings
+    gram, matrix, state, found = slow
+    z, b = solved[r * n_atoms : (r + 1) * n_atoms], corr[r * width : r * width + n_atoms]
+    for j in range(n_atoms):
+        z[j] = start[r * n_atoms + j] if sets[0, r] >> j & 1 else 0.0
+    slack = tol * l1 + _RELATIVE * n_atoms * norm * np.sqrt(energy[r])
+    steps = solve_row(b, gram, matrix, l1, l1_neg, slack, max_iter, z, state)
     found[0] = found[1] = 0.0
-    add_objective_and_violation(corr, gram, l1, l1_neg, z, state[4], found)
+    add_objective_and_violation(b, gram, l1, l1_neg, z, state[4], found)
     totals[0] = max(totals[0], found[1])
     totals[width] += found[0]
     totals[2 * width + 2] += 1
