@@ -87,7 +87,7 @@ def test_atoms_are_limited_to_what_a_layer_allows(explorer):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("c",), "no layer 'c'"),
+        (("c",), "unknown layer 'c'"),
         (("a", 0), "0"),
         (("a", 3, "laso"), "did you mean 'lasso'"),
         (("a", 3, "lasso", -1), "-1"),
@@ -244,7 +244,7 @@ def test_a_result_is_explored_as_it_was_found(explorer):
         assert shown.kernels is None
         assert torch.equal(shown.atoms, layer.atoms)
         assert shown.tiles().shape == (48, 3, 3)
-        with pytest.raises(FiltersubError, match="no layer 'a'"):
+        with pytest.raises(FiltersubError, match="unknown layer 'a'"):
             alone.look("a")
     assert explorer_of(layer).found("a").recipe is None  # a layer alone does not hold it
     assert explorer_of(layer, model=model).look("a", 4).kernels is not None

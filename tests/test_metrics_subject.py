@@ -140,5 +140,5 @@ def test_bad_input_is_one_line(clip_folder, dino_folder, tmp_path, pictures):
         ImageEncoder(tmp_path)
     with pytest.raises(FiltersubError, match="embeds no text"):
         subject_scores(images, PROMPTS, clip=dino_folder)
-    with pytest.raises(FiltersubError, match="unknown network 'resnet'"):
+    with pytest.raises(FiltersubError, match="unknown network of LPIPS 'resnet'"):
         PerceptualDistance("resnet", tmp_path / "x.pth")

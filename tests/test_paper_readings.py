@@ -147,10 +147,10 @@ def test_full_tuning_takes_the_recipe_s_own_rate():
 
 
 BAD = {
-    "unknown reading": (("count", "resnet50", "--reading", "author"), "unknown reading 'author'; known: text, authors"),
+    "unknown reading": (("count", "resnet50", "--reading", "author"), "did you mean 'authors'? Known: text, authors"),
     "nothing named": (("count", "--reading", "text"), "is of a run of the paper: name it"),
-    "unknown part": (("count", "--paper", "figure3"), "unknown part of the paper 'figure3'; known: figure4"),
-    "unknown run": (("count", "--paper", "table1/setting-1"), "known: table1/full, table1/lora, table1/atoms"),
+    "unknown part": (("count", "--paper", "figure3"), "did you mean 'figure4'? Known: figure4"),
+    "unknown run": (("count", "--paper", "table1/setting-1"), "Known: table1/full, table1/lora, table1/atoms"),
     "a part without this run": (("count", "--paper", "table1", "--expansion", 4), "table1 has no run of this method"),
     "layers of another network": (
         ("count", "efficientnet_lite0", "--paper", "figure4/setting-1"),
@@ -189,7 +189,7 @@ def test_bad_input_is_one_line(case, tmp_path, monkeypatch):
     ("paper", "message"),
     [
         ({"part": "figure7"}, "unknown part of the paper 'figure7'"),
-        ({"part": "figure4", "runs": ["setting-5"]}, "figure4 has no run 'setting-5'"),
+        ({"part": "figure4", "runs": ["setting-5"]}, "unknown run of figure4 'setting-5'; did you mean"),
         ({"part": "figure4", "sizes": "some"}, "sizes should be 'all' or 'one', got 'some'"),
         ({"part": "figure4", "reading": "text"}, "known: part, runs, sizes, as"),
         ({}, "paper.part is missing"),

@@ -105,7 +105,7 @@ def test_claims_name_settings_that_exist():
 
 
 def test_unknown_parts_of_the_paper_are_errors():
-    with pytest.raises(FiltersubError, match="unknown table 'table4'; known: table1, table2"):
+    with pytest.raises(FiltersubError, match=r"unknown table 'table4'; did you mean 'table\d'\? Known: table1, table2"):
         printed_accuracy("table4")
     with pytest.raises(FiltersubError, match="unknown part of the paper 'figure5'"):
         differing_settings(VALIDATION.parameters, "figure5")

@@ -119,7 +119,9 @@ def test_bad_recipes_are_named(text, message, tmp_path):
 
 
 def test_unknown_recipes_are_named():
-    with pytest.raises(FiltersubError, match=r"unknown recipe 'cifar10'; known: cifar100, .*; did you mean 'cifar100'"):
+    with pytest.raises(
+        FiltersubError, match=r"unknown recipe 'cifar10'; did you mean 'cifar100'\? Known: cifar100, .*, or a YAML file"
+    ):
         load_recipe("cifar10")
     with pytest.raises(FiltersubError, match=r"cannot read .*none\.yaml"):
         load_recipe("/none.yaml")

@@ -238,7 +238,9 @@ def test_after_sigkill_a_tuning_run_goes_on_exactly(run_code, tmp_path):
 
 
 def test_unknown_optimisers_are_one_line_and_notes_of_the_optimiser_are_about_no_layer():
-    with pytest.raises(FiltersubError, match=r"^unknown optimizer 'soup'; known: adamw, adam, soap$"):
+    with pytest.raises(
+        FiltersubError, match=r"^unknown optimizer 'soup'; did you mean 'soap'\? Known: adamw, adam, soap$"
+    ):
         TuneSettings(optimizer="soup")
     counts = {"trainable": 1, "head": 1, "total": 2}
     record = Record("tuning", "x", {}, 0, {}, counts, {}, {}, notes={OPTIMIZER_NOTE: "n", "conv": "why"})

@@ -68,9 +68,9 @@ def test_trackers_are_named_by_argument_or_environment(monkeypatch):
 def test_a_tracker_that_is_not_known_or_not_there_is_told_before_training(tmp_path, monkeypatch):
     from accelerate import tracking
 
-    with pytest.raises(FiltersubError, match=r"no tracker 'wanbd'; did you mean 'wandb'\?"):
+    with pytest.raises(FiltersubError, match=r"unknown tracker 'wanbd'; did you mean 'wandb'\?"):
         tune(SMALL, tmp_path / "a", log_with="wanbd")
-    with pytest.raises(FiltersubError, match="no tracker 'x'; known: aim, "):
+    with pytest.raises(FiltersubError, match="unknown tracker 'x'; known: aim, "):
         chosen_trackers("x")
     monkeypatch.setattr(tracking, "_available_trackers", [])
     with pytest.raises(FiltersubError, match="logging with comet_ml needs that package: pip install comet-ml"):

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import FiltersubError, near
+from ..errors import FiltersubError, check_name, near
 from ..paper import Part, check_reading, find_part
 from ..schema import UNKNOWN, check_with, joined
 from ..yaml_file import Place, read_yaml
@@ -50,8 +50,7 @@ def mentioned(wanted: Any) -> tuple[list[Any], list[str]]:
         raise ValueError("an empty mapping compares with nothing")
     values, names = [], []
     for how, right in wanted.items():
-        if how not in COMPARISONS:
-            raise ValueError(f"unknown comparison {how!r}; known: {', '.join(COMPARISONS)}")
+        check_name("comparison", how, COMPARISONS)
         if isinstance(right, dict):
             if list(right) != ["parameter"] or not isinstance(right["parameter"], str):
                 raise ValueError(f"{how} takes a value or {{parameter: NAME}}, got {right!r}")
@@ -238,9 +237,8 @@ def with_paper_runs(content: dict[str, Any], reading: str, place: Place) -> dict
         part = find_part(asked["part"])
         if not part.readings[reading].recipe:  # a notebook that takes the reading itself
             return {**rest, "parameters": {"reading": reading, **rest.get("parameters", {})}}
-        unknown = [name for name in asked.get("runs", []) if name not in part.runs]
-        if unknown:
-            raise FiltersubError(f"{part.name} has no run {unknown[0]!r}; known: {', '.join(part.runs)}")
+        for name in asked.get("runs", []):
+            check_name(f"run of {part.name}", name, part.runs)
         fixed = {**content.get("parameters", {}), **content.get("grid", {})}
         with kept_results() as kept:
             found = kept.result("runs", [asked, reading, fixed], lambda: list(_runs(part, asked, reading, fixed)))

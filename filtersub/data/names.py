@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from ..errors import FiltersubError, meant
+from ..errors import FiltersubError, check_name, meant
 from .catalogue import VARIABLE, Description, catalogue, folder_of, place
 from .problems import DataMissing
 
@@ -41,8 +41,8 @@ def path_of(name: str) -> tuple[Path, dict[str, str]]:
     """(path, columns) of a name such as ``csv:lists/birds.csv?label=species``."""
     path, _, query = name.partition(":")[2].partition("?")
     columns = dict(parse_qsl(query))
-    if unknown := sorted(set(columns) - {"image", "label", "split"}):
-        raise FiltersubError(f"{name!r} names the column {unknown[0]!r}; known are image, label and split")
+    for column in sorted(columns):
+        check_name(f"column in {name!r}:", column, ("image", "label", "split"))
     return place(path), columns
 
 

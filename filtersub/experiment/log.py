@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..errors import FiltersubError, near
+from ..errors import FiltersubError, check_name
 from ..files import write_json
 from ..processes import LOG_WITH
 
@@ -77,8 +77,7 @@ def chosen_trackers(names: str | Iterable[str] | None) -> tuple[str, ...]:
     parts = given.split(",") if isinstance(given, str) else given
     chosen = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     for name in chosen:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            raise FiltersubError(f"no tracker {name!r}{near(name, sorted(LOGGER_TYPE_TO_CLASS))}")
+        check_name("tracker", name, sorted(LOGGER_TYPE_TO_CLASS))
         if name not in map(str, get_available_trackers()):
             raise FiltersubError(f"logging with {name} needs that package: pip install {name.replace('_', '-')}")
     return chosen

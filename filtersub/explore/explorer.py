@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..decomposition import Decomposition, DecompositionConfig, ModelDecomposition
 from ..decomposition.layer import coding_settings, decomposable_rows, learn
 from ..dictionary import DictionaryResult, learn_dictionary
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..kernels import named_layers, select_layers
 from ..recipe_file import recipe_command
 from ..sparse_coding import CodingResult, check_solver, encode
@@ -99,8 +99,7 @@ class Explorer:
         than 1 and a negative l.
         """
         started = time.perf_counter()
-        if layer not in self.layouts:
-            raise FiltersubError(f"no layer {layer!r} to explore; known: {', '.join(self.layouts)}")
+        check_name("layer", layer, self.layouts)
         layout = self.layouts[layer]
         check_solver(solver)
         fixed = {"block": self._block, "seed": self._seed}

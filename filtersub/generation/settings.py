@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..decomposition.recipe import DecompositionConfig
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..kernel_layout import compile_pattern
 from ..methods.options import METHODS, MethodOptions
 from ..setting_fields import OF_GENERATION as NAMES
@@ -44,8 +44,7 @@ class MethodSettings(MethodFields):
     """
 
     def __post_init__(self) -> None:
-        if self.method not in NAMES:
-            raise FiltersubError(f"unknown method {self.method!r}; known: {', '.join(NAMES)}")
+        check_name("method", self.method, NAMES)
         _ = self.recipe, self.options  # validates
         compile_pattern(self.pattern)
 

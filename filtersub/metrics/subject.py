@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from ..errors import FiltersubError, reason
+from ..errors import FiltersubError, check_name, reason
 from .features import ImageEncoder, TextImageEncoder, checked_finite
 from .images import ImageSet
 
@@ -100,8 +100,7 @@ class PerceptualDistance:
         from ..weight_file import load_weight_file
 
         kinds = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}
-        if network not in kinds:
-            raise FiltersubError(f"unknown network {network!r} of LPIPS; known: {', '.join(kinds)}")
+        check_name("network of LPIPS", network, kinds)
         features = {k: v for k, v in load_weight_file(weights, layout="torch").items() if k.startswith("features.")}
         self.device = torch.device(device)
         # pnet_rand: torchmetrics would else download the network's weights; they are put in below

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import FiltersubError
+from ..errors import check_name
 from ..yaml_file import packaged_yaml
 
 _FOLDER = Path(__file__).parent
@@ -80,8 +80,7 @@ def printed_accuracy(table: str) -> pd.DataFrame:
     The methods go by this project's names; "filter-subspace" is the paper's setting 3. Raises FiltersubError for
     another table than table1 and table2.
     """
-    if table not in TABLES[:2]:
-        raise FiltersubError(f"unknown table {table!r}; known: {', '.join(TABLES[:2])}")
+    check_name("table", table, TABLES[:2])
     rows = []
     for method, data, cell in _cells(table):
         millions = printed_millions(table, method, data)

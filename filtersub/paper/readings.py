@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..yaml_file import packaged_yaml
 
 READINGS = ("text", "authors")
@@ -97,25 +97,19 @@ def parts() -> dict[str, Part]:
 
 def check_reading(name: str) -> str:
     """The name, or a FiltersubError that lists the known ones."""
-    if name not in READINGS:
-        raise FiltersubError(f"unknown reading {name!r}; known: {', '.join(READINGS)}")
-    return name
+    return check_name("reading", name, READINGS)
 
 
 def find_part(name: str) -> Part:
     """The part of this name, or a FiltersubError that lists the known ones."""
-    if name not in parts():
-        raise FiltersubError(f"unknown part of the paper {name!r}; known: {', '.join(parts())}")
-    return parts()[name]
+    return parts()[check_name("part of the paper", name, parts())]
 
 
 def find_run(name: str) -> tuple[Part, str]:
     """(part, run) of ``PART/RUN``. Raises FiltersubError that lists what is known."""
     part_name, _, run = name.partition("/")
     part = find_part(part_name)
-    if run not in part.runs:
-        known = ", ".join(f"{part.name}/{each}" for each in part.runs)
-        raise FiltersubError(f"no run {name!r} in the paper's {part.name}; known: {known}")
+    check_name(f"run of the paper's {part.name}", name, [f"{part.name}/{each}" for each in part.runs])
     return part, run
 
 

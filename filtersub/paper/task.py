@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from ..errors import FiltersubError
+from ..errors import check_name
 from ..experiment.settings import WITHOUT_EFFECT, TuneSettings, settings_from
 from ..methods.options import MEANT_FOR
 from .chosen import own_recipe
@@ -120,6 +120,4 @@ def _trained(model: str, parameters: str) -> int:
 
 
 def _part(where: str) -> Part:
-    if where not in _PARTS:
-        raise FiltersubError(f"unknown part of the paper {where!r}; known: {', '.join(_PARTS)}")
-    return parts()[where]
+    return parts()[check_name("part of the paper", where, _PARTS)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import FiltersubError, meant
+from ..errors import FiltersubError, check_name, meant
 from ..experiment.settings import TuneSettings
 from ..methods.options import check_method
 from ..schema import check_settings
@@ -83,10 +83,7 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else _FOLDER / f"{name}.yaml"
     if path.parent == _FOLDER and path.stem not in recipe_names():
-        known = recipe_names()
-        raise FiltersubError(
-            f"unknown recipe {str(name)!r}; known: {', '.join(known)}, or a YAML file{meant(name, known)}"
-        )
+        check_name("recipe", str(name), [*recipe_names(), "or a YAML file"])
     return _parsed(load_yaml(yaml_text(path, str(path)), str(path)), path)
 
 

@@ -23,7 +23,7 @@ from ..collect import (
     settings_table,
     tuning_table,
 )
-from ..errors import DamagedPlanWarning, FiltersubError
+from ..errors import DamagedPlanWarning, check_name
 from ..files import atomic_write, csv_text, make_folder, write_text
 from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
@@ -106,8 +106,7 @@ def report_content(
     interval: str = "t",
 ) -> dict[str, Any]:
     """All that the template shows, computed; see write_report."""
-    if interval not in INTERVALS:
-        raise FiltersubError(f"unknown interval {interval!r}; known: {', '.join(INTERVALS)}")
+    check_name("interval", interval, INTERVALS)
     odd: list[str] = []  # what cannot be shown of a record, one line each
     runs, curve = tuning_table(found.records), curve_table(_telling_curve(found), odd)
     sections = study_sections(found, odd)

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..setting_fields import BATCH_NORM as BATCH_NORM
 from ..setting_fields import ClassificationFields, OptimizationFields, described, setting, words_of
 from ..settings import (
@@ -56,9 +56,7 @@ class OptimizationConfig(OptimizationFields):
             raise FiltersubError("ema_warmup off is for averages of the weights; set ema_decay, or leave it on")
         self._check_rates()
         for name, known in words_of(type(self)).items():
-            value = getattr(self, name)
-            if value not in known:
-                raise FiltersubError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+            check_name(name, getattr(self, name), known)
 
     def _check_rates(self) -> None:
         peaks = {"learning_rate": self.learning_rate, "head_learning_rate": self.head_rate}
