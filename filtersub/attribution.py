@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from .errors import FiltersubError
-from .settings import check_whole
+from .kernels import check_model, find_module
+from .schema import shown
+from .settings import check_labels, check_whole
 
 #: Where the first block of a network is, by its usual names: ResNets, EfficientNets, ConvNeXts, torchvision's.
 FIRST_BLOCKS = ("layer1", "blocks.0", "stages.0", "encoder.stages.0", "features.1")
@@ -42,7 +44,8 @@ def grad_cam(
     layer : name of a module; default the first block
     labels : Tensor (n,) of the classes whose scores count; default each image's predicted class
 
-    Raises FiltersubError for a layer that is not there, and where the package grad-cam is missing.
+    Raises FiltersubError for a layer that is not there, for labels that are no classes or not one an image, and where
+    the package grad-cam is missing.
     """
     try:
         from pytorch_grad_cam import GradCAM
@@ -51,29 +54,34 @@ def grad_cam(
         fix = "pip install 'filtersub[attribution]'"
         raise FiltersubError(f"class activation maps need the package grad-cam ({error}): {fix}") from None
     check_whole("batch_size", batch_size, 1)
-    name = first_block(model) if layer is None else layer
-    modules = dict(model.named_modules())
-    if name not in modules:
-        raise FiltersubError(
-            f"the model has no layer {name!r}; name one of named_modules(), such as {first_block(model)}"
-        )
+    check_model(model)
+    if not isinstance(images, Tensor) or images.ndim != 4 or not len(images):
+        raise FiltersubError(f"images must be a tensor (n, 3, height, width), got {_shape(images)}")
+    target = find_module(model, first_block(model) if layer is None else layer)
     parameters = list(model.parameters())
     trained = [parameter.requires_grad for parameter in parameters]
     was_training, device = model.training, parameters[0].device
     model.eval().requires_grad_(False)  # gradients then flow through the maps alone
-    targets = None if labels is None else [ClassifierOutputTarget(int(label)) for label in labels]
     maps = []
     try:
-        with GradCAM(model, [modules[name]]) as cam:
+        if labels is not None:
+            with torch.no_grad():
+                n_classes = model(images[:1].to(device)).shape[-1]
+            targets = [ClassifierOutputTarget(label) for label in check_labels(labels, len(images), n_classes)]
+        with GradCAM(model, [target]) as cam:
             for first in range(0, len(images), batch_size):
                 some = slice(first, first + batch_size)
                 batch = images[some].detach().to(device).requires_grad_(True)
-                maps.append(torch.from_numpy(cam(batch, None if targets is None else targets[some])))
+                maps.append(torch.from_numpy(cam(batch, None if labels is None else targets[some])))
     finally:
         model.train(was_training)
         for parameter, own in zip(parameters, trained, strict=True):
             parameter.requires_grad_(own)
     return torch.cat(maps)
+
+
+def _shape(images: object) -> str:
+    return f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else shown(images)
 
 
 def active_share(maps: Tensor, threshold: float = 0.5) -> Tensor:

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from .bare_weights import kernels_by_name
 from .computed_weights import computes_weight, weight_in_evaluation
-from .errors import FiltersubError
+from .errors import FiltersubError, meant
 from .kernel_layout import KernelLayout, blocked_layout, check_block_used, compile_pattern
 from .kernel_layout import kernel_matrix as kernel_matrix  # offered here too
+from .schema import shown
+from .settings import check_names
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -85,8 +87,10 @@ def select_layers(
     in every layer (check_block_used).
     """
     pattern = None if layers is None else compile_pattern(layers)
-    skipped = set(exclude)
     candidates = dict(named_layers(model))
+    skipped = set(check_names("exclude", exclude))
+    for name in skipped if isinstance(model, nn.Module) else ():
+        find_module(model, name)
     found = {}
     for name, layer in candidates.items():
         if name in skipped or (pattern is not None and not pattern.search(name)):
@@ -101,6 +105,28 @@ def select_layers(
         raise FiltersubError(_nothing_selected(candidates, layers, block, left_out) + alone)
     check_block_used(found.values(), block, block_spatial)
     return found
+
+
+def find_module(model: nn.Module, name: str, what: str = "layer") -> nn.Module:
+    """A module of the model by name; FiltersubError with near names where the model has none of that name."""
+    check_model(model)
+    modules = dict(model.named_modules())
+    if not isinstance(name, str) or not name or name not in modules:
+        known = [each for each in modules if each]
+        hint = meant(name, known, 3) or (f"; its modules are named like {known[-1]!r}" if known else "")
+        raise FiltersubError(f"the model has no {what} {shown(name)}{hint}")
+    return modules[name]
+
+
+def check_model(model: object, *, or_tensors: bool = False) -> None:
+    """Raises FiltersubError unless the argument is a network of torch, or what a bare file of weights holds where that
+    is asked for; a network's name is neither."""
+    bare = or_tensors and isinstance(model, Mapping) and all(isinstance(each, Tensor) for each in model.values())
+    if not bare and not isinstance(model, nn.Module):
+        wanted = "torch.nn.Module or tensors by name" if or_tensors else "torch.nn.Module"
+        raise FiltersubError(
+            f"model must be a {wanted}, got {shown(model)}; filtersub.load_model makes one by its name"
+        )
 
 
 def untunable(layer: nn.Module) -> str | None:
@@ -142,6 +168,7 @@ def named_layers(model: nn.Module | Mapping[str, Tensor]) -> Iterable[tuple[str,
     """
     if isinstance(model, nn.Module):
         return ((name, module) for name, module in model.named_modules() if name)
+    check_model(model, or_tensors=True)
     return ((name.removesuffix(".weight"), tensor) for name, tensor in kernels_by_name(model).items())
 
 

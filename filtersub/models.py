@@ -18,6 +18,7 @@ from torch.nn.functional import dropout
 
 from .errors import FiltersubError, meant, reason
 from .packaged_models import PACKAGED
+from .schema import shown
 from .settings import MOST, check_share, check_whole
 from .weight_file import is_weight_file, load_weight_file
 
@@ -50,6 +51,8 @@ def load_model(
     """
     if num_classes is not None:
         check_whole("the number of classes", num_classes, 1, MOST)
+    if not isinstance(name, str):
+        raise FiltersubError(f"model must be the name of a model, got {shown(name)}")
     if is_weight_file(name):
         raise FiltersubError(f"{name} is a file of weights, without an architecture; name a model, and it as --weights")
     check_share("drop_path", drop_path)

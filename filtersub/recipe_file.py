@@ -20,6 +20,7 @@ from .errors import FiltersubError, check_name
 from .files import plain_json, write_text
 from .former_names import RECIPE_KEYS, by_name_of_today
 from .schema import check_settings
+from .settings import check_kind
 from .yaml_file import ScientificLoader, load_yaml, yaml_text
 
 #: beside the fields of DecompositionConfig
@@ -78,6 +79,7 @@ def recipe_text(
     shared: Any = False,
 ) -> str:
     """The YAML that write_recipe writes."""
+    check_kind("recipe", recipe, DecompositionConfig)
     settings: dict[str, Any] = asdict(recipe)
     if layers is not None:
         settings["layers"] = layers

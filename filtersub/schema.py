@@ -77,8 +77,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def shown(value: Any, *, quoted: bool = True) -> str:
-    """A bad value for an error, cut where it is long."""
-    text = repr(value) if quoted else str(value)
+    """A bad value for an error, on one line and cut where it is long."""
+    text = " ".join(line.strip() for line in (repr(value) if quoted else str(value)).splitlines())
     return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 3]}..."
 
 

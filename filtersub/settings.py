@@ -6,11 +6,12 @@ import functools
 import math
 import numbers
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
 from .errors import FiltersubError
+from .schema import shown
 
 T = TypeVar("T")
 MOST_WORKERS = 1_024  # processes of one machine
@@ -82,18 +83,62 @@ def check_each(name: str, values: Any, check: Callable[..., None], *bounds: floa
     return found
 
 
-def check_types(settings: Any) -> None:
-    """Raises FiltersubError unless each number and each switch of a dataclass is of its field's type.
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Raises FiltersubError unless an argument is a ``kind``, such as a group of settings; its name or its values alone
+    are none.
 
-    A number of numpy becomes one of Python, in place. Fields of texts and tuples, and what bounds a number has, are the
-    class's own matter.
+    >>> from filtersub import DecompositionConfig
+    >>> check_kind("config", "nope", DecompositionConfig)
+    Traceback (most recent call last):
+    filtersub.errors.FiltersubError: config must be a DecompositionConfig, got 'nope'; give DecompositionConfig(...)
+    """
+    if not isinstance(value, kind):
+        raise FiltersubError(f"{name} must be a {kind.__name__}, got {shown(value)}; give {kind.__name__}(...)")
+
+
+def check_labels(labels: Any, n_images: int, n_classes: int) -> list[int]:
+    """The classes of images as whole numbers, one an image, from 0 to below ``n_classes``; FiltersubError for others.
+
+    >>> check_labels([0, 3], n_images=2, n_classes=3)
+    Traceback (most recent call last):
+    filtersub.errors.FiltersubError: label 3 of image 1 is no class: they are 0 to 2
+    """
+    found = labels.tolist() if hasattr(labels, "tolist") else labels
+    if not isinstance(found, list | tuple) or not all(type(label) is int for label in found):
+        raise FiltersubError(f"labels must be a list of whole numbers, one an image, got {shown(labels)}")
+    if len(found) != n_images:
+        raise FiltersubError(f"{len(found)} labels are not one for each of {n_images} images")
+    wrong = next((image for image, label in enumerate(found) if not 0 <= label < n_classes), None)
+    if wrong is not None:
+        raise FiltersubError(f"label {found[wrong]} of image {wrong} is no class: they are 0 to {n_classes - 1}")
+    return list(found)
+
+
+def check_names(name: str, values: Any) -> list[str]:
+    """The names of a list; FiltersubError for anything else, one name too, which would be read letter by letter.
+
+    >>> check_names("exclude", "fc")
+    Traceback (most recent call last):
+    filtersub.errors.FiltersubError: exclude must be a list of names, got 'fc'
+    """
+    found = [values] if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable) else list(values)
+    if found == [values] or not all(isinstance(each, str) for each in found):
+        raise FiltersubError(f"{name} must be a list of names, got {shown(values)}")
+    return found
+
+
+def check_types(settings: Any) -> None:
+    """Raises FiltersubError unless each number, switch and text of a dataclass is of its field's type.
+
+    A number of numpy becomes one of Python, in place. Fields of tuples and mappings, and what bounds a number and what
+    words a text has, are the class's own matter.
 
     >>> from filtersub.experiment import TuneSettings
     >>> TuneSettings(epochs="6")
     Traceback (most recent call last):
     filtersub.errors.FiltersubError: epochs must be a whole number, got '6'
     """
-    for name, kinds in _numeric_fields(type(settings)).items():
+    for name, kinds in _plain_fields(type(settings)).items():
         value = getattr(settings, name)
         plain = value
         if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
@@ -105,19 +150,20 @@ def check_types(settings: Any) -> None:
         other = any(isinstance(plain, kind) for kind in kinds - {bool, int, float})
         number = type(plain) in kinds or (type(plain) is int and float in kinds)
         if not (other or number):
-            wanted = "true or false" if bool in kinds else "a finite number" if float in kinds else "a whole number"
+            words = {bool: "true or false", float: "a finite number", int: "a whole number", str: "text"}
+            wanted = next(word for kind, word in words.items() if kind in kinds)
             raise FiltersubError(f"{name} must be {wanted}, got {value!r}")
 
 
 @functools.cache
-def _numeric_fields(kind: type) -> dict[str, frozenset[type]]:
-    """The types of each field that takes a number or a switch; a list stands for a tuple, as JSON has it."""
+def _plain_fields(kind: type) -> dict[str, frozenset[type]]:
+    """The types of each field that takes a number, a switch or a text; a list stands for a tuple, as JSON has it."""
     hints = typing.get_type_hints(kind)
     found = {}
     for field in fields(kind):
         parts = typing.get_args(hints[field.name]) or (hints[field.name],)
         kinds = {typing.get_origin(part) or part for part in parts}
-        if kinds & {bool, int, float}:
+        if kinds & {bool, int, float, str}:
             found[field.name] = frozenset(kinds | ({list} if tuple in kinds else set()))
     return found
 

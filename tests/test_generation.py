@@ -97,7 +97,7 @@ def test_the_target_of_velocities_is_diffusers_own(unet):
     clean, added, times = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8), torch.tensor([3, 900])
     alphas = noise.alphas_cumprod[times].view(-1, 1, 1, 1)
     torch.testing.assert_close(_target(noise, clean, added, times), alphas.sqrt() * added - (1 - alphas).sqrt() * clean)
-    with pytest.raises(FiltersubError, match="predicts 'flow'"):
+    with pytest.raises(FiltersubError, match="unknown prediction of the scheduler 'flow'; known: epsilon"):
         _target(DDPMScheduler(prediction_type="flow"), clean, added, times)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..kernels import named_layers
-from ..settings import MOST, check_number, check_whole
+from ..settings import MOST, check_kind, check_number, check_whole
 from ..sparse_coding.linear import second_moment
 from .layer import decomposable_rows, decompose_weight
 from .plan import PlannedLayer, check_weights, plan_layers
@@ -87,9 +87,9 @@ def choose_atoms(
         raise FiltersubError(f"the error is met per {' or per '.join(PER)}, got {per!r}")
     if most is not None:
         check_whole("most", most, 1, MOST)
-    plan = plan_layers(
-        model, replace(config or DecompositionConfig(), atoms=1), layers=layers, exclude=exclude, overrides=overrides
-    )
+    config = config or DecompositionConfig()
+    check_kind("config", config, DecompositionConfig)
+    plan = plan_layers(model, replace(config, atoms=1), layers=layers, exclude=exclude, overrides=overrides)
     if any(layer.recipe.code_kind == "random" for layer in plan.values()):
         raise FiltersubError("random coefficients reconstruct nothing, so no m meets an error; use another solver")
     given = next((layer.recipe.init for layer in plan.values() if is_file_of_atoms(layer.recipe.init)), None)

@@ -22,6 +22,7 @@ from ..dictionary import DictionaryResult, learn_dictionary
 from ..errors import FiltersubError
 from ..fingerprint import fingerprint
 from ..kernels import KernelLayout, kernel_matrix
+from ..settings import check_kind
 from ..sparse_coding import CodingResult, encode
 from ..sparse_coding.linear import second_moment
 from .expansion import absolute_sum, expand, squared_norm, squared_residual
@@ -87,6 +88,7 @@ def decompose_weight(layout: KernelLayout, layer: nn.Module | Tensor, config: De
 
     Raises FiltersubError when the weight holds NaN or infinity, naming the layer.
     """
+    check_kind("config", config, DecompositionConfig)
     rows = decomposable_rows(layout, layer)
     n_atoms = config.n_atoms(layout)
     if not bool(rows.any()):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..kernel_layout import KernelLayout, compile_pattern
 from ..kernels import layout_of, named_layers, select_layers
+from ..settings import check_kind
 from ..sparse_coding import SOLVERS
 from .layer import decomposable_rows, largest_patch, read_start
 from .recipe import (
@@ -51,6 +52,7 @@ def plan_layers(
     Raises FiltersubError where nothing takes part, on patterns of overrides or sharing that no layer matches, and on
     blocks that would be 1 in every layer.
     """
+    check_kind("config", config, DecompositionConfig)
     checked, modules = check_overrides(overrides), dict(named_layers(model))
     candidates = select_layers(model, layers=layers, block=1, exclude=exclude)
     check_matched(checked, candidates, "the override of")

@@ -17,7 +17,7 @@ from ..decomposition.layer import codes_over
 from ..errors import FiltersubError
 from ..kernel_layout import KernelLayout
 from ..kernels import kernel_matrix, named_layers, select_layers
-from ..settings import check_each, check_number, check_whole
+from ..settings import check_each, check_kind, check_number, check_whole
 from .kernels import rows_and_rebuilt
 
 
@@ -139,6 +139,7 @@ def error_curve(
     ``known`` is a decomposition of the same weights; its layers are not decomposed again where an m is its own.
     ``on_decomposed`` is called with each layer that is, and its recipe.
     """
+    check_kind("config", config, DecompositionConfig)
     settings = [(f"m = {m}", replace(config, atoms=m)) for m in check_each("atoms", atoms, check_whole, 1)]
     layouts = select_layers(model, layers=layers, exclude=exclude, **config.kernel_blocks)
     modules, rows = dict(named_layers(model)), []
@@ -191,6 +192,7 @@ def penalty_path(
 
     Raises FiltersubError when no value is given, one is no number or below 0, or the solver pays no penalty.
     """
+    check_kind("config", config, DecompositionConfig)
     penalties = check_each("penalties", penalties, check_number, 0)
     if config.code_kind != "penalty":
         raise FiltersubError(f"solver {config.solver!r} pays no penalty, so it has no path; use 'lasso'")

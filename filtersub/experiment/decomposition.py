@@ -16,6 +16,7 @@ from ..kernels import named_layers
 from ..memory import PeakMemory
 from ..models import head_name, load_model
 from ..records import Record, describe_environment
+from ..settings import check_kind
 
 
 @locks("out")
@@ -33,8 +34,9 @@ def decompose_run(
     Beside record.json: layers.csv (one row a layer), curve.csv (one a layer and m), convergence.csv (one a layer and
     round) and atoms.safetensors, the whole decomposition.
     """
-    folder = make_folder(out)
     config = config or DecompositionConfig()
+    check_kind("config", config, DecompositionConfig)
+    folder = make_folder(out)
     loaded = load_model(model, weights=weights)
     head = head_name(loaded)
     exclude = () if head is None else (head,)

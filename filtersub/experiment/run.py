@@ -26,6 +26,7 @@ from ..models import add_head_dropout_, head_name, input_statistics
 from ..parameters import ParameterCount, count_trained
 from ..progress import progress_bar
 from ..records import DATA_NOTE, DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
+from ..settings import check_kind
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from .layer_tables import layer_tables
@@ -61,6 +62,7 @@ def tune(
     saved know nothing of it.
     Raises FiltersubError on bad settings, or when ``out`` holds a run of other settings or cannot be written.
     """
+    check_kind("settings", settings, TuneSettings)
     folder, state = make_folder(out), processes()
     quiet = quiet or not state.is_main_process
     finished = _finished(folder, settings)

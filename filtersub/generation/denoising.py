@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
+from ..settings import check_kind
 from ..training.loop import Loop, LoopResult, Row
 from .settings import DenoisingConfig, DenoisingSet
 
@@ -55,6 +56,8 @@ def fit_denoiser(
     Raises FiltersubError when nothing is trainable, when the data does not fit the network, when the loss is not finite
     (the last checkpoint stays), and when the checkpoint cannot be used.
     """
+    check_kind("data", data, DenoisingSet)
+    check_kind("config", config, DenoisingConfig)
     _check_fits(unet, data)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -169,13 +172,12 @@ def _epoch(number: int, count: int, seed: int) -> Tensor:
 
 def _target(noise: Any, clean: Tensor, added: Tensor, times: Tensor) -> Tensor:
     kind = noise.config.prediction_type
+    check_name("prediction of the scheduler", kind, ("epsilon", "v_prediction", "sample"))
     if kind == "epsilon":
         return added
     if kind == "v_prediction":
         return noise.get_velocity(clean, added, times)
-    if kind == "sample":
-        return clean
-    raise FiltersubError(f"the scheduler predicts {kind!r}; known: epsilon, v_prediction, sample")
+    return clean
 
 
 def _check_fits(unet: nn.Module, data: DenoisingSet) -> None:

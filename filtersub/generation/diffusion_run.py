@@ -34,7 +34,7 @@ from ..metrics import (
 from ..paper import check_reading, find_part, method_settings
 from ..records import RECORD_FILE, Record, read_record
 from ..setting_fields import DiffusionFields, described
-from ..settings import MOST_PIXELS, check_number, check_whole
+from ..settings import MOST_PIXELS, check_kind, check_number, check_whole
 from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
 from .captions import captioned_images, check_template
@@ -84,6 +84,7 @@ def diffusion_run(
 
     Raises FiltersubError on bad settings, trackers, pipelines, data and features, before anything is trained.
     """
+    check_kind("settings", settings, DiffusionSettings)
     folder = make_folder(out)
     done = finished(folder, settings)
     if done is not None:

@@ -25,7 +25,7 @@ from ..folder_lock import locks
 from ..metrics import FeatureExtractor, FewImagesWarning, ImageSet, compare, image_tensor, module_features
 from ..metrics.statistics import FEWEST
 from ..records import Record
-from ..settings import check_whole
+from ..settings import check_kind, check_whole
 from ..training import CHECKPOINT_FILE
 from ..weight_file import load_weight_file
 from .denoising import fit_denoiser
@@ -197,6 +197,7 @@ def digits_run(
     far the real training digits are from the test digits, which no honest method beats by much. ``log_with`` as
     in experiment.tune.
     """
+    check_kind("settings", settings, DigitsSettings)
     folder = make_folder(out)
     done = finished(folder, settings)
     if done is not None:

@@ -15,10 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..errors import FiltersubError, reason
+from ..errors import FiltersubError, check_name, reason
 from ..files import atomic_write, make_folder
+from ..kernels import check_model
 from ..methods import Injected, inject
 from ..methods.low_rank import loralib_factors, put_loralib_
+from ..settings import check_kind
 from ..weight_file import stored_tensors
 from .settings import MethodSettings
 
@@ -33,6 +35,8 @@ def inject_method(unet: nn.Module, settings: MethodSettings) -> Injected:
 
     Raises FiltersubError when no layer matches, or none has the rank of a low-rank method.
     """
+    check_kind("settings", settings, MethodSettings)
+    check_model(unet)
     set_seed(settings.seed)
     unet.requires_grad_(settings.method == "full")
     if settings.method == "none":
@@ -159,10 +163,8 @@ def use_adapter(pipeline: Any, name: str | list[str] | None) -> None:
     """
     unet = _unet(pipeline)
     names = [name] if isinstance(name, str) else list(name or [])
-    known = list(getattr(unet, "peft_config", {}))
-    unknown = [each for each in names if each not in known]
-    if unknown:
-        raise FiltersubError(f"unknown adapter {unknown[0]!r}; loaded: {', '.join(known) or 'none'}")
+    for each in names:
+        check_name("adapter", each, getattr(unet, "peft_config", {}))
     for module in unet.modules():
         if isinstance(module, BaseTunerLayer):
             module.enable_adapters(bool(names))

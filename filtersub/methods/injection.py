@@ -18,10 +18,11 @@ from ..decomposition import DecompositionConfig, plan_layers
 from ..decomposition.cache import DecompositionCache, LayerFit, cache_for, using
 from ..decomposition.layer import warm_up
 from ..errors import FiltersubError
-from ..kernels import KernelLayout, kernel_matrix, layout_of, select_layers, untunable
+from ..kernels import KernelLayout, check_model, find_module, kernel_matrix, layout_of, select_layers, untunable
 from ..parameters import METHODS as COUNTED
 from ..parameters import count_parameters
 from ..progress import telling
+from ..settings import check_kind
 from ..sparse_coding.linear import second_moment
 from ..tuning import FilterSubspaceConfig, FilterSubspaceLayer
 from ..tuning.other_tools import tuners_word_renamed
@@ -100,16 +101,21 @@ def inject(
     on_layer : called with (layers done, layers in all, name) before each layer is decomposed
     of_atoms : further settings of FilterSubspaceConfig, for filter-subspace: overrides, train_coefficients, ...
 
-    Raises FiltersubError for unknown methods, and where no layer can take the method, saying why.
+    Raises FiltersubError for unknown methods and heads, for settings of another kind, and where
+    no layer can take the method, saying why.
     """
     check_method(method)
-    options = options or MethodOptions()
+    check_model(model)
+    recipe, options = recipe or DecompositionConfig(), options or MethodOptions()
+    check_kind("recipe", recipe, DecompositionConfig)
     check_options(method, options)
+    if head is not None:
+        find_module(model, head, "head")
     check_lycoris(method)
     total = sum(p.numel() for p in model.parameters())
     if method == "filter-subspace":
         of_atoms = {**of_atoms, "save_batch_norm": save_batch_norm}
-        found = _with_atoms(model, head, recipe or DecompositionConfig(), layers, of_atoms, keep_in, on_layer)
+        found = _with_atoms(model, head, recipe, layers, of_atoms, keep_in, on_layer)
     elif METHODS[method].by_peft:
         found = _with_adapter(model, method, head, options, layers)
     else:

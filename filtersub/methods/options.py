@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..parameters.baselines import BaselineOptions
 from ..setting_fields import RecipeFields, StartFields, UpdateFields, described
-from ..settings import check_positive, check_share
+from ..settings import check_kind, check_positive, check_share
 
 HEAD_RATE = 3e-3  # of heads, and of weights tuned whole
 _ATOM_RATE, _BLOCK_RATE = 3e-2, 2e-2
@@ -66,12 +66,12 @@ class MethodOptions(UpdateFields, BaselineOptions):
 
 
 def check_method(name: str) -> None:
-    if name not in METHODS:
-        raise FiltersubError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    check_name("method", name, METHODS)
 
 
 def check_options(method: str, options: MethodOptions) -> None:
     """Raises FiltersubError where the options cannot be the method's."""
+    check_kind("options", options, MethodOptions)
     if method == "hra" and options.rank % 2:
         raise FiltersubError(
             f"hra needs an even rank, got {options.rank}; its reflections start in equal pairs, which cancel each other"

@@ -24,7 +24,7 @@ from ..decomposition import DecompositionConfig
 from ..decomposition.recipe import recipe_of
 from ..errors import FiltersubError, reason
 from ..kernels import KernelLayout, layout_of, named_layers
-from ..settings import MOST_PIXELS, check_whole
+from ..settings import MOST_PIXELS, check_kind, check_whole
 from .result import ADAM_STATES, BYTES, ParameterCount
 
 
@@ -103,6 +103,8 @@ def count_cost(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Cost, str]:
     """The cost of what count_parameters counted, and why its convolutions have no FLOPs, where they have none."""
+    check_kind("count", count, ParameterCount)
+    check_kind("recipe", recipe, DecompositionConfig)
     modules = dict(named_layers(model))
     recipes = {layer.name: recipe_of(layer.name, recipe, overrides or {}) for layer in count.layers}
     layouts = {name: layout_of(name, modules[name], **own.kernel_blocks) for name, own in recipes.items()}

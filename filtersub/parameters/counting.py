@@ -9,10 +9,11 @@ import pandas as pd
 from torch import Tensor, nn
 
 from ..decomposition import DecompositionConfig, plan_layers
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..kernel_layout import compile_pattern
-from ..kernels import named_layers, select_layers, untunable
+from ..kernels import check_model, named_layers, select_layers, untunable
 from ..models import head_name, is_inside
+from ..settings import check_kind
 from . import formulas
 from .architectures import load_architecture
 from .baselines import FEATURE_METHODS, LAYER_RULES, BaselineOptions
@@ -79,9 +80,10 @@ def count_parameters(
     >>> count_parameters("resnet18").trainable
     1737
     """
-    if method not in METHODS:
-        raise FiltersubError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    options = options or BaselineOptions(rank=rank)
+    check_name("method", method, METHODS)
+    options, recipe = options or BaselineOptions(rank=rank), recipe or DecompositionConfig()
+    check_kind("options", options, BaselineOptions)
+    check_kind("recipe", recipe, DecompositionConfig)
     name = name or (model if isinstance(model, str) else type(model).__name__)
     module = load_architecture(model, num_classes=num_classes) if isinstance(model, str) else model
     head, total, in_head = _head_and_total(module)
@@ -89,7 +91,6 @@ def count_parameters(
         return ParameterCount(name, method, 0, in_head, total)
     if method == "full":
         return ParameterCount(name, method, total - in_head, in_head, total)
-    recipe = recipe or DecompositionConfig()
     if method in FEATURE_METHODS:
         counted = tuple(feature_shares(module, method, layers, head))
     else:
@@ -146,6 +147,7 @@ def count_trained(model: nn.Module, head: str, name: str, method: str, total: in
 
 
 def _head_and_total(module: nn.Module | Mapping[str, Tensor]) -> tuple[str | None, int, int]:
+    check_model(module, or_tensors=True)
     if not isinstance(module, nn.Module):
         return None, sum(tensor.numel() for tensor in module.values()), 0
     lazy = next((n for n, p in module.named_parameters() if isinstance(p, nn.UninitializedParameter)), None)

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from ..decomposition import DecompositionConfig, decompose_weight
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..kernels import KernelLayout, layout_of, tunable_layers
 from ..models import channels_last_, head_name
-from ..settings import check_whole
+from ..settings import check_kind, check_labels, check_whole
 
 _RIDGE = 1e-2  # of the head, over the mean energy of the centred features
 _SHARPNESS = 5.0  # logits of the ridge head: its targets are 0 and 1, too flat for the cross-entropy
@@ -40,7 +40,8 @@ class GradientEnergy:
     images : (n, 3, height, width); labels : (n,) int64
     batch_size : images at once
 
-    Raises FiltersubError where the model has no head, or where the gradient is not finite.
+    Raises FiltersubError where the model has no head, for labels that are not its classes, and where
+    the gradient is not finite.
     """
 
     def __init__(self, model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 50) -> None:
@@ -48,6 +49,7 @@ class GradientEnergy:
         head = head_name(model)
         if head is None:
             raise FiltersubError("the model has no classification head, so there is no loss whose gradient could rank")
+        check_labels(labels, len(images), model.get_submodule(head).out_features)
         self.model = channels_last_(model.eval())
         _fit_head_(model, model.get_submodule(head), images, labels, batch_size)
         _accumulate_gradient_(model, images, labels, batch_size)
@@ -60,6 +62,9 @@ class GradientEnergy:
 
     def score(self, recipe: DecompositionConfig, names: list[str]) -> float:
         """Share of the gradient's energy that the recipe's atoms on these layers can follow, from 0 to 1."""
+        check_kind("recipe", recipe, DecompositionConfig)
+        for name in names:
+            check_name("layer", name, self._modules)
         return sum(self.captured(recipe, name) for name in names) / self.total
 
     def captured(self, recipe: DecompositionConfig, name: str) -> float:

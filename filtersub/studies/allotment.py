@@ -13,6 +13,7 @@ from ..files import make_folder
 from ..parameters import allot, parse_budget, suggest_settings
 from ..ranking import gradient_energy
 from ..records import Record, describe_environment
+from ..settings import check_kind
 from .words import BY_LAYER, FOR_ALL, allotment_pairs
 
 _SHAPE = ("atoms", "block", "block_spatial", "expansion", "expansion_coefficients")
@@ -48,6 +49,7 @@ def allotment_study(
     test_accuracy) and layers.csv (budget, and Allotment.table).
     Raises FiltersubError for empty lists, another method than filter-subspace, and budgets below the smallest setting.
     """
+    check_kind("tuning", tuning, TuneSettings)
     if tuning.method != "filter-subspace":
         raise FiltersubError(f"budgets of atoms are allotted; set method to 'filter-subspace', not {tuning.method!r}")
     if not budgets or not seeds or top < 1:

@@ -23,6 +23,7 @@ from ..intervals import interval
 from ..models import input_statistics
 from ..photographs import photograph_batches
 from ..records import Record, describe_environment
+from ..settings import check_kind
 
 _SHOWN_SIDE = 48  # pixels of the maps that are kept to be shown
 
@@ -144,6 +145,8 @@ def _check(
 ) -> None:
     if not runs or not seeds or not thresholds:
         raise FiltersubError("runs, seeds and thresholds must each name at least one")
+    for settings in runs:
+        check_kind("each of runs", settings, TuneSettings)
     labels = [settings.label for settings in runs]
     if len(set(labels)) < len(labels):
         raise FiltersubError(f"two runs are both called {max(labels, key=labels.count)!r}; their settings must differ")

@@ -20,6 +20,7 @@ from ..kernels import select_layers
 from ..memory import PeakMemory
 from ..models import head_name, load_model
 from ..records import Record, describe_environment, read_records
+from ..settings import check_kind
 
 _ACCURACY_COLUMNS = ["l1_penalty", "seed", "test_accuracy", "trainable", "wall_seconds", "label"]
 
@@ -51,7 +52,10 @@ def penalty_study(
     Beside record.json: path.csv (diagnostics.penalty_path), total.csv (total_over_layers) and accuracy.csv
     (accuracy_by_penalty of the runs, empty where none is there).
     """
-    folder, config = make_folder(out), config or DecompositionConfig()
+    config, tuning = config or DecompositionConfig(), tuning or TuneSettings(model=model)
+    check_kind("config", config, DecompositionConfig)
+    check_kind("tuning", tuning, TuneSettings)
+    folder = make_folder(out)
     if not seeds:
         raise FiltersubError("seeds is empty; name at least one")
     loaded = load_model(model, pretrained=pretrained)
@@ -64,7 +68,7 @@ def penalty_study(
         asked = {"layers": layers, "exclude": exclude, "on_layer": on_layer}
         paths = [penalty_path(loaded, replace(config, seed=seed), penalties, **asked) for seed in seeds]
         for value, seed in itertools.product(tuned_penalties, seeds):
-            settings = replace(tuning or TuneSettings(model=model), l1_penalty=float(value), seed=seed)
+            settings = replace(tuning, l1_penalty=float(value), seed=seed)
             tune(settings, folder / "tuned" / f"l{value:g}-seed{seed}", quiet=True)
     wall_seconds = time.perf_counter() - began
     path = pd.concat(paths, ignore_index=True)

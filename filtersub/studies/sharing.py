@@ -19,6 +19,7 @@ from ..files import make_folder
 from ..folder_lock import locks
 from ..models import head_name, load_model
 from ..records import Record, describe_environment
+from ..settings import check_kind
 from ..tuning import FilterSubspaceLayer
 from ..tuning.weight_sum import by_input
 
@@ -52,6 +53,7 @@ def sharing_study(
     seed, test_accuracy, trainable; empty where none was tuned).
     Raises FiltersubError for settings that tune no filter atoms, and without seeds or atoms_grid.
     """
+    check_kind("tuning", tuning, TuneSettings)
     if tuning.method != "filter-subspace" or tuning.learning_rate == "choose":
         raise FiltersubError(
             "dictionaries are those of filter atoms: set method to filter-subspace, and a learning rate"

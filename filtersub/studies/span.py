@@ -21,6 +21,7 @@ from ..kernel_layout import check_block
 from ..kernels import named_layers, select_layers
 from ..models import head_name
 from ..records import Record, describe_environment, read_records
+from ..settings import check_kind
 
 _OWN = "per_channel"  # the one setting that is no part of a recipe
 #: m, which atoms_grid has, and settings that leave alpha as it is or reach beyond its span
@@ -61,6 +62,7 @@ def span_study(
     ``tuned_runs`` holds no run of full tuning.
     """
     grid = _grid(settings, atoms_grid)
+    check_kind("tuning", tuning, TuneSettings)
     if tuning.method != "full":
         raise FiltersubError(f"the change of full tuning is wanted; set method to 'full', not {tuning.method!r}")
     folder, began = make_folder(out), time.perf_counter()

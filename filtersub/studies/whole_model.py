@@ -21,6 +21,7 @@ from ..memory import PeakMemory
 from ..models import channels_last_, head_name, input_statistics, load_model
 from ..photographs import PHOTOGRAPHS, centre_crops, photograph_batches
 from ..records import Record, describe_environment
+from ..settings import check_kind
 
 _FEW = 16  # images for the output errors of the curve: their median settles sooner than predictions do
 
@@ -59,7 +60,9 @@ def model_study(
     and storage, all as filtersub.diagnostics describes them; curve.csv, one row a layer and m of the first seed;
     network.csv, one row an m and seed; choice.csv, the curve of max_error; and atoms.safetensors.
     """
-    folder, config = make_folder(out), config or DecompositionConfig()
+    config = config or DecompositionConfig()
+    check_kind("config", config, DecompositionConfig)
+    folder = make_folder(out)
     if not seeds or not atoms_grid:
         raise FiltersubError("seeds and atoms_grid must name at least one value each")
     loaded = channels_last_(load_model(model, pretrained=pretrained))

@@ -17,11 +17,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 from ..errors import FiltersubError
+from ..kernels import check_model, find_module
+from ..models import is_inside
 from ..random_states import seeded
+from ..settings import check_kind
 from .batch_norm import SameStatistics, recompute_batch_norm_, set_training_mode_, statistics_stand_still
 from .checkpoint import state_names, weights_of
 from .config import TrainingConfig
-from .evaluation import class_accuracies, evaluate
+from .evaluation import check_classes, class_accuracies, evaluate
 from .loop import Loop, LoopResult, Row
 
 #: training images that running statistics are averaged over after an epoch whose weights are not kept
@@ -81,9 +84,15 @@ def fit(
 
     Started by ``accelerate launch`` on several processes, each takes its share of every batch.
 
-    Raises FiltersubError when nothing is trainable, when the loss is not finite (the last epoch's checkpoint stays),
-    when the disk is full (likewise), when the checkpoint cannot be used, and when an image cannot be read.
+    Raises FiltersubError for a head that the model lacks and labels that are no classes, when nothing is trainable,
+    when the loss is not finite (the last epoch's checkpoint stays), when the disk is full (likewise), when the
+    checkpoint cannot be used, and when an image cannot be read.
     """
+    check_kind("config", config, TrainingConfig)
+    check_model(model)
+    known = isinstance(head, str) and head and any(is_inside(name, head) for name, _ in model.named_modules())
+    if head is not None and not known:
+        find_module(model, head, "head")  # says which names are near
     if config.patience is not None and judged_on != "validation":
         raise FiltersubError(
             f"patience stops by validation images, and this split is judged on {judged_on} images; set validation"
@@ -179,6 +188,7 @@ class _Classification(Loop):
     def tensors(self, batch: Any) -> tuple[Tensor, ...]:
         """A batch as it is trained on; what is drawn depends on the seed, the epoch, the step and the process alone."""
         images, labels = batch
+        check_classes(labels, self.n_classes)
         if self.mixing is not None:
             done, step = len(self.history), len(self.durations) % len(self._batches)
             with seeded(self.config.seed, done, step, self.accelerator.process_index):
