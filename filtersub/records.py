@@ -24,7 +24,7 @@ from .errors import FiltersubError
 from .files import plain_json, read_json, visible, write_csv, write_json
 from .former_names import by_name_of_today
 from .markup import facts_html
-from .schema import check, shown
+from .schema import check, check_not_newer
 from .version import processor
 
 RECORD_FILE = "record.json"
@@ -139,11 +139,7 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
 def _checked(content: Any, source: str) -> Record:
     from .record_schema import RecordSchema  # pydantic, which nobody needs who neither reads nor writes a record
 
-    newer = content.get("schema") if isinstance(content, dict) else None
-    if isinstance(newer, int) and newer > _SCHEMA:
-        raise FiltersubError(
-            f"{source}: schema {shown(newer)} is of a newer filtersub, this one reads up to {_SCHEMA}; update filtersub"
-        )
+    check_not_newer(content, _SCHEMA, source)
     check(RecordSchema, content, source)
     if content.get("schema", 1) < _SCHEMA:
         content = {**content, "parameters": by_name_of_today(content["parameters"])}

@@ -44,6 +44,17 @@ def check_with(kind: Any, content: Any, error: Callable[[tuple[Any, ...], str], 
         raise error((), "is nested too deeply") from None
 
 
+def check_not_newer(content: Any, newest: int, source: str = "") -> None:
+    """Raises FiltersubError where a file's ``schema`` is above the newest that this version reads: it then says that,
+    rather than the first field that does not fit."""
+    found = content.get("schema") if isinstance(content, Mapping) else None
+    if isinstance(found, int) and found > newest:
+        where = f"{source}: " if source else ""
+        raise FiltersubError(
+            f"{where}schema {shown(found)} is of a newer filtersub, this one reads up to {newest}; update filtersub"
+        )
+
+
 def is_of(value: Any, kind: Any) -> bool:
     """Whether a value as JSON and YAML have it is of a type: an int passes for a float, a list for a tuple, True for no
     number. Values that JSON does not know (NaN, dates) are of none."""

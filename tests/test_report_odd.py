@@ -46,7 +46,10 @@ SET_ASIDE = {
     "no model": ({"counts": {"trainable": 5, "head": 5, "total": 0}}, "counts.total is 0"),
     "accuracy 250": ({"metrics": {"test_accuracy": 250}}, "metrics.test_accuracy is 250, and accuracies are fractions"),
     "a negative time": ({"cost": {"wall_seconds": -1.5}}, "cost.wall_seconds is -1.5, and nothing takes less than 0"),
-    "a newer schema": ({"schema": 99, "colour": "red"}, "schema 99 is of a newer filtersub, this one reads up to 3"),
+    "a newer schema": (
+        {"schema": 99, "colour": "red"},
+        "schema 99 is of a newer filtersub, this one reads up to 3; update filtersub",
+    ),
     "a schema of none": ({"schema": 0}, "schema should be greater than or equal to 1, got 0"),
     "no date": ({"environment": {"date": "yesterday"}}, "environment.date is 'yesterday', which is no date"),
     "versions": ({"environment": {"versions": ["torch"]}}, "environment.versions"),
@@ -269,7 +272,10 @@ DAMAGED_PLANS = {
     "parameters in a list": (plan_of_run(parameters=[1]), "runs[0].parameters should be a mapping, got [1]"),
     "a folder elsewhere": (plan_of_run(folder="../x"), "runs[0].folder is '../x', which is no place inside"),
     "a run twice": (plan_with(runs=[PLANNED, PLANNED]), "runs has the value 'atoms-0' twice"),
-    "of a newer version": (plan_with(schema=99, plan={}), "schema 99 is of a newer filtersub, this one reads up to 1"),
+    "of a newer version": (
+        plan_with(schema=99, plan={}),
+        "schema 99 is of a newer filtersub, this one reads up to 1; update filtersub",
+    ),
 }
 
 

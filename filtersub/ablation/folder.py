@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import FiltersubError
 from ..files import make_folder, read_json, write_json
 from ..records import RECORD_FILE, read_record
-from ..schema import check_with, joined, shown
+from ..schema import check_not_newer, check_with, joined, shown
 from .notebook_run import ASIDE
 from .planning import Run
 from .run_times import RUNS_FOLDER
@@ -66,9 +66,7 @@ def read_plan(root: Path) -> dict[str, Any]:
 
     try:
         plan = read_json(path)
-        newer = plan.get("schema") if isinstance(plan, dict) else None
-        if isinstance(newer, int) and newer > _SCHEMA:
-            raise ValueError(f"schema {shown(newer)} is of a newer filtersub, this one reads up to {_SCHEMA}")
+        check_not_newer(plan, _SCHEMA)
         check_with(PlanSchema, plan, lambda field, said: FiltersubError(f"{joined(field)}{said}"))
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
