@@ -21,7 +21,7 @@ def cache_folder() -> Path | None:
         return None
 
 
-def keep(path: Path, text: str, kind: str) -> None:
+def write_cached(path: Path, text: str, kind: str) -> None:
     """Write a file of the cache, and remove old ones of the same ``kind``, a part of their names.
 
     No error where it cannot be written: it is made again whenever it is wanted.

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from filtersub.report.interactive import vega_script
-from filtersub.user_cache import cache_folder, keep
+from filtersub.user_cache import cache_folder, write_cached
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_files_of_old_versions_are_removed(tmp_path):
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, (month, month))
     (tmp_path / "vega-2.js").write_text("")
-    keep(tmp_path / "vega-3.js", "x", "vega-")
+    write_cached(tmp_path / "vega-3.js", "x", "vega-")
     assert {path.name for path in tmp_path.iterdir()} == {"vega-2.js", "vega-3.js", "dry-run-1.json"}
 
 

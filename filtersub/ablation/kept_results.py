@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..files import read_json
-from ..user_cache import cache_folder, keep
+from ..user_cache import cache_folder, write_cached
 
 T = TypeVar("T")
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ class KeptResults:
             return
         others = _read(self._path)
         together = self._new if len(others) + len(self._new) > _MOST else {**others, **self._new}
-        keep(self._path, json.dumps(together), _PREFIX)
+        write_cached(self._path, json.dumps(together), _PREFIX)
 
 
 @contextlib.contextmanager

@@ -315,10 +315,10 @@ def _layer(name: str, plain: dict[str, Any], file: _Tensors) -> Decomposition:
     found = _built(plain, file, atoms_key(name, plain.get("dictionary")), f"{name}.coefficients")
     sides, levels = [found.atoms.shape[0]], []
     for depth, errors in enumerate(plain.get("levels", []), 1):
-        alpha, below = f"{name}:alpha_{depth}", f"{name}:D_{depth}"
+        alpha, next_atoms = f"{name}:alpha_{depth}", f"{name}:D_{depth}"
         above = [found.layout.input_channels] if file.side(alpha, depth + 1) else []  # alpha_1 per channel
-        sides.append(file.side(below, depth))
-        atoms = file.take(below, *sides, found.layout.patch_size)
+        sides.append(file.side(next_atoms, depth))
+        atoms = file.take(next_atoms, *sides, found.layout.patch_size)
         levels.append(Level(file.take(alpha, *above, *sides), atoms, *errors))
     blocks = None
     if plain.get("blocks") is not None:

@@ -194,8 +194,8 @@ def _alternated(codes: Tensor, change: Tensor, size: int, channels: int) -> floa
         return float("nan")
     codes, change = codes.double(), change.double()
     common = torch.linalg.lstsq(codes, change).solution
-    _, alpha, below = channel_level(change, codes, common, size, channels)
-    left = squared_residual(change, codes, atoms_above(alpha, below))
+    _, alpha, next_atoms = channel_level(change, codes, common, size, channels)
+    left = squared_residual(change, codes, atoms_above(alpha, next_atoms))
     plain = squared_residual(change, codes, common)  # one dD for all channels is reachable too
     return max(1.0 - min(left, plain) / energy, 0.0)
 

@@ -97,7 +97,7 @@ def diffusion_run(
         result = run.train(log)
         if not processes().is_main_process:
             return _awaited(folder)
-        record = run.judge(injected, result, began)
+        record = run.evaluate(injected, result, began)
         log(record.metrics, settings.steps)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return record
@@ -168,7 +168,7 @@ class _Run:
             on_preview=preview,
         )
 
-    def judge(self, injected: Injected, result: DenoisingResult | None, began: float) -> Record:
+    def evaluate(self, injected: Injected, result: DenoisingResult | None, began: float) -> Record:
         """Save what was tuned, draw with it, compare, and write the record."""
         settings, unet, data = self.settings, self.pipeline.unet, Path(self.settings.data).name
         count = max(settings.images, GRID_IMAGES)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .. import plots
-from ..user_cache import cache_folder, keep
+from ..user_cache import cache_folder, write_cached
 from ..yaml_file import packaged_yaml
 from .layer_changes import MEASURES, LayerChanges
 from .numbers import percent
@@ -44,7 +44,7 @@ def vega_script() -> str:
 
     script = vl_convert.javascript_bundle().replace("</script", "<\\/script")
     if kept is not None:
-        keep(kept, f"{_digest(script)}\n{script}", _BUNDLE)
+        write_cached(kept, f"{_digest(script)}\n{script}", _BUNDLE)
     return script
 
 

@@ -42,7 +42,7 @@ class Column:
     kind: str = "text"
     is_setting: bool = False
 
-    def show(self, value: Any) -> str:
+    def text(self, value: Any) -> str:
         return "–" if _is_missing(value) else SHOWN[self.kind](value)
 
 
@@ -85,7 +85,7 @@ def shared_settings(records: list[Record]) -> list[tuple[str, str]]:
     """What all runs have in common: settings, and the size of the model."""
     varying = {*varying_parameters(records), "seed"}
     same = {name: value for name, value in records[0].parameters.items() if name not in varying}
-    shared = [(name, Column(name, "").show(value)) for name, value in same.items()]
+    shared = [(name, Column(name, "").text(value)) for name, value in same.items()]
     totals = {record.counts["total"] for record in records}
     return shared + [("model parameters", f"{total:,}") for total in totals if len(totals) == 1]
 
@@ -99,7 +99,7 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
         cells = []
         for column, value in zip(columns, values, strict=True):
             sortable = "" if _is_missing(value) else str(value)
-            cell = {"text": column.show(value), "value": sortable, "kind": column.kind, "heading": column.heading}
+            cell = {"text": column.text(value), "value": sortable, "kind": column.kind, "heading": column.heading}
             cells.append(cell)
         page = page_of(run["folder"], found.root)
         named = {"family": run["family"], "label": run["label"], "run": run["run"]}
