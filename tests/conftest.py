@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import typer.testing
 import warm
 from browser import chromium
 from torch import Tensor, nn
@@ -20,7 +22,10 @@ from filtersub.ablation import kept_results, run_slot
 from filtersub.ablation.notebook_file import import_nbformat
 from filtersub.ablation.warm_start import AVAILABLE
 
+SHARED = "FILTERSUB_TESTS_WARM_PROCESS"  # its address, for the workers of pytest-xdist
 import_nbformat()  # here too, before any test imports it
+# A runner builds every command anew for each call, which takes longer than most calls.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
 @pytest.hookimpl(trylast=True)
@@ -56,15 +61,26 @@ def same_threads() -> Iterator[None]:
     assert left == before, f"the test began with {before} threads of torch and left {left}"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The workers of a run of all tests share one warm process, which begins to import while they collect."""
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if AVAILABLE and whole and getattr(config.option, "numprocesses", None):  # which a worker's options lack
+        process = warm.Warm({**os.environ, "HF_HUB_OFFLINE": "1"})
+        config.add_cleanup(process.close)
+        os.environ[SHARED] = process.address
+
+
 @pytest.fixture(scope="session")
 def warm_process() -> Iterator[Any]:
     """A process that has imported what takes seconds to import; None where processes may not be forked."""
     if not AVAILABLE:
         yield None
-        return
-    process = warm.start({**os.environ, "HF_HUB_OFFLINE": "1"})
-    yield process
-    process.close()
+    elif address := os.environ.pop(SHARED, None):
+        yield warm.Shared(address)
+    else:
+        process = warm.Warm({**os.environ, "HF_HUB_OFFLINE": "1"})
+        yield process
+        process.close()
 
 
 @pytest.fixture

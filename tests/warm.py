@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from filtersub.ablation.warm_start import WarmStart
+
 Ended = subprocess.CompletedProcess[str]
 #: See there: imported by other processes, never by the tests' own.
 LIGHT = Path(__file__).with_name("light_warm.py")
@@ -32,23 +34,30 @@ LIGHT_CODE = (
 LIGHT_COMMAND = [sys.executable, "-c", LIGHT_CODE]
 
 
-def start(environment: dict[str, str]) -> Any:
+class Warm(WarmStart):
     """The process, as ``filtersub ablate`` starts one, which runs commands too."""
-    from filtersub.ablation.warm_start import WarmStart
 
-    class Warm(WarmStart):
-        SERVER = (__file__,)
+    SERVER = (__file__,)
 
-        @property
-        def address(self) -> str:
-            return os.fspath(self._address)
+    @property
+    def address(self) -> str:
+        return os.fspath(self._address)
 
-        def connected(self) -> socket.socket:
-            connection = socket.socket(socket.AF_UNIX)
-            assert self._connected(connection), "the warm process has ended"
-            return connection
+    def connected(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        assert self._connected(connection), "the warm process has ended"
+        return connection
 
-    return Warm(environment)
+
+class Shared(Warm):
+    """The same process, started by another one, which ends it."""
+
+    def __init__(self, address: str) -> None:
+        self._address = Path(address)
+
+    def _connected(self, connection: socket.socket) -> bool:
+        connection.connect(self.address)
+        return True
 
 
 def run_command(warm: Any, arguments: list[str], folder: Path, **place: Any) -> Ended:
