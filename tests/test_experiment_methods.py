@@ -73,7 +73,7 @@ def test_the_settings_of_the_paper_run(variant, tmp_path):
 
 
 def test_the_rate_is_chosen_by_validation_images(tmp_path):
-    settings = replace(SMALL, n_train=None, learning_rate="choose", rates=(1e-5, 0.03), epochs=2)
+    settings = replace(SMALL, n_train=None, learning_rate="choose", rates=(1e-5, 0.03), epochs=1)
     record = tune(settings, tmp_path, quiet=True)
     choice = record.choices["learning_rate"]
     accuracies = {entry["learning_rate"]: entry["validation_accuracy"] for entry in choice["candidates"]}

@@ -59,6 +59,7 @@ def test_the_first_two_commands_answer(birds, monkeypatch):
 
 
 @pytest.mark.notebook
+@pytest.mark.usefixtures("shared_warm_process")
 def test_the_third_command_runs_it(birds, monkeypatch):
     """One small run of the 38, which a tracker follows."""
     pytest.importorskip("tensorboard", reason="needs tensorboard")
