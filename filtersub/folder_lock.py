@@ -42,7 +42,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises FiltersubError that names the process and the command that hold it.
     """
-    is_new = not Path(folder).exists()
+    missing = [each for each in (Path(folder), *Path(folder).parents) if not each.exists()]
     root = make_folder(folder).resolve()
     if _held.get(root) == threading.get_ident() or int(os.environ.get("RANK", "0")) > 0:
         yield root  # of several processes of one training, the first writes
@@ -58,9 +58,9 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[Path]:
             with contextlib.suppress(OSError):  # Windows removes no open file
                 (root / file).unlink(missing_ok=True)
         lock.release()
-        if is_new:
+        for each in missing:
             with contextlib.suppress(OSError):  # not empty: something was written
-                root.rmdir()
+                each.rmdir()
 
 
 def locks(parameter: str) -> Callable[[F], F]:

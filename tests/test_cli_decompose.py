@@ -189,6 +189,16 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize(
+    "arguments", [("--layers", "nowhere"), ("--block", 7), ("--max-error", 1e-9, "--solver", "omp")]
+)
+def test_a_refused_decomposition_leaves_no_folder(run, weights, arguments, tmp_path):
+    before = {*tmp_path.iterdir()}
+    code, _, err = run(weights, *arguments, "--out", tmp_path / "deep" / "run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert {*tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line(case, run, weights, tmp_path):
     texts = {

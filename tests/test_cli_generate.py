@@ -183,13 +183,15 @@ def test_bad_input_of_distance_is_one_line(data, arguments, message):
         (["--block", -4], "block"),
         (["--learning-rate", "nan"], "learning_rate must be a positive number"),
         (["--schedule", "linear"], "unknown schedule 'linear'; known: cosine, constant"),
+        (["--layers", "nowhere", "--features", "none"], "no layer matches"),
+        (["--method", "lora", "--rank", 9_999, "--features", "none"], "rank 9999 is more than any layer has"),
     ],
 )
 def test_bad_input_of_generate_tune_is_one_line(stored, data, tmp_path, arguments, message):
     with pytest.raises(FiltersubError, match=message) as error:
         run("generate-tune", stored, "--data", data, "--out", tmp_path / "run", *arguments)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_gpu_is_taken_where_there_is_one():

@@ -164,6 +164,24 @@ def test_damaged_records_are_named_and_the_others_read(atoms_run, tmp_path):
     assert table.loc[0, "label"] == "atoms m=9, pca codes"
 
 
+@pytest.mark.parametrize("rate", [1e-2, "choose"])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"n_train": 5}, "n_train is 5, but there are 10 classes"),
+        ({"n_train": 5_000}, "n_train is 5000, but there are 1000 training images"),
+        ({"model": "vgg11", "image_size": 8}, "vgg11 cannot take images of 8 x 8 pixels"),
+        ({"layers": "nowhere"}, "no layer matches 'nowhere'"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_anything_is_decomposed_or_written(rate, bad, message, tmp_path):
+    usual = {"model": "test_resnet", "pretrained": False, "image_size": 32}
+    settings = TuneSettings(**{**usual, "learning_rate": rate, **bad})
+    with pytest.raises(FiltersubError, match=message):
+        tune(settings, tmp_path / "deep" / "run", quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

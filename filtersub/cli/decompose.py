@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,8 @@ def decompose(
         )
         from ..decomposition.automatic import check_max_error
         from ..diagnostics import layer_table
-        from ..files import make_folder, write_csv
+        from ..files import write_csv
+        from ..folder_lock import locked
         from ..progress import progress_bar
         from ..recipe_file import RECIPE_FILE, read_recipe, write_recipe
 
@@ -96,33 +98,33 @@ def decompose(
         raise FiltersubError(f"--max-error chooses m for a layer's own dictionary, but this {what}; leave one away")
     with waiting(f"loading {model}"):
         source, exclude = weights_of(model, options["weights"], options["pretrained"], weight_layout)
-    folder = None if out is None else make_folder(out)
-    kept = {"folder": folder, "atoms_only": atoms_only, "fresh": not resume}
-    choice = own = None
-    try:
-        with progress_bar() as on_layer:
-            asked = {"layers": settings.get("layers"), "exclude": exclude, "on_layer": on_layer}
-            if limit is not None:
-                per = settings["max_error_per"]
-                choice = choose_atoms(source, recipe, max_error=limit, per=per, overrides=overrides, **asked)
-                overrides = choice.overrides
-            asked["overrides"] = overrides
-            found = decompose_model(source, recipe, shared=shared, **kept, **asked)
-            if compare_own:
-                own = decompose_model(source, recipe, **asked)
-    except DecompositionInterrupted as interrupted:
-        say(f"filtersub: {interrupted}", err=True)
-        raise typer.Exit(130) from None
-    table = layer_table(found)
-    cost = None if own is None else sharing_table(found, own)
-    if folder is not None:
-        write_csv(folder / "layers.csv", table)
-        layers = settings.get("layers")
-        write_recipe(folder / RECIPE_FILE, recipe, overrides=overrides, layers=layers, shared=found.shared)
-        if choice is not None:
-            write_csv(folder / "curve.csv", choice.curve)
-        if cost is not None:
-            write_csv(folder / "sharing.csv", cost)
+    with nullcontext() if out is None else locked(out):  # which leaves no folder where nothing is written
+        kept = {"folder": out, "atoms_only": atoms_only, "fresh": not resume}
+        choice = own = None
+        try:
+            with progress_bar() as on_layer:
+                asked = {"layers": settings.get("layers"), "exclude": exclude, "on_layer": on_layer}
+                if limit is not None:
+                    per = settings["max_error_per"]
+                    choice = choose_atoms(source, recipe, max_error=limit, per=per, overrides=overrides, **asked)
+                    overrides = choice.overrides
+                asked["overrides"] = overrides
+                found = decompose_model(source, recipe, shared=shared, **kept, **asked)
+                if compare_own:
+                    own = decompose_model(source, recipe, **asked)
+        except DecompositionInterrupted as interrupted:
+            say(f"filtersub: {interrupted}", err=True)
+            raise typer.Exit(130) from None
+        table = layer_table(found)
+        cost = None if own is None else sharing_table(found, own)
+        if out is not None:
+            write_csv(out / "layers.csv", table)
+            layers = settings.get("layers")
+            write_recipe(out / RECIPE_FILE, recipe, overrides=overrides, layers=layers, shared=found.shared)
+            if choice is not None:
+                write_csv(out / "curve.csv", choice.curve)
+            if cost is not None:
+                write_csv(out / "sharing.csv", cost)
     if as_csv:
         return print_csv(table)
     if as_json:
@@ -133,13 +135,13 @@ def decompose(
         if own is not None:
             value |= {"relative_error_own": own.relative_error, "sharing": cost.to_dict("records")}
         return print_json(value)
-    if choice is not None and folder is None:  # some hundred rows: before the answer, or in the folder
+    if choice is not None and out is None:  # some hundred rows: before the answer, or in the folder
         print_table(choice.curve, "relative error by m")
     print_table(_shown(table, found), f"{model}, layer by layer")
     if own is not None:
         words = f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}"
         print_table(cost, words)
-    say(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, folder)}")
+    say(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, out)}")
 
 
 def compile_kernels() -> None:

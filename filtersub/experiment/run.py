@@ -29,6 +29,7 @@ from ..records import DATA_NOTE, DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, R
 from ..settings import check_kind
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
+from ..training.classification import check_shares
 from .layer_tables import layer_tables
 from .log import PROGRESS_FILE, TrainingLog, chosen_trackers, tracking
 from .model_card import CARD_FILE, model_card
@@ -76,15 +77,17 @@ def tune(
     tried = _tried_rates(settings, folder, quiet, change) if settings.learning_rate == CHOOSE else {}
     used = settings.with_rate(_best_rate(tried)) if tried else settings
     check_checkpoint(folder, used.training, used.parameters)
+    check_shares(used.training, state.num_processes)
     set_seed(settings.seed)
-    prepared = _prepared(used, folder, quiet)
+    base = new_model(used, drop_path=used.drop_path)
+    augmented = {"augmentation": used.augmentation, "augmentation_seed": used.seed}
+    split = images_of(used, *input_statistics(base), **augmented)
+    first, _ = split.train[0]
+    try_image(base, first, split.n_classes, used.model)
+    prepared = _prepared(base, used, folder, quiet)
     model = prepared.injected.model
     if change is not None:
         change(model)
-    augmented = {"augmentation": used.augmentation, "augmentation_seed": used.seed}
-    split = images_of(used, *prepared.statistics, **augmented)
-    first, _ = split.train[0]
-    try_image(model, first, split.n_classes, used.model)
     flops = step_flops(model, tuple(first.shape), used.batch_size, used.batch_norm)
     logged = {**used.parameters, "trained_parameters": prepared.count.trainable}
     of_log = settings.label, settings.epochs, split.judged_on
@@ -163,8 +166,7 @@ class _Prepared:
     statistics: tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def _prepared(settings: TuneSettings, folder: Path, quiet: bool) -> _Prepared:
-    model = new_model(settings, drop_path=settings.drop_path)
+def _prepared(model: nn.Module, settings: TuneSettings, folder: Path, quiet: bool) -> _Prepared:
     head = head_name(model)
     if head is None:
         raise FiltersubError(f"{settings.model} has no classification head that could be trained")

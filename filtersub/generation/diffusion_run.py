@@ -93,6 +93,7 @@ def diffusion_run(
     began = time.perf_counter()
     run = _Run(settings, folder, on_progress or (lambda what, done, total: None))
     injected = inject_method(run.pipeline.unet, settings.tuned)
+    run.encode()
     with tracked(trackers, folder, settings, injected.trainable) as log:
         result = run.train(log)
         if not processes().is_main_process:
@@ -104,13 +105,13 @@ def diffusion_run(
 
 
 class _Run:
-    """The data, the pipeline and the latents of a run, looked at before anything is trained; then its steps."""
+    """The data and the pipeline of a run, looked at before anything is written; then its steps."""
 
     def __init__(self, settings: DiffusionSettings, folder: Path, tell: Progress) -> None:
         self.settings, self.folder, self.tell = settings, folder, tell
-        device, cache = processes().device, folder.parent / "cache"
+        device, self.cache = processes().device, folder.parent / "cache"
         self.data = captioned_images(settings.data, template=settings.template)
-        self.compare = self._comparison(cache, device)
+        self.compare = self._comparison(device)
         self.pipeline = load_pipeline(settings.pipeline, device=device)
         self.sampling = {
             "seed": settings.seed * 1_000_000,
@@ -120,11 +121,8 @@ class _Run:
             "batch_size": settings.sampling_batch,
         }
         check_sampling(self.pipeline, **self.sampling)
-        with processes().main_process_first():  # the others read what the first has cached
-            told = partial(tell, "encoding")
-            self.latents = encode_images(self.pipeline, self.data, size=settings.image_size, cache=cache, on_image=told)
 
-    def _comparison(self, cache: Path, device: torch.device) -> Callable[[ImageSet], Comparison] | None:
+    def _comparison(self, device: torch.device) -> Callable[[ImageSet], Comparison] | None:
         """Compares images with those that the network is tuned on; None where no distance is asked for.
 
         Made first: too few images and missing weights should not be found after hours of training.
@@ -142,7 +140,13 @@ class _Run:
         def told(name: str, done: int, total: int) -> None:
             self.tell(f"features of {name}", done, total)
 
-        return lambda drawn: compare(real, drawn, extractor, cache=cache, on_image=told)
+        return lambda drawn: compare(real, drawn, extractor, cache=self.cache, on_image=told)
+
+    def encode(self) -> None:
+        """The images as latents, which the cache keeps."""
+        told, size = partial(self.tell, "encoding"), self.settings.image_size
+        with processes().main_process_first():  # the others read what the first has cached
+            self.latents = encode_images(self.pipeline, self.data, size=size, cache=self.cache, on_image=told)
 
     def train(self, log: Log) -> DenoisingResult | None:
         settings, previews = self.settings, self.folder / "previews"
