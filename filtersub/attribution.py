@@ -1,7 +1,5 @@
 """Where a network looks: Grad-CAM of a layer, and the share of the image that is active in it, over many images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """What lies below a report's folder: the records that count, those that newer ones replace, and the failures."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Kernels compiled before their first use, once for each machine: ``filtersub compile-kernels``, `make install`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 Without ipywidgets, or without a running kernel, the figures that the widgets would begin with stand still.
 """
 
-from __future__ import annotations
-
 import html
 import os
 from collections.abc import Callable, Mapping

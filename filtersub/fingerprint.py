@@ -1,7 +1,5 @@
 """Fingerprints of matrices: a few float64 sums that tell whether two are the same, order and sign included."""
 
-from __future__ import annotations
-
 import math
 
 import torch

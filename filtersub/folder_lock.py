@@ -1,7 +1,5 @@
 """One writer a folder: the command that writes into ``--out`` locks it, and first sweeps up after those that died."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

@@ -1,7 +1,5 @@
 """Names that settings had before. The command line and files of then still take them; each name is in one table."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from typing import Any

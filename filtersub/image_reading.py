@@ -4,8 +4,6 @@ Training, checking, distances, latents, figures and photographs all read through
 picture everywhere.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

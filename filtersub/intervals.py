@@ -1,7 +1,5 @@
 """How sure a mean over seeds is, whether two settings differ beyond noise, and which settings nothing else beats."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

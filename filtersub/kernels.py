@@ -6,8 +6,6 @@ grouped and depthwise kernels follow the same rule. Decomposition, counting, tun
 alone (Chen, Miao and Qiu, arXiv:2403.00269).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

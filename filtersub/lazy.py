@@ -1,7 +1,5 @@
 """Public names of a package, loaded when first used: who reads tables needs neither peft nor the training loop."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Models by name, with weights that were checked; bare weight files; and which layer is the head."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import socket

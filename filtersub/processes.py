@@ -1,7 +1,5 @@
 """Processes that end together: a tree ended from above, a child that does not outlive its parent."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

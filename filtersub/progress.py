@@ -1,7 +1,5 @@
 """How far a loop is: a bar that shows it, a line for what comes before it, and whom to tell which layer comes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

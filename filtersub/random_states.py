@@ -1,7 +1,5 @@
 """The global random states: of Python, NumPy and torch, kept, put back, and set for a moment."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Does a ranking without training agree with training? The criterion beside the accuracies of tuning records."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Settings of a decomposition as text: YAML files, read and written, overrides and sizes of the command line."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -5,8 +5,6 @@ docstrings and docs/settings.md are made from them. A help page comes at once: n
 made for these dataclasses, which have no instances.
 """
 
-from __future__ import annotations
-
 import inspect
 import textwrap
 from collections.abc import Sequence

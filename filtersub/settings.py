@@ -1,7 +1,5 @@
 """Small settings objects taken out of larger ones, by the names of their fields."""
 
-from __future__ import annotations
-
 import functools
 import math
 import numbers

@@ -1,7 +1,5 @@
 """The user's cache: files that can be made again, each named after the version of all that it was made with."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

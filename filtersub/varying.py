@@ -1,7 +1,5 @@
 """In which parameters records differ: what each was tuned on, and the names that tell their settings apart."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any

@@ -1,7 +1,5 @@
 """The installed package's version and the processor: results that are kept are told apart by them."""
 
-from __future__ import annotations
-
 import functools
 import platform
 from importlib.metadata import PackageNotFoundError, version

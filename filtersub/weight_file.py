@@ -1,7 +1,5 @@
 """Files of weights as people share them: their format, and the tensors by name; nothing in a file is run as code."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import pathlib

@@ -1,7 +1,5 @@
 """Which format a file of weights has, by its content: a name may say something else."""
 
-from __future__ import annotations
-
 import codecs
 import zipfile
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Data flows one way: a room imports only from rooms before it."""
 
 import ast
+import builtins
 import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -187,3 +188,64 @@ def test_rooms_stay_small(room, most):
 def test_files_are_one_idea_each():
     for path in PACKAGE.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= MOST_LINES, path.name
+
+
+def names_annotated_early(tree):
+    """Names in annotations that are not there when Python reads the annotation: of types imported for checking alone,
+    of the class itself, of what stands further down."""
+    bound = {}  # by name at the top of the file, the line after which it is there
+    for statement in tree.body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+            continue
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names = [node.id]
+            else:
+                names = [node.name] if node is statement and hasattr(node, "name") else []
+            for name in names:
+                bound.setdefault(name, statement.end_lineno)
+
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+
+    def annotated(node, inner=False):
+        for child in ast.iter_child_nodes(node):
+            within = inner or (isinstance(node, functions) and not isinstance(child, ast.arguments))
+            found = [child.returns] if isinstance(child, functions) else []
+            if isinstance(child, ast.arg) or (isinstance(child, ast.AnnAssign) and not within):  # else it is not read
+                found = [child.annotation]
+            yield from ((n, within) for each in found if each for n in ast.walk(each) if isinstance(n, ast.Name))
+            yield from annotated(child, within)
+
+    return {
+        name.id
+        for name, inner in annotated(tree)
+        if not hasattr(builtins, name.id) and not bound.get(name.id, 10**9) < (10**9 if inner else name.lineno)
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "early"),
+    [
+        ("from typing import Any\n\ndef f(x: Any) -> int: ...", set()),
+        ("if TYPE_CHECKING:\n    import pandas as pd\n\ndef f() -> pd.DataFrame: ...", {"pd"}),
+        ("class A:\n    def f(self) -> list[A]: ...", {"A"}),
+        ("class A:\n    a: A | None", {"A"}),
+        ("def f(x: A): ...\n\nclass A: ...", {"A"}),
+        ("class A: ...\n\ndef f(x: A): ...", set()),
+        ("def f():\n    x: A = 3\n    def g(y: A): ...\n\nclass A: ...", set()),
+        ("def f():\n    from a import A\n    def g(y: B): ...", {"B"}),
+    ],
+)
+def test_names_that_an_annotation_needs_before_they_are_there(source, early):
+    assert names_annotated_early(ast.parse(source)) == early
+
+
+def test_annotations_are_put_off_only_where_they_name_what_is_not_there_yet():
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        put_off = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body)
+        early = names_annotated_early(tree)
+        needless = "drop `from __future__ import annotations`, which no annotation needs"
+        assert put_off == bool(early), f"{path.relative_to(PACKAGE)}: {early or needless}"

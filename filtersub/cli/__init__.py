@@ -1,7 +1,5 @@
 """The command line: every command parses, calls one function and prints."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """``filtersub data``: what data sets there are, whether they are here and whole, and how to obtain them."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Annotated
 

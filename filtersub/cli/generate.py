@@ -1,7 +1,5 @@
 """``filtersub generate-tune``, ``generate`` and ``distance``: options in, one call, one line out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The layout of help pages: the options asked for most often first, the rest in titled groups, examples last."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """``filtersub paper``: every claim, table and figure of the paper, and what each reading of it gives."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """``filtersub tune``: options in, one call, one line out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """A command called wrongly: one line that names what is wrong and the fix, instead of typer's box of several lines."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What is known of the data sets described in data/*.yaml: classes, counts, where they are put, how to obtain them."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """A data set looked at image by image: what is there, what is missing, broken, doubled or wrongly labelled."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The files are pickles, and a pickle may name any function to call. torchvision u
 match. Here every file, whatever its sum, is read by an unpickler that knows the few names that arrays need.
 """
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """CSV lists: a column of paths, a column of labels, and the part of each image."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

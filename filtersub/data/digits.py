@@ -1,7 +1,5 @@
 """scikit-learn's digits, split in the VTAB-1k manner: 1,000 train (800 + 200 where something is chosen), 797 test."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is odd about a set and hinders nothing: dark images, one content twice, classes without images, names alike."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple

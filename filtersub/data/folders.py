@@ -1,7 +1,5 @@
 """Folders with a subfolder a class, listed in the order of torchvision's ImageFolder, without hidden files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Data sets of the Hugging Face library, from disk alone: what ``save_to_disk`` wrote, or a folder of Parquet files."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping

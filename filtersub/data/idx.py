@@ -1,7 +1,5 @@
 """Images in the IDX files of MNIST and the sets in its form: a header of big-endian numbers, then bytes, compressed."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from math import prod

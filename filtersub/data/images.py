@@ -3,8 +3,6 @@
 Paths in lists stay under their root: no absolute path, no step upwards, no link that leads out.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ Zhai et al., "A Large-scale Study of Representation Learning with the Visual Tas
 arXiv:1910.04867: settings are chosen on 800 + 200 images, the 1,000 then train what is tested.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """A data set by name as what a training loop takes: two torch data sets of (image, label)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

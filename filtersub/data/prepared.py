@@ -3,8 +3,6 @@
 Augmented images are drawn anew each epoch, by transforms of torchvision and timm, seeded by image and epoch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

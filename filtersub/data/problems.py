@@ -1,7 +1,5 @@
 """What can be wrong with a data set, each kind a clear line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How images may be shown to a network, by name and number, checked: no image and no torch is needed for that."""
 
-from __future__ import annotations
-
 from ..errors import FiltersubError, check_name
 from ..settings import check_number
 

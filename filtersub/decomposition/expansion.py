@@ -5,8 +5,6 @@ readings of alpha_1: shared by all input channels, ``D[i] = sum_j alpha_1[i, j] 
 ``D[c, i] = sum_j alpha_1[c, i, j] D_1[i, j]``, so that the kernels of input channel c have atoms D[c] of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod

@@ -4,8 +4,6 @@
 from file to file, and the folder ``unfinished`` goes. A rerun reads what is there and does the rest.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

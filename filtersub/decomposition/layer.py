@@ -2,8 +2,6 @@
 how good that is.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import warnings

@@ -1,7 +1,5 @@
 """Which layers a decomposition takes, each with its layout, its recipe, and the dictionary that it shares."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod

@@ -1,7 +1,5 @@
 """Which atoms the kernels use, how much of the energy each carries, and how alike the atoms are."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

@@ -2,8 +2,6 @@
 error hides, and its quantiles within layers, which are what a plot needs of tables that may have millions of rows.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """What a decomposition does to a network on real images: errors of layers' outputs, and its predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Solvers on the same rows and atoms: how near the optimum each comes, and in what time."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from statistics import median

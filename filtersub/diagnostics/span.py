@@ -6,8 +6,6 @@ columns of alpha. So of the change dW = W1 - W0 that full tuning makes, atoms ca
 equation 6).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A decomposition beside the best that any atoms of that number could do, and where the energy went."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pandas as pd

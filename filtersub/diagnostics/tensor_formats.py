@@ -3,8 +3,6 @@
 Kolda and Bader, "Tensor Decompositions and Applications", SIAM Review 51(3), 2009. Both are computed by tensorly.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence

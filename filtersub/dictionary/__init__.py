@@ -3,8 +3,6 @@
 ``learn_dictionary(rows, n_atoms, solver=..., learner=..., init=...)`` does all of it.
 """
 
-from __future__ import annotations
-
 from ..setting_fields import INITS, LEARNERS, MAX_ROUNDS, TOL
 from .alternate import update_atoms
 from .learn import learn_dictionary

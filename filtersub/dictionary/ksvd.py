@@ -4,8 +4,6 @@ Aharon, Elad and Bruckstein, "K-SVD", IEEE Trans. Signal Processing 54(11), 2006
 power iteration instead of a decomposition, is by Rubinstein, Zibulevsky and Elad, Technion CS-2008-08.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Atoms and codes of a kernel matrix, by name of solver, learner and start."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Mairal, Bach, Ponce and Sapiro, "Online Learning for Matrix Factorization and Sp
 For matrices so tall that even one pass over all rows is long: a dictionary of this size needs few of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

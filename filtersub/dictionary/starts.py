@@ -4,8 +4,6 @@ A start is rows, principal directions, spread-out rows, a fixed basis, or atoms 
 are learned on growing parts of the rows; the lowest objective is kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import reduce

@@ -5,8 +5,6 @@ so all kernels of one version of the package are kept together, in a folder that
 file of it: a change anywhere makes another folder, and a kernel of an older version is never found.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """Coordinate descent for the LASSO on blocks of 64 rows at once, float32 or float64: one atom at a time, all rows."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .compile import compiled, inlined

@@ -5,8 +5,6 @@
 is an argument.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .compile import compiled, inlined

@@ -8,8 +8,6 @@ squares lower what is left of the squared norm of each atom, which the order rec
 padded to whole vectors, is the distance between two rows of the Gram matrix and of the factor's columns.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from .compile import compiled, inlined

@@ -6,8 +6,6 @@ behind, so that there is no pool that a forked process would hang on. Numba's pa
 compile, could not run twice at once, and share their threads with other libraries.
 """
 
-from __future__ import annotations
-
 import _thread
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence

@@ -7,8 +7,6 @@ the length counts: the compiler has to know it. Places in an array count its ele
 bounds.
 """
 
-from __future__ import annotations
-
 import operator
 
 from llvmlite import ir

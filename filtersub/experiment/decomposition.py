@@ -1,7 +1,5 @@
 """One decomposition from settings to record."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Sequence

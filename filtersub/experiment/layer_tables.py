@@ -1,7 +1,5 @@
 """What a tuning run says of each layer: how well atoms and coefficients rebuild it, and how far tuning moved it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pandas as pd

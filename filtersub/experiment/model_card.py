@@ -1,7 +1,5 @@
 """The README.md of a saved adapter: what it was made of, what it reached, how it is loaded."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

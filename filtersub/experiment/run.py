@@ -1,7 +1,5 @@
 """One run from settings to record: load, decompose, inject, train, judge, save, write down."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

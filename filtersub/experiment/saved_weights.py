@@ -1,7 +1,5 @@
 """What was trained, on disk: an adapter as peft saves it, or the trained tensors; and back into a model."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

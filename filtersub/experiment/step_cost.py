@@ -1,7 +1,5 @@
 """Floating-point operations of one training step, counted on shapes alone."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from math import prod

@@ -1,7 +1,5 @@
 """A tuned model read back from its run folder, merged: with the test images it was judged on, or beside its base."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Looks, one kernel's codes, two looks and their recipes as pieces of HTML that need nothing else."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from .. import plots

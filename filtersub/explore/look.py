@@ -1,7 +1,5 @@
 """What one look at a layer tells, a finished result as a look, and two looks side by side."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

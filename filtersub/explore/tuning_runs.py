@@ -1,7 +1,5 @@
 """Tuning runs to explore, before and after: apart from other results, for their imports take seconds."""
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images with prompts: a folder of one folder a class, or a file of prompts in the form of the hub's image folders."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Every random number of a step is drawn from the seed and the step's own number, 
 processes: a resumed run, a run on another device and a run on more processes see the same images, noise and times.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

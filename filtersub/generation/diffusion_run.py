@@ -2,8 +2,6 @@
 Table 3, which is such runs.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

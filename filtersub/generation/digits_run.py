@@ -4,8 +4,6 @@ classifier whose features judge its images.
 Both files come with the package; ``tests/digits_assets.py`` makes them again.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import warnings

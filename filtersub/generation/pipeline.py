@@ -2,8 +2,6 @@
 what their VAE and text encoder make of a data set, computed once and cached: neither runs while the UNet trains.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Sequence

@@ -2,8 +2,6 @@
 which times a sampler asks the network at.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Sequence

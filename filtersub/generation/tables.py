@@ -1,7 +1,5 @@
 """Records of generation as tables, in words, and beside the paper's Table 3 where they are of its task."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache

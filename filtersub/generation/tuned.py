@@ -1,8 +1,6 @@
 """What a run trains in a pipeline, put into it, saved and read again: an adapter, loralib's factors, or the whole
 UNet."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

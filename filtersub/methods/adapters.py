@@ -1,7 +1,5 @@
 """What methods put into layers: peft's configurations of the baselines that peft has, and tensors of this package."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -2,8 +2,6 @@
 trained branch beside each spatial convolution.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterable
 

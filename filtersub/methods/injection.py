@@ -1,7 +1,5 @@
 """Puts a method into a model, and takes the result out again as plain weights."""
 
-from __future__ import annotations
-
 import functools
 import os
 import time

@@ -1,7 +1,5 @@
 """Low-rank updates that peft does not have: LoRA in loralib's form, and LyCORIS' with a core for the spatial sides."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from math import prod

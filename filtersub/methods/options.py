@@ -1,7 +1,5 @@
 """What can be tuned, by name, and the options of the methods."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 

@@ -1,7 +1,5 @@
 """A layer tried on a copy: small inputs for it, and whether its output follows its weight."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Which layers an adapter, of the installed peft or of this package, can really be put into: each is tried."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any

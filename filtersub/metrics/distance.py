@@ -1,7 +1,5 @@
 """Distances between sets of features: Fréchet (FID's formula) and unbiased kernel (KID's), in float64."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Callable

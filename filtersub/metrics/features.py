@@ -4,8 +4,6 @@ An extractor maps uint8 images (n, 3, h, w) to features (n, d), and says who it 
 weights, since a distance means nothing without them. CLIP, DINO and DINOv2 come from local folders of transformers.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Sets of images for a distance: batches of uint8 (n, 3, h, w), of one size and one mode, in a fixed order."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Iterator

@@ -3,8 +3,6 @@
 Memory is that of d x d sums and a bounded sample of features, whatever the number of images.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

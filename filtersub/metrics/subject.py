@@ -3,8 +3,6 @@
 Each is optional and comes from a local folder or file; what is not asked for is not loaded.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

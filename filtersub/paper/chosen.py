@@ -1,7 +1,5 @@
 """Settings of a run by a reading: the reading's recipe, the run's sizes, the reading's rules, and what a user gives."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache

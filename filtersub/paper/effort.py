@@ -1,7 +1,5 @@
 """How long a part of the paper takes on a GPU, estimated from its numbers of steps and images. Nothing is timed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from math import ceil

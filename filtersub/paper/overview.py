@@ -1,7 +1,5 @@
 """Every claim, table and figure of the paper: what runs it, what is printed, what each reading gives."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal

@@ -1,7 +1,5 @@
 """The paper's printed numbers, read from the files beside this one: cells of its tables, and all that it claims."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The two readings of the paper, ``text`` and ``authors``: the settings of every run of its figures and tables."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Only then printed numbers stand beside it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache

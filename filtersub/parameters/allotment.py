@@ -8,8 +8,6 @@ long as the budget has room: the greedy rule for the multiple-choice knapsack pr
 Research 27(3), 1979). What does not fit is left out, with the later steps of that layer.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

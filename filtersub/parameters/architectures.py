@@ -1,7 +1,5 @@
 """Architectures by name on the meta device: no weights, no memory, no network."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Trained parameters over a grid of (m, m_1, k_c, layers), and the settings that keep within a budget, with reasons."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

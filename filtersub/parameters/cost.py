@@ -9,8 +9,6 @@ Per layer, with n_rows patches of d = p q k^2 entries and m atoms (M = m m_1 ...
     after merging                    0                 the weight is a plain weight again
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """A method's count over a whole model: which layers take part, what each trains, the head, the sum."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

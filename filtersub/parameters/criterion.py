@@ -13,8 +13,6 @@ What it does not see: m_1 shared atoms reach the same span as m atoms and score 
 training, so far-away gains count nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

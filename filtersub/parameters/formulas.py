@@ -13,8 +13,6 @@ Spatial kernels alone are expanded (the text's setting 4 leaves D_c of 1x1 kerne
 ``expansion_layers`` is "all". ``limit_atoms`` keeps m p q within the layer's rows, and within d for linear codes.
 """
 
-from __future__ import annotations
-
 from math import prod
 
 from ..decomposition.recipe import DecompositionConfig

@@ -5,8 +5,6 @@ m k_c k_c' or m atoms a block x m or 4 (the default of the authors' code) in lin
 layer groups x convention x rank x head.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain, combinations, product
 from math import prod

@@ -1,7 +1,5 @@
 """What a count says: a layer's share, a model's sum, by stage and as tables."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

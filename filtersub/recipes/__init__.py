@@ -1,7 +1,5 @@
 """Training recipes by name: YAML files in which every value says where it comes from."""
 
-from __future__ import annotations
-
 import os
 import typing
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 ``encode(rows, atoms, solver, l1_penalty=..., n_nonzero=..., max_residual=...)`` calls any of them by name.
 """
 
-from __future__ import annotations
-
 from ..setting_fields import SOLVERS
 from .constrained import constrained_lasso
 from .lasso import lasso

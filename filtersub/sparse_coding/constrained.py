@@ -6,8 +6,6 @@ as soon as it is on the right piece; a bracket holds it in. Cf. van den Berg and
 Frontier for Basis Pursuit Solutions", SIAM J. Sci. Comput. 31(2), 2008.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 

@@ -5,8 +5,6 @@ active set per row. All work in float64 and check the optimality conditions of e
 ``filtersub.engine.lasso``. numba compiles them on the first call, never on import.
 """
 
-from __future__ import annotations
-
 import math
 import time
 import warnings

@@ -1,7 +1,5 @@
 """Linear codes: the codes are a fixed linear map of the rows, C = rows V, so they need not even be stored."""
 
-from __future__ import annotations
-
 import math
 import time
 

@@ -6,8 +6,6 @@ Algorithm for Linear Inverse Problems", SIAM J. Imaging Sciences 2(1), 2009; gra
 Candes, Found. Comput. Math. 15, 2015.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from typing import NamedTuple

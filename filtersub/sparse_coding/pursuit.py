@@ -5,8 +5,6 @@ orthogonal form by Pati, Rezaiifar and Krishnaprasad, Asilomar 1993; the order r
 Approximate Solutions to Linear Systems", SIAM J. Comput. 24(2), 1995.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

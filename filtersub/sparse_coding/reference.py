@@ -5,8 +5,6 @@ spams has no plain matching pursuit. It takes one signal a column, in Fortran or
 (``torch.get_num_threads()``), scikit-learn's coordinate descent on one.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from types import ModuleType

@@ -1,7 +1,5 @@
 """The result of every solver, and measures of its quality."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass, field

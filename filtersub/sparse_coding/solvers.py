@@ -1,7 +1,5 @@
 """The table of solvers: what each minimises, what it can be asked for, and ``encode``, which calls any by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from inspect import signature

@@ -1,7 +1,5 @@
 """The accelerator of a run: devices, processes and precision."""
 
-from __future__ import annotations
-
 import atexit
 from typing import Any
 

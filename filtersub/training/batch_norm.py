@@ -1,7 +1,5 @@
 """What becomes of batch norm's running statistics while a model is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a training run needs to go on exactly: one file, written whole or not at all."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

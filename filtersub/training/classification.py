@@ -1,7 +1,5 @@
 """A classifier trained by the loop: epochs of shuffled images, mixed where asked, judged and kept after each."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """How steps are taken, and how a classifier is trained, as checked objects."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar

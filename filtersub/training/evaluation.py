@@ -1,7 +1,5 @@
 """Loss, confusion and accuracy by class over a data set."""
 
-from __future__ import annotations
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn

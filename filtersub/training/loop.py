@@ -2,8 +2,6 @@
 steps, exact resume.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """How a run takes its steps: the optimiser, which parameters it moves how, and the learning rate over the steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any

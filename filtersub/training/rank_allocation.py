@@ -1,7 +1,5 @@
 """AdaLoRA's part in a training loop: a penalty in the loss, and ranks handed from layer to layer after each step."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

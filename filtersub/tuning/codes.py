@@ -1,8 +1,6 @@
 """The coefficients of a layer: alpha, frozen, stored or V alone where they are a linear map ``alpha = F V`` of the
 kernels; those of expanded and of blocked atoms, which are trained, and the atoms that these stand for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """A weighted combination of adapters as a new adapter: exact, since an update is linear in its atoms."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -4,8 +4,6 @@ peft keeps a closed enum of its methods, so ``register`` adds an entry to it: th
 registers methods. tests/test_tuning.py fails loudly when that changes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

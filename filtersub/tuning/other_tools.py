@@ -2,8 +2,6 @@
 with, tensors that accelerate keeps elsewhere, modules that torch.compile wraps.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

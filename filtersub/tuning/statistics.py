@@ -5,8 +5,6 @@ step takes on. Where several adapters share a base, each needs those that it was
 another model than the one that was judged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which layers of a model an adapter wraps: names, patterns, and presets by short names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

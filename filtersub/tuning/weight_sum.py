@@ -12,8 +12,6 @@ dW[o]^T``. The summed weight, which a convolution needs for the gradient of its 
 backward pass: summed weights are new tensors, one a layer, as large as the model together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ x padded, in channels-last memory, LANES channels at a time. Images are cut betw
 so results do not depend on the number of threads.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Sparse coefficients in packed rows: a 4 x 4 block uses at most 16 of its 144 atoms, the other columns are zero."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -9,8 +9,6 @@ weight has its p lines ``stride`` apart. ``lines`` and ``line`` are tuples of wh
 float32 or float64 throughout; nothing checks bounds.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -14,8 +14,6 @@ more atoms than dimensions supports are small, and following it is faster than i
 multiples of ``LANES``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from llvmlite import ir
 from numba import types

@@ -4,8 +4,6 @@ The primal-dual active set method (Hintermueller, Ito, Kunisch, SIAM J. Optim. 1
 Gram matrix is not far from singular it ends within a few steps, each one factorisation.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..compile import compiled_wide

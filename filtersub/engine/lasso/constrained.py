@@ -1,7 +1,5 @@
 """Where a row's LASSO path meets a bound on its residual, if that is on the piece of the path it is on now."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..compile import compiled

@@ -11,8 +11,6 @@ Sets of atoms are bit masks in an int64, atom j being bit j. Codes ``z`` agree i
 ``positive``; off the active set they are zero. The atoms of one row lie side by side in a vector, as long as ``lanes``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..compile import compiled, inlined

@@ -6,8 +6,6 @@ exchange and built anew where a check by the Gram matrix itself finds it worn. A
 enters by a slide along the null vector, which takes another atom out.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..compile import compiled_wide

@@ -7,8 +7,6 @@ also by table; (4) a product with the Gram matrix checks the result; (5) a row t
 method, which needs no table. (2) to (5) in float64.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..compile import compiled, inlined

@@ -7,8 +7,6 @@ nearly dependent atoms above all, goes to a slow and sure method. All but the gu
 row's optimality conditions with the Gram matrix itself.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..compile import compiled_wide

@@ -7,8 +7,6 @@ without changing what they reconstruct. See Goodnight, "A Tutorial on the SWEEP 
 33(3), 1979.
 """
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

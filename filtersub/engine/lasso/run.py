@@ -1,7 +1,5 @@
 """Sets a LASSO up for its kernels, and runs them on several threads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
