@@ -95,10 +95,10 @@ def layer_tables(settings: TuneSettings, random: np.random.Generator) -> dict[st
     """Tables ``layers`` and ``atoms`` as a run writes them, of random atoms."""
     layers, atoms = [], []
     for layout in packaged_outline("efficientnet_lite0").layers:
-        taken = blocked_layout(layout, settings.block)
+        taken = blocked_layout(layout, settings.recipe.block)
         if taken is None:
             continue
-        count = min(settings.atoms * taken.block[0] * taken.block[1], taken.n_rows)
+        count = min(settings.recipe.atoms * taken.block[0] * taken.block[1], taken.n_rows)
         side = round(taken.patch_size**0.5)
         before = random.standard_normal((min(count, _MOST_ATOMS), side * side))
         before /= np.linalg.norm(before, axis=1, keepdims=True)

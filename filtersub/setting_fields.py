@@ -1,8 +1,8 @@
 """Every setting of a decomposition and of a tuning run, once: its name, type, default and meaning.
 
-The settings objects inherit these fields and check them; the options of the command line with their help, the fields in
-docstrings and docs/settings.md are made from them. A help page comes at once: no torch is imported, and no methods are
-made for these dataclasses, which have no instances.
+Settings objects inherit the fields of a group and check them; larger ones hold such objects. The options of the command
+line with their help, the fields in docstrings and docs/settings.md are made from the fields. A help page comes at once:
+no torch is imported, and no methods are made for these dataclasses, which have no instances.
 """
 
 import inspect
@@ -76,7 +76,7 @@ def help_of(setting: Field[Any]) -> str:
 def described(kind: type[T]) -> type[T]:
     """Adds the fields of a dataclass with their defaults and meanings to its docstring."""
     lines = ["", "Attributes", "----------"]
-    for each in fields(kind):  # type: ignore[arg-type]
+    for each in fields(getattr(kind, "FLAT", kind)):  # of settings in groups, see settings.Grouped
         if "meaning" in each.metadata:
             default = "" if each.default is MISSING else f", default {each.default!r}"
             lines.append(f"{each.name} : {each.type}{default}")
@@ -204,21 +204,35 @@ class ModelFields:
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
-class TuneFields(
-    ClassificationFields, OptimizationFields, UpdateFields, BaselineFields, StartFields, RecipeFields, ModelFields
-):
-    """Everything that determines a tuning run."""
+class RunFields:
+    """What belongs to a tuning run as a whole."""
 
+    seed: int = setting(0, _SEED)
     layers: str | None = setting(None, "Only layers whose name this matches", metavar="REGEX")
     learning_rate: float | str | None = setting(None, "Peak, or 'choose' by validation images; default the method's")
     rates: tuple[float, ...] | None = setting(None, "Candidates of 'choose', such as 0.001,0.01")
-    head_learning_rate: float | None = setting(None, "Peak learning rate of the new head; default 3e-3")
     drop_path: float | None = setting(None, "Rate of stochastic depth in the last block; default the architecture's")
     head_dropout: float = setting(0.0, "Dropout before the head")
     image_size: int = setting(64, "Pixels a side that images are resized to")
     augmentation: str = setting("none", "Of the training images", ("none", "crop-flip", "randaugment", "timm"))
     judge_crop: float | None = setting(None, "Share of the image kept in its middle for judging, such as 0.875")
     validation: bool = setting(False, "Train on 800 of the training images, judge on the other 200")
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class TuneFields(
+    RunFields,
+    ClassificationFields,
+    OptimizationFields,
+    UpdateFields,
+    BaselineFields,
+    StartFields,
+    RecipeFields,
+    ModelFields,
+):
+    """Everything that determines a tuning run."""
+
+    head_learning_rate: float | None = setting(None, "Peak learning rate of the new head; default 3e-3")
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
@@ -263,18 +277,13 @@ class MethodFields:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class DiffusionFields(MethodFields, DenoisingFields):
-    """A run on Stable Diffusion: the paper's values (its section 5.4), where it says."""
+class DrawingFields:
+    """What Stable Diffusion is tuned on, and what it then draws."""
 
     pipeline: str = setting(MISSING, "Folder of a Stable Diffusion pipeline, or a name in the hub's cache")
     data: str = setting(MISSING, "Folder of images: one folder a class, or metadata.jsonl")
     template: str = setting("a photo of a {}", "Prompts from class names, one {} for the name")
     image_size: int = setting(256, "Pixels a side")
-    learning_rate: float | None = again(
-        OptimizationFields, "learning_rate", None, "Peak learning rate; default the paper's: 1e-3, full tuning 5e-6"
-    )
-    condition_dropout: float = again(DenoisingFields, "condition_dropout", 0.1)
-    preview_every: int = again(DenoisingFields, "preview_every", 1000)
     images: int = setting(20000, "Images drawn and compared; 0 for a grid alone")
     reference_images: int = setting(20000, "Real images that they are compared with, at most")
     sampling_steps: int = setting(50, "Steps of the sampler, for each image")
@@ -282,3 +291,14 @@ class DiffusionFields(MethodFields, DenoisingFields):
     sampling_batch: int = setting(8, "Images drawn at once")
     features: str = setting("inception", "inception (FID), a folder of a CLIP or DINO model of transformers, or none")
     feature_weights: str | None = setting(None, "File of the Inception weights; default torch's cache of downloads")
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class DiffusionFields(DrawingFields, MethodFields, DenoisingFields):
+    """A run on Stable Diffusion: the paper's values (its section 5.4), where it says."""
+
+    learning_rate: float | None = again(
+        OptimizationFields, "learning_rate", None, "Peak learning rate; default the paper's: 1e-3, full tuning 5e-6"
+    )
+    condition_dropout: float = again(DenoisingFields, "condition_dropout", 0.1)
+    preview_every: int = again(DenoisingFields, "preview_every", 1000)

@@ -1,12 +1,13 @@
-"""Small settings objects taken out of larger ones, by the names of their fields."""
+"""Checks of settings, and settings objects made of smaller ones."""
 
 import functools
+import inspect
 import math
 import numbers
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass, make_dataclass
+from typing import Any, ClassVar, TypeVar
 
 from .errors import FiltersubError
 from .schema import shown
@@ -166,13 +167,75 @@ def _plain_fields(kind: type) -> dict[str, frozenset[type]]:
     return found
 
 
-def select_fields(source: object, kind: type[T]) -> T:
-    """A dataclass ``kind`` with each field that ``source`` has an attribute of, the rest at their defaults.
+def select_fields(values: Mapping[str, Any], kind: type[T]) -> T:
+    """A dataclass ``kind`` with each field that ``values`` names, the rest at their defaults."""
+    return kind(**{each.name: values[each.name] for each in fields(kind) if each.name in values})  # type: ignore[arg-type]
 
-    >>> from filtersub.decomposition import DecompositionConfig
+
+class Grouped:
+    """Settings in groups: a dataclass (init=False, repr=False) some of whose fields are dataclasses of settings.
+
+    The names of its other fields and of its groups' fields make one flat list. By these names settings are made, read,
+    changed by dataclasses.replace, printed and recorded; a group may be given whole, too. What a group has in common
+    with the settings themselves, such as the seed, it gets from them.
+
     >>> from filtersub.experiment import TuneSettings
-    >>> select_fields(TuneSettings(atoms=6), DecompositionConfig).atoms
-    6
+    >>> settings = TuneSettings(atoms=6, seed=1)
+    >>> settings.recipe.atoms, settings.atoms, settings.training.seed
+    (6, 6, 1)
     """
-    values: dict[str, Any] = {f.name: getattr(source, f.name) for f in fields(kind) if hasattr(source, f.name)}  # type: ignore[arg-type]
-    return kind(**values)
+
+    FLAT: ClassVar[Any]  # a dataclass of the flat names, in the order of records
+
+    def __init_subclass__(cls, flat: tuple[type, ...] = ()) -> None:
+        cls.FLAT = make_dataclass(cls.__name__, (), bases=flat or (cls.FLAT,), frozen=True, repr=False, eq=False)
+        cls.__signature__ = inspect.signature(cls.FLAT)  # type: ignore[attr-defined]
+
+    def __init__(self, *values: Any, **given: Any) -> None:
+        groups, whole = _groups(type(self)), dict[str, Any]()
+        for group in [given.pop(name) for name in groups if name in given]:
+            for name, value in vars(group).items():
+                if whole.setdefault(name, value) != value and name not in given:
+                    raise FiltersubError(f"{name} is {whole[name]!r} and {value!r} in two groups; give it beside them")
+        known = {name: value for name, value in whole.items() if name in self.FLAT.__dataclass_fields__}
+        flat = whole | vars(self.FLAT(*values, **known | given))
+        for each in fields(self):  # type: ignore[arg-type]
+            if each.name not in groups:
+                object.__setattr__(self, each.name, flat[each.name])
+        flat |= self._derived(flat)
+        for name, kind in groups.items():
+            object.__setattr__(self, name, select_fields(flat, kind))
+        self.__post_init__()
+
+    def _derived(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the groups that follow from others. The fields that are no groups stand; this checks them."""
+        return {}
+
+    def __post_init__(self) -> None:
+        """Checks settings against each other; each group has checked itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        for group, kind in _groups(type(self)).items():
+            if name in kind.__dataclass_fields__:
+                return getattr(vars(self)[group], name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.flat.items())})"
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The settings by their flat names."""
+        return {each.name: getattr(self, each.name) for each in fields(self.FLAT)}
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The same as JSON has them: what a record holds."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.flat.items()}
+
+
+@functools.cache
+def _groups(kind: type) -> dict[str, Any]:
+    """The fields that are dataclasses themselves, by name."""
+    hints = typing.get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind) if is_dataclass(hints[each.name])}

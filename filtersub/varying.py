@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from .experiment.settings import WITHOUT_EFFECT, TuneSettings
+from .experiment.settings import WITHOUT_EFFECT
 from .records import Record
+from .setting_fields import TuneFields
 
 #: Parameters that say what is learned, from what and for how long, not how. Only settings alike in them are compared.
 TASK = ("data", "model", "weights", "pretrained", "n_train", "image_size", "epochs")
@@ -22,7 +23,7 @@ def varying_parameters(records: Iterable[Record]) -> list[str]:
 
 def completed_parameters(record: Record) -> dict[str, Any]:
     """The record's parameters; a tuning record of before a setting existed has its default."""
-    known = fields(TuneSettings) if record.kind == "tuning" else ()
+    known = fields(TuneFields) if record.kind == "tuning" else ()
     return {**record.parameters, **{f.name: f.default for f in known if f.name not in record.parameters}}
 
 

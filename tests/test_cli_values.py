@@ -82,7 +82,7 @@ UNBOUNDED |= {"rank", "depthwise_rank", "oft_block", "boft_block", "reduction", 
 
 def numeric(kind):
     """(field, whether it is a whole number, whether None means something) of each number of a dataclass."""
-    for field in dataclasses.fields(kind):
+    for field in dataclasses.fields(getattr(kind, "FLAT", kind)):
         words = set(str(field.type).split(" | "))
         if words & {"int", "float"}:
             yield field.name, "float" not in words, "None" in words, words

@@ -35,6 +35,7 @@ from filtersub.recipe_file import read_override, read_recipe  # noqa: E402
 from filtersub.recipes import load_recipe  # noqa: E402
 from filtersub.records import RECORD_FILE, Record, read_records  # noqa: E402
 from filtersub.report.studies import study_sections  # noqa: E402
+from filtersub.setting_fields import TuneFields  # noqa: E402
 from filtersub.training import TrainingConfig  # noqa: E402
 
 INPUTS = int(os.environ.get("FILTERSUB_FUZZ", "200"))
@@ -80,7 +81,7 @@ CONFIG = st.dictionaries(
     plain | WORDS | st.lists(numbers, max_size=3),
 )
 TUNING = st.dictionaries(
-    st.sampled_from([*TuneSettings.__dataclass_fields__, "epoch"]),
+    st.sampled_from([*TuneFields.__dataclass_fields__, "epoch"]),
     plain | WORDS | st.lists(numbers, max_size=3),
     max_size=4,
 )
@@ -321,7 +322,7 @@ REQUIRED = {FilterSubspaceConfig: {"target_modules": "all-linear"}}
 @given(data=st.data())
 def test_settings_in_python(data):
     config = data.draw(st.sampled_from(CONFIGS))
-    names = st.sampled_from([field.name for field in fields(config) if field.init])
+    names = st.sampled_from([field.name for field in fields(getattr(config, "FLAT", config)) if field.init])
     values = data.draw(st.dictionaries(names, plain | WORDS | json_like, max_size=4))
     try:
         made = config(**{**REQUIRED.get(config, {}), **values})

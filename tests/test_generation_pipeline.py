@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -144,7 +143,7 @@ def test_factors_that_do_not_fit_change_nothing(pipeline, damage, told, tmp_path
 def test_a_reading_says_what_the_rows_of_table_3_train(stored, data, reading, tmp_path):
     """Counts by hand: loralib's factors are r k (c_in k + c_out k) a layer, m k_c^2 atoms of k_c^2 k^2 entries."""
     shutil.copytree(data, tmp_path / "table3" / "flowers")
-    small = asdict(small_settings(stored, data, rank=2))
+    small = small_settings(stored, data, rank=2).parameters
     names = ("steps", "batch_size", "image_size", "images", "sampling_steps", "features", "mixed_precision")
     settings = {name: small[name] for name in (*names, "atoms", "block", "rank")}
     places = {"pipeline": str(stored), "data_dir": tmp_path / "table3"}

@@ -1,7 +1,5 @@
 """Table 3: the paper's FID stands beside runs of its own task alone, and a run of another task says why it does not."""
 
-from dataclasses import asdict
-
 import pytest
 
 from filtersub.generation.diffusion_run import DiffusionSettings, table_method
@@ -29,8 +27,8 @@ def record(method="filter-subspace", data="flowers", frechet=40.0, seed=0, **cha
     settings = DiffusionSettings(pipeline="sd", data=f"data/{data}", method=method, seed=seed, **changes)
     return Record(
         kind="generation",
-        label=settings.tuned.label,
-        parameters=asdict(settings),
+        label=settings.label,
+        parameters=settings.parameters,
         seed=seed,
         metrics={"frechet": frechet, "kernel": 0.01, "floor_frechet": 9.0, "floor_kernel": 0.0},
         counts={"trainable": trained, "head": 0, "total": total},

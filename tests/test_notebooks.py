@@ -20,7 +20,7 @@ from filtersub.cli import app
 from filtersub.collect import collect
 from filtersub.experiment import TuneSettings
 from filtersub.report import write_report
-from filtersub.setting_fields import RecipeFields, StartFields
+from filtersub.setting_fields import RecipeFields, StartFields, TuneFields
 from filtersub.tuning import FilterSubspaceConfig
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docs" / "site"))
@@ -98,7 +98,7 @@ def test_the_tuning_notebook_has_the_defaults_of_the_package():
 
 
 def test_a_setting_is_told_once_for_the_command_line_the_notebook_and_the_docs():
-    known = {each.name: each for each in fields(TuneSettings)}
+    known = {each.name: each for each in fields(TuneFields)}
     (cell,) = (
         each
         for each in nbformat.read(find_notebook("02_tuning"), as_version=4).cells

@@ -37,6 +37,7 @@ from filtersub.paper import (
 )
 from filtersub.parameters.readings import PRESETS, compute
 from filtersub.records import Record
+from filtersub.setting_fields import TuneFields
 
 PAPER_PRESETS = [name for name in presets() if name.endswith("-paper")]
 
@@ -114,7 +115,7 @@ def test_every_cell_of_the_tables_has_its_run():
 
 @pytest.mark.parametrize(("part", "reading"), product(parts(), READINGS))
 def test_every_value_has_a_source_and_is_a_setting(part, reading):
-    known = {field.name for field in fields(TuneSettings)}
+    known = {field.name for field in fields(TuneFields)}
     own = parts()[part].readings[reading]
     assert set(own.rules) <= set(parts()[part].runs)
     assert set(own.recipe) == (set() if part == "table3" else set(parts()[part].data))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -77,11 +76,10 @@ def count(
         check_whole("classes", classes, 1, MOST)
     if image_size is not None:
         check_whole("image_size", image_size, 1, MOST_PIXELS)
-    given = SimpleNamespace(**values)
-    recipe, method = select_fields(given, DecompositionConfig), given.method
-    sizes = select_fields(given, parameters.BaselineOptions)
+    recipe, method = select_fields(values, DecompositionConfig), values["method"]
+    sizes = select_fields(values, parameters.BaselineOptions)
     module = parameters.load_architecture(model, num_classes=classes, layout=weight_layout)
-    settings = {"recipe": recipe, "options": sizes, "layers": given.layers, "name": model, "overrides": overrides}
+    settings = {"recipe": recipe, "options": sizes, "layers": values["layers"], "name": model, "overrides": overrides}
     if compare:
         counts = parameters.compare_methods(module, **settings)
         value, title = [found.to_json() for found in counts], f"{model}, {counts[0].total:,} in all"

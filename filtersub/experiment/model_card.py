@@ -70,7 +70,8 @@ def _weights(settings: TuneSettings) -> str:
 def _sizes(settings: TuneSettings) -> list[tuple[str, object]]:
     if settings.method != "filter-subspace":
         return []
-    named = {"m": settings.atoms, "m₁": settings.expansion, "k_c": settings.block, "solver": settings.solver}
+    recipe = settings.recipe
+    named = {"m": recipe.atoms, "m₁": recipe.expansion, "k_c": recipe.block, "solver": recipe.solver}
     return [(name, value) for name, value in named.items() if value is not None]
 
 

@@ -86,9 +86,9 @@ def tune(
     model = prepared.injected.model
     if change is not None:
         change(model)
-    flops = step_flops(model, tuple(first.shape), used.batch_size, used.batch_norm)
+    flops = step_flops(model, tuple(first.shape), used.training.batch_size, used.training.batch_norm)
     logged = {**used.parameters, "trained_parameters": prepared.count.trainable}
-    of_log = settings.label, settings.epochs, split.judged_on
+    of_log = settings.label, settings.training.epochs, split.judged_on
     with (
         tracking(trackers, folder, settings.label, logged) as track,
         TrainingLog(folder, *of_log, quiet=quiet, track=track) as log,
@@ -178,10 +178,10 @@ def _prepared(model: nn.Module, settings: TuneSettings, folder: Path, quiet: boo
             recipe=settings.recipe,
             options=settings.options,
             layers=settings.layers,
-            save_batch_norm=settings.batch_norm != "frozen",
+            save_batch_norm=settings.training.batch_norm != "frozen",
             keep_in=folder / DECOMPOSITION_FOLDER,
             on_layer=None if quiet else _layer_lines(bar),
-            **settings.of_atoms,
+            **vars(settings.start),
         )
     count = count_trained(injected.model, head, settings.model, settings.method, injected.total)
     return _Prepared(injected, head, count, statistics)

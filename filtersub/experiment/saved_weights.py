@@ -51,7 +51,7 @@ def save_trained(model: nn.Module, settings: TuneSettings, folder: Path) -> None
         buffers = {name for name, _ in model.named_buffers()}
         _save({k: v for k, v in state.items() if k in trained | buffers}, folder / WEIGHTS_FILE)
         return
-    moved = settings.method != "filter-subspace" and settings.batch_norm != "frozen"
+    moved = settings.method != "filter-subspace" and settings.training.batch_norm != "frozen"
     layers = _normalisations(model.get_base_model()) if moved else []
     (folder / STATISTICS_FILE).unlink(missing_ok=True)
     if layers and not _peft_finds(model, layers):

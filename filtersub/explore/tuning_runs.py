@@ -52,7 +52,7 @@ def explorers_of_run(folder: str | os.PathLike[str]) -> tuple[Explorer, Explorer
 
     weights = [] if settings.weights is None else ["--weights", settings.weights]
     command = [settings.model, *weights, *([] if settings.pretrained else ["--no-pretrained"])]
-    known = {"block": settings.block, "seed": settings.seed}
+    known = {"block": settings.recipe.block, "seed": settings.seed}
     before = {name: lambda name=name: looks(name)[0] for name in changes}
     after = {name: lambda name=name: looks(name)[1] for name in changes}
     return (

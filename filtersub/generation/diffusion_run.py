@@ -31,7 +31,7 @@ from ..metrics import (
 )
 from ..paper import check_reading, find_part, method_settings
 from ..records import RECORD_FILE, Record, read_record
-from ..setting_fields import DiffusionFields, described
+from ..setting_fields import DiffusionFields, DrawingFields, MethodFields, described
 from ..settings import MOST_PIXELS, check_kind, check_number, check_whole
 from ..training import CHECKPOINT_FILE
 from ..training.accelerator import processes
@@ -49,8 +49,8 @@ FEATURES = ("inception", "none")
 
 
 @described
-@dataclass(frozen=True, kw_only=True)
-class DiffusionSettings(DiffusionFields, GenerationSettings):
+@dataclass(frozen=True, kw_only=True, init=False, repr=False)
+class DiffusionSettings(DrawingFields, GenerationSettings, flat=(DiffusionFields, GenerationSettings.FLAT)):
     """Everything that determines a run; the defaults are the paper's (its section 5.4), where it says.
 
     The paper draws and compares 20,000 images of 256 pixels; it states neither ``sampling_steps`` nor ``guidance``,
@@ -90,14 +90,14 @@ def diffusion_run(
     trackers = chosen_trackers(log_with)
     began = time.perf_counter()
     run = _Run(settings, folder, on_progress or (lambda what, done, total: None))
-    injected = inject_method(run.pipeline.unet, settings.tuned)
+    injected = inject_method(run.pipeline.unet, settings)
     run.encode()
     with tracked(trackers, folder, settings, injected.trainable) as log:
         result = run.train(log)
         if not processes().is_main_process:
             return _awaited(folder)
         record = run.evaluate(injected, result, began)
-        log(record.metrics, settings.steps)
+        log(record.metrics, settings.training.steps)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return record
 
@@ -153,7 +153,7 @@ class _Run:
 
         def on_step(row: dict[str, float]) -> None:
             log_step(log, row)
-            self.tell("training", int(row["step"]), settings.steps)
+            self.tell("training", int(row["step"]), settings.training.steps)
 
         def preview(step: int) -> None:
             # of their own folder each: samples of one step are not those of another
@@ -182,7 +182,7 @@ class _Run:
             injected,
             result,
             began,
-            draw=lambda: self.draw(count, self.folder / "images", settings.steps, self.tell),
+            draw=lambda: self.draw(count, self.folder / "images", settings.training.steps, self.tell),
             compare=self.compare,
             metrics={},
         )
@@ -191,7 +191,8 @@ class _Run:
         """Images of the network after ``step``; its settings tell them from those of another, since a longer run may go
         on where a shorter one had drawn."""
         settings = self.settings
-        made = {**asdict(settings.tuned), **asdict(settings.training), "pipeline": settings.pipeline, "steps": step}
+        made = {name: getattr(settings, name) for name in MethodFields.__dataclass_fields__} | asdict(settings.training)
+        made |= {"pipeline": settings.pipeline, "steps": step}
         identity = json.dumps({k: v for k, v in made.items() if k not in ("checkpoint_every", "preview_every")})
         prompts, told = self.data.spread(count), partial(tell, "drawing")
         sample_images(self.pipeline, prompts, folder, **self.sampling, identity=identity, on_image=told)

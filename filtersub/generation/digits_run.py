@@ -7,7 +7,7 @@ Both files come with the package; ``tests/digits_assets.py`` makes them again.
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,13 +149,9 @@ def sample_digits(unet: nn.Module, count: int, *, seed: int = 0, steps: int = 25
     return torch.cat(done)
 
 
-@dataclass(frozen=True, kw_only=True)
-class DigitsSettings(GenerationSettings):
-    """A run on the digits; see GenerationSettings. ``learning_rate`` None takes RATES.
-
-    ``images`` are drawn and compared with the 389 test images of 5 to 9; ``sampling_steps`` of DDIM; ``warmup_steps``
-    None is 20, or all steps but the last.
-    """
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class DigitsFields:
+    """The defaults of a run on the digits."""
 
     block: int | None = None
     block_spatial: bool = False
@@ -169,19 +165,29 @@ class DigitsSettings(GenerationSettings):
     images: int = 500
     sampling_steps: int = 25
 
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False)
+class DigitsSettings(GenerationSettings, flat=(DigitsFields, GenerationSettings.FLAT)):
+    """A run on the digits; see GenerationSettings. ``learning_rate`` None takes RATES.
+
+    ``images`` are drawn and compared with the 389 test images of 5 to 9; ``sampling_steps`` of DDIM; ``warmup_steps``
+    None is 20, or all steps but the last.
+    """
+
+    def _derived(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        check_whole("steps", flat["steps"], 1)
+        found = super()._derived(flat)
+        return found if flat["warmup_steps"] is not None else {**found, "warmup_steps": min(20, flat["steps"] - 1)}
+
     def __post_init__(self) -> None:
-        if self.warmup_steps is None:
-            check_whole("steps", self.steps, 1)
-            object.__setattr__(self, "warmup_steps", min(20, self.steps - 1))
         super().__post_init__()
         check_whole("sampling_steps", self.sampling_steps, 1, 1000)
         check_whole("images", self.images, FEWEST)
 
-    @property
-    def usual_rate(self) -> float:
+    def _usual_rate(self, flat: Mapping[str, Any]) -> float:
         if self.method != "filter-subspace":
             return RATES.get(self.method, RATES["lora"])
-        return RATES["spatial" if self.block is None else "spatial blocks" if self.block_spatial else "blocks"]
+        return RATES["spatial" if flat["block"] is None else "spatial blocks" if flat["block_spatial"] else "blocks"]
 
 
 @locks("out")
@@ -203,7 +209,7 @@ def digits_run(
     trackers = chosen_trackers(log_with)
     began = time.perf_counter()
     unet = base_unet()
-    injected = inject_method(unet, settings.tuned)
+    injected = inject_method(unet, settings)
     with tracked(trackers, folder, settings, injected.trainable) as log:
         result = None
         if settings.method != "none":
@@ -230,6 +236,6 @@ def digits_run(
             compare=lambda drawn: compare(real, drawn, extractor),
             metrics={"training_frechet": limit.frechet, "training_kernel": limit.kernel},
         )
-        log(record.metrics, settings.steps)
+        log(record.metrics, settings.training.steps)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     return record

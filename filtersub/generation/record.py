@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,27 +28,22 @@ GRID_COLUMNS, GRID_IMAGES = 8, 16
 _STATED = ("features", "digest", "distance_name", "kernel_name", "floor_images", "real_images", "images")
 
 
-def finished(folder: Path, settings: Any) -> Record | None:
+def finished(folder: Path, settings: GenerationSettings) -> Record | None:
     """The record of a folder where it is of these settings. Raises FiltersubError where it is of others."""
     if not (folder / RECORD_FILE).exists():
         return None
     record = read_record(folder)
-    known = {field.name for field in fields(settings)}  # a record of an earlier version has not all of them
-    if not known >= set(record.parameters) or as_json(type(settings)(**record.parameters)) != as_json(settings):
+    known = settings.flat.keys()  # a record of an earlier version has not all of them
+    if not known >= set(record.parameters) or type(settings)(**record.parameters) != settings:
         raise FiltersubError(f"{folder} holds the record of another run; choose another output folder")
     return record
-
-
-def as_json(settings: Any) -> dict[str, Any]:
-    """A dataclass of settings as JSON knows it."""
-    return json.loads(json.dumps(asdict(settings)))
 
 
 def tracked(
     names: Iterable[str], folder: Path, settings: GenerationSettings, trainable: int
 ) -> AbstractContextManager[Log]:
     """Trackers of a run, as experiment.log.tracking gives them; ``names`` as experiment.log.chosen_trackers does."""
-    return tracking(names, folder, settings.label, {**as_json(settings), "trained_parameters": trainable})
+    return tracking(names, folder, settings.label, {**settings.parameters, "trained_parameters": trainable})
 
 
 def log_step(log: Log, row: Mapping[str, Any]) -> None:
@@ -112,7 +105,7 @@ def write_run(
     record = Record(
         kind=KIND,
         label=settings.label,
-        parameters=as_json(settings),
+        parameters=settings.parameters,
         seed=settings.seed,
         metrics=measured,
         counts={"trainable": injected.trainable, "head": 0, "total": injected.total},

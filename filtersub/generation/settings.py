@@ -5,6 +5,7 @@ No torch is imported: a report reads records with these settings.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,7 @@ from ..kernel_layout import compile_pattern
 from ..methods.options import METHODS, MethodOptions
 from ..setting_fields import OF_GENERATION as NAMES
 from ..setting_fields import DenoisingFields, MethodFields, described
-from ..settings import check_whole, select_fields
+from ..settings import Grouped, check_types, check_whole
 from ..training.config import OptimizationConfig
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ PAPER_RATES = {**dict.fromkeys(NAMES, 1e-3), "full": 5e-6}
 
 
 @described
-@dataclass(frozen=True)
-class MethodSettings(MethodFields):
+@dataclass(frozen=True, init=False, repr=False)
+class MethodSettings(Grouped, flat=(MethodFields,)):
     """A method with its size; the defaults are the paper's reading for Stable Diffusion but for the codes.
 
     Its 1.11 M (1,110,528) are those of sparse codes, such as the solver "lasso" finds. Linear codes ("pca", the
@@ -43,18 +44,16 @@ class MethodSettings(MethodFields):
     independent columns, so a 4 x 4 blocked 1 x 1 kernel has 256 free dimensions where the 144 sparse atoms have 2,304.
     """
 
-    def __post_init__(self) -> None:
+    method: str
+    layers: str | None
+    seed: int
+    recipe: DecompositionConfig
+    options: MethodOptions
+
+    def _derived(self, flat: Mapping[str, Any]) -> dict[str, Any]:
         check_name("method", self.method, NAMES)
-        _ = self.recipe, self.options  # validates
         compile_pattern(self.pattern)
-
-    @property
-    def recipe(self) -> DecompositionConfig:
-        return select_fields(self, DecompositionConfig)
-
-    @property
-    def options(self) -> MethodOptions:
-        return select_fields(self, MethodOptions)
+        return {}
 
     @property
     def pattern(self) -> str:
@@ -70,11 +69,12 @@ class MethodSettings(MethodFields):
             return "not tuned"
         if self.method != "filter-subspace":
             return METHODS[self.method].label.format(**asdict(self.options))
-        expanded = "" if self.expansion is None else f", m₁={self.expansion}"
-        blocks = "" if self.block is None else f", {self.block}×{self.block} blocks"
-        spatial = " of spatial kernels too" if self.block is not None and self.block_spatial else ""
-        unlimited = "" if self.limit_atoms else ", limit atoms False"
-        return f"atoms m={self.atoms}{expanded}{blocks}{spatial}{unlimited}"
+        recipe = self.recipe
+        expanded = "" if recipe.expansion is None else f", m₁={recipe.expansion}"
+        blocks = "" if recipe.block is None else f", {recipe.block}×{recipe.block} blocks"
+        spatial = " of spatial kernels too" if recipe.block is not None and recipe.block_spatial else ""
+        unlimited = "" if recipe.limit_atoms else ", limit atoms False"
+        return f"atoms m={recipe.atoms}{expanded}{blocks}{spatial}{unlimited}"
 
 
 @described
@@ -132,8 +132,17 @@ class DenoisingSet:
         return DenoisingSet(*(None if part is None else part.to(device) for part in vars(self).values()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class GenerationSettings(MethodSettings, DenoisingConfig):
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class GenerationFields:
+    """What a run of generation has beside its method and its training."""
+
+    learning_rate: float | None = None
+    images: int
+    sampling_steps: int
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False)
+class GenerationSettings(MethodSettings, flat=(GenerationFields, MethodFields, DenoisingFields)):
     """MethodSettings, DenoisingConfig, and beside them:
 
     Attributes
@@ -142,31 +151,24 @@ class GenerationSettings(MethodSettings, DenoisingConfig):
     images : drawn and compared; sampling_steps : of the sampler, for each image
     """
 
-    learning_rate: float | None = None
+    training: DenoisingConfig
     images: int
     sampling_steps: int
 
+    def _derived(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        found = super()._derived(flat)
+        check_types(self)
+        return found if flat["learning_rate"] is not None else {**found, "learning_rate": self._usual_rate(flat)}
+
     def __post_init__(self) -> None:
-        MethodSettings.__post_init__(self)
-        if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", self.usual_rate)
-        DenoisingConfig.__post_init__(self)
+        super().__post_init__()
         check_whole("images", self.images, 0)
 
-    @property
-    def usual_rate(self) -> float:
+    def _usual_rate(self, flat: Mapping[str, Any]) -> float:
         """The paper's."""
         return PAPER_RATES[self.method]
 
     @property
     def label(self) -> str:
         """What a reader calls the run, without its seed."""
-        return f"{super().label}, SOAP" if self.optimizer == "soap" else super().label
-
-    @property
-    def tuned(self) -> MethodSettings:
-        return select_fields(self, MethodSettings)
-
-    @property
-    def training(self) -> DenoisingConfig:
-        return select_fields(self, DenoisingConfig)
+        return f"{super().label}, SOAP" if self.training.optimizer == "soap" else super().label

@@ -1,7 +1,6 @@
 """Records of generation as tables, in words, and beside the paper's Table 3 where they are of its task."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 from ..metrics.names import INCEPTION
 from ..paper import READINGS, find_part, printed_fid, printed_means, printed_millions
 from ..records import Record
+from ..setting_fields import MethodFields
 from .record import GRID_FILE, KIND
 from .settings import PAPER_RATES, MethodSettings
 
@@ -198,7 +198,7 @@ def _differing_training(asked: dict[str, Any], reading: str) -> list[str]:
         wrong.append(f"a rate of {asked['learning_rate']:g}, not {PAPER_RATES[method]:g}")
     if asked.get("optimizer", "adamw") != "adamw":
         wrong.append(f"the optimiser {asked['optimizer']}, not adamw")
-    known = {field.name: asked[field.name] for field in fields(MethodSettings) if field.name in asked}
+    known = {name: asked[name] for name in MethodFields.__dataclass_fields__ if name in asked}
     rules = find_part("table3").rule(RUNS.get(method, method), reading)
     limited = {"limit_atoms": rules["limit_atoms"].value} if "limit_atoms" in rules else {}
     own, theirs = MethodSettings(**known), MethodSettings(method=method, **limited)

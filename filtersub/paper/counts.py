@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..decomposition.recipe import DecompositionConfig
@@ -34,13 +33,12 @@ def count_settings(
     from ..parameters import count_parameters
 
     values = {name: value for name, value in values.items() if name in COUNTED}
-    given = SimpleNamespace(**values)
     method = "coefficients" if values.get("train_coefficients") else str(values["method"])
     return count_parameters(
         module,
         method,
-        recipe=select_fields(given, DecompositionConfig),
-        options=select_fields(given, BaselineOptions),
+        recipe=select_fields(values, DecompositionConfig),
+        options=select_fields(values, BaselineOptions),
         layers=values.get("layers"),
         overrides=values.get("overrides"),
         name=name,

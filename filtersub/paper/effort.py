@@ -59,8 +59,9 @@ def effort_of(part: Part, reading: str, seeds: int = 1) -> Effort:
                 if settings.learning_rate == "choose":
                     sets += [described.train - described.validation] * len(settings.candidate_rates)
                 runs += 1
-                steps += sum(settings.epochs * ceil(n / settings.batch_size) for n in sets)
-                images += sum(settings.epochs * n for n in sets)
+                epochs, batch_size = settings.training.epochs, settings.training.batch_size
+                steps += sum(epochs * ceil(n / batch_size) for n in sets)
+                images += sum(epochs * n for n in sets)
     forward = forward_flops(part.model, 224)
     return Effort(runs * seeds, steps * seeds, images * seeds, 0, images * seeds * forward * (1.0 + _BACKWARD))
 

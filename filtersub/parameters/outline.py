@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..decomposition.recipe import (
@@ -75,8 +74,7 @@ class Outline:
         return {"trainable": trainable, "head": head, "total": self.total - self.head + head}
 
     def _trainable(self, settings: Mapping[str, Any]) -> int | None:
-        given = SimpleNamespace(**settings)
-        trains_alpha, recipe = bool(settings.get("train_coefficients")), select_fields(given, DecompositionConfig)
+        trains_alpha, recipe = bool(settings.get("train_coefficients")), select_fields(settings, DecompositionConfig)
         method = "filter-subspace" if trains_alpha else settings["method"]
         if method in ("linear", "full"):
             return 0 if method == "linear" else self.total - self.head
@@ -93,7 +91,7 @@ class Outline:
             return _atoms(chosen, recipe, settings.get("overrides"), trains_alpha)
         if method not in LAYER_RULES or not chosen:
             return None
-        options = select_fields(given, BaselineOptions)
+        options = select_fields(settings, BaselineOptions)
         return sum(LAYER_RULES[method](layout, None, options) for layout in chosen)
 
 

@@ -13,6 +13,7 @@ from ..errors import FiltersubError, check_name, meant
 from ..experiment.settings import TuneSettings
 from ..methods.options import check_method
 from ..schema import check_settings
+from ..setting_fields import TuneFields
 from ..yaml_file import load_yaml, yaml_text
 
 _FOLDER = Path(__file__).parent
@@ -113,13 +114,13 @@ def _parsed(found: Any, path: Path) -> Recipe:
 
 def _values(entries: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """(values, sources) by the names of their settings, each value of its setting's type."""
-    values, sources, hints = {}, {}, typing.get_type_hints(TuneSettings)
+    values, sources, hints = {}, {}, typing.get_type_hints(TuneFields)
     for name, entry in entries.items():
         _check_name(name, str(path))
         if not isinstance(entry, Mapping) or set(entry) != {"value", "source"} or not str(entry["source"]).strip():
             raise FiltersubError(f"{path}: {name} must be {{value: ..., source: ...}}, got {entry!r}")
         value = entry["value"]
-        check_settings({name: value}, TuneSettings, str(path))
+        check_settings({name: value}, TuneFields, str(path))
         kinds = typing.get_args(hints[name]) or (hints[name],)
         if isinstance(value, list):
             value = tuple(value)
@@ -130,6 +131,6 @@ def _values(entries: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], dic
 
 
 def _check_name(name: str, source: str) -> None:
-    known = TuneSettings.__dataclass_fields__
+    known = TuneFields.__dataclass_fields__
     if name not in known:
         raise FiltersubError(f"unknown setting {name!r} in {source}{meant(name, known)}")

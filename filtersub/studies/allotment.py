@@ -104,12 +104,12 @@ def _choices(
     for text in budgets:
         budget = parse_budget(text, total)
         for number, found in enumerate(
-            suggest_settings(energy.model, budget, score=energy.score, solver=tuning.solver, top=top), start=1
+            suggest_settings(energy.model, budget, score=energy.score, solver=tuning.recipe.solver, top=top), start=1
         ):
             settings = replace(tuning, layers=found.layers, **{name: getattr(found.recipe, name) for name in _SHAPE})
             words = settings.label + ("" if found.layers is None else f", {found.where}")
             chosen.append(_Choice(budget, FOR_ALL, f"all{number}", words, found.score, settings))
-        ours = allot(energy, budget, solver=tuning.solver, expansions=expansions)
+        ours = allot(energy, budget, solver=tuning.recipe.solver, expansions=expansions)
         settings = replace(tuning, block=ours.base.block, layers=ours.layers, overrides=ours.overrides)
         words = f"allotted by layer, {len(ours.recipes)} of {len(ours.table)} layers"
         chosen.append(_Choice(budget, BY_LAYER, "layers", words, ours.score, settings))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
-from ..decomposition import DecompositionConfig, ModelDecomposition, decompose_model, sharing_table
+from ..decomposition import ModelDecomposition, decompose_model, sharing_table
 from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune
 from ..experiment.saved_weights import ADAPTER_FOLDER
@@ -64,7 +64,7 @@ def sharing_study(
         raise FiltersubError(f"{'seeds' if not seeds else 'atoms_grid'} is empty; name at least one")
     folder, began = make_folder(out), time.perf_counter()
     layers, totals, accuracy = [], [], []
-    runs = [(atoms, seed) for seed in seeds for atoms in dict.fromkeys([*atoms_grid, *([tuning.atoms] * tuned)])]
+    runs = [(atoms, seed) for seed in seeds for atoms in dict.fromkeys([*atoms_grid, *([tuning.recipe.atoms] * tuned)])]
     for number, (atoms, seed) in enumerate(runs, start=1):
         if on_run is not None:
             on_run(number, len(runs), f"m = {atoms}, seed {seed}")
@@ -73,7 +73,7 @@ def sharing_study(
         layers.append(sharing_table(shared, each).assign(m=atoms, seed=seed))
         named = {"m": atoms, "seed": seed}
         totals += [{**named, **_total(found, kind)} for found, kind in ((each, "own"), (shared, "shared"))]
-        if tuned and atoms == tuning.atoms:
+        if tuned and atoms == tuning.recipe.atoms:
             for kind, found in (("own", None), ("shared", shared)):
                 own = folder / "tuned" / f"{kind}-seed{seed}"
                 accuracy.append({"sharing": kind, "seed": seed, **_tuned(settings, found, own)})
@@ -95,8 +95,7 @@ def _decomposed(settings: TuneSettings, shared: bool) -> ModelDecomposition:
     model = load_model(settings.model, pretrained=settings.pretrained, weights=settings.weights)
     head = head_name(model)
     exclude = () if head is None else (head,)
-    recipe: DecompositionConfig = settings.recipe
-    return decompose_model(model, recipe, layers=settings.layers, exclude=exclude, shared=shared)
+    return decompose_model(model, settings.recipe, layers=settings.layers, exclude=exclude, shared=shared)
 
 
 def _total(found: ModelDecomposition, kind: str) -> dict[str, object]:

@@ -13,16 +13,17 @@ from .. import paper
 from ..ablation.spec import matches
 from ..collect import settings_table, tuning_table
 from ..data.catalogue import catalogue
-from ..experiment.settings import TuneSettings, settings_from
+from ..experiment.settings import settings_from
 from ..intervals import difference
 from ..records import Record
 from ..report.numbers import percent, points
+from ..setting_fields import TuneFields
 from ..varying import telling_labels
 
 _COLUMNS = ["label", "family", "method_label", "method", "data", "model", "title", "group", "seeds", "test_accuracy"]
 _COLUMNS += ["lowest", "highest", "low", "high", "trained", "printed", "printed_millions", "differs"]
 _NOTHING = "–"
-_DEFAULTS = {field.name: field.default for field in fields(TuneSettings)}
+_DEFAULTS = {field.name: field.default for field in fields(TuneFields)}
 #: settings that tell the runs of Figure 4 apart; the last two where atoms are expanded
 _TOLD = ("method", "atoms", "expansion", "block", "block_spatial", "block_coefficients", "limit_atoms")
 _TOLD_EXPANDED = ("expansion_coefficients", "expansion_layers")

@@ -117,7 +117,7 @@ class FilterSubspaceConfig(PeftConfig):
     @property
     def recipe(self) -> DecompositionConfig:
         """How the coefficients are made from the base weights, and how their atoms are expanded."""
-        return select_fields(self, DecompositionConfig)
+        return select_fields(vars(self), DecompositionConfig)
 
     def recipe_of(self, name: str) -> DecompositionConfig:
         """The recipe of one layer by its name in the base model, its overrides applied.
