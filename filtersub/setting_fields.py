@@ -79,7 +79,8 @@ def described(kind: type[T]) -> type[T]:
     for each in fields(getattr(kind, "FLAT", kind)):  # of settings in groups, see settings.Grouped
         if "meaning" in each.metadata:
             default = "" if each.default is MISSING else f", default {each.default!r}"
-            lines.append(f"{each.name} : {each.type}{default}")
+            words = each.type if isinstance(each.type, str) else inspect.formatannotation(each.type)
+            lines.append(f"{each.name} : {words.replace('typing.', '')}{default}")
             indent = {"initial_indent": "    ", "subsequent_indent": "    ", "break_on_hyphens": False}
             lines += textwrap.wrap(help_of(each), 100, **indent)
     kind.__doc__ = "\n".join([inspect.cleandoc(kind.__doc__ or ""), *lines])

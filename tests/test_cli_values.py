@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import subprocess
@@ -83,13 +84,18 @@ UNBOUNDED |= {"rank", "depthwise_rank", "oft_block", "boft_block", "reduction", 
 def numeric(kind):
     """(field, whether it is a whole number, whether None means something) of each number of a dataclass."""
     for field in dataclasses.fields(getattr(kind, "FLAT", kind)):
-        words = set(str(field.type).split(" | "))
+        kind = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+        words = set(kind.split(" | "))
         if words & {"int", "float"}:
             yield field.name, "float" not in words, "None" in words, words
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_every_number_of_every_config_is_used_or_refused_by_its_name(kind):
+    told = inspect.getdoc(kind).splitlines()
+    assert {line.split(" : ")[0] for line in told if " : int" in line or " : float" in line} == {
+        name for name, *_ in numeric(kind)
+    }
     for name, whole, optional, words in numeric(kind):
         refused = [*NO_NUMBERS, True, *([6.0, 6.5, np.float32(6)] if whole else []), *([] if optional else [None])]
         if any(word.startswith("tuple") for word in words):
