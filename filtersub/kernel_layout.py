@@ -104,6 +104,19 @@ class KernelLayout:
             rows = patches.permute(0, 2, 1, 4, 3)
         return self._stored(rows.reshape(outs, ins, *self.kernel_size))
 
+    def as_lines(self) -> KernelLayout:
+        """The layout of the same weight (o, i, *k) as a matrix (o, i k), where a block is p runs of q k entries."""
+        (outs, ins, *sides), (p, q) = self.shape, self.block
+        return replace(self, kind="linear", shape=(outs, ins * prod(sides)), block=(p, q * prod(sides)))
+
+    def in_stored_order(self, matrix: Tensor, *, rows: bool, back: bool = False) -> Tensor:
+        """A matrix whose columns, and rows where asked, are entries of a patch (p, k, q), in the order (p, q, k) of the
+        stored weight; ``back`` is the inverse."""
+        (p, q), k = self.block, prod(self.kernel_size)
+        sides = (p, q, k) if back else (p, k, q)
+        matrix = matrix.unflatten(1, sides).transpose(2, 3).flatten(1)
+        return matrix.unflatten(0, sides).transpose(1, 2).flatten(0, 2) if rows else matrix
+
     def _canonical(self, weight: Tensor) -> Tensor:
         """Stored weight -> (c_out, c_in / groups, *k)."""
         if tuple(weight.shape) != self.shape:

@@ -6,7 +6,7 @@ from peft import get_peft_model
 from torch import nn
 
 from filtersub.engine.conv import depthwise
-from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
+from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer, weight_sum
 from filtersub.tuning import layer as layer_module
 from filtersub.tuning import model as model_module
 
@@ -72,6 +72,74 @@ def test_the_gradients_are_those_of_autograd(kind, mode, autocast, recompute, mo
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == theirs.dtype
         assert_sums_agree(mine, theirs)
+
+
+#: of an output so small that the weight's gradient is one product, and of one for which torch's own is taken
+SLICED = {
+    "late": (nn.Conv2d(64, 256, 3, stride=2, padding=(1, 2), dilation=(2, 1)), (2, 64, 6, 4)),
+    "early": (nn.Conv2d(64, 256, 3, padding=1), (2, 64, 9, 9)),
+    "grouped": (nn.Conv2d(128, 256, 3, padding=1, groups=2), (1, 128, 3, 3)),
+    "conv1d": (nn.Conv1d(256, 260, 3), (1, 256, 5)),
+}
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", SLICED)
+def test_kernels_in_blocks_are_summed_some_output_channels_at_a_time(kind, mode, memory_format, monkeypatch):
+    """The 256 output channels are more than one slice, and the last slice is a smaller one."""
+    torch.manual_seed(0)
+    layer, shape = SLICED[kind]
+    options = {**MODES[mode], "block": 4, "block_spatial": True, "max_rounds": 0}
+    model, x = wrapped(layer, **options), torch.randn(shape)
+    if len(shape) == 4:
+        model, x = model.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
+    late, slices = weight_sum.late_gradient, weight_sum._slices
+    formed, sizes = [], []
+    monkeypatch.setattr(layer_module, "takes_two_steps", lambda *a: False)
+    monkeypatch.setattr(weight_sum, "late_gradient", lambda *a: formed.append(late(*a)) or formed[-1])
+    monkeypatch.setattr(weight_sum, "_slices", lambda layout: sizes.append(list(slices(layout))) or sizes[-1])
+    out, found = gradients(model, x)
+    if mode != "expanded":  # whose atoms are one set for each input channel
+        assert [is_formed is not None for is_formed in formed] == [kind == "late"]
+        assert [len(each) for each in sizes] == [2, 2]  # one sum, one gradient
+        assert sum(layout.shape[0] for _, layout in sizes[0]) == layer.out_channels
+    monkeypatch.setattr(layer_module, "can_run", lambda *a: False)
+    expected_out, expected = gradients(model, x)
+    assert len(formed) == 1
+    for mine, theirs in zip((out.detach(), *found), (expected_out.detach(), *expected), strict=True):
+        assert_sums_agree(mine, theirs)
+
+
+#: few positions of the output for blocks of so many entries
+TWO_STEPS = {
+    "square": (nn.Conv2d(8, 12, 3, padding=1), (2, 8, 3, 2)),
+    "strided": (nn.Conv2d(16, 8, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), bias=False), (1, 16, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", TWO_STEPS)
+def test_few_positions_are_run_in_two_steps(kind, monkeypatch):
+    torch.manual_seed(0)
+    layer, shape = TWO_STEPS[kind]
+    model, x = wrapped(layer, solver="pca", block=4, block_spatial=True, atoms=9).double(), torch.randn(shape).double()
+    if layer.bias is not None:
+        layer.bias.requires_grad_()
+    run, calls = layer_module.run_two_steps, []
+    monkeypatch.setattr(layer_module, "run_two_steps", lambda *a: calls.append(1) or run(*a))
+    out, found = gradients(model, x)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    (first,) = torch.autograd.grad(model(x).square().sum(), trained[:1], create_graph=True)
+    second = torch.autograd.grad(first.square().sum(), trained)
+    assert len(calls) == 2
+    monkeypatch.setattr(layer_module, "takes_two_steps", lambda *a: False)
+    expected_out, expected = gradients(model, x)
+    (first,) = torch.autograd.grad(model(x).square().sum(), trained[:1], create_graph=True)
+    expected_second = torch.autograd.grad(first.square().sum(), trained)
+    assert len(calls) == 2
+    assert len(found) == 2 + (layer.bias is not None)
+    for mine, theirs in zip((out, *found, *second), (expected_out, *expected, *expected_second), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -35,6 +35,7 @@ from .codes import (
 )
 from .config import FilterSubspaceConfig, coding_part
 from .other_tools import call_with, check_unchanged, not_filled, offloading_hooks, onloaded, traced
+from .two_steps import run_two_steps, takes_two_steps
 from .weight_sum import (
     BaseWeight,
     Summand,
@@ -288,6 +289,8 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
             terms = self._terms(self.active_adapters)
             alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
             total = None if alone else summed(weight, terms)
+        if alone and terms[0].plan.sliced and takes_two_steps(self.base_layer, x, weight, terms):
+            return run_two_steps(self.base_layer, x, weight, terms[0])
         if alone:
             return run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes)
         return call_with(self.name, self.base_layer, total, x, *args, **kwargs)

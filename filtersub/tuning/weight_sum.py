@@ -14,7 +14,8 @@ backward pass: summed weights are new tensors, one a layer, as large as the mode
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from threading import local
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
-from torch.nn.functional import linear
+from torch.nn.functional import linear, unfold
 
 from ..engine.conv import depthwise
 from ..engine.conv.packed import Packed, packs
@@ -31,6 +32,8 @@ from ..kernels import KernelLayout
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NARROW = 8  # input channels below which batched products are slower than one tall one
+_LATE = 4  # output channels over positions of all images from which on a gradient is formed as a product
+_SLICE = 2**17  # entries of a weight whose rows, and their product, stay in a processor's cache
 _state = local()
 
 
@@ -45,6 +48,7 @@ class SumPlan:
     batched: bool  # one batched product gives the weight's own memory format
     packed: bool  # the compiled operators take packed codes
     mapped: bool  # and the kernels F as a source
+    sliced: bool  # rows are no view of the weight: on a CPU they are made of some output channels at a time
 
 
 def plan_sum(layout: KernelLayout) -> SumPlan:
@@ -53,7 +57,8 @@ def plan_sum(layout: KernelLayout) -> SumPlan:
     inputs, packed = layout.input_channels, packs(layout)
     batched = plain and layout.kind != "conv1d" and inputs >= _NARROW
     mapped = packed and layout.patch_size <= MOST_MAPPED
-    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped)
+    sliced = layout.block != (1, 1) and layout.is_spatial and layout.kind in ("conv1d", "conv2d", "conv3d")
+    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped, sliced)
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,12 @@ def _plus(total: Tensor, term: Summand) -> Tensor:
     kernels = _one_pass_kernels(term, total, matrix)
     if kernels is not None:
         return mapped_sum(total, kernels, matrix, *term.plan.block)
+    if _by_slices(term):
+        added = torch.empty_like(total)
+        term, lines, onto = _as_lines(term, total, added)
+        for part, layout in _slices(term.plan.layout):
+            torch.add(lines[part], layout.to_weight(_rows(term, part, layout) @ term.matrix), out=onto[part])
+        return added
     return total + _product(term)
 
 
@@ -155,10 +166,64 @@ def _dense(term: Summand) -> Tensor:
     return source
 
 
+def _by_slices(term: Summand) -> bool:
+    """Whether a summand is taken some output channels at a time, which autograd does not follow."""
+    matrix = term.matrix
+    shaped = term.plan.sliced and matrix.ndim == 2 and not isinstance(term.source, Packed)
+    return shaped and matrix.device.type == "cpu" and not torch.is_grad_enabled() and not only_torch_runs()
+
+
+def _as_lines(term: Summand, *tensors: Tensor) -> tuple:
+    """The summand and these tensors as they are over weights (o, i k): where all are contiguous as (o, i, *k)."""
+    source, layout = term.source, term.plan.layout
+    kernels = isinstance(source, BaseWeight)
+    if not all(tensor.is_contiguous() for tensor in ((*tensors, source.weight) if kernels else tensors)):
+        return term, *tensors
+    source = replace(source, weight=source.weight.flatten(1)) if kernels else source
+    matrix = layout.in_stored_order(term.matrix, rows=kernels)
+    plan = replace(term.plan, layout=layout.as_lines())
+    return Summand(plan, source, matrix), *(tensor.flatten(1) for tensor in tensors)
+
+
+def _slices(layout: KernelLayout) -> Iterator[tuple[slice, KernelLayout]]:
+    """Output channels of a weight (o, i, *k), and the layout of that part of it."""
+    outs, *rest = layout.shape
+    count = layout.block[0] * max(1, _SLICE // (layout.block[0] * prod(rest)))
+    for start in range(0, outs, count):
+        yield slice(start, start + count), replace(layout, shape=(min(count, outs - start), *rest))
+
+
+def _rows(term: Summand, part: slice, layout: KernelLayout) -> Tensor:
+    """The rows of S that belong to some output channels."""
+    source, outs = term.source, layout.block[0]
+    if isinstance(source, BaseWeight):
+        return layout.to_rows(source.weight[part]).to(source.dtype)
+    return by_row(source[part.start // outs : part.stop // outs])
+
+
+def late_gradient(layer: nn.Module, gradient: Tensor, x: Tensor, terms: list[Summand]) -> Tensor | None:
+    """dW of a convolution in blocks as one product, where its output is so small that this takes less time than torch's
+    own gradient; else None."""
+    if type(layer) is not nn.Conv2d or layer.groups > 1 or x.ndim != 4 or not all(map(_by_slices, terms)):
+        return None
+    if gradient.numel() * _LATE > layer.out_channels**2:
+        return None
+    patches = unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    product = gradient.transpose(0, 1).flatten(1) @ patches.transpose(0, 1).flatten(1).T
+    return product.unflatten(1, (-1, *layer.kernel_size))
+
+
 def matrix_gradient(term: Summand, to_weight: Tensor) -> Tensor:
     """``dB = sum_o S[o] dW[o]^T`` of a summand, for the gradient dW in the weight's stored shape, in B's dtype."""
     source, matrix, plan = term.source, term.matrix, term.plan
     to_weight = to_weight.to(matrix.dtype)
+    if _by_slices(term):
+        found, (term, lines) = torch.zeros_like(matrix), _as_lines(term, to_weight)
+        for part, layout in _slices(term.plan.layout):
+            found.addmm_(_rows(term, part, layout).T, layout.to_rows(lines[part]))
+        if lines is not to_weight:
+            found = plan.layout.in_stored_order(found, rows=isinstance(source, BaseWeight), back=True)
+        return found
     if isinstance(source, Packed) and _one_pass(term, plan.packed, to_weight, source.values, matrix):
         return packed_gradient(to_weight, source.values, source.indices, source.n_atoms, *plan.block)
     kernels = _one_pass_kernels(term, to_weight, matrix)
@@ -290,9 +355,11 @@ class _Summed(torch.autograd.Function):
         terms = [Summand(*source, matrix) for source, matrix in zip(ctx.sources, matrices, strict=False)]
         with only_torch() if again else nullcontext(), without_autocast(weight):
             total = summed(weight, terms) if again or ctx.total is None else ctx.total
-            needs = [to_x, any(to_matrices), ctx.has_bias and to_bias]
+            late = late_gradient(ctx.layer, gradient, x, terms) if any(to_matrices) else None
+            needs = [to_x, any(to_matrices) and late is None, ctx.has_bias and to_bias]
             for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total.to(gradient.dtype), needs)
             ctx.total = total = None
+            for_weight = for_weight if late is None else late
             for_matrices = [
                 matrix_gradient(term, for_weight) if need else None
                 for term, need in zip(terms, to_matrices, strict=True)
