@@ -5,6 +5,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import nbformat
 import pytest
@@ -114,9 +115,14 @@ def test_a_setting_is_told_once_for_the_command_line_the_notebook_and_the_docs()
         if name != "model":
             assert options[name].help.startswith(told)
             assert (options[name].default or None) == (each.default or None)
-    held = {each.name: each for each in fields(FilterSubspaceConfig)}
-    for each in (*fields(RecipeFields), *fields(StartFields)):
-        assert (held[each.name].type, held[each.name].default) == (each.type, each.default)
+    held, kinds = (
+        {each.name: each.default for each in fields(FilterSubspaceConfig)},
+        get_type_hints(FilterSubspaceConfig),
+    )
+    for group in (RecipeFields, StartFields):
+        hints = get_type_hints(group)
+        for each in fields(group):
+            assert (kinds[each.name], held[each.name]) == (hints[each.name], each.default)
 
 
 def check_pages(root):
