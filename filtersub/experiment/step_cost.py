@@ -32,9 +32,9 @@ def step_flops(model: nn.Module, image_shape: tuple[int, ...], batch_size: int, 
     """Operations (a multiplication and an addition count two) of one forward and backward pass of a batch.
 
     Matrix products, as torch.utils.flop_counter counts them, and convolutions by their shapes: the gradients that
-    nothing needs are not computed and not counted, the sums of weights and updates are. Counted on a copy without
-    memory, so that the model, its statistics and the random state stay as they are. None where an operation cannot run
-    on shapes alone.
+    nothing needs are not computed and not counted, the sums of weights and updates are. Weight gradients that the CPU
+    does without (engine.conv.spatial) count as elsewhere. Counted on a copy without memory, so that the model, its
+    statistics and the random state stay as they are. None where an operation cannot run on shapes alone.
     """
     copied = meta_copy(model)
     set_training_mode_(copied, batch_norm)

@@ -25,7 +25,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import linear, unfold
 
-from ..engine.conv import depthwise
+from ..engine.conv import depthwise, spatial
 from ..engine.conv.packed import Packed, packs
 from ..engine.conv.patches import MOST_MAPPED, mapped_gradient, mapped_sum, packed_gradient, packed_sum
 from ..kernels import KernelLayout
@@ -49,6 +49,7 @@ class SumPlan:
     packed: bool  # the compiled operators take packed codes
     mapped: bool  # and the kernels F as a source
     sliced: bool  # rows are no view of the weight: on a CPU they are made of some output channels at a time
+    spatial: bool  # engine.conv.spatial takes the layer: with linear codes no dW is formed
 
 
 def plan_sum(layout: KernelLayout) -> SumPlan:
@@ -58,7 +59,7 @@ def plan_sum(layout: KernelLayout) -> SumPlan:
     batched = plain and layout.kind != "conv1d" and inputs >= _NARROW
     mapped = packed and layout.patch_size <= MOST_MAPPED
     sliced = layout.block != (1, 1) and layout.is_spatial and layout.kind in ("conv1d", "conv2d", "conv3d")
-    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped, sliced)
+    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped, sliced, spatial.takes(layout))
 
 
 @dataclass(frozen=True)
@@ -355,11 +356,16 @@ class _Summed(torch.autograd.Function):
         terms = [Summand(*source, matrix) for source, matrix in zip(ctx.sources, matrices, strict=False)]
         with only_torch() if again else nullcontext(), without_autocast(weight):
             total = summed(weight, terms) if again or ctx.total is None else ctx.total
+            term, total, ctx.total = terms[0], total.to(gradient.dtype), None
+            by_codes = term.plan.spatial and isinstance(term.source, BaseWeight) and len(terms) == 1 and not again
+            if by_codes and to_x and to_matrices[0]:
+                found = spatial.gradients(ctx.layer, gradient, x, total, term.matrix, ctx.has_bias and to_bias)
+                if found is not None:
+                    return None, None, None, found[0], None, *found[1:]
             late = late_gradient(ctx.layer, gradient, x, terms) if any(to_matrices) else None
             needs = [to_x, any(to_matrices) and late is None, ctx.has_bias and to_bias]
-            for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total.to(gradient.dtype), needs)
-            ctx.total = total = None
-            for_weight = for_weight if late is None else late
+            for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total, needs)
+            total, for_weight = None, for_weight if late is None else late
             for_matrices = [
                 matrix_gradient(term, for_weight) if need else None
                 for term, need in zip(terms, to_matrices, strict=True)
