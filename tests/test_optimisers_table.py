@@ -95,12 +95,19 @@ def test_the_figure_draws_every_run(records):
 
 
 def test_the_preset_compares_like_with_like():
-    stage = load_spec("optimisers").stages[0]
+    stage, other, _ = load_spec("optimisers").stages
+    assert stage.runs == other.runs
     settings = [TuneSettings(**{**stage.parameters, **own}) for own in stage.runs]
     both = [{each.optimizer for each in settings if each.label.removesuffix(", SOAP") == name} for name in SETTINGS]
     assert both == [{"adamw", "soap"}] * 3
     assert {each.epochs for each in settings} == {4, 6, 8}
-    assert len({(each.label, each.epochs) for each in settings}) == 18
+    assert len({(each.label, each.epochs) for each in settings}) == len(settings) == 12
+    assert {(each.optimizer, each.epochs) for each in settings} == {
+        ("adamw", 8),
+        ("adamw", 4),
+        ("soap", 6),
+        ("soap", 4),
+    }
 
 
 @pytest.mark.notebook

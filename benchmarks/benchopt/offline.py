@@ -3,9 +3,8 @@
     npm pack plotly.js-cartesian-dist-min@2.12.1 gridjs@6.2.0 animejs@2.0.2
     python benchmarks/benchopt/offline.py benchmarks/benchopt/outputs/NAME.html . reports/embedded/benchopt/index.html
 
-The page loads three scripts and two style sheets from the web; the first argument after it is the folder of the
-packages (npm's ``*.tgz``) that have them. A font that only looks nicer is left out, and so are links to files beside
-the page.
+The page loads three scripts and two style sheets from the web; the argument after it is the folder of npm's packages
+(``*.tgz``) that have them. A font that only looks nicer is left out, and so are links to files beside the page.
 """
 
 import re
@@ -39,11 +38,10 @@ def _written_in(script: str | None, sheet: str | None, packages: Path) -> str:
     with tarfile.open(packages / f"{package}.tgz") as archive:
         content = archive.extractfile(f"package/{file}")
         text = content.read().decode() if content else ""
-    return (
-        f"<style>{text}</style>"
-        if sheet
-        else f"<script>{text.replace('</script', chr(60) + chr(92) + '/script')}</script>"
-    )
+    if sheet:
+        return f"<style>{text}</style>"
+    text = text.replace("</script", r"<\/script")
+    return f"<script>{text}</script>"
 
 
 if __name__ == "__main__":

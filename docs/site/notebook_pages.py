@@ -62,7 +62,8 @@ def gallery(root: Path) -> str:
     for path in committed_pages(root):
         if path.name == "index.html":
             title = re.search(r"<title>([^<]+)</title>", (root / path).read_text(encoding="utf-8"))[1]
-            lines.append(f"- [{title}]({path.as_posix()}): `filtersub ablate {ablation(path)}`")
+            command = "benchopt run benchmarks/benchopt" if path.parent.name == "benchopt" else ""
+            lines.append(f"- [{title}]({path.as_posix()}): `{command or f'filtersub ablate {ablation(path)}'}`")
     lines += ["", "## Notebooks"]
     drawn, notebooks = pictures(root), sorted(root.glob("notebooks/*.ipynb"))
     for path in notebooks:
