@@ -12,7 +12,9 @@ from filtersub import (
     choose_atoms,
     count_parameters,
     decompose_model,
+    diagnostics,
     load_model,
+    sharing_table,
     tune,
 )
 from filtersub.attribution import grad_cam
@@ -20,6 +22,7 @@ from filtersub.decomposition import decompose_weight
 from filtersub.diagnostics import error_curve, penalty_path
 from filtersub.errors import FiltersubError
 from filtersub.experiment import decompose_run
+from filtersub.explore import Explorer, kernel_html
 from filtersub.generation import DenoisingConfig, fit_denoiser, inject_method
 from filtersub.generation.digits_run import digits_run
 from filtersub.kernels import find_module, layout_of, select_layers
@@ -121,6 +124,37 @@ def test_what_is_no_network_is_refused(call, value):
         pytest.importorskip("pytorch_grad_cam")
     with pytest.raises(FiltersubError, match=r"^model must be a torch\.nn\.Module.*, got .*; filtersub\.load_model"):
         MODELS[call](value)
+
+
+TABLES = {
+    **{name: lambda v, name=name: getattr(diagnostics, name)(v) for name in
+       ("layer_table", "model_table", "level_table", "convergence_table", "atom_table", "coherence_table",
+        "correlation_table", "correlation_quantiles", "support_table", "frequent_supports")},
+    **{name: lambda v, name=name: getattr(diagnostics, name)(network(), v) for name in
+       ("cost_table", "kernel_table", "kernel_quantiles", "energy_table", "spectrum_table", "subspace_table",
+        "storage_table")},
+    **{name: lambda v, name=name: getattr(diagnostics, name)(network(), v, [IMAGES]) for name in
+       ("output_table", "prediction_table")},
+    "span_table": lambda v: diagnostics.span_table(network(), network(), v),
+    "sharing_table": lambda v: sharing_table(v, v),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("value", ["atoms.safetensors", {}, None])
+def test_what_is_no_decomposition_is_refused(table, value):
+    with pytest.raises(
+        FiltersubError, match=r"^the decomposition must be a ModelDecomposition, got .*; decompose_model"
+    ):
+        TABLES[table](value)
+
+
+@pytest.mark.parametrize("number", [-1, 12, 1.5, "0", None])
+def test_a_kernel_that_was_not_looked_at_is_refused(number):
+    look = Explorer(network()).look("0", 2)
+    assert look.looked_at == 12
+    with pytest.raises(FiltersubError, match=r"^number must "):
+        kernel_html(look, number)
 
 
 @pytest.mark.parametrize("value", [3, {"a": 1}, None, b"resnet18"])

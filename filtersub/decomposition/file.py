@@ -27,7 +27,7 @@ from ..fingerprint import fingerprint, fingerprint_gap
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
 from ..markup import atoms_html, boards, codes_html, explore_hint, facts_html, first_and_last, table_html, unfold_html
-from ..schema import check, check_settings
+from ..schema import check, check_settings, shown
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated
 from .recipe import DecompositionConfig, check_overrides, recipe_of
@@ -262,6 +262,15 @@ def load(path: str | os.PathLike[str], model: nn.Module | Mapping[str, Tensor] |
             blocks = replace(blocks, coefficients=_codes_again(blocks, alpha, its_recipe, stored))
         layers[name] = replace(layer, coefficients=codes, blocks=blocks)
     return found
+
+
+def check_decomposition(found: object) -> None:
+    """Raises FiltersubError unless the argument is the decomposition of a model; its file is none."""
+    if not isinstance(found, ModelDecomposition):
+        raise FiltersubError(
+            f"the decomposition must be a ModelDecomposition, got {shown(found)}; decompose_model makes one, and "
+            "ModelDecomposition.load reads its file"
+        )
 
 
 def check_same_weights(name: str, stored: tuple[float, ...], rows: Tensor) -> None:

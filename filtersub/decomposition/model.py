@@ -17,7 +17,7 @@ from ..errors import FiltersubError
 from ..folder_lock import locks
 from ..kernels import named_layers
 from ..sparse_coding.linear import second_moment
-from .file import ModelDecomposition
+from .file import ModelDecomposition, check_decomposition
 from .folder import DecompositionFolder
 from .layer import code_weight, decomposable_rows, decompose_weight, learn
 from .plan import PlannedLayer, check_weights, plan_layers
@@ -173,6 +173,8 @@ def sharing_table(shared: ModelDecomposition, own: ModelDecomposition) -> pd.Dat
     Columns: name, dictionary, rows, atoms_shared (of the whole group), atoms_own (of the layer), relative_error_shared,
     relative_error_own, objective_shared, objective_own. Both must be decompositions of one model by one recipe.
     """
+    check_decomposition(shared)
+    check_decomposition(own)
     rows = []
     for name, layer in shared.layers.items():
         if layer.dictionary is None:

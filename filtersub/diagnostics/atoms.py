@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..decomposition import ModelDecomposition
+from ..decomposition.file import check_decomposition
 from ..settings import check_whole
 
 
@@ -27,6 +28,7 @@ def welch_bound(n_atoms: int, size: int) -> float:
 
 def correlation_table(decomposition: ModelDecomposition) -> pd.DataFrame:
     """``|<d_i, d_j>|`` of each pair of distinct atoms, normalised: name, first, second, correlation (0 to 1)."""
+    check_decomposition(decomposition)
     tables = []
     for name, layer in decomposition.layers.items():
         correlations = _correlations(layer.atoms)
@@ -42,6 +44,7 @@ def coherence_table(decomposition: ModelDecomposition) -> pd.DataFrame:
     ``coherence`` is the largest ``|<d_i, d_j>|`` of two distinct normalised atoms (0 where there is one atom),
     ``mean`` and ``median`` those over all pairs, ``size`` the length d of an atom. ``bound_applies`` where m > d.
     """
+    check_decomposition(decomposition)
     found = []
     for name, layer in decomposition.layers.items():
         correlations = _correlations(layer.atoms)
@@ -74,6 +77,7 @@ def _correlations(atoms: Tensor) -> Tensor:
 
 def support_table(decomposition: ModelDecomposition) -> pd.DataFrame:
     """Rows by how many atoms they use: name, nonzeros (0 to n_atoms), rows, fraction (of the layer's rows)."""
+    check_decomposition(decomposition)
     tables = []
     for name, layer in decomposition.layers.items():
         codes = layer.coefficients.double()
@@ -89,6 +93,7 @@ def frequent_supports(decomposition: ModelDecomposition, most: int = 10) -> pd.D
     ``atoms`` lists the atoms' numbers, "0 3 5", empty for rows of zeros. At most ``most`` a layer; supports that are
     equally frequent stand in the order of their atoms.
     """
+    check_decomposition(decomposition)
     check_whole("most", most, 1)
     found = []
     for name, layer in decomposition.layers.items():
@@ -109,6 +114,7 @@ def atom_table(decomposition: ModelDecomposition) -> pd.DataFrame:
     ``energy`` is the sum of its squared coefficients times its squared norm (1 where atoms are unit norm), and
     ``energy_fraction`` its part of the sum over atoms; energies of coherent atoms do not add up to the kernel's.
     """
+    check_decomposition(decomposition)
     tables = []
     for name, layer in decomposition.layers.items():
         codes = layer.coefficients.double()

@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from ..decomposition import Decomposition, ModelDecomposition
+from ..decomposition.file import check_decomposition
 from ..errors import FiltersubError
 from ..kernels import kernel_matrix, named_layers
 from .atoms import correlation_table
@@ -33,6 +34,7 @@ def rows_and_rebuilt(
 
     ``model`` is what was decomposed. Raises FiltersubError where it has no such layer, or one of another shape.
     """
+    check_decomposition(decomposition)
     modules = dict(named_layers(model))
     for name, layer in decomposition.layers.items():
         if name not in modules:
@@ -78,6 +80,7 @@ def kernel_quantiles(model: nn.Module | Mapping[str, Tensor], decomposition: Mod
 
     One layer is held at a time. Kernels of zeros are left out; a layer of nothing else has NaN.
     """
+    check_decomposition(decomposition)
     parts = [
         _quantiles(kernel_table(model, ModelDecomposition({name: layer}, decomposition.config)), "relative_error")
         for name, layer in decomposition.layers.items()
@@ -87,6 +90,7 @@ def kernel_quantiles(model: nn.Module | Mapping[str, Tensor], decomposition: Mod
 
 def correlation_quantiles(decomposition: ModelDecomposition) -> pd.DataFrame:
     """Quantiles over the pairs of a layer's atoms of correlation_table: name, quantile, correlation; none for m = 1."""
+    check_decomposition(decomposition)
     return _quantiles(correlation_table(decomposition), "correlation")
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from ..decomposition import Decomposition, DecompositionConfig, ModelDecomposition, decompose_weight
+from ..decomposition.file import check_decomposition
 from ..decomposition.layer import codes_over
 from ..errors import FiltersubError
 from ..kernel_layout import KernelLayout
@@ -28,6 +29,7 @@ def layer_table(model: ModelDecomposition) -> pd.DataFrame:
     dictionary learning, ``stopped`` why it stopped, ``dictionary`` the name of the one that the layer shares (None
     where it has its own), ``note`` what is unusual about it.
     """
+    check_decomposition(model)
     return pd.DataFrame([_row(name, layer) for name, layer in model.layers.items()])
 
 
@@ -38,6 +40,7 @@ def model_table(model: ModelDecomposition) -> pd.DataFrame:
     ``weights`` counts the numbers in the decomposed kernels, ``coefficients`` those of alpha, zeros included;
     ``relative_error`` is over all kernels together, ``seconds`` the sum over layers.
     """
+    check_decomposition(model)
     layers = list(model.layers.values())
     coefficients = sum(layer.coefficients.numel() for layer in layers)
     nonzeros = sum(int((layer.coefficients != 0).sum()) for layer in layers)
@@ -98,6 +101,7 @@ def level_table(model: ModelDecomposition) -> pd.DataFrame:
     ``coefficients`` the numbers in alpha_l; ``atoms_error`` is ``||D_{l-1} - alpha_l x D_l||_F / ||D_{l-1}||_F`` (NaN
     at level 0) and ``weight_error`` the kernel's relative error with the chain down to this level put in.
     """
+    check_decomposition(model)
     rows = []
     for name, layer in model.layers.items():
         top = {"atoms": layer.atoms.shape[0], "coefficients": layer.coefficients.numel(), "per_channel": False}
@@ -112,6 +116,7 @@ def level_table(model: ModelDecomposition) -> pd.DataFrame:
 
 def convergence_table(model: ModelDecomposition) -> pd.DataFrame:
     """The objective of each layer after each round on all its rows: name, round, objective, relative_to_start."""
+    check_decomposition(model)
     rows = [
         {"name": name, "round": index, "objective": value, "relative_to_start": value / layer.history[0]}
         for name, layer in model.layers.items()

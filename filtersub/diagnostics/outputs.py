@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..computed_weights import current_weight, set_weight
 from ..decomposition import ModelDecomposition
+from ..decomposition.file import check_decomposition
 from ..errors import FiltersubError
 from .kernels import copied
 
@@ -33,6 +34,7 @@ def prediction_table(
 
     Raises FiltersubError when there are no images.
     """
+    check_decomposition(decomposition)
     rebuilt = decomposition.rebuild_(copied(model)).eval()
     tables, was_training, seen = [], model.training, 0
     try:
@@ -108,6 +110,7 @@ def output_table(model: nn.Module, decomposition: ModelDecomposition, batches: I
 
     Raises FiltersubError when there are no images, or the model lacks a layer.
     """
+    check_decomposition(decomposition)
     modules = dict(model.named_modules())
     sums, hooks = {}, []
     for name, layer in decomposition.layers.items():

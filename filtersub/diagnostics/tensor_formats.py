@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..computed_weights import current_weight
 from ..decomposition import Decomposition, ModelDecomposition
+from ..decomposition.file import check_decomposition
 from ..errors import FiltersubError, check_name
 from ..kernels import named_layers
 from ..settings import MOST_SEED, check_whole
@@ -58,6 +59,7 @@ def storage_table(
 
     Raises FiltersubError for an unknown format, or where tensorly is not installed.
     """
+    check_decomposition(decomposition)
     for name in formats:
         check_name("tensor format", name, _FORMATS)
     check_whole("max_iter", max_iter, 1)

@@ -5,6 +5,7 @@ from typing import Any
 from .. import plots
 from ..markup import table_html, text_html
 from ..recipe_file import layer_pattern, recipe_text
+from ..settings import check_whole
 from .explorer import Explorer
 from .look import Look, comparison, have_the_same_codes, pictures_of, relative_error
 
@@ -22,7 +23,11 @@ def look_html(look: Look, width: float = 7.4) -> str:
 
 
 def kernel_html(look: Look, number: int, width: float = 7.4) -> str:
-    """The codes of one kernel looked at: the kernel, what rebuilds it, and its coefficient of each atom."""
+    """The codes of one kernel looked at: the kernel, what rebuilds it, and its coefficient of each atom.
+
+    Raises FiltersubError unless ``number`` is that of a kernel looked at, from 0.
+    """
+    check_whole("number", number, 0, look.looked_at - 1)
     codes = look.codes[number]
     rebuilt = None if look.atoms is None else pictures_of((codes @ look.atoms)[None], look.layout)[0]
     kernel = None if look.kernels is None else pictures_of(look.kernels[number][None], look.layout)[0]
