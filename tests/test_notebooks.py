@@ -107,6 +107,7 @@ def test_a_setting_is_told_once_for_the_command_line_the_notebook_and_the_docs()
     )
     assert commented(cell.source) == cell.source
     page = settings_page()
+    assert "object at" not in page
     options = {each.name: each for each in typer.main.get_command(app).commands["tune"].params}
     for name, each in known.items():
         told = each.metadata["meaning"]

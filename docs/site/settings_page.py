@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def page() -> str:
             "|---|---|---|",
         ]
         for each in fields(part):
-            row = f"| `{each.name}` | `{each.default!r}` | {help_of(each).replace('|', chr(92) + '|')} |"
+            default = "to be given" if each.default is MISSING else f"`{each.default!r}`"
+            row = f"| `{each.name}` | {default} | {help_of(each).replace('|', chr(92) + '|')} |"
             if row not in told:
                 lines.append(row)
                 told.add(row)
