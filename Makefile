@@ -11,12 +11,12 @@ OUT := reports/quickstart
 report: $(READY)  ## the quickstart ablation: notebooks, records, one HTML report
 	$(BIN)/filtersub ablate quickstart --out $(OUT)
 
-# Three processes of one thread each, on two cores: tests wait for processes that they start.
+# Two processes of one thread each: most of the time goes into starting other processes and importing torch there.
 # Compiled tests are kept also where that is switched off, as in many containers: else each process compiles 300 files anew.
 test: $(READY)  ## style, then all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # The mathematics: no training, no process, notebook or browser. What else is left out is in CONTRIBUTING.md.
 FAST := architecture kernels sparse_coding lasso linear_codes pursuit constrained \
