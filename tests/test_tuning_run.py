@@ -84,13 +84,13 @@ SLICED = {
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["random", "linear codes", "expanded"])
 @pytest.mark.parametrize("kind", SLICED)
 def test_kernels_in_blocks_are_summed_some_output_channels_at_a_time(kind, mode, memory_format, monkeypatch):
     """The 256 output channels are more than one slice, and the last slice is a smaller one."""
     torch.manual_seed(0)
     layer, shape = SLICED[kind]
-    options = {**MODES[mode], "block": 4, "block_spatial": True, "max_rounds": 0}
+    options = {**MODES.get(mode, {"solver": mode, "atoms": 9}), "block": 4, "block_spatial": True}
     model, x = wrapped(layer, **options), torch.randn(shape)
     if len(shape) == 4:
         model, x = model.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
