@@ -1,6 +1,7 @@
 """One run from settings to record, on the real model and the real digits, small."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -79,24 +80,36 @@ def test_a_finished_run_is_read_back_and_another_refused(atoms_run, capsys):
         tune(replace(SMALL, seed=1), folder, quiet=True)
 
 
-@pytest.mark.parametrize("other", [{"l1_penalty": 0.02}, {"n_train": 200}, {"pretrained": False}, {"atoms": 6}])
-def test_a_stopped_run_goes_on_as_itself_alone(other, tmp_path, monkeypatch):
-    """Weights of other codes, images or base weights would fit by their shapes."""
-    small = replace(SMALL, solver="lasso", layers="stem", epochs=2, n_train=100)
+STOPPED = replace(SMALL, solver="lasso", layers="stem", epochs=2, n_train=100)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a run that was stopped after its first epoch."""
+    folder = tmp_path_factory.mktemp("stopped")
 
     def stop(log, row):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(TrainingLog, "on_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
-            tune(small, tmp_path, quiet=True)
+            tune(STOPPED, folder, quiet=True)
+    return folder
+
+
+@pytest.mark.parametrize("other", [{"l1_penalty": 0.02}, {"n_train": 200}, {"pretrained": False}, {"atoms": 6}])
+def test_a_stopped_run_does_not_go_on_as_another(other, stopped, monkeypatch):
+    """Weights of other codes, images or base weights would fit by their shapes."""
     (name,) = other
-    with monkeypatch.context() as patched:
-        patched.delattr(run, "_prepared")  # said before any model is loaded or decomposed
-        with pytest.raises(FiltersubError, match=rf"checkpoint of other settings \({name}: "):
-            tune(replace(small, **other), tmp_path, quiet=True)
-    assert tune(replace(small, workers=1), tmp_path, quiet=True).environment["resumed_from_epoch"] == 1
+    monkeypatch.delattr(run, "_prepared")  # said before any model is loaded or decomposed
+    with pytest.raises(FiltersubError, match=rf"checkpoint of other settings \({name}: "):
+        tune(replace(STOPPED, **other), stopped, quiet=True)
+
+
+def test_a_stopped_run_goes_on_as_itself(stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    assert tune(replace(STOPPED, workers=1), tmp_path, quiet=True).environment["resumed_from_epoch"] == 1
 
 
 @pytest.mark.parametrize("method", ["linear", "full"])
