@@ -96,6 +96,7 @@ def test_kernels_in_blocks_are_summed_some_output_channels_at_a_time(kind, mode,
         model, x = model.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
     late, slices = weight_sum.late_gradient, weight_sum._slices
     formed, sizes = [], []
+    monkeypatch.setattr(weight_sum, "_SLICE", 2**17)
     monkeypatch.setattr(layer_module, "takes_two_steps", lambda *a: False)
     monkeypatch.setattr(weight_sum, "late_gradient", lambda *a: formed.append(late(*a)) or formed[-1])
     monkeypatch.setattr(weight_sum, "_slices", lambda layout: sizes.append(list(slices(layout))) or sizes[-1])

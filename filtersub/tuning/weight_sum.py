@@ -33,7 +33,7 @@ from ..kernels import KernelLayout
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NARROW = 8  # input channels below which batched products are slower than one tall one
 _LATE = 4  # output channels over positions of all images from which on a gradient is formed as a product
-_SLICE = 2**17  # entries of a weight whose rows, and their product, stay in a processor's cache
+_SLICE = 2**19  # entries of a weight whose rows, and their product, stay in the processor's caches
 _state = local()
 
 
