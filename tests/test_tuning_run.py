@@ -143,6 +143,16 @@ def test_few_positions_are_run_in_two_steps(kind, monkeypatch):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("size", [3, 9])
+def test_no_images_give_no_outputs_and_wrong_ones_torchs_own_words(size):
+    model = wrapped(nn.Conv2d(64, 256, 3, padding=1), solver="pca", block=4, block_spatial=True, atoms=9)
+    out, found = gradients(model, torch.randn(0, 64, size, size))
+    assert out.shape == (0, 256, size, size)
+    assert all(float(each.abs().sum()) == 0 for each in found)
+    with pytest.raises(RuntimeError, match="to have 64 channels, but got 32 channels instead"):
+        model(torch.randn(1, 32, size, size))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_gradients_by_the_depthwise_kernel_are_those_of_autograd(mode, monkeypatch):
     torch.manual_seed(0)

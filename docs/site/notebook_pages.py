@@ -62,8 +62,9 @@ def gallery(root: Path) -> str:
     for path in committed_pages(root):
         if path.name == "index.html":
             title = re.search(r"<title>([^<]+)</title>", (root / path).read_text(encoding="utf-8"))[1]
-            command = "benchopt run benchmarks/benchopt" if path.parent.name == "benchopt" else ""
-            lines.append(f"- [{title}]({path.as_posix()}): `{command or f'filtersub ablate {ablation(path)}'}`")
+            name = ablation(path)
+            command = "benchopt run benchmarks/benchopt" if name == "benchopt" else f"filtersub ablate {name}"
+            lines.append(f"- [{title}]({path.as_posix()}): `{command}`")
     lines += ["", "## Notebooks"]
     drawn, notebooks = pictures(root), sorted(root.glob("notebooks/*.ipynb"))
     for path in notebooks:

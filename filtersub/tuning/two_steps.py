@@ -29,7 +29,7 @@ def takes_two_steps(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Sum
         and layout.is_spatial
         and layout.block[0] > 1
         and matrix.ndim == 2
-        and layout.block[0] * x.shape[0] * prod(_out(layer, x)) <= layout.patch_size
+        and 0 < layout.block[0] * x.shape[0] * prod(_out(layer, x)) <= layout.patch_size
         and weight.device.type == "cpu"
         and weight.is_contiguous()
         and x.dtype == weight.dtype == matrix.dtype
@@ -40,8 +40,8 @@ def takes_two_steps(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Sum
 
 def run_two_steps(layer: nn.Module, x: Tensor, weight: Tensor, term: Summand) -> Tensor:
     """``layer(x)`` with the weight ``weight + S x B``; differentiable, also twice, in x, the bias and B."""
-    added = _TwoSteps.apply(layer, term.plan.layout, x, weight, term.matrix)
-    return layer._conv_forward(x, weight, layer.bias) + added
+    plain = layer._conv_forward(x, weight, layer.bias)  # first, since it names what is wrong with an input
+    return plain + _TwoSteps.apply(layer, term.plan.layout, x, weight, term.matrix)
 
 
 class _TwoSteps(torch.autograd.Function):
