@@ -35,19 +35,9 @@ from .codes import (
 )
 from .config import FilterSubspaceConfig, coding_part
 from .other_tools import call_with, check_unchanged, not_filled, offloading_hooks, onloaded, traced
+from .sum_plan import BaseWeight, Summand, SumPlan, plan_sum
 from .two_steps import run_two_steps, takes_two_steps
-from .weight_sum import (
-    BaseWeight,
-    Summand,
-    SumPlan,
-    by_row,
-    can_run,
-    collapse,
-    plan_sum,
-    run_summed,
-    summed,
-    without_autocast,
-)
+from .weight_sum import by_row, can_run, collapse, run_summed, summed, without_autocast
 
 PREFIX = "filtersub_"
 #: what code for peft's layers asks of every one of them, by the names that layers have for it
@@ -283,11 +273,12 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def _run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weight = self.base_weight()
         self.make_awaited()
-        if not x.is_meta:
+        is_tensor = isinstance(x, Tensor)  # what is none is told in torch's words
+        if not (is_tensor and x.is_meta):
             self._check_filled()
         with without_autocast(weight):
             terms = self._terms(self.active_adapters)
-            alone = not args and not kwargs and can_run(self.base_layer, weight, terms)
+            alone = is_tensor and not args and not kwargs and can_run(self.base_layer, weight, terms)
             total = None if alone else summed(weight, terms)
         if alone and terms[0].plan.sliced and takes_two_steps(self.base_layer, x, weight, terms):
             return run_two_steps(self.base_layer, x, weight, terms[0])

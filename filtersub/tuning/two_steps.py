@@ -8,6 +8,8 @@ Here S are the kernels F themselves (linear codes), which the second step reads 
 (o / p, p i k).
 """
 
+from copy import copy
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -16,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import fold, unfold
 
 from ..kernel_layout import KernelLayout
-from .weight_sum import BaseWeight, Summand, only_torch_runs
+from .sum_plan import BaseWeight, Summand
+from .weight_sum import by_torch, left_to_torch, only_torch_runs, without_autocast
 
 
 def takes_two_steps(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Summand]) -> bool:
@@ -30,7 +33,7 @@ def takes_two_steps(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Sum
         and layout.block[0] > 1
         and matrix.ndim == 2
         and 0 < layout.block[0] * x.shape[0] * prod(_out(layer, x)) <= layout.patch_size
-        and weight.device.type == "cpu"
+        and x.device.type == weight.device.type == "cpu"
         and weight.is_contiguous()
         and x.dtype == weight.dtype == matrix.dtype
         and not torch.is_autocast_enabled("cpu")
@@ -50,27 +53,37 @@ class _TwoSteps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layer: nn.Conv2d, layout: KernelLayout, x: Tensor, weight: Tensor, matrix: Tensor) -> Tensor:
-        ctx.layer, ctx.layout = layer, layout
+        ctx.layer, ctx.layout = copy(layer), layout  # a copy: settings of the layer may change before the backward pass
         ctx.save_for_backward(x, weight, matrix)
-        seen, n = _seen(layer, layout, x), x.shape[0] * prod(_out(layer, x))
-        responses = torch.stack([atoms @ seen for atoms in _by_output(matrix, layout)])  # (a, I, b u a', n)
-        added = _coefficients(weight, layout) @ responses.reshape(-1, layout.block[0] * n)
-        return added.reshape(-1, x.shape[0], *_out(layer, x)).transpose(0, 1)
+        return _added(layer, layout, x, weight, matrix)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         (x, weight, matrix), layer, layout = ctx.saved_tensors, ctx.layer, ctx.layout
-        seen, p = _seen(layer, layout, x), layout.block[0]
-        towards = gradient.transpose(0, 1).reshape(len(weight) // p, -1)
-        to_responses = (_coefficients(weight, layout).T @ towards).reshape(p, len(seen), -1, seen.shape[2])
-        to_x = to_matrix = None
-        if ctx.needs_input_grad[2]:
-            pairs = zip(_by_output(matrix, layout), to_responses, strict=True)
-            to_x = _put_back(layer, sum(atoms.T @ each for atoms, each in pairs), x)
-        if ctx.needs_input_grad[4]:
-            to_atoms = [(each @ seen.transpose(1, 2)).sum(0) for each in to_responses]
-            to_matrix = _by_row(torch.stack(to_atoms), layout)
+        _, _, for_x, _, for_matrix = ctx.needs_input_grad
+        with without_autocast(weight):
+            if left_to_torch(gradient):
+                added = partial(_added, layer, layout)
+                to_x, _, to_matrix = by_torch(added, [x, weight, matrix], [for_x, False, for_matrix], gradient)
+                return None, None, to_x, None, to_matrix
+            seen, p = _seen(layer, layout, x), layout.block[0]
+            towards = gradient.transpose(0, 1).reshape(len(weight) // p, -1)
+            to_responses = (_coefficients(weight, layout).T @ towards).reshape(p, len(seen), -1, seen.shape[2])
+            to_x = to_matrix = None
+            if for_x:
+                pairs = zip(_by_output(matrix, layout), to_responses, strict=True)
+                to_x = _put_back(layer, sum(atoms.T @ each for atoms, each in pairs), x)
+            if for_matrix:
+                to_atoms = [(each @ seen.transpose(1, 2)).sum(0) for each in to_responses]
+                to_matrix = _by_row(torch.stack(to_atoms), layout)
         return None, None, to_x, None, to_matrix
+
+
+def _added(layer: nn.Conv2d, layout: KernelLayout, x: Tensor, weight: Tensor, matrix: Tensor) -> Tensor:
+    seen, n = _seen(layer, layout, x), x.shape[0] * prod(_out(layer, x))
+    responses = torch.stack([atoms @ seen for atoms in _by_output(matrix, layout)])  # (a, I, b u a', n)
+    added = _coefficients(weight, layout) @ responses.reshape(-1, layout.block[0] * n)
+    return added.reshape(-1, x.shape[0], *_out(layer, x)).transpose(0, 1)
 
 
 def _coefficients(weight: Tensor, layout: KernelLayout) -> Tensor:

@@ -12,9 +12,10 @@ dW[o]^T``. The summed weight, which a convolution needs for the gradient of its 
 backward pass: summed weights are new tensors, one a layer, as large as the model together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from math import prod
 from threading import local
 from typing import Any
@@ -24,60 +25,18 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import linear, unfold
+from torch.nn.modules.module import _has_any_global_hook
 
 from ..engine.conv import depthwise, spatial
-from ..engine.conv.packed import Packed, packs
-from ..engine.conv.patches import MOST_MAPPED, mapped_gradient, mapped_sum, packed_gradient, packed_sum
+from ..engine.conv.packed import Packed
+from ..engine.conv.patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum
 from ..kernels import KernelLayout
+from .sum_plan import NARROW, BaseWeight, Summand
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NARROW = 8  # input channels below which batched products are slower than one tall one
 _LATE = 4  # output channels over positions of all images from which on a gradient is formed as a product
 _SLICE = 2**19  # entries of a weight whose rows, and their product, stay in the processor's caches
 _state = local()
-
-
-@dataclass(frozen=True)
-class SumPlan:
-    """How sums of one layout are made, decided once: what depends on the layer alone."""
-
-    layout: KernelLayout
-    block: tuple[int, int]
-    inputs: int
-    plain: bool  # the stored weight is (o, i, *k), a row of the kernel matrix for each channel pair
-    batched: bool  # one batched product gives the weight's own memory format
-    packed: bool  # the compiled operators take packed codes
-    mapped: bool  # and the kernels F as a source
-    sliced: bool  # rows are no view of the weight: on a CPU they are made of some output channels at a time
-    spatial: bool  # engine.conv.spatial takes the layer: with linear codes no dW is formed
-
-
-def plan_sum(layout: KernelLayout) -> SumPlan:
-    """The plan of a layer's sums."""
-    plain = layout.block == (1, 1) and layout.kind in ("conv1d", "conv2d", "conv3d")
-    inputs, packed = layout.input_channels, packs(layout)
-    batched = plain and layout.kind != "conv1d" and inputs >= _NARROW
-    mapped = packed and layout.patch_size <= MOST_MAPPED
-    sliced = layout.block != (1, 1) and layout.is_spatial and layout.kind in ("conv1d", "conv2d", "conv3d")
-    return SumPlan(layout, layout.block, inputs, plain, batched, packed, mapped, sliced, spatial.takes(layout))
-
-
-@dataclass(frozen=True)
-class BaseWeight:
-    """The base weight F, in its stored shape, as a source: that of linear codes."""
-
-    weight: Tensor
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True)
-class Summand:
-    """One summand: source S (o', m, i'), packed or F, and small matrix B, (m, d) or one for each input channel,
-    (i', m, d)."""
-
-    plan: SumPlan
-    source: Tensor | Packed | BaseWeight
-    matrix: Tensor
 
 
 def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
@@ -233,7 +192,7 @@ def matrix_gradient(term: Summand, to_weight: Tensor) -> Tensor:
     lines = to_weight.flatten(2) if plan.plain else plan.layout.to_rows(to_weight).unflatten(0, (-1, plan.inputs))
     if matrix.ndim == 3:
         return torch.bmm(_dense(term).permute(2, 1, 0), lines.transpose(0, 1))
-    if plan.plain and plan.inputs >= _NARROW:
+    if plan.plain and plan.inputs >= NARROW:
         return torch.bmm(_dense(term), lines).sum(0)
     return by_row(_dense(term)).T @ lines.flatten(0, 1)
 
@@ -294,21 +253,48 @@ def only_torch() -> Iterator[None]:
         _state.only_torch = before
 
 
+def left_to_torch(gradient: Tensor) -> bool:
+    """Whether a backward pass is differentiated itself (create_graph), or given many gradients at once
+    (is_grads_batched)."""
+    return torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(gradient)
+
+
+def by_torch(run: Callable[..., Tensor], given: list[Tensor], needed: Sequence[bool], gradient: Tensor) -> list:
+    """Gradients of ``run(*given)`` by torch's own operators, None where none is needed; differentiable again."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad(), only_torch():
+        given = [tensor.view_as(tensor) for tensor in given]  # without the tensors' hooks, which would run twice
+        wanted = [tensor for tensor, need in zip(given, needed, strict=True) if need]
+        found = iter(torch.autograd.grad(run(*given), wanted, gradient, create_graph=again))
+    return [next(found) if need else None for need in needed]
+
+
 def can_run(layer: nn.Module, weight: Tensor, terms: list[Summand]) -> bool:
     """Whether run_summed knows this layer: a plain one without hooks, of whose weight only the B are trained."""
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or only_torch_runs():
         return False
-    plain = type(layer) is nn.Linear or (
-        type(layer) in _CONVOLUTIONS and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    )
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     trained = (term.source for term in terms if isinstance(term.source, Tensor))
     return (
-        plain
+        _is_plain(layer)
         and not any(hooks)
+        and not _has_any_global_hook()
         and not weight.requires_grad
         and not any(source.requires_grad for source in trained)
         and any(term.matrix.requires_grad for term in terms)
+    )
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer runs as its class does, with settings as its class makes them: a number for each side."""
+    kind, methods, settings = type(layer), ("forward",), ()
+    if kind in _CONVOLUTIONS and layer.padding_mode == "zeros":
+        methods, settings = ("forward", "_conv_forward"), (layer.stride, layer.padding, layer.dilation)
+    elif kind is not nn.Linear:
+        return False
+    sides = layer.weight.ndim - 2
+    return all(type(each) is tuple and len(each) == sides for each in settings) and all(
+        getattr(getattr(layer, name), "__func__", None) is getattr(kind, name) for name in methods
     )
 
 
@@ -341,29 +327,39 @@ class _Summed(torch.autograd.Function):
             total = summed(weight, terms)
         if torch.is_autocast_enabled("cpu" if x.is_meta else x.device.type):
             total = total.to(x.dtype)
-        ctx.layer, ctx.has_bias, ctx.total = layer, bias is not None, None if recompute else total
+        # a copy: settings of the layer may change before the backward pass
+        ctx.layer, ctx.total = copy(layer), None if recompute else total
         ctx.sources = [(term.plan, term.source) for term in terms]
         # through autograd's own keeper, which notices tensors that are overwritten before the backward pass
         ctx.save_for_backward(x, weight, *matrices, *(t for term in terms for t in _tensors(term.source)))
         with without_autocast(x):
-            return linear(x, total, bias) if type(layer) is nn.Linear else layer._conv_forward(x, total, bias)
+            return _output(layer, x, total, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
-        again = torch.is_grad_enabled()  # create_graph: these gradients are differentiated themselves
         _, _, _, to_x, _, to_bias, *to_matrices = ctx.needs_input_grad
         x, weight, *matrices = ctx.saved_tensors
-        terms = [Summand(*source, matrix) for source, matrix in zip(ctx.sources, matrices, strict=False)]
-        with only_torch() if again else nullcontext(), without_autocast(weight):
-            total = summed(weight, terms) if again or ctx.total is None else ctx.total
+        matrices = matrices[: len(ctx.sources)]
+        terms = [Summand(*source, matrix) for source, matrix in zip(ctx.sources, matrices, strict=True)]
+
+        def run(x: Tensor, bias: Tensor, *matrices: Tensor) -> Tensor:
+            given = [replace(term, matrix=matrix) for term, matrix in zip(terms, matrices, strict=True)]
+            return _output(ctx.layer, x, summed(weight, given).to(x.dtype), bias)
+
+        with without_autocast(weight):
+            if left_to_torch(gradient):
+                bias = x.new_zeros(len(weight), requires_grad=to_bias)  # whose gradient does not depend on its values
+                found = by_torch(run, [x, bias, *matrices], [to_x, to_bias, *to_matrices], gradient)
+                return None, None, None, found[0], None, *found[1:]
+            total = summed(weight, terms) if ctx.total is None else ctx.total
             term, total, ctx.total = terms[0], total.to(gradient.dtype), None
-            by_codes = term.plan.spatial and isinstance(term.source, BaseWeight) and len(terms) == 1 and not again
+            by_codes = term.plan.spatial and isinstance(term.source, BaseWeight) and len(terms) == 1
             if by_codes and to_x and to_matrices[0]:
-                found = spatial.gradients(ctx.layer, gradient, x, total, term.matrix, ctx.has_bias and to_bias)
+                found = spatial.gradients(ctx.layer, gradient, x, total, term.matrix, to_bias)
                 if found is not None:
                     return None, None, None, found[0], None, *found[1:]
             late = late_gradient(ctx.layer, gradient, x, terms) if any(to_matrices) else None
-            needs = [to_x, any(to_matrices) and late is None, ctx.has_bias and to_bias]
+            needs = [to_x, any(to_matrices) and late is None, to_bias]
             for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total, needs)
             total, for_weight = None, for_weight if late is None else late
             for_matrices = [
@@ -371,6 +367,10 @@ class _Summed(torch.autograd.Function):
                 for term, need in zip(terms, to_matrices, strict=True)
             ]
         return None, None, None, for_x, None, for_bias, *for_matrices
+
+
+def _output(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return linear(x, weight, bias) if type(layer) is nn.Linear else layer._conv_forward(x, weight, bias)
 
 
 def _tensors(source: Tensor | Packed | BaseWeight) -> list[Tensor]:
@@ -393,8 +393,8 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
     if needs[1] and layer.groups == x.shape[1] and not only_torch_runs():
         to_weight = depthwise.weight_gradient(layer, gradient, x)
     n = len(layer.stride)
-    sizes = None if layer.bias is None else list(layer.bias.shape)
+    sizes = [len(weight)] if needs[2] else None
     settings = (list(layer.stride), list(layer.padding), list(layer.dilation), False, [0] * n, layer.groups)
     wanted = [needs[0], needs[1] and to_weight is None, needs[2]]
-    to_x, by_torch, to_bias = torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, wanted)
-    return to_x, by_torch if to_weight is None else to_weight, to_bias
+    to_x, torchs, to_bias = torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, wanted)
+    return to_x, torchs if to_weight is None else to_weight, to_bias
