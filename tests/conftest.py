@@ -28,9 +28,12 @@ import_nbformat()  # here too, before any test imports it
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage_to_look_through() -> Iterator[None]:
     """Each training run collects garbage once, and would look through all that the imports have made: half a second."""
+    gc.collect()
+    gc.freeze()
+    yield
     gc.collect()
     gc.freeze()
 

@@ -64,7 +64,8 @@ class FilterSubspaceModel(BaseTuner):
         if self.peft_config[adapter_name].save_batch_norm:
             self.statistics.add(adapter_name)
         try:
-            super().inject_adapter(model, adapter_name, *arguments, **options)
+            with self._places_known():
+                super().inject_adapter(model, adapter_name, *arguments, **options)
         except Exception:
             self.statistics.delete(adapter_name)
             raise
@@ -102,17 +103,26 @@ class FilterSubspaceModel(BaseTuner):
         return super().unload()
 
     def _unload_and_optionally_merge(self, *arguments: Any, **options: Any) -> nn.Module:
-        with tuners_word_renamed(self.model):
+        with tuners_word_renamed(self.model), self._places_known():
             return super()._unload_and_optionally_merge(*arguments, **options)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         """In every place that holds the module; containers among modules_to_save have no weight for peft to copy."""
         setattr(parent, child_name, new_module)
-        for module in self.model.modules():
-            if module is not new_module:
-                for name, each in module._modules.items():
-                    if each is child:
-                        module._modules[name] = new_module
+        for holder, name in self._places.pop(child, ()):
+            holder._modules[name] = new_module
+
+    @contextmanager
+    def _places_known(self) -> Iterator[None]:
+        """Where each module is held: looked up once, as a UNet has some 800 layers to replace among 3,000 modules."""
+        self._places: dict[nn.Module, list[tuple[nn.Module, str]]] = {}
+        for holder in self.model.modules():
+            for name, held in holder._modules.items():
+                self._places.setdefault(held, []).append((holder, name))
+        try:
+            yield
+        finally:
+            del self._places
 
     @contextmanager
     def _enable_peft_forward_hooks(
