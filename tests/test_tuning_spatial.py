@@ -44,7 +44,7 @@ def problem(n_images=5, dtype=torch.float64, outputs=64, **settings):
     return layer, by_position(torch.randn_like(layer(x))), x
 
 
-@pytest.mark.parametrize("at_once", [1, spatial._PRODUCTS])  # an image or all
+@pytest.mark.parametrize("at_once", [1, 2**13, 2**15, spatial._PRODUCTS])  # a line, some, an image, all of them
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_gradients_are_those_of_autograd(kind, threads, at_once, monkeypatch):
@@ -59,6 +59,21 @@ def test_the_gradients_are_those_of_autograd(kind, threads, at_once, monkeypatch
     assert found[0].is_contiguous(memory_format=torch.channels_last)
     for mine, theirs in zip(found, reference(layer, gradient, x), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-11)
+
+
+def test_products_take_no_more_memory_for_larger_images(monkeypatch):
+    sizes, product = [], torch.mm
+    monkeypatch.setattr(spatial, "_PRODUCTS", 2**16)
+    monkeypatch.setattr(torch, "mm", lambda a, b, *, out: sizes.append(out.numel()) or product(a, b, out=out))
+    for side in (12, 48):
+        torch.manual_seed(0)
+        layer = nn.Conv2d(16, 64, 3, padding=1).double().to(memory_format=torch.channels_last)
+        x = by_position(torch.randn(2, 16, side, side, dtype=torch.float64))
+        gradient = by_position(torch.randn(2, 64, side, side, dtype=torch.float64))
+        for mine, theirs in zip(found_by_kernel(layer, gradient, x), reference(layer, gradient, x), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-10)
+    assert max(sizes) <= 2**16
+    assert sum(sizes) == 2 * (12**2 + 48**2) * 9 * 16  # each product once
 
 
 @pytest.mark.parametrize("n_images", [0, 1])

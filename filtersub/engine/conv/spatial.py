@@ -4,7 +4,8 @@ For taps a and b, output channels o and input channels i, ``H[a, b] = sum over o
 ``sum over images, positions p and i of y[p, a, i] x[p stride + b, i]`` with the products ``y[p, a, i] = sum over o of
 F[o, i, a] gradient[p, o]``, of which the input gradient is made too: ``dx[p stride + a] += y[p, a]``. So H takes 81
 multiplications for each input channel and position in place of dW's 9 for each pair of channels. Products are made by
-torch for a few images at a time and used while they lie in cache. float32 or float64, channels-last memory.
+torch for a few images, or lines of one, at a time and used while they lie in cache. float32 or float64, in
+channels-last memory.
 """
 
 import numpy as np
@@ -61,35 +62,39 @@ def _input_gradient_and_moments(layer: nn.Conv2d, gradient: Tensor, x: Tensor, w
     """dx, and H (9, 9) of the weight, in float64."""
     at, seen, lines = (t.detach().permute(0, 2, 3, 1) for t in (gradient, x, weight))
     (n_images, height, width, n_out), n_in = at.shape, x.shape[1]
-    at, lines = at.reshape(-1, n_out), lines.reshape(n_out, -1)
-    threads = torch.get_num_threads()
-    # whose products are made before they are used: a part for each thread
-    images = max(-(-threads // _PARTS), _PRODUCTS // max(1, height * width * _TAPS * n_in))
+    lines, threads = lines.reshape(n_out, -1), torch.get_num_threads()
+    # lines of the output, and images, whose products are made before they are used: a part for each thread
+    n_cuts = min(height, -(-height * width * _TAPS * n_in // _PRODUCTS))
+    high = -(-height // n_cuts)
+    images = max(-(-threads // _PARTS), _PRODUCTS // (high * width * _TAPS * n_in))
     images = max(1, min(images, n_images))
-    products = at.new_empty(images * height * width, _TAPS * n_in)
-    into = np.empty(seen.shape, products.numpy().dtype)
+    products = at.new_empty(images * high * width, _TAPS * n_in)
+    into = np.zeros(seen.shape, products.numpy().dtype)
     size = -(-n_in // (_PARTS * LANES)) * LANES
     sums = np.zeros((n_images, -(-n_in // size), _TAPS, _TAPS, LANES), into.dtype)
-    sizes = (height, width, layer.padding, layer.stride, layer.dilation, (0,) * _SIDE)
+    sizes = (width, layer.padding, layer.stride, layer.dilation, (0,) * _SIDE)
 
-    def spread(begin: int, end: int) -> None:
+    def spread(begin: int, end: int, top: int, high: int) -> None:
         counter = np.zeros(1, np.int64)  # of parts that threads have taken
         n_parts = (end - begin) * sums.shape[1]
 
         def work() -> None:
-            _spread(products.numpy(), seen[begin:end].numpy(), into[begin:end], sums[begin:end], counter, size, *sizes)
+            arrays = products.numpy(), seen[begin:end].numpy(), into[begin:end], sums[begin:end], counter
+            _spread(*arrays, size, top, high, *sizes)
 
         def stop() -> None:
             counter[0] = n_parts
 
         work_together(work, min(threads, n_parts), stop)
 
-    make_ready(("spatial", into.dtype), lambda: spread(0, 0))
+    make_ready(("spatial", into.dtype), lambda: spread(0, 0, 0, 1))
     for begin in range(0, n_images, images):
         end = min(begin + images, n_images)
-        part = at[begin * height * width : end * height * width]
-        torch.mm(part, lines, out=products[: len(part)])
-        spread(begin, end)
+        for top in range(0, height, high):
+            part = at[begin:end, top : top + high]
+            rows = part.reshape(-1, n_out)
+            torch.mm(rows, lines, out=products[: len(rows)])
+            spread(begin, end, top, part.shape[1])
     moments = torch.from_numpy(sums.sum((0, 1, 4), dtype=np.float64))
     return torch.from_numpy(into).permute(0, 3, 1, 2), moments
 
@@ -99,8 +104,9 @@ def _lies_by_position(tensor: Tensor) -> bool:
 
 
 @compiled
-def _spread(products, x, into, sums, counter, size, height, width, padding, stride, dilation, taps):
-    """Input gradients ``into`` (n, h, w, c), and ``sums`` (n, parts, 9, 9, LANES), to be added up, of images x.
+def _spread(products, x, into, sums, counter, size, top, height, width, padding, stride, dilation, taps):
+    """Adds input gradients to ``into`` (n, h, w, c), and to ``sums`` (n, parts, 9, 9, LANES), of images x and of
+    ``height`` lines of the output, the first of which is ``top``.
 
     products (n height width, 9 c). Several threads may run this at once, each with its own part of the channels.
     """
@@ -108,7 +114,9 @@ def _spread(products, x, into, sums, counter, size, height, width, padding, stri
     n_parts, side, n_taps = sums.shape[1], len(taps), sums.shape[2]
     (pad_h, pad_w), (stride_h, stride_w), (dilation_h, dilation_w) = padding, stride, dilation
     across = n_columns + 2 * pad_w
-    padded = np.empty((n_lines + 2 * pad_h) * across * size, x.dtype)
+    above, n_seen = top * stride_h - pad_h, (height - 1) * stride_h + (side - 1) * dilation_h + 1
+    begin_line, end_line = max(0, above), min(n_lines, above + n_seen)  # of x, which these lines of the output see
+    padded = np.empty(n_seen * across * size, x.dtype)
     spread = np.empty(padded.size, x.dtype)
     while True:
         part = take(counter)
@@ -119,11 +127,11 @@ def _spread(products, x, into, sums, counter, size, height, width, padding, stri
         line, tap = across * count, dilation_w * count
         padded[:] = 0.0
         spread[:] = 0.0
-        for h in range(n_lines):
+        for h in range(begin_line, end_line):
             for w in range(n_columns):
                 place = ((n * n_lines + h) * n_columns + w) * channels + first
                 for c in range(0, count, LANES):
-                    store(padded, (h + pad_h) * line + (w + pad_w) * count + c, load(x, place + c, LANES))
+                    store(padded, (h - above) * line + (w + pad_w) * count + c, load(x, place + c, LANES))
         for h in range(height):
             for i in range(side):
                 start = ((n * height + h) * width * n_taps + i * side) * channels + first
@@ -150,8 +158,9 @@ def _spread(products, x, into, sums, counter, size, height, width, padding, stri
                         store(sums, begin + t * LANES, sums_0[t])
                         store(sums, begin + (n_taps + t) * LANES, sums_1[t])
                         store(sums, begin + (2 * n_taps + t) * LANES, sums_2[t])
-        for h in range(n_lines):
+        for h in range(begin_line, end_line):
             for w in range(n_columns):
                 place = ((n * n_lines + h) * n_columns + w) * channels + first
                 for c in range(0, count, LANES):
-                    store(into, place + c, load(spread, (h + pad_h) * line + (w + pad_w) * count + c, LANES))
+                    here = (h - above) * line + (w + pad_w) * count + c
+                    store(into, place + c, load(into, place + c, LANES) + load(spread, here, LANES))
