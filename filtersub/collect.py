@@ -13,6 +13,7 @@ import pandas as pd
 from .ablation import read_plan
 from .ablation.notebook_run import ERROR_FILE, HTML_FILE, read_state
 from .errors import FiltersubError
+from .files import as_path
 from .intervals import accuracy_row, on_pareto_front
 from .methods.options import METHODS
 from .records import LONG_AGO, RECORD_FILE, Record, read_records, read_table, records_table
@@ -88,7 +89,7 @@ def collect(root: str | os.PathLike[str]) -> Collection:
     Of several runs whose names differ in their digest alone (an edited notebook, another version of the package), the
     planned one counts, or the newest where none is planned. Raises FiltersubError when the folder does not exist.
     """
-    root = Path(root)
+    root = as_path(root)
     if not root.is_dir():
         raise FiltersubError(f"{root} is not a folder, so there are no records to report")
     try:

@@ -15,9 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import FiltersubError
+from .schema import shown
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """The path of a file or folder that a caller gave.
+
+    >>> as_path(3)
+    Traceback (most recent call last):
+    filtersub.errors.FiltersubError: 3 is no path of a file or folder; give text or a pathlib.Path
+    """
+    try:
+        path = Path(value)
+    except TypeError:
+        path = None
+    if path is None or "\0" in str(path):
+        raise FiltersubError(f"{shown(value)} is no path of a file or folder; give text or a pathlib.Path")
+    return path
 
 
 @contextmanager
@@ -27,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises FiltersubError, with what to do, when the file cannot be written: also for what safetensors and torch make of
     a full disk.
     """
-    target = Path(path)
+    target = as_path(path)
     make_folder(target.parent)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -59,7 +76,7 @@ def _why_not_written(error: Exception) -> str | None:
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """The folder, made with its parents and found writable; FiltersubError otherwise."""
-    folder = Path(path)
+    folder = as_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,11 +93,11 @@ def find_folder(path: str | os.PathLike[str]) -> Path:
     ``reports/quickstart`` of its checkout whether its kernel starts in the checkout or in ``notebooks/``. Raises
     FiltersubError where there is none.
     """
-    here = Path.cwd()
+    here, path = Path.cwd(), as_path(path)
     for above in (here, *here.parents):
         if (above / path).is_dir():
             return (above / path).resolve()
-    where = "" if Path(path).is_absolute() else f" in {here}, nor in a folder above it"
+    where = "" if path.is_absolute() else f" in {here}, nor in a folder above it"
     raise FiltersubError(f"there is no folder {path}{where}; `filtersub ablate` makes one with records")
 
 
@@ -88,7 +105,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write text as UTF-8; a lone surrogate (a folder's name that is no UTF-8) becomes its escape."""
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
-    return Path(path)
+    return as_path(path)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> Path:
@@ -109,7 +126,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises ValueError or OSError that say why it cannot be read.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = as_path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
     try:
@@ -151,7 +168,7 @@ def plain_json(value: Any, entry: str = "") -> Any:
 
 def visible(root: str | os.PathLike[str], name: str) -> list[Path]:
     """Every file of this name below a folder, in the order of their paths; those in hidden folders are skipped."""
-    return sorted(path for path in Path(root).rglob(name) if path.is_file() and not is_hidden(path, root))
+    return sorted(path for path in as_path(root).rglob(name) if path.is_file() and not is_hidden(path, root))
 
 
 def is_hidden(path: Path, root: str | os.PathLike[str]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import psutil
 
 from .errors import FiltersubError, reason
-from .files import make_folder
+from .files import as_path, make_folder
 from .processes import is_running
 
 LOCK_FILE, HOLDER_FILE = ".filtersub.lock", ".filtersub.lock.json"
@@ -40,7 +40,8 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises FiltersubError that names the process and the command that hold it.
     """
-    missing = [each for each in (Path(folder), *Path(folder).parents) if not each.exists()]
+    folder = as_path(folder)
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     root = make_folder(folder).resolve()
     if _held.get(root) == threading.get_ident() or int(os.environ.get("RANK", "0")) > 0:
         yield root  # of several processes of one training, the first writes
@@ -83,7 +84,8 @@ def sweep(root: str | os.PathLike[str], *, deep: bool = True) -> None:
 
     A file aside is known by its name, ``.NAME.PID.part``; one whose process runs is let be.
     """
-    below = Path(root).rglob(".*.part") if deep else Path(root).glob(".*.part")
+    folder = as_path(root)
+    below = folder.rglob(".*.part") if deep else folder.glob(".*.part")
     for path in list(below):
         if found := _PART.fullmatch(path.name):
             _remove_of(path, int(found[1]))

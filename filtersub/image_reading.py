@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import FiltersubError, reason
+from .files import as_path
 
 #: Files with these suffixes (in any case) are images: those of torchvision's ImageFolder.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -50,12 +51,13 @@ def is_image_path(path: str | os.PathLike[str]) -> bool:
 
 def image_paths(folder: str | os.PathLike[str]) -> list[Path]:
     """All image files below a folder in the order of their names, without hidden ones."""
-    root = Path(folder)
+    root = as_path(folder)
     return sorted(path for path in root.rglob("*") if is_image_path(path.relative_to(root)) and path.is_file())
 
 
 def read_image(file: str | os.PathLike[str]) -> Image.Image:
     """The image of a file, as decoded_image gives it. Raises FiltersubError naming the file."""
+    file = as_path(file)
     try:
         return decoded_image(file)
     except UnreadableImage as error:

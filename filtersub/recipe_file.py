@@ -15,7 +15,7 @@ from .decomposition.file import read_header
 from .decomposition.folder import RESULT_FILE
 from .decomposition.recipe import check_overrides
 from .errors import FiltersubError, check_name
-from .files import plain_json, write_text
+from .files import as_path, plain_json, write_text
 from .former_names import RECIPE_KEYS, by_name_of_today
 from .schema import check_settings
 from .settings import check_kind
@@ -124,7 +124,7 @@ def read_for_tuning(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises FiltersubError where there is none, where layers share dictionaries, and where m is still to be chosen.
     """
-    place = Path(path)
+    place = as_path(path)
     if place.is_dir():
         there = [place / name for name in (RECIPE_FILE, RESULT_FILE) if (place / name).is_file()]
         if not there:

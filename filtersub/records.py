@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import FiltersubError
-from .files import plain_json, read_json, visible, write_csv, write_json
+from .files import as_path, plain_json, read_json, visible, write_csv, write_json
 from .former_names import by_name_of_today
 from .markup import facts_html
 from .schema import check, check_not_newer
@@ -99,8 +99,8 @@ class Record:
         names = dict(self.tables)
         for name, table in tables.items():
             names[name] = f"{name}.csv"
-            write_csv(Path(folder) / names[name], table)
-        path = Path(folder) / RECORD_FILE
+            write_csv(as_path(folder) / names[name], table)
+        path = as_path(folder) / RECORD_FILE
         try:
             content = plain_json(asdict(replace(self, tables=names)))
         except ValueError as error:
@@ -120,7 +120,7 @@ class Record:
 
 def read_record(folder: str | os.PathLike[str]) -> Record:
     """The record of a run's folder. Raises FiltersubError, naming file and field, when it is missing or damaged."""
-    path = Path(folder) / RECORD_FILE
+    path = as_path(folder) / RECORD_FILE
     try:
         content = read_json(path)
     except (OSError, ValueError) as error:
@@ -168,8 +168,9 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises FiltersubError where the file is missing or no table.
     """
+    file = as_path(path)
     try:
-        content = Path(path).read_bytes()
+        content = file.read_bytes()
         read = partial(pd.read_csv, keep_default_na=False, na_values=[""])
         padded: list[str] = []
         if re.search(rb'(^|,)"?[+-]?0\d', content, re.M):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .bare_weights import in_torch_layout
 from .errors import FiltersubError, WeightFileWarning
+from .files import as_path
 from .weight_format import ELSEWHERE, format_of
 
 _FLOAT8 = {getattr(torch, name) for name in dir(torch) if name.startswith("float8_")}
@@ -52,13 +53,14 @@ def load_weight_file(path: str | os.PathLike[str], *, layout: str = "auto") -> d
     when the file is missing, truncated, of another format, holds objects that only running code could read, no tensors
     by name, or several sets of them, and with "auto" where shapes look like another layout.
     """
-    tensors, stated = _read(Path(path))
-    return in_torch_layout(effective_weights(tensors, Path(path)), layout, stated, Path(path))
+    file = as_path(path)
+    tensors, stated = _read(file)
+    return in_torch_layout(effective_weights(tensors, file), layout, stated, file)
 
 
 def stored_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Tensors by name as a file holds them, for files that this package wrote; raises as load_weight_file does."""
-    return _read(Path(path))[0]
+    return _read(as_path(path))[0]
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], str]:

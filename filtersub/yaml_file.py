@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from .errors import FiltersubError, reason
+from .files import as_path
 
 _MOST_LEVELS = 100  # of brackets in brackets
 _MOST_ENTRIES = 100_000  # aliases of aliases grow without bounds
@@ -122,7 +123,7 @@ def yaml_text(path: str | os.PathLike[str], source: str, what: str = "") -> str:
     ``source`` names it in the error, ``what`` with what it is for.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return as_path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise FiltersubError(f"cannot read {what or source}: {reason(error)}") from None
     except UnicodeDecodeError as error:

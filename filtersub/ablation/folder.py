@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
-from ..files import make_folder, read_json, write_json
+from ..files import as_path, make_folder, read_json, write_json
 from ..records import RECORD_FILE, read_record
 from ..schema import check_not_newer, check_with, joined, shown
 from .notebook_run import ASIDE
@@ -24,7 +24,7 @@ def check_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False
     Raises FiltersubError where another ablation's plan is in it, unless forced.
     """
     try:
-        held = read_plan(Path(out).resolve()).get("name")
+        held = read_plan(as_path(out).resolve()).get("name")
     except FiltersubError as error:
         return str(error)
     if held not in (None, spec.name) and not force:
@@ -41,7 +41,7 @@ def take_folder(out: str | os.PathLike[str], spec: Spec, *, force: bool = False)
     Raises FiltersubError where another ablation's plan is in it, unless forced.
     """
     damaged = check_folder(out, spec, force=force)
-    root = make_folder(Path(out).resolve())
+    root = make_folder(as_path(out).resolve())
     if damaged:
         aside = f"{ABLATION_FILE}{_DAMAGED}"
         try:

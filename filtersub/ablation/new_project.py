@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..data.names import PATH_KINDS
 from ..errors import FiltersubError
-from ..files import make_folder
+from ..files import as_path, make_folder
 
 #: File of the template: its name in the new folder.
 _FILES = {"notebook.ipynb": "{name}.ipynb", "ablation.yaml": "ablation.yaml", "README.md": "README.md"}
@@ -24,7 +24,7 @@ def new_project(folder: str | os.PathLike[str], *, model: str, data: str) -> dic
     Raises FiltersubError for a name that an ablation cannot have, a folder that is there already, and one that cannot
     be made.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     name = folder.absolute().name
     if folder.exists():
         raise FiltersubError(f"{folder.absolute()} is there already; choose another name, or remove it first")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError, near
+from ..files import as_path
 from .notebook_file import Cell, Notebook, read_notebook
 from .parameters_cell import in_words, is_of, read_parameters
 
@@ -80,7 +81,7 @@ def notebook_faults(path: str | os.PathLike[str]) -> list[str]:
 
     Raises FiltersubError when there is no such file or it is no notebook.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FiltersubError(f"no notebook at {path}")
     return list(_faults(read_notebook(path)))

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..files import as_path, write_text
 from .notebook_file import import_nbformat
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
@@ -27,7 +27,7 @@ _INLINE = re.compile(r"(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\d$])")
 
 def write_html(notebook: Any, path: str | os.PathLike[str], **described: Any) -> Path:
     """Write the page that to_html makes of a notebook, with what it takes beside it."""
-    folder = Path(path).resolve().parent
+    folder = as_path(path).resolve().parent
     report = "../../index.html" if folder.parent.name == "runs" else None  # where a batch writes its report
     return write_text(path, to_html(notebook, report=report, **described))
 

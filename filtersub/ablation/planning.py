@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
+from ..files import as_path
 from ..former_names import SETTINGS, by_name_of_today
 from ..version import package_version
 from ..yaml_file import Place
@@ -56,7 +57,7 @@ def plan(
     the file, for a name that is not there, a value of another type, a run that is there twice, and conditions that
     leave no run.
     """
-    root, installed = Path(out).resolve(), package_version()
+    root, installed = as_path(out).resolve(), package_version()
     unique: dict[str, tuple[Run, Place]] = {}
     checked = itertools.count(1)
     for stage in spec.stages:

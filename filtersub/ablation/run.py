@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
-from ..files import make_folder, write_json, write_text
+from ..files import as_path, make_folder, write_json, write_text
 from ..folder_lock import locked
 from ..processes import LOG_WITH, exit_text
 from ..records import RECORD_FILE, read_records
@@ -79,7 +79,7 @@ def run_ablation(
     see it. KeyboardInterrupt ends the children and keeps every finished run.
     """
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
-    variables = {} if log_with is None else _tracked(log_with, spec.name, Path(out).resolve())
+    variables = {} if log_with is None else _tracked(log_with, spec.name, as_path(out).resolve())
     workers = checked_workers(workers) if scheduler is None else 1
     runs = plan(spec, out)
     outcome: dict[str, str] = {}
@@ -141,7 +141,7 @@ def list_runs(
 
         return [row.to_json() for row in claims_of(spec.parts, spec.reading)]
 
-    workers, runs, root = checked_workers(workers), plan(spec, out, **options), Path(out).resolve()
+    workers, runs, root = checked_workers(workers), plan(spec, out, **options), as_path(out).resolve()
     finished = {run.run_id for run in runs if is_finished(run, _fingerprint(root) if run.reads_records else None)}
     with kept_results() as kept:
         said = kept.result("claims", [spec.parts, spec.reading], claims) if spec.parts else ()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError, check_name, near
+from ..files import as_path
 from ..paper import Part, check_reading, find_part
 from ..schema import UNKNOWN, check_with, joined
 from ..yaml_file import Place, read_yaml
@@ -144,7 +145,7 @@ def load_spec(source: str | os.PathLike[str], reading: str | None = None) -> Spe
     Raises FiltersubError when it cannot be read or has an unknown, missing, doubled or ill-typed key, with the line and
     a near key that is known.
     """
-    path = Path(source)
+    path = as_path(source)
     if path.suffix not in (".yaml", ".yml") and not path.exists():
         if str(source) not in presets():
             raise FiltersubError(f"no ablation {str(source)!r}: neither a file nor a preset{near(source, presets())}")

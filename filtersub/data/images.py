@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from ..files import as_path
 from ..image_reading import decoded_image
 from .problems import Problem, problem
 
@@ -107,7 +108,7 @@ class Fence:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).resolve()
+        self.root = as_path(root).resolve()
         self._inside: dict[str, bool] = {}
 
     def holds(self, relative: str) -> bool:

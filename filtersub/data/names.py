@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from ..errors import FiltersubError, check_name, meant
+from ..schema import shown
 from .catalogue import VARIABLE, Description, catalogue, folder_of, place
 from .problems import DataMissing
 
@@ -24,6 +25,8 @@ PATH_KINDS = {
 
 def described(name: str) -> Description | None:
     """What is known of a name beforehand; None for paths. Raises FiltersubError for unknown names."""
+    if not isinstance(name, str):
+        raise FiltersubError(f"data must be the name of a data set, or 'folder:PATH', got {shown(name)}")
     known = catalogue()
     if name in known:
         return known[name]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..files import make_folder
+from ..files import as_path, make_folder
 from ..kernels import KernelLayout, kernel_matrix
 from ..processes import DECOMPOSITIONS
 from ..version import package_version
@@ -52,7 +52,7 @@ class DecompositionCache:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path(folder)
         self.reused, self.reused_seconds = 0, 0.0
         self.fits: dict[str, LayerFit] = {}
 

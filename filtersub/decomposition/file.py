@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..computed_weights import check_weight_can_be_set, set_weight
 from ..errors import FiltersubError, check_name, reason
-from ..files import atomic_write
+from ..files import as_path, atomic_write
 from ..fingerprint import fingerprint, fingerprint_gap
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
@@ -159,7 +159,7 @@ class ModelDecomposition:
         }
         with atomic_write(path) as aside:
             save_file(tensors, aside, metadata={key: json.dumps(value) for key, value in header.items()})
-        return Path(path)
+        return as_path(path)
 
     @classmethod
     def load(
@@ -195,7 +195,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(path: str | os.PathLike[str], *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from .header_schema import HeaderSchema  # pydantic, which nobody needs who opens no file
 
-    source = _not_ours(path)
+    source = _not_ours(as_path(path))
     try:
         with safe_open(str(path), framework="pt") as file:
             header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

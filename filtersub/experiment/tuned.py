@@ -1,7 +1,6 @@
 """A tuned model read back from its run folder, merged: with the test images it was judged on, or beside its base."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from ..data import ImageSplit, load_data, n_classes
 from ..errors import FiltersubError
+from ..files import as_path
 from ..models import input_statistics, load_model
 from ..records import read_record
 from .saved_weights import load_trained
@@ -27,7 +27,7 @@ def load_tuned(folder: str | os.PathLike[str]) -> tuple[nn.Module, ImageSplit, T
     settings = settings_of(folder)
     model = base_model(settings)
     split = images_of(settings, *input_statistics(model), hold=False)
-    return load_trained(model, settings, Path(folder)).eval(), split, settings
+    return load_trained(model, settings, as_path(folder)).eval(), split, settings
 
 
 def load_pair(folder: str | os.PathLike[str]) -> tuple[nn.Module, nn.Module, TuneSettings]:
@@ -36,7 +36,7 @@ def load_pair(folder: str | os.PathLike[str]) -> tuple[nn.Module, nn.Module, Tun
     Arguments and errors as in load_tuned; no image is read.
     """
     settings = settings_of(folder)
-    return base_model(settings), load_trained(base_model(settings), settings, Path(folder)).eval(), settings
+    return base_model(settings), load_trained(base_model(settings), settings, as_path(folder)).eval(), settings
 
 
 def settings_of(folder: str | os.PathLike[str]) -> TuneSettings:

@@ -2,7 +2,6 @@
 
 import os
 from functools import lru_cache
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -11,6 +10,7 @@ from ..engine.conv.packed import Packed
 from ..errors import FiltersubError
 from ..experiment.saved_weights import load_trained, with_adapter
 from ..experiment.tuned import base_model, settings_of
+from ..files import as_path
 from ..fingerprint import same_fingerprint
 from ..kernels import named_layers
 from ..tuning import FilterSubspaceLayer
@@ -33,7 +33,7 @@ def explorers_of_run(folder: str | os.PathLike[str]) -> tuple[Explorer, Explorer
 
     Raises FiltersubError when the folder holds no tuning run or its weights are missing.
     """
-    settings, folder = settings_of(folder), Path(folder)
+    settings, folder = settings_of(folder), as_path(folder)
     base, changes = base_model(settings), {}  # dD (m, d) of each layer whose kernel is F + alpha x dD, by name
     if settings.method == "filter-subspace":
         adapted = with_adapter(base_model(settings), folder)

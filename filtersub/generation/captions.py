@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from ..errors import FiltersubError, reason
+from ..files import as_path
 from ..image_reading import image_paths, is_hidden
 from ..metrics.images import ImageSet, image_files, image_folder
 from ..schema import check
@@ -62,7 +63,7 @@ def captioned_images(folder: str | os.PathLike[str], *, template: str = TEMPLATE
     Raises FiltersubError on a missing folder, lines that do not parse (with their numbers), files that are missing or
     lie outside the folder, and a template that check_template refuses.
     """
-    root = Path(folder)
+    root = as_path(folder)
     if not root.is_dir():
         raise FiltersubError(f"no folder of images at {root}")
     if (root / PROMPTS_FILE).is_file():
@@ -80,7 +81,7 @@ def real_images(folder: str | os.PathLike[str], *, resize: int | None = None) ->
 
     Raises FiltersubError as captioned_images and metrics.image_folder do.
     """
-    if not (Path(folder) / PROMPTS_FILE).is_file():
+    if not (as_path(folder) / PROMPTS_FILE).is_file():
         return image_folder(folder, resize=resize)
     return image_files(captioned_images(folder).files, str(folder), resize=resize)
 
@@ -91,7 +92,7 @@ def read_prompts(path: str | os.PathLike[str]) -> list[str]:
     Raises FiltersubError when the file is missing, is no UTF-8 text or holds no prompt.
     """
     try:
-        prompts = [line.strip() for line in _lines(Path(path)) if line.strip()]
+        prompts = [line.strip() for line in _lines(as_path(path)) if line.strip()]
     except OSError as error:
         raise FiltersubError(f"cannot read the prompts {path}: {error.strerror or error}") from None
     if not prompts:

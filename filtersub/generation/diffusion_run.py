@@ -16,7 +16,7 @@ import torch
 from ..data.catalogue import place
 from ..errors import FiltersubError
 from ..experiment.log import Log, chosen_trackers
-from ..files import make_folder
+from ..files import as_path, make_folder
 from ..folder_lock import locks
 from ..methods import Injected
 from ..metrics import (
@@ -241,7 +241,7 @@ def table_runs(
     made = {}
     for name in names:
         for method in methods:
-            folder = make_folder(Path(out) / name / method)
+            folder = make_folder(as_path(out) / name / method)
             own = {**methods_of[method], **settings}
             asked = DiffusionSettings(pipeline=pipeline, data=str(root / name), **own)
             made[folder] = diffusion_run(asked, folder)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import FiltersubError, reason
-from ..files import atomic_write, read_json
+from ..files import as_path, atomic_write, read_json
 from ..image_reading import READING_RULES, read_image
 from ..metrics.features import weight_digest
 from ..metrics.images import fitted
@@ -55,21 +55,22 @@ def load_pipeline(
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import logging
 
-    if Path(name).exists() or Path(name).is_absolute() or str(name).startswith((".", "~")):
-        check_pipeline_folder(Path(name).expanduser())
+    path = as_path(name)
+    if path.exists() or path.is_absolute() or str(name).startswith((".", "~")):
+        check_pipeline_folder(path.expanduser())
     logging.disable_progress_bar()
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            Path(name).expanduser() if Path(name).exists() else name,
+            path.expanduser() if path.exists() else name,
             torch_dtype=dtype,
             use_safetensors=True,
             safety_checker=None,
             requires_safety_checker=False,
-            local_files_only=Path(name).exists() or not download,
+            local_files_only=path.exists() or not download,
         )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         fetch = f"; give a local folder, or fetch it into the cache first: hf download {name}"
-        hint = "" if Path(name).exists() else fetch
+        hint = "" if path.exists() else fetch
         raise FiltersubError(f"no pipeline could be loaded from {name}: {reason(error)}{hint}") from None
     _check_channels(pipeline, name)
     pipeline.set_progress_bar_config(disable=True)
@@ -145,7 +146,7 @@ def encode_images(
     step = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     if size < step or size % step:
         raise FiltersubError(f"the image size must be a multiple of {step} (the VAE's step), got {size}")
-    file = None if cache is None else Path(cache) / f"latents-{_digest(pipeline, data, size)}.safetensors"
+    file = None if cache is None else as_path(cache) / f"latents-{_digest(pipeline, data, size)}.safetensors"
     if file is not None and file.exists():
         return _read(file)
     vae, scale = pipeline.vae, pipeline.vae.config.scaling_factor

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import FiltersubError, check_name, reason
-from ..files import atomic_write, make_folder
+from ..files import as_path, atomic_write, make_folder
 from ..kernels import check_model
 from ..methods import Injected, inject
 from ..methods.low_rank import loralib_factors, put_loralib_
@@ -71,7 +71,7 @@ def load_tuned(pipeline: Any, folder: str | os.PathLike[str]) -> str:
     Raises FiltersubError when the folder is none of them, and when it does not fit the pipeline's UNet, naming what
     differs.
     """
-    source = Path(folder)
+    source = as_path(folder)
     if (source / LORALIB_WEIGHTS).is_file():
         put_loralib_(pipeline.unet, stored_tensors(source / LORALIB_WEIGHTS), str(source))
         return _digest(source / LORALIB_WEIGHTS)
@@ -137,7 +137,7 @@ def load_adapter(pipeline: Any, folder: str | os.PathLike[str], name: str = "def
     Raises FiltersubError when the folder is no adapter, when the name is taken, and when the adapter does not fit: made
     for another UNet (the first differing tensor is named) or trained on other base weights (its fingerprints differ).
     """
-    unet, folder = _unet(pipeline), Path(folder)
+    unet, folder = _unet(pipeline), as_path(folder)
     if name in getattr(unet, "peft_config", {}):
         raise FiltersubError(f"there is an adapter {name!r} already; choose another name")
     missing = [file for file in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / file).is_file()]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FiltersubError, reason
+from ..files import as_path
 from .names import INCEPTION
 
 _INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -72,7 +73,7 @@ def inception_features(
     from torch.hub import get_dir
     from torchmetrics.image.fid import NoTrainInceptionV3
 
-    file = Path(get_dir()) / "checkpoints" / _INCEPTION_FILE if weights is None else Path(weights)
+    file = Path(get_dir()) / "checkpoints" / _INCEPTION_FILE if weights is None else as_path(weights)
     if not file.is_file():
         raise FiltersubError(
             f"FID needs the Inception weights, and there is no file {file}; put {_INCEPTION_FILE} of torch-fidelity's "
@@ -148,7 +149,7 @@ class ImageEncoder:
     def __init__(self, folder: str | os.PathLike[str], *, device: torch.device | str = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoModel
 
-        self.folder, self.device = Path(folder), torch.device(device)
+        self.folder, self.device = as_path(folder), torch.device(device)
         _check_folder(self.folder, ("config.json", "preprocessor_config.json"))
         self.model = _loaded(AutoModel, self.folder, use_safetensors=True).eval().to(self.device)
         self.processor = _loaded(AutoImageProcessor, self.folder)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import FiltersubError
+from ..files import as_path
 from ..image_reading import IMAGE_SUFFIXES, READING_RULES, image_paths, read_image
 from ..settings import MOST, MOST_PIXELS, check_whole
 
@@ -74,7 +75,7 @@ def image_folder(path: str | os.PathLike[str], *, resize: int | None = None, at_
 
     Raises FiltersubError when the folder is missing or holds no image.
     """
-    root = Path(path)
+    root = as_path(path)
     if not root.is_dir():
         raise FiltersubError(f"no folder of images at {root}")
     files = image_paths(root)

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import FiltersubError
-from ..files import atomic_write
+from ..files import as_path, atomic_write
 from ..settings import MOST, MOST_SEED, check_whole
 from .features import FeatureExtractor, checked_finite
 from .images import ImageSet
@@ -107,7 +106,8 @@ def set_statistics(
     """
     check_enough(images)
     check_whole("batch_size", batch_size, 1, MOST)
-    file = None if cache is None else Path(cache) / f"{extractor.name}-{extractor.digest}-{images.digest()}.safetensors"
+    name = f"{extractor.name}-{extractor.digest}-{images.digest()}.safetensors"
+    file = None if cache is None else as_path(cache) / name
     if file is not None and file.exists():
         return read_statistics(file)
     whole, *halves = (FeatureStatistics(extractor.width) for _ in range(3))
@@ -137,6 +137,7 @@ def write_statistics(path: str | os.PathLike[str], statistics: SetStatistics) ->
 
 def read_statistics(path: str | os.PathLike[str]) -> SetStatistics:
     """Statistics written before. Raises FiltersubError when the file is damaged."""
+    path = as_path(path)
     try:
         with safe_open(path, framework="pt") as file:
             counts = json.loads(file.metadata()["counts"])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import FiltersubError, check_name, meant
 from ..experiment.settings import TuneSettings
+from ..files import as_path
 from ..methods.options import check_method
 from ..schema import check_settings
 from ..setting_fields import TuneFields
@@ -80,7 +81,7 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
     Raises FiltersubError for unknown names, and for files in which a setting is unknown, of another type than the
     setting's, or without its source.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _FOLDER / f"{name}.yaml"
+    path = as_path(name) if str(name).endswith((".yaml", ".yml")) else _FOLDER / f"{name}.yaml"
     if path.parent == _FOLDER and path.stem not in recipe_names():
         check_name("recipe", str(name), [*recipe_names(), "or a YAML file"])
     return _parsed(load_yaml(yaml_text(path, str(path)), str(path)), path)

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ..collect import Collection, collect, is_judged_on_test
 from ..errors import FiltersubError
+from ..files import as_path
 from ..intervals import SIGNIFICANT, TEST, difference, holm
 from ..records import Record
 from .numbers import NBSP
@@ -68,7 +68,7 @@ def compare(found: Collection, against: str | os.PathLike[str]) -> Comparison:
     changes = _corrected(pd.DataFrame(rows))
     only_new = tuple(_label(records) for key, records in new.items() if key not in old)
     only_old = tuple(_label(records) for key, records in old.items() if key not in new)
-    return Comparison(Path(against).resolve().name, changes, only_new, only_old)
+    return Comparison(as_path(against).resolve().name, changes, only_new, only_old)
 
 
 def _judged(found: Collection) -> list[Record]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..ablation import ABLATION_FILE, read_plan
 from ..ablation.notebook_run import read_state
 from ..errors import FiltersubError
-from ..files import make_folder, visible, write_json
+from ..files import as_path, make_folder, visible, write_json
 from ..folder_lock import locked
 from ..records import LONG_AGO, read_record
 
@@ -41,7 +41,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     sources are of ablations with different names, or when ``out`` belongs to another ablation or another process writes
     into it.
     """
-    root, folders = Path(out), [Path(source) for source in sources]
+    root, folders = as_path(out), [as_path(source) for source in sources]
     _check_places(folders, root)
     plans, faults = _plans_of([*folders, root])
     names = dict.fromkeys(plan.get("name") for plan in plans)

@@ -24,7 +24,7 @@ from ..collect import (
     tuning_table,
 )
 from ..errors import DamagedPlanWarning, check_name
-from ..files import atomic_write, csv_text, make_folder, write_text
+from ..files import as_path, atomic_write, csv_text, make_folder, write_text
 from ..folder_lock import sweep
 from ..intervals import INTERVALS, PAIRED_TEST, TEST
 from ..printable import printable_in_page
@@ -73,11 +73,11 @@ def write_report(
     content = report_content(found, spec, against=against, interval=interval)
     page = _environment().get_template("report.html.j2").render(**content)
     runs = portable(tuning_table(found.records), found.root)
-    with atomic_write(Path(root) / "runs.csv") as aside:
+    with atomic_write(as_path(root) / "runs.csv") as aside:
         aside.write_bytes(csv_text(runs).encode("utf-8"))
-    with atomic_write(Path(root) / "runs.parquet") as aside:
+    with atomic_write(as_path(root) / "runs.parquet") as aside:
         aside.write_bytes(parquet(runs))
-    return write_text(Path(root) / "index.html", page)
+    return write_text(as_path(root) / "index.html", page)
 
 
 def _environment() -> jinja2.Environment:

@@ -15,7 +15,7 @@ from ..diagnostics import span_table, span_total
 from ..errors import FiltersubError, check_name
 from ..experiment import TuneSettings, tune
 from ..experiment.tuned import load_pair
-from ..files import make_folder
+from ..files import as_path, make_folder
 from ..folder_lock import locks
 from ..kernel_layout import check_block
 from ..kernels import named_layers, select_layers
@@ -174,7 +174,7 @@ def _trained(folder: Path, tuning: TuneSettings, seeds: Sequence[int]) -> list[_
 
 
 def _runs_in(root: str | os.PathLike[str]) -> list[_Run]:
-    records = read_records(root)[0] if Path(root).is_dir() else {}
+    records = read_records(root)[0] if as_path(root).is_dir() else {}
     full = [f for f, record in records.items() if record.kind == "tuning" and record.parameters["method"] == "full"]
     if not full:
         raise FiltersubError(f"no run of full tuning at {root} or below it; make one by `filtersub tune --method full`")

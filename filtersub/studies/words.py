@@ -4,11 +4,11 @@ figures.
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ..files import as_path
 from ..intervals import difference, holm
 from ..records import read_record, read_table
 
@@ -217,7 +217,7 @@ def _seeds(table: pd.DataFrame) -> str:
 
 def study_tables(folder: str | os.PathLike[str]) -> dict[str, pd.DataFrame]:
     """Every table of a run by its name. Raises FiltersubError when the record or one of its tables is missing."""
-    return {name: read_table(Path(folder) / file) for name, file in read_record(folder).tables.items()}
+    return {name: read_table(as_path(folder) / file) for name, file in read_record(folder).tables.items()}
 
 
 BY_LAYER, FOR_ALL = "by layer", "for all layers"

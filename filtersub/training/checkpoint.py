@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from ..errors import FiltersubError
-from ..files import atomic_write
+from ..files import as_path, atomic_write
 from ..random_states import random_states, set_random_states
 from .config import OptimizationConfig
 
@@ -36,7 +36,7 @@ class Checkpoint:
         accelerator: Accelerator,
     ) -> None:
         self.accelerator = accelerator
-        self.path = None if folder is None else Path(folder) / CHECKPOINT_FILE
+        self.path = None if folder is None else as_path(folder) / CHECKPOINT_FILE
         self.model, self.parts, self.order, self.settings = model, dict(parts), order, dict(settings)
         self.names = state_names(model)
 
@@ -87,7 +87,7 @@ class Checkpoint:
 
 def check_checkpoint(folder: str | os.PathLike[str], config: OptimizationConfig, settings: Mapping[str, Any]) -> None:
     """Raise what ``fit`` would about a checkpoint of another run, before time is spent on a model for it."""
-    path = Path(folder) / CHECKPOINT_FILE
+    path = as_path(folder) / CHECKPOINT_FILE
     if not path.exists():
         return
     try:
