@@ -24,6 +24,8 @@ from filtersub.ablation.warm_start import AVAILABLE
 
 SHARED = "FILTERSUB_TESTS_WARM_PROCESS"  # its address, for the workers of pytest-xdist
 import_nbformat()  # here too, before any test imports it
+# torch.compile would compile and run a program for each vector unit first, to see that it is there.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 # A runner builds every command anew for each call, which takes longer than most calls.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 

@@ -32,7 +32,7 @@ SMALL = TuneSettings(
 def test_what_is_saved_gives_the_recorded_accuracy(method, tmp_path):
     if method.startswith("tucker"):
         pytest.importorskip("lycoris", reason="the extra filtersub[lycoris]")
-    few = {"layers": "layer1"} if method == "hra" else {}  # it takes long where channels are many
+    few = {"layers": "layer1"} if method in ("hra", "boft") else {}  # they take long where channels are many
     record = tune(replace(SMALL, method=method, **few), tmp_path, quiet=True)
     model, split, settings = load_tuned(tmp_path)
     assert settings.method == method
