@@ -6,11 +6,13 @@ from math import prod
 
 import pytest
 import torch
+from peft import get_peft_model
 from torch import nn
 
-from filtersub.experiment.step_cost import step_flops
+from filtersub.experiment.step_cost import flops_of, step_flops
 from filtersub.models import load_model
 from filtersub.records import Record, read_record, records_table
+from filtersub.tuning import FilterSubspaceConfig
 
 BATCH, CLASSES = 3, 4
 
@@ -93,6 +95,29 @@ def test_a_whole_depthwise_network_is_the_sum_of_its_layers():
     by_hand = 2 * (3 * sum(seen) - seen[0])  # the images need no gradient
     assert step_flops(model, (3, 64, 64), 50, "updated") == by_hand
     assert 8.5e9 < by_hand < 9.5e9
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_layers_without_a_weight_gradient_are_counted_as_the_cpu_runs_them(recompute):
+    """The input gradient, and 81 products for each input number that a position sees, in place of the weight's."""
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.Conv2d(16, 64, 3, stride=2, bias=False)
+    config = FilterSubspaceConfig(target_modules=["1"], solver="pca", recompute_weights=recompute)
+    body = [first, second, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = get_peft_model(nn.Sequential(*body), config)
+    first.requires_grad_(True)
+    n_positions = BATCH * 4 * 3  # of an output of 4 x 3
+    kernels, of_second = 2 * 9 * 3 * 16 * BATCH * 9 * 7, 2 * 9 * 16 * 64 * n_positions
+    of_weight, of_sums = of_second + 2 * 9 * 9 * 16 * 64, 2 * 81 * 16 * n_positions + 2 * 9**3
+    elsewhere, on_cpu = (step_flops(model, (3, 9, 7), BATCH, "updated", on_cpu=on_cpu) for on_cpu in (False, True))
+    assert elsewhere - on_cpu == of_weight - of_sums
+    small = 2 * 9**3 * 2 + 2 * 9 * 9 * 16 * 64 * (1 + recompute)  # V dD and its gradient, F + F B
+    assert on_cpu == 2 * kernels + 2 * of_second + of_sums + small
+    model, images = model.to(memory_format=torch.channels_last), torch.randn(BATCH, 3, 9, 7)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(BATCH, dtype=torch.long)
+    ran = flops_of(lambda: nn.functional.cross_entropy(model(images), labels).backward())
+    assert on_cpu == ran + 2 * 81 * 16 * n_positions  # those of compiled code, which torch does not see
 
 
 def record(**cost):

@@ -86,7 +86,9 @@ def tune(
     model = prepared.injected.model
     if change is not None:
         change(model)
-    flops = step_flops(model, tuple(first.shape), used.training.batch_size, used.training.batch_norm)
+    training = used.training
+    on_cpu = state.device.type == "cpu" and training.channels_last and training.precision == "no"
+    flops = step_flops(model, tuple(first.shape), training.batch_size, training.batch_norm, on_cpu=on_cpu)
     logged = {**used.parameters, "trained_parameters": prepared.count.trainable}
     of_log = settings.label, settings.training.epochs, split.judged_on
     with (

@@ -8,6 +8,10 @@ torch for a few images, or lines of one, at a time and used while they lie in ca
 channels-last memory.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import local
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -23,6 +27,7 @@ _MOST_CONDITION = 100.0  # of I + B, where that of I is 9: solving with it costs
 _FEW = 64  # output channels below which products and H take as long as dx and dW
 _PARTS = 2  # of the channels of an image, that a thread takes at a time
 _PRODUCTS = 2**20  # numbers y that are made before they are used: 4 MB
+_state = local()
 
 
 def takes(layout: KernelLayout) -> bool:
@@ -46,8 +51,11 @@ def gradients(
     """
     if x.ndim != 4 or x.dtype not in (torch.float32, torch.float64) or matrix.ndim != 2 or matrix.dtype != x.dtype:
         return None
-    if not all(t.dtype == x.dtype and t.device.type == "cpu" and _lies_by_position(t) for t in (gradient, x, weight)):
+    if not all(t.dtype == x.dtype and _lies_by_position(t) for t in (gradient, x, weight)):
         return None
+    if x.is_meta:
+        to_x, moments = _on_shapes(gradient, x, weight)
+        return to_x, gradient.sum((0, 2, 3)) if with_bias else None, (torch.empty_like(moments) @ moments).to(x.dtype)
     identity = torch.eye(_TAPS, dtype=torch.float64)
     mixing = identity + matrix.detach().double().T
     inverse, _ = torch.linalg.inv_ex(mixing)
@@ -99,8 +107,30 @@ def _input_gradient_and_moments(layer: nn.Conv2d, gradient: Tensor, x: Tensor, w
     return torch.from_numpy(into).permute(0, 3, 1, 2), moments
 
 
+def _on_shapes(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What _input_gradient_and_moments gives, without memory: operators of torch that cost as much."""
+    products = gradient.permute(0, 2, 3, 1).flatten(0, 2) @ weight.permute(0, 2, 3, 1).flatten(1)
+    taps = products.reshape(-1, _TAPS)
+    return torch.empty_like(x), (taps.T @ taps).double()
+
+
+@contextmanager
+def meta_as_cpu() -> Iterator[None]:
+    """Within, tensors on the meta device stand for the CPU's with channels last: their operations are counted.
+
+    Operators on that device keep no order of memory.
+    """
+    _state.counts = True
+    try:
+        yield
+    finally:
+        _state.counts = False
+
+
 def _lies_by_position(tensor: Tensor) -> bool:
-    return tensor.is_contiguous(memory_format=torch.channels_last)
+    if tensor.is_meta:
+        return getattr(_state, "counts", False)
+    return tensor.device.type == "cpu" and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 @compiled
