@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -87,11 +88,27 @@ def test_images_on_disk_are_normalised_as_asked(root):
         torch.testing.assert_close(image, (getattr(plain, part)[0][0] - shift) / scale)
 
 
+def test_a_path_without_its_kind_is_told_how_it_is_named(root, monkeypatch):
+    (root / "birds").mkdir()
+    (root / "here" / "fish").mkdir(parents=True)
+    monkeypatch.chdir(root / "here")
+    for name in ("birds", "fish"):  # below the data root, and where the command runs
+        with pytest.raises(FiltersubError, match=f"a folder of images is 'folder:{name}', a list 'csv:{name}'"):
+            load_data(name)
+    for name in ("", "f" * 300):
+        with pytest.raises(FiltersubError, match="known: digits"):
+            load_data(name)
+
+
 def test_a_set_that_is_not_there_says_how_to_obtain_it(root):
     with pytest.raises(DataMissing, match=rf"vtab:dtd is not at {root}/vtab-1k/dtd .*FILTERSUB_DATA.*to obtain it"):
         load_data("vtab:dtd")
     with pytest.raises(DataMissing, match=r"there is nothing at .*birds; expected is an ImageFolder"):
         load_data("folder:birds")
+    with pytest.raises(DataMissing, match=rf"nothing at {root}/birds, nor at {Path.cwd()}/birds; expected"):
+        load_data("folder:birds")
+    with pytest.raises(DataMissing, match=rf"nothing at {root}/birds; expected"):
+        load_data(f"folder:{root}/birds")
     with pytest.raises(FiltersubError, match=r"unknown data set 'vtab:dtdd'.*did you mean 'vtab:dtd'\?"):
         load_data("vtab:dtdd")
 

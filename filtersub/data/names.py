@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from ..errors import FiltersubError, check_name, meant
 from ..schema import shown
-from .catalogue import VARIABLE, Description, catalogue, folder_of, place
+from .catalogue import VARIABLE, Description, catalogue, data_root, folder_of, place
 from .problems import DataMissing
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def described(name: str) -> Description | None:
     kind, _, rest = name.partition(":")
     if kind in PATH_KINDS and rest:
         return None
+    if name and any(map(os.path.exists, (name, data_root() / name))):
+        raise FiltersubError(f"unknown data set {name!r}; a folder of images is 'folder:{name}', a list 'csv:{name}'")
     short = [key for key in known if not key.startswith("vtab:")]
     raise FiltersubError(
         f"unknown data set {name!r}; known: {', '.join(short)}, vtab:TASK, {', '.join(f'{k}:PATH' for k in PATH_KINDS)}"
@@ -107,7 +110,9 @@ def _open_path(name: str) -> Source:
     path, columns = path_of(name)
     kind = name.partition(":")[0]
     if not path.exists():
-        raise DataMissing(f"{name}: there is nothing at {path}; expected is {PATH_KINDS[kind]}")
+        given = Path(name.partition(":")[2].partition("?")[0]).expanduser()
+        also = "" if given.is_absolute() else f", nor at {given.absolute()}"
+        raise DataMissing(f"{name}: there is nothing at {path}{also}; expected is {PATH_KINDS[kind]}")
     if kind == "csv":
         from .csv_lists import open_csv
 
