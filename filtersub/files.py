@@ -79,6 +79,9 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     folder = as_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        said = f"cannot make the folder {folder.absolute()}: a file is in its way; choose another folder"
+        raise FiltersubError(said) from None
     except OSError as error:
         raise FiltersubError(f"cannot make the folder {folder.absolute()}: {error.strerror or error}") from None
     if not os.access(folder, os.W_OK):

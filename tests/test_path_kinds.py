@@ -172,6 +172,13 @@ def test_what_is_no_path_is_told_in_one_line(function, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/below"])
+def test_a_file_where_a_folder_belongs(place, tmp_path):
+    (tmp_path / "taken").touch()
+    with pytest.raises(FiltersubError, match=f"the folder {tmp_path / place}: a file is in its way; choose another"):
+        make_folder(tmp_path / place)
+
+
 def test_paths_that_callers_give_are_looked_at():
     """Functions take them through files.as_path; Path alone ends in an error of pathlib."""
     unseen = []
