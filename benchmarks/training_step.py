@@ -23,7 +23,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from filtersub.kernels import select_layers
-from filtersub.memory import keep_freed_memory
+from filtersub.memory import PeakMemory, keep_freed_memory
 from filtersub.models import head_name, load_model
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
@@ -108,6 +108,23 @@ def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: 
         print(f"{row} {median(pages[method]):10.0f}")
 
 
+def measure_memory(name: str, methods: list[str], images: Tensor) -> None:
+    """What a step needs beside the model: one method after another, each alone in the process, after a first step."""
+    labels = torch.arange(images.shape[0]) % 10
+    print(f"\n{name}: batch {images.shape[0]}, {images.shape[-1]} px, {torch.get_num_threads()} thread(s)")
+    print(f"{'method':26s} {'model MiB':>10s} {'added MiB':>10s}")
+    for method in methods:
+        model = build(name, method)
+        step = stepper(model, images, labels, time.process_time, method)
+        step()
+        with PeakMemory("cpu") as memory:
+            step()
+        held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+        print(f"{method:26s} {held / 2**20:10.0f} {memory.added_bytes / 2**20:10.0f}", flush=True)
+        del model, step
+        gc.collect()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=["resnet50", "convnext_tiny"])
@@ -115,16 +132,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=96, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--memory", action="store_true", help="the memory that a step adds, in place of its time")
     parser.add_argument("--cpu-time", action="store_true", help="processor instead of wall time: for a busy machine")
     parser.add_argument("--give-back", action="store_true", help="freed memory by the C library's own rules, as before")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if not options.give_back:
+    if not (options.give_back or options.memory):
         keep_freed_memory()  # as training does, for every method
     images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
     clock = time.process_time if options.cpu_time else time.perf_counter
     for name in options.models:
+        if options.memory:
+            measure_memory(name, options.methods, images)
+            continue
         measure(name, list(dict.fromkeys(["full", *options.methods])), images, options.repeats, clock)
 
 
