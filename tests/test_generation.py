@@ -215,7 +215,7 @@ def test_checkpoints_of_other_runs_and_damaged_ones_are_refused(unet, tmp_path):
 @pytest.mark.parametrize("method", NAMES[2:])
 def test_every_adapter_trains_saves_and_loads(base, unet, tmp_path, method):
     """From the one table of methods: what training moved is in the folder, and nothing else is needed."""
-    layers = r".*up_blocks\.2\.resnets.*" if method == "boft" else r".*up_blocks\.\d\.resnets.*"  # it takes long
+    layers = r".*up_blocks\.1\.resnets\.1.*" if method == "boft" else r".*up_blocks\.\d\.resnets.*"  # it takes long
     settings = MethodSettings(method=method, rank=2, block=2, block_spatial=False, layers=layers)
     injected = inject_method(unet, settings)
     assert 0 < injected.trainable < injected.total == sum(p.numel() for p in base.parameters())
