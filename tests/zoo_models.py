@@ -28,6 +28,7 @@ class Entry:
     build : makes the network
     inputs : positional inputs of its forward pass
     fuse : what its library calls to fold branches or normalisation; takes and returns the network
+    rate : of Adam; lower where outputs are so small that five usual steps go past their goal
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     build: Callable[[], nn.Module]
     inputs: Inputs
     fuse: Callable[[nn.Module], nn.Module] | None = None
+    rate: float = 1e-4
 
     def make(self) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """The network in evaluation mode, and its inputs, which its batch norms have seen.
@@ -88,11 +90,13 @@ def _reparameterised(model: nn.Module) -> nn.Module:
     return reparameterize_model(model)
 
 
-def _timm(family: str, *names: str, size: int = 64, fuse: Any = None, **options: Any) -> list[Entry]:
+def _timm(
+    family: str, *names: str, size: int = 64, fuse: Any = None, rate: float = 1e-4, **options: Any
+) -> list[Entry]:
     def build(name: str) -> Callable[[], nn.Module]:
         return lambda: importlib.import_module("timm").create_model(name, num_classes=5, **options)
 
-    return [Entry(f"timm:{name}", family, build(name), images(size), fuse) for name in names]
+    return [Entry(f"timm:{name}", family, build(name), images(size), fuse, rate) for name in names]
 
 
 def _torchvision(family: str, *names: str, size: int = 64, inputs: Inputs | None = None, **options: Any) -> list[Entry]:
@@ -251,7 +255,8 @@ ZOO: list[Entry] = [
         size=224,
     ),
     *_timm("attention beside convolutions", "efficientvit_b0", "pvt_v2_b0", "poolformer_s12", "swiftformer_xs"),
-    *_timm("attention beside convolutions", "mambaout_femto", "test_vit", "xcit_nano_12_p16_224", size=160),
+    *_timm("attention beside convolutions", "test_vit", "xcit_nano_12_p16_224", size=160),
+    *_timm("attention beside convolutions", "mambaout_femto", size=160, rate=3e-5),
     *_torchvision("plain", "resnet18", "squeezenet1_0", "shufflenet_v2_x0_5", num_classes=5),
     *_torchvision("grouped and depthwise", "mobilenet_v3_small", "mnasnet0_5", "efficientnet_b0", num_classes=5),
     *_torchvision("several outputs", "googlenet", size=96, num_classes=5, init_weights=False),

@@ -161,7 +161,7 @@ def tune(case: Case, setting: str) -> None:
     began = {name: p.detach().clone() for name, p in trained.items()}
     torch.manual_seed(1)
     goal = [each + 0.3 * each.std().nan_to_num(1.0) * torch.randn_like(each) for each in case.before]
-    optimiser = torch.optim.Adam(trained.values(), lr=1e-4)
+    optimiser = torch.optim.Adam(trained.values(), lr=case.entry.rate)
     losses = []
     for _ in range(_STEPS + 1):
         optimiser.zero_grad()
