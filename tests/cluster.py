@@ -24,6 +24,8 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
+from filtersub.ablation.notebook_run import read_state
+
 BRIDGE, NETWORK, PORT = "fsbridge", "10.77.0", 8799
 SCHEDULER = f"tcp://{NETWORK}.1:{PORT}"
 SILENT = 15  # seconds after which the scheduler takes a silent worker for dead
@@ -216,11 +218,12 @@ def scheduler_restarted(cluster: Cluster, batch: Batch) -> str:
     until(lambda: len(batch.records()) >= 2)
     cluster.kill()
     printed = process.communicate(timeout=300)[0]
-    before = {path: path.stat().st_mtime_ns for path in batch.out.glob("runs/*/record.json")}
-    if process.returncode != 1 or len(before) == len(RATES):
-        raise ValueError(f"exit code {process.returncode}: {printed[-800:]}")
-    for host in list(cluster.workers):
+    for host in list(cluster.workers):  # which may be amid a run: its record is there before its page
         cluster.kill(host)
+    records = batch.out.glob("runs/*/record.json")
+    before = {path: path.stat().st_mtime_ns for path in records if read_state(path.parent).get("status") == "done"}
+    if process.returncode != 1 or not 0 < len(before) < len(RATES):
+        raise ValueError(f"exit code {process.returncode}, {len(before)} runs: {printed[-800:]}")
     cluster.start("one", "two")
     cluster.wait_for_workers(2)
     outcome(batch, batch.start())
