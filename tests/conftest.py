@@ -31,11 +31,9 @@ typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def little_garbage_to_look_through() -> Iterator[None]:
-    """Each training run collects garbage once, and would look through all that the imports have made: half a second."""
-    gc.collect()
-    gc.freeze()
-    yield
+def little_garbage_to_look_through() -> None:
+    """Each training run collects garbage once, and would look through all that the imports and the files before have
+    made: half a second."""
     gc.collect()
     gc.freeze()
 
