@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 
 import nbformat
@@ -19,7 +20,7 @@ from filtersub.ablation.progress import RunProgress
 from filtersub.ablation.run_slot import _one_gpu, visible_gpus
 from filtersub.ablation.run_times import RunTimes
 from filtersub.ablation.schemas import StageSchema
-from filtersub.ablation.slots import checked_workers, share_cores
+from filtersub.ablation.slots import _place, checked_workers, share_cores
 from filtersub.ablation.spec import load_spec, matches, parse_spec
 from filtersub.cli import app
 from filtersub.errors import FiltersubError
@@ -194,9 +195,20 @@ def test_time_is_that_of_the_last_worker_to_end():
 
 def test_workers_that_share_cores_share_them_out():
     both = frozenset({0, 1})
-    assert share_cores({"a": ("h", both, 1), "b": ("h", both, 1)}) == {"a": 1, "b": 1}
-    apart = {"a": ("h", frozenset({0, 1, 2, 3}), 2), "b": ("h", frozenset({4, 5}), 1), "c": ("i", both, 4)}
+    assert share_cores({"a": ("h", both, 2, 1), "b": ("h", both, 2, 1)}) == {"a": 1, "b": 1}
+    apart = {"a": ("h", frozenset({0, 1, 2, 3}), 4, 2), "b": ("h", frozenset({4, 5}), 2, 1), "c": ("i", both, 2, 4)}
     assert share_cores(apart) == {"a": 2, "b": 2, "c": 1}
+
+
+def test_a_container_has_no_more_cores_than_its_quota(monkeypatch):
+    """The quota bounds the time of all threads, not where they run: what the kernel says of the cores is the host's."""
+    host = frozenset(range(64))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(host), raising=False)
+    monkeypatch.setattr("dask.system.cpu_count", lambda: 3)
+    assert _place()[1:] == (host, 3)
+    assert share_cores({"a": ("h", host, 3, 1), "b": ("i", host, 3, 2)}) == {"a": 3, "b": 1}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert checked_workers(None) == 3
 
 
 def test_each_run_has_a_gpu_of_its_own(monkeypatch):

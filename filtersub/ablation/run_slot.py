@@ -51,8 +51,10 @@ class Terms:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, in a container no more than its quota."""
+    from dask.system import cpu_count
+
+    return cpu_count()
 
 
 def visible_gpus() -> list[str]:

@@ -100,23 +100,23 @@ def threads_of_workers(client: Any) -> dict[str, int]:
     return share_cores({address: (*where, slots.get(address, 1)) for address, where in client.run(_place).items()})
 
 
-def share_cores(places: dict[str, tuple[str, frozenset[int], int]]) -> dict[str, int]:
-    """Threads of a run by worker, from each worker's (host, its cores, its slots).
+def share_cores(places: dict[str, tuple[str, frozenset[int], int, int]]) -> dict[str, int]:
+    """Threads of a run by worker, from each worker's (host, the cores it may be on, how many at once, its slots).
 
     Workers of one host whose cores overlap share them, so that all slots together never have more threads than cores
     (but for one each).
 
-    >>> both = frozenset({0, 1, 2, 3})
-    >>> share_cores({"a": ("host", both, 1), "b": ("host", both, 1), "c": ("other", both, 2)})
-    {'a': 2, 'b': 2, 'c': 2}
+    >>> four = frozenset({0, 1, 2, 3})
+    >>> share_cores({"a": ("host", four, 4, 1), "b": ("host", four, 4, 1), "c": ("other", four, 3, 1)})
+    {'a': 2, 'b': 2, 'c': 3}
     """
     shares = {}
-    for address, (host, own, _) in places.items():
-        rivals = sum(slots for there, theirs, slots in places.values() if there == host and theirs & own)
-        shares[address] = max(1, len(own) // rivals)
+    for address, (host, own, count, _) in places.items():
+        rivals = sum(slots for there, theirs, _, slots in places.values() if there == host and theirs & own)
+        shares[address] = max(1, count // rivals)
     return shares
 
 
-def _place() -> tuple[str, frozenset[int]]:
+def _place() -> tuple[str, frozenset[int], int]:
     own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(cores())
-    return socket.gethostname(), frozenset(own)
+    return socket.gethostname(), frozenset(own), cores()
