@@ -1,14 +1,16 @@
 """An ablation on a cluster of several machines, as far as one machine can stand for them: network namespaces.
 
     sudo .venv/bin/python tests/cluster.py        # make cluster; Linux, as root, with ip and unshare; some minutes
+    sudo .venv/bin/python tests/cluster.py --ablation networks --out FOLDER   # a real one, on the same two hosts
 
-Each worker has a network, a host name and mounts of its own, joined by a bridge; the scheduler and the command run
-outside. Files are shared, or hidden from one worker by an empty file system over the output folder. Prints a table in
-Markdown; exit code 1 where a case ends otherwise than it should.
+Each worker has a network, a host name, mounts and where it can a core of its own, joined by a bridge; the scheduler and
+the command run outside. Files are shared, or hidden from one worker by an empty file system over the output folder.
+Prints a table in Markdown; exit code 1 where a case ends otherwise than it should.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -84,10 +86,13 @@ class Cluster:
             module = ["distributed.cli.dask_scheduler", "--host", f"{NETWORK}.1", "--port", str(PORT), "--no-dashboard"]
             self.scheduler = self._process([sys.executable, "-m", *module], own)
         worker = [sys.executable, "-m", "distributed.cli.dask_worker", SCHEDULER, "--nthreads", "1", "--no-nanny"]
+        worker += ["--no-dashboard"]
+        cores = sorted(os.sched_getaffinity(0))
         for host in hosts:
+            core = cores[len(self.workers) % len(cores)]
             cover = f"mount -t tmpfs none {self.place} && " if host in hidden else ""
             shell = f'hostname {host} && {cover}exec "$@"'
-            inside = ["unshare", "--mount", "--uts", "sh", "-c", shell, "sh", *worker, "--no-dashboard"]
+            inside = ["unshare", "--mount", "--uts", "sh", "-c", shell, "sh", "taskset", "-c", str(core), *worker]
             self.workers[host] = self._process(["ip", "netns", "exec", host, *inside], {})
 
     def _process(self, command: list[str], own: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -241,10 +246,33 @@ CASES = {
 }
 
 
+def run_ablation(name: str, out: Path) -> int:
+    """A preset, or an ablation of one's own, on two hosts; its page and records are in ``out``. Resumes."""
+    out.mkdir(parents=True, exist_ok=True)
+    with network({"one": 2, "two": 3}):
+        cluster = Cluster(out)
+        try:
+            cluster.start("one", "two")
+            cluster.wait_for_workers(2)
+            command = ["ablate", name, "--out", str(out), "--scheduler", SCHEDULER]
+            return subprocess.run([sys.executable, "-m", "filtersub", *command]).returncode
+        finally:
+            cluster.close()
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ablation", help="run this one in place of the cases")
+    parser.add_argument("--out", type=Path, help="folder of its records and page")
+    args = parser.parse_args()
+    if (args.ablation is None) != (args.out is None):
+        parser.error("--ablation and --out go together")
     if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
         print("needs Linux, root, and the commands ip and unshare", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and networks go, as with Ctrl-C
+    if args.ablation is not None:
+        return run_ablation(args.ablation, args.out.resolve())
     rows, bad = [], False
     for name, (case, seconds) in CASES.items():
         with (
