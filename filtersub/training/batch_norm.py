@@ -1,23 +1,79 @@
 """What becomes of batch norm's running statistics while a model is trained."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..models import is_inside
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
+#: the values of ``batch_norm`` that keep running statistics as they are while a model is trained
+STANDING_STILL = ("adapted", "frozen")
+_TORCHS = functional.batch_norm
+_LOCK = Lock()
+_within: list[None] = []  # one for each frozen_batch_norm that is open, in all threads
 
 
 def set_training_mode_(model: nn.Module, batch_norm: str) -> None:
     """Training mode, with batch norm in evaluation mode where its statistics stand still."""
     model.train()
-    if batch_norm in ("adapted", "frozen"):
+    if batch_norm in STANDING_STILL:
         for module in model.modules():
             if isinstance(module, _NORMS):
                 module.eval()
+
+
+@contextmanager
+def frozen_batch_norm() -> Iterator[None]:
+    """Within it, batch norm that keeps its statistics and trains nothing is ``y = s x + t``, with gradient ``s dy``.
+
+    Per channel s = weight / sqrt(variance + eps) and t = bias - s mean: torch's numbers, but for rounding. torch keeps
+    the input of every batch norm for the backward pass; a scale needs none. Batch norms that move or train, and those
+    of another dtype than their input, are torch's as before.
+
+    It stands in the place of torch.nn.functional.batch_norm, for all threads: what a network computes again in its
+    backward pass, wherever that runs, must be the same.
+
+    >>> norm, images = nn.BatchNorm2d(3).requires_grad_(False).eval(), torch.randn(2, 3, 4, 4)
+    >>> with frozen_batch_norm():
+    ...     found = norm(images)
+    >>> torch.allclose(found, norm(images))
+    True
+    """
+    with _LOCK:
+        _within.append(None)
+        functional.batch_norm = _scale_and_shift
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _within.pop()
+            functional.batch_norm = _scale_and_shift if _within else _TORCHS
+
+
+def _scale_and_shift(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    own = [tensor for tensor in (running_mean, running_var, weight, bias) if tensor is not None]
+    if training or any(tensor.requires_grad or tensor.dtype != input.dtype for tensor in own):
+        return _TORCHS(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    scale = (running_var + eps).rsqrt()
+    scale = scale if weight is None else scale * weight
+    shift = -running_mean * scale if bias is None else bias - running_mean * scale
+    along = (1, -1, *[1] * (input.ndim - 2))
+    return torch.addcmul(shift.view(along), input, scale.view(along))
 
 
 def averaging_norms(model: nn.Module) -> list[nn.Module]:

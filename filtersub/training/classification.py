@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,14 @@ from ..kernels import check_model, find_module
 from ..models import is_inside
 from ..random_states import seeded
 from ..settings import check_kind
-from .batch_norm import SameStatistics, recompute_batch_norm_, set_training_mode_, statistics_stand_still
+from .batch_norm import (
+    STANDING_STILL,
+    SameStatistics,
+    frozen_batch_norm,
+    recompute_batch_norm_,
+    set_training_mode_,
+    statistics_stand_still,
+)
 from .checkpoint import state_names, weights_of
 from .config import TrainingConfig
 from .evaluation import check_classes, class_accuracies, evaluate
@@ -97,9 +105,11 @@ def fit(
         )
     run = _Classification(model, train, judged, n_classes, config, head, judged_on, folder, settings or {})
     run.on_epoch, run.on_step = on_epoch, on_step
+    stands_still = config.batch_norm in STANDING_STILL and config.compile == "no"  # compiled, it is fused as it is
     try:
-        run.run()
-        return run.result()
+        with frozen_batch_norm() if stands_still else nullcontext():
+            run.run()
+            return run.result()
     except ValueError as error:
         raise explained(error) from None
 

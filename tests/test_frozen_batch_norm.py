@@ -1,0 +1,164 @@
+"""Batch norm that stands still is a scale and a shift: torch's numbers and gradients, without its input kept."""
+
+import copy
+from contextlib import nullcontext
+
+import pytest
+import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import TensorDataset
+
+from filtersub.training import TrainingConfig, classification, fit, frozen_batch_norm
+
+TORCHS = functional.batch_norm
+
+
+def drawn(norm):
+    """The layer with statistics and weights that are not those it starts with, standing still."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in (*norm.named_parameters(), *norm.named_buffers()):
+        if tensor.is_floating_point():
+            values = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype)
+            tensor.data.copy_(values + 0.5 if name in ("weight", "running_var") else 4 * values - 2)
+    return norm.requires_grad_(False).eval()
+
+
+def output_and_gradient(norm, images, mode):
+    images = images.clone().requires_grad_()
+    with mode:
+        found = norm(images)
+    (gradient,) = torch.autograd.grad((found * torch.arange(found.numel()).view_as(found).cos()).sum(), images)
+    return found.detach(), gradient
+
+
+NORMS = {
+    "of images": (lambda: nn.BatchNorm2d(5, eps=0.1), (4, 5, 6, 7)),
+    "of rows": (lambda: nn.BatchNorm1d(5), (9, 5)),
+    "of signals": (lambda: nn.BatchNorm1d(5), (3, 5, 8)),
+    "of volumes": (lambda: nn.BatchNorm3d(5), (2, 5, 3, 4, 2)),
+    "without weights": (lambda: nn.BatchNorm2d(5, affine=False), (4, 5, 6, 7)),
+    "timm's with an activation": (lambda: BatchNormAct2d(5), (4, 5, 6, 7)),
+    "of no image": (lambda: nn.BatchNorm2d(5), (0, 5, 6, 7)),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outputs_and_gradients_are_those_of_torch(kind, dtype):
+    make, shape = NORMS[kind]
+    norm, images = drawn(make().to(dtype)), torch.randn(shape, dtype=dtype)
+    found = output_and_gradient(norm, images, frozen_batch_norm())
+    torch.testing.assert_close(found, output_and_gradient(norm, images, nullcontext()))
+
+
+def test_it_is_as_near_to_float64_as_torch_is():
+    norm, images = drawn(nn.BatchNorm2d(64)), 100 * torch.randn(8, 64, 9, 9)
+    exact = copy.deepcopy(norm).double()(images.double())
+    with frozen_batch_norm():
+        error = (norm(images) - exact).abs().max()
+    assert error <= 2 * (norm(images) - exact).abs().max()
+
+
+def kept_for_backward(layers, mode):
+    """Storages that the backward pass keeps."""
+    kept = set()
+
+    def pack(tensor):
+        kept.add(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    outputs = []
+    handles = [layer.register_forward_hook(lambda _, __, output: outputs.append(output)) for layer in layers]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), mode:
+        layers(torch.randn(2, 3, 8, 8, requires_grad=True))
+    for handle in handles:
+        handle.remove()
+    return [output.untyped_storage().data_ptr() in kept for output in outputs]
+
+
+def test_its_input_is_not_kept():
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), drawn(nn.BatchNorm2d(4)), nn.Sigmoid())
+    assert kept_for_backward(layers, frozen_batch_norm()) == [False, False, True]
+    assert kept_for_backward(layers, nullcontext()) == [True, False, True]
+
+
+def test_trained_weights_and_moving_statistics_are_torchs():
+    images = torch.randn(4, 5, 6, 7)
+    for trained, moving in ((True, False), (False, True), (True, True)):
+        own, torchs = (drawn(nn.BatchNorm2d(5)).requires_grad_(trained).train(moving) for _ in range(2))
+        for norm, mode in ((own, frozen_batch_norm()), (torchs, nullcontext())):
+            with mode:
+                output = norm(images.clone().requires_grad_())
+            output.square().sum().backward()
+        for (name, found), (_, expected) in zip(own.state_dict().items(), torchs.state_dict().items(), strict=True):
+            assert torch.equal(found, expected), name
+        assert not trained or torch.equal(own.weight.grad, torchs.weight.grad)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_torchs(half):
+    norm, images = drawn(nn.BatchNorm2d(5)), torch.randn(4, 5, 6, 7)
+    with frozen_batch_norm():
+        own = norm(images.to(half))
+    assert own.dtype == half
+    assert torch.equal(own, norm(images.to(half)))
+
+
+class Recomputed(nn.Module):
+    """A network that computes its body again in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), drawn(nn.BatchNorm2d(8)), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, images):
+        return self.head(checkpoint(self.body, images, use_reentrant=False).flatten(1))
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "adapted"])
+def test_training_moves_weights_as_with_torchs(batch_norm, monkeypatch):
+    pictures, labels = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 3
+    images = TensorDataset(pictures + labels[:, None, None, None], labels)
+    found = []
+    for within in (frozen_batch_norm, nullcontext):
+        monkeypatch.setattr(classification, "frozen_batch_norm", within)
+        model = Recomputed()
+        fit(model, images, images, 3, TrainingConfig(epochs=2, batch_size=10, batch_norm=batch_norm))
+        found.append(model.state_dict())
+    torch.testing.assert_close(*found)
+    assert functional.batch_norm is TORCHS
+
+
+def test_training_uses_it(monkeypatch):
+    images = TensorDataset(torch.randn(40, 3, 8, 8), torch.arange(40) % 3)
+    for batch_norm, expected in (
+        ("frozen", {True}),
+        ("adapted", {True}),
+        ("updated", {False}),
+        ("recomputed", {False}),
+    ):
+        replaced, model = set(), Recomputed()
+        model.head.register_forward_hook(lambda *_, seen=replaced: seen.add(functional.batch_norm is not TORCHS))
+        fit(model, images, images, 3, TrainingConfig(epochs=1, batch_size=10, batch_norm=batch_norm))
+        assert replaced == expected, batch_norm
+
+
+def test_torchs_is_back_whatever_happens_and_whoever_leaves_last():
+    with pytest.raises(ValueError, match="amid"), frozen_batch_norm():
+        raise ValueError("amid")
+    assert functional.batch_norm is TORCHS
+    first, second = frozen_batch_norm(), frozen_batch_norm()  # as two threads have it
+    norm, images = drawn(nn.BatchNorm2d(5)), torch.randn(4, 5, 6, 7)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert functional.batch_norm is not TORCHS
+    moving = norm(images), nn.BatchNorm2d(5)(images)  # the second is torch's own
+    second.__exit__(None, None, None)
+    assert functional.batch_norm is TORCHS
+    torch.testing.assert_close(moving, (norm(images), nn.BatchNorm2d(5)(images)))
