@@ -168,6 +168,49 @@ def test_a_dark_page_can_be_read(opened, width):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_marks_of_families_stand_out_from_a_dark_page(opened):
+    """The ink of full tuning is the colour of the page."""
+    page = opened(color_scheme="dark")
+    luminance = """(marks) => marks.map((mark) => {
+      const style = getComputedStyle(mark);
+      const colour = mark.matches(".swatch") ? style.backgroundColor : style.borderTopColor;
+      const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => ((Number(v) / 255 + 0.055) / 1.055) ** 2.4);
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    })"""
+    found = page.locator("#settings .swatch, .picks .swatch, .compare > div").evaluate_all(luminance)
+    assert len(found) > 8
+    assert min(found) > 3 * 0.06 - 0.05  # contrast of 3 to 1, as WCAG asks of graphics, on a page of luminance 0.01
+
+
+def test_runs_judged_once_have_a_point_in_the_learning_curves(browser, tmp_path):
+    """A line of one point has no length, so nothing was drawn."""
+    root = tmp_path / "once"
+    shutil.copytree(SAMPLE, root)
+    for path in root.glob("runs/tuning-*/history.csv"):
+        pd.read_csv(path).tail(1).to_csv(path, index=False)
+    write_report(root)
+    with report_pages(browser, root) as open_page:
+        page = open_page()
+        drawn(page, 1)
+        coloured = (
+            page.locator("#explore .chart")
+            .nth(1)
+            .locator("canvas")
+            .evaluate(
+                """(canvas) => {
+              const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+              let found = 0;
+              for (let n = 0; n < pixels.length; n += 4) {
+                const colour = pixels.slice(n, n + 3);
+                found += pixels[n + 3] > 200 && Math.max(...colour) - Math.min(...colour) > 90;
+              }
+              return found;
+            }"""
+            )
+        )
+        assert coloured > 50
+
+
 def test_charts_far_below_are_drawn_when_they_are_reached(opened):
     page = opened()
     assert page.locator("#explore canvas").count() < 3

@@ -119,8 +119,8 @@ def test_the_penalty_sentence_weighs_a_difference_against_the_seeds():
     accuracy = pd.DataFrame(rows, columns=["l1_penalty", "seed", "test_accuracy"])
     sentence = studies.penalty_sentence(total, accuracy)
     assert "from 90.0% to 20.0%" in sentence
-    assert "l = 0.1: 91.0%; l = 1: 81.0% (2 seeds, at most 2.0% apart at one l)" in sentence
-    assert "a difference of 10.0%, more than seeds differ" in sentence
+    assert "l = 0.1: 91.0%; l = 1: 81.0% (2 seeds, at most 2.0 points apart at one l)" in sentence
+    assert "a difference of 10.0 points, more than seeds differ" in sentence
     close = accuracy.assign(test_accuracy=[0.90, 0.92, 0.90, 0.92])
     assert "no more than the seeds of one l differ" in studies.penalty_sentence(total, close)
     assert "not known" in studies.penalty_sentence(total, accuracy.iloc[:0])
@@ -145,7 +145,7 @@ def test_the_solver_sentence_names_the_fastest_that_is_exact():
 
 def test_the_spread_is_unknown_for_one_seed():
     table = pd.DataFrame({"m": [3, 3], "seed": [0, 1], "error": [0.25, 0.5]})
-    assert "at most 25.00%" in studies.spread_sentence(table, "m", "error", "it")
+    assert "at most 25.00 percentage points" in studies.spread_sentence(table, "m", "error", "it")
     assert "not known" in studies.spread_sentence(table.iloc[:1], "m", "error", "it")
 
 

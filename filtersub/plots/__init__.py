@@ -20,5 +20,8 @@ __all__, __getattr__, __dir__ = lazy_attributes(
         *("activation_maps", "active_shares", "network_vs_atoms", "penalty_path", "solver_gaps"),
         *("span_layers", "span_shares"),
     ),
-    style=("families_style", "kernel_name", "lighter_colour", "settings_style", "short_count", "text_colour"),
+    style=(
+        *("families_style", "kernel_name", "lighter_colour", "metric_words", "settings_style", "short_count"),
+        "text_colour",
+    ),
 )

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .figure import house_axes, house_figure, is_wide, label_axes, panel_shape
+from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, panel_shape
 from .style import BLUE, GRID, INK, VERMILION
 
 
@@ -25,7 +25,7 @@ def support_histogram(supports: pd.DataFrame, *, width: float = 7.4, height: flo
             ax.plot(rows["nonzeros"], rows["fraction"], color=INK, lw=0.8, alpha=0.35, marker=".", ms=3, **words)
         words = ("atoms that a kernel uses (nonzero coefficients)", "share of the kernels")
         label_axes(ax, *words, percents="y", whole="x", zero="y")
-        ax.legend(loc="upper left")
+        legend_above(ax.figure)
     return ax.figure
 
 
@@ -48,7 +48,7 @@ def atom_usage(atoms: pd.DataFrame, *, width: float = 7.4, height: float = 3.2) 
             ax.plot(middle.index + 1, middle, color=INK, lw=2, marker="o", ms=4, mec="white", label=label)
             ax.set_ylim(0, 1.04 * atoms[column].max())
             label_axes(ax, "atom, by falling energy", words, percents="y", whole="x")
-            ax.legend(loc="lower left" if column == "usage" else "upper right")
+        legend_above(figure)
     return figure
 
 
@@ -67,7 +67,11 @@ def supports(
     held = [_numbers(atoms) for atoms in rows["atoms"]]
     shown = max((max(atoms, default=0) for atoms in held), default=0) + 1
     with house_figure(
-        width, height or 0.9 + 0.27 * len(rows), ncols=2, sharey=True, width_ratios=(min(shown, 24) / 10 + 0.5, 1.3)
+        width,
+        height or 0.9 + 0.27 * max(len(rows), 4),
+        ncols=2,
+        sharey=True,
+        width_ratios=(min(shown, 24) / 10 + 0.5, 1.3),
     ) as (figure, axes):
         left, right = axes[0]
         for line, atoms in enumerate(held):
@@ -105,7 +109,7 @@ def spectrum(
             ax.plot(subspace["atoms"], subspace["relative_error"], "o", **marks)
         words = ("dimensions of the subspace, or atoms m", "relative reconstruction error")
         label_axes(ax, *words, percents="y", whole="x", zero="xy")
-        ax.legend(loc="upper right")
+        legend_above(ax.figure)
     return ax.figure
 
 

@@ -2,7 +2,7 @@
 as a heat map.
 """
 
-import textwrap
+from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
@@ -16,8 +16,33 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ..intervals import SIGNIFICANT
-from .figure import bare_axes, house_axes, house_figure, is_wide, label_axes, legend_above, panel_shape, percent
-from .style import BLUE, GREEN, GREY, GRID, INK, MUTED, ORANGE, PURPLE, VERMILION, families_style, short_count
+from .figure import (
+    bare_axes,
+    fill,
+    house_axes,
+    house_figure,
+    is_wide,
+    label_axes,
+    legend_above,
+    most_lines,
+    panel_shape,
+    percent,
+    row_names,
+)
+from .style import (
+    BLUE,
+    GREEN,
+    GREY,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    families_style,
+    metric_words,
+    short_count,
+)
 
 _NETWORKS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, INK)
 _FRACTIONS = ("accuracy", "error", "agreement", "density")
@@ -37,15 +62,14 @@ def effects(
     measure : name of the metric; fractions are drawn in percentage points
     """
     scale = 100 if measure.endswith(_FRACTIONS) else 1
-    lines = len(contrasts)
-    names, before = [], None
-    with house_axes(width, height or 1.0 + 0.27 * lines) as ax:
+    lines, before = len(contrasts), None
+    names = row_names([f"{row.parameter}:  {row.levels}" for row in contrasts.itertuples()], width)
+    with house_axes(width, height or 1.0 + 0.16 * most_lines(names) * lines + 0.11 * lines) as ax:
         ax.axvline(0, color=MUTED, lw=0.9)
         for place, row in enumerate(contrasts.itertuples()):
             _draw_difference(ax, row, place, scale, row.significant, lw=5, ms=6)
             if row.parameter != before and place:
                 ax.axhline(place - 0.5, color="#d0d7de", lw=0.8)
-            names.append(f"{row.parameter}:  {row.levels}")
             before = row.parameter
         marks = scale * pd.concat([contrasts["difference"], pd.Series([0.0])])
         room = 1.0 * (marks.max() - marks.min()) or 1.0
@@ -53,12 +77,22 @@ def effects(
         near = max(marks.min() - room, min(low.min(), marks.min())) if low.notna().any() else marks.min()
         far = min(marks.max() + room, max(high.max(), marks.max())) if high.notna().any() else marks.max()
         ax.set_xlim(near - 0.05 * room, far + 0.05 * room)
+        _mark_cut(ax, range(lines), low, high)
         ax.set_yticks(range(lines), names)
         ax.set_ylim(lines - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "\N{MINUS SIGN}")))
-        label_axes(ax, f"difference of {measure.replace('_', ' ')}" + (", percentage points" if scale == 100 else ""))
+        words = f"difference of {metric_words(measure)}" + (", percentage points" if scale == 100 else "")
+        label_axes(ax, words if is_wide(width) else fill(words, 28))
     return ax.figure
+
+
+def _mark_cut(ax: Axes, places: Sequence[int], low: pd.Series, high: pd.Series) -> None:
+    """An arrowhead at the edge of the axes for each bar that goes on beyond it."""
+    left, right = ax.get_xlim()
+    for edge, mark, beyond in ((left, "<", low < left), (right, ">", high > right)):
+        rows = [place for place, cut in zip(places, beyond, strict=True) if cut]
+        ax.plot([edge] * len(rows), rows, mark, color=MUTED, ms=5, clip_on=False, zorder=4)
 
 
 def _draw_difference(ax: Axes, row, place: int, scale: float, sure: bool, *, lw: float, ms: float) -> None:
@@ -78,7 +112,8 @@ def task_steps(steps: pd.DataFrame, *, width: float = 7.4, height: float | None 
     """
     names, tasks = list(dict.fromkeys(steps["step"])), list(dict.fromkeys(steps["task"]))
     shape = panel_shape(len(names), 3 if is_wide(width) else 1)
-    tall = height or shape["nrows"] * (0.9 + 0.19 * len(tasks))
+    row = 0.06 + 0.13 * most_lines(row_names(tasks, width))
+    tall = height or shape["nrows"] * (0.9 + row * len(tasks))
     with house_figure(width, tall, sharey=True, **shape) as (figure, axes):
         for ax, name in zip(axes.flat, names, strict=False):
             members = steps[steps["step"] == name]
@@ -88,11 +123,12 @@ def task_steps(steps: pd.DataFrame, *, width: float = 7.4, height: float | None 
             marks = 100 * pd.concat([members["difference"], pd.Series([0.0])])
             room = marks.max() - marks.min() or 1.0
             ax.set_xlim(marks.min() - 0.6 * room, marks.max() + 0.6 * room)
-            ax.set_yticks(range(len(tasks)), tasks, fontsize=8)
+            _mark_cut(ax, [tasks.index(task) for task in members["task"]], 100 * members["low"], 100 * members["high"])
+            ax.set_yticks(range(len(tasks)), row_names(tasks, width), fontsize=8)
             ax.set_ylim(len(tasks) - 0.5, -0.5)
             ax.xaxis.set_major_locator(MaxNLocator(4))
-            ax.set_title("\n".join(textwrap.wrap(name, 27)), fontsize=8.5, color=INK, loc="left")
-        figure.supxlabel("difference of test accuracy, percentage points", fontsize=9)
+            ax.set_title(fill(name, 27), fontsize=8.5, color=INK, loc="left")
+        figure.supxlabel("difference of test accuracy, percentage points", fontsize=9, color=MUTED)
     return figure
 
 
@@ -107,7 +143,8 @@ def task_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float | 
     settings = table.groupby("method_label", sort=False)["test_accuracy"].mean().sort_values().index.tolist()
     style = dict(zip(models, cycle(zip(_NETWORKS, "oDs^vP", strict=True)), strict=False))
     shape = panel_shape(len(sets), 2 if is_wide(width) else 1)
-    tall = height or shape["nrows"] * (0.7 + 0.32 * len(settings)) + 0.4
+    names = row_names(settings, width)
+    tall = height or shape["nrows"] * (0.7 + max(0.32, 0.14 * most_lines(names)) * len(settings)) + 0.4
     with house_figure(width, tall, sharey=True, **shape) as (figure, axes):
         for ax, data in zip(axes.flat, sets, strict=False):
             for row in table[table["data"] == data].itertuples():
@@ -116,13 +153,13 @@ def task_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float | 
                 ax.plot([row.lowest, row.highest], [place] * 2, color=colour, lw=2.5, alpha=0.35)
                 ax.plot(row.test_accuracy, place, marker, color=colour, ms=5, mec="white", mew=0.5)
             ax.set_title(data, fontsize=9, color=INK, loc="left")
-            ax.set_yticks(range(len(settings)), settings, fontsize=8)
+            ax.set_yticks(range(len(settings)), names, fontsize=8)
             ax.set_ylim(-0.6, len(settings) - 0.4)
             label_axes(ax, percents="x")
-            ax.xaxis.set_major_locator(MaxNLocator(5))
-        figure.supxlabel("test accuracy", fontsize=9)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+        figure.supxlabel("test accuracy", fontsize=9, color=MUTED)
         marks = [Line2D([], [], color=colour, marker=mark, ls="", label=name) for name, (colour, mark) in style.items()]
-        legend_above(figure, marks, wide=min(len(models), 4), narrow=min(len(models), 2))
+        legend_above(figure, marks)
     return figure
 
 
@@ -137,7 +174,8 @@ def equal_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float |
     """
     groups = [members for _, members in table.groupby("group")]
     style, sizes = families_style(table["family"]), [len(members) for members in groups]
-    tall = height or 0.32 * sum(sizes) + 0.75 * len(groups)
+    row = max(0.32, 0.17 * most_lines(row_names(table["method_label"], width)))
+    tall = height or row * sum(sizes) + (0.75 if is_wide(width) else 0.95) * len(groups)
     options = {"nrows": len(groups), "height_ratios": [size + 0.6 for size in sizes]}
     with house_figure(width, tall, **options) as (figure, axes):
         for ax, members in zip(axes[:, 0], groups, strict=True):
@@ -148,8 +186,8 @@ def equal_accuracies(table: pd.DataFrame, *, width: float = 7.4, height: float |
                 ax.plot(row["test_accuracy"], place, marker, color=colour, ms=8, mec="white", mew=0.7)
             task = f"{members['task'].iloc[0]}: " if members["task"].iloc[0] else ""
             words = f"{task}about {members['trainable'].max():,} trained parameters beside the head"
-            ax.set_title(words, fontsize=9, color=INK, loc="left")
-            ax.set_yticks(list(places), members["method_label"], fontsize=8.5)
+            ax.set_title(fill(words, 60 if is_wide(width) else 28), fontsize=9, color=INK, loc="left")
+            ax.set_yticks(list(places), row_names(members["method_label"], width), fontsize=8.5)
             ax.set_ylim(0.4, len(members) + 0.6)
             ax.xaxis.set_major_locator(MaxNLocator(6 if is_wide(width) else 3))
             label_axes(ax, percents="x")
@@ -180,9 +218,9 @@ def allotted_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float =
             label_axes(ax, percents="y", whole="x")
         axes[-1, 0].set_xlabel("layer, in the order of the network")
         figure.supylabel("share of the gradient's energy", fontsize=9.5)
-        keys = {"spatial kernels": BLUE, "1×1 kernels in blocks": VERMILION, "the largest choice": GRID}
+        keys = {"spatial kernels": BLUE, "1×1 kernels in blocks": VERMILION, "at the largest choice of atoms": GRID}
         handles = [Patch(color=colour, label=words) for words, colour in keys.items()]
-        legend_above(figure, handles, wide=3)
+        legend_above(figure, handles)
     return figure
 
 

@@ -12,7 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, room_around, short_counts
+from .figure import (
+    house_axes,
+    house_figure,
+    is_wide,
+    label_axes,
+    legend_above,
+    log_axis,
+    panel_shape,
+    room_around,
+    short_counts,
+)
 from .runs import label_ends
 from .style import BLUE, FRONT, GREEN, INK, MUTED, PURPLE, VERMILION, families_style, family_marks
 
@@ -35,11 +45,12 @@ def accuracy_vs_costs(
     with house_figure(width, height or 2.7 * down + 0.7, nrows=down, ncols=across, sharey=True) as (figure, axes):
         for ax, (name, words) in zip(axes.flat, measures.items(), strict=False):
             _panel(ax, costs.dropna(subset=[name]), name, words, style)
+        room_around(axes[0, 0], costs[["lowest", "highest"]].stack())  # of all panels: a cost may be known of a few
         for ax in axes.flat[len(measures) :]:
             ax.set_visible(False)
         for ax in axes[:, 0]:
             ax.set_ylabel("test accuracy")
-        legend_above(figure, family_marks(costs["family"], style), wide=3)
+        legend_above(figure, family_marks(costs["family"], style), most=3)
     return figure
 
 
@@ -68,7 +79,7 @@ def accuracy_vs_images(sizes: pd.DataFrame, *, width: float = 7.4, height: float
         if is_wide(width):
             label_ends(ax, ends)
         else:
-            legend_above(ax.figure, family_marks(sizes["family"], style), wide=1)
+            legend_above(ax.figure, family_marks(sizes["family"], style))
     return ax.figure
 
 
@@ -83,18 +94,19 @@ def accuracy_vs_steps(table: pd.DataFrame, *, width: float = 7.4, height: float 
     """
     colours = families_style(table["family"])
     dashes = dict(zip(dict.fromkeys(table["optimizer"]), itertools.cycle(["-", "--", ":"]), strict=False))
-    with house_figure(width, height, ncols=2, sharey=True) as (figure, axes):
+    shape = panel_shape(2, 2 if is_wide(width) else 1)
+    with house_figure(width, height + 0.1 * table["label"].nunique(), sharey=True, **shape) as (figure, axes):
         lines = []
-        for ax, name, words in zip(axes[0], ("steps", "seconds"), ("steps", "seconds of training"), strict=True):
+        for ax, name, words in zip(axes.flat, ("steps", "seconds"), ("steps", "seconds of training"), strict=True):
             for label, rows in table.groupby("label", sort=False):
                 colour, marker = colours[rows["family"].iloc[0]]
                 style = {"color": colour, "marker": marker, "ls": dashes[rows["optimizer"].iloc[0]]}
                 lines += ax.plot(rows[name], rows["test_accuracy"], label=label, ms=4.5, lw=1.5, **style)
                 ax.vlines(rows[name], rows["low"], rows["high"], color=colour, lw=4, alpha=0.18)
             label_axes(ax, words, percents="y")
-        axes[0, 0].set_ylabel("test accuracy")
-        handles = lines[: len(lines) // 2]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, handlelength=3)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("test accuracy")
+        legend_above(figure, lines[: len(lines) // 2], most=2, fontsize=8, handlelength=3)
     return figure
 
 
@@ -112,7 +124,6 @@ def _panel(ax: Axes, costs: pd.DataFrame, name: str, words: str, style: dict[str
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_formatter(short_counts())
     label_axes(ax, f"{words} (log scale)" if ratio > _WIDE else words, percents="y")
-    room_around(ax, costs[["lowest", "highest"]].stack())
 
 
 def sharing_errors(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.6) -> Figure:
@@ -129,7 +140,7 @@ def sharing_errors(totals: pd.DataFrame, *, width: float = 7.4, height: float = 
             ax.plot(over.index, over["mean"], color=colour, marker=marker, ms=5, lw=1.5, label=words)
             ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, lw=0)
         label_axes(ax, "filter atoms m", "relative error", percents="y", whole="x", zero="y")
-        legend_above(ax.figure, wide=2)
+        legend_above(ax.figure)
     return ax.figure
 
 
@@ -168,7 +179,7 @@ def parameter_landscape(
             Line2D([], [], color=INK, marker=mark, ls="", ms=5, label=f"m_1 = {m_1}" if m_1 else "not expanded")
             for m_1, mark in marks.items()
         ]
-        figure.legend(handles=keys, loc="outside upper center", ncols=8, fontsize=8.5)
+        legend_above(figure, keys, most=8)
     return figure
 
 
@@ -176,4 +187,5 @@ def _ranks(ax: Axes, lora: pd.DataFrame) -> None:
     for _, row in lora.drop_duplicates("rank").iterrows():
         ax.axhline(row["trainable"], color=MUTED, lw=0.9, ls=(0, (4, 3)))
         at = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": 7.5}
+        at["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.4}
         ax.annotate(f"LoRA r = {row['rank']}", (0.99, row["trainable"]), **at)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .figure import board, draw_board, house_axes, house_figure, label_axes
+from .figure import board, draw_board, house_axes, house_figure, label_axes, legend_above
 from .style import BLUE, GREY, INK, OTHERS, TIMES, VERMILION, kernel_name
 
 
@@ -31,7 +31,7 @@ def error_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float = 3
             ax.plot(median.index, median, color=palette[kernel], lw=2.2, marker="o", ms=5, mec="white", label=text)
         label_axes(ax, "filter atoms m", "relative reconstruction error", percents="y", zero="y")
         ax.set_xticks(sorted(curve["m"].unique()))
-        ax.legend(loc="upper right")
+        legend_above(ax.figure)
     return ax.figure
 
 
@@ -58,7 +58,7 @@ def chosen_atoms(choice: pd.DataFrame, max_error: float, *, width: float = 7.4, 
         ax.plot(model["m"], model["best_possible"], color=VERMILION, lw=2)
         words = ("filter atoms m", "relative error (line: best possible)")
         label_axes(ax, *words, percents="y", whole="x", zero="y")
-        ax.legend(loc="upper right")
+        legend_above(ax.figure)
     return ax.figure
 
 
@@ -80,7 +80,7 @@ def convergence(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.4)
         ax.plot(wide.index, wide.median(axis=1), color=INK, lw=2, label=f"median of {wide.shape[1]} layers")
         words = "codings of all kernels from the kept start (a dot where a layer stopped)"
         label_axes(ax, words, "objective / first objective", whole="x")
-        ax.legend(loc="upper right")
+        legend_above(ax.figure)
     return ax.figure
 
 

@@ -5,6 +5,7 @@ import hashlib
 import html
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import Formatter, FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
 from ..printable import printable, printable_in_page
 from .style import FONTS, RAISED, STYLE, TIMES, short_count
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _SVG = 'role="img" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 _WIDE = 6  # inches from which a figure is for wide pages
+_ROW_LETTERS = 40, 19  # of a line of a row's name, in a wide figure and in a narrow one
+_FEWEST = 12  # letters of a line of a legend
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def label_axes(ax: Axes, x: str = "", y: str = "", *, percents: str = "", whole:
     for name, words in (("x", x), ("y", y)):
         axis = getattr(ax, f"{name}axis")
         if words:
-            axis.set_label_text(words)
+            axis.set_label_text(words if name == "y" else fill(words, int(11 * ax.figure.get_figwidth())))
         if name in percents:
             axis.set_major_formatter(percent())
         if name in whole:
@@ -73,7 +76,7 @@ def label_axes(ax: Axes, x: str = "", y: str = "", *, percents: str = "", whole:
             ax.set(**{f"{name}lim": (0, None)})
 
 
-def log_axis(axis: Axis, subs: Sequence[int], formatter: FuncFormatter, **locator: int) -> None:
+def log_axis(axis: Axis, subs: Sequence[int], formatter: Formatter, **locator: int) -> None:
     """Make an axis logarithmic, with words at these places of each decade alone."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_locator(LogLocator(subs=subs, **locator))
@@ -81,13 +84,37 @@ def log_axis(axis: Axis, subs: Sequence[int], formatter: FuncFormatter, **locato
     axis.set_minor_formatter(NullFormatter())
 
 
-def legend_above(
-    figure: Figure, handles: Sequence[Artist] | None = None, *, wide: int, narrow: int = 1, **style
-) -> None:
-    """A legend above all axes, default of the first ones: so many columns in a wide figure, so many in a narrow one."""
+def legend_above(figure: Figure, handles: Sequence[Artist] | None = None, *, most: int = 4, **style) -> None:
+    """A legend above all axes, default of the first ones: in as many columns as the figure has room for, at most so
+    many; names that are too long for one column are wrapped."""
     handles = figure.axes[0].get_legend_handles_labels()[0] if handles is None else handles
-    columns = wide if is_wide(figure.get_figwidth()) else narrow
-    figure.legend(handles=handles, loc="outside upper left", ncols=columns, **{"fontsize": 8.5, **style})
+    if not handles:
+        return
+    names = [str(handle.get_label()) for handle in handles]
+    longest = max(map(len, names))
+    while True:
+        for columns in range(min(most, len(names)), 0, -1):
+            look = {"loc": "outside upper left", "ncols": columns, "fontsize": 8.5, "borderpad": 0.2, **style}
+            legend = figure.legend(handles, [fill(name, longest) for name in names], **look)
+            if legend.get_window_extent().width < 0.98 * figure.bbox.width or (columns == 1 and longest < _FEWEST):
+                return
+            legend.remove()
+        longest -= 4
+
+
+def fill(words: str, letters: int) -> str:
+    """The words in lines of at most so many letters, where a word is not longer; lines that there are stay apart."""
+    look = {"width": max(letters, 1), "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(textwrap.fill(line, **look) for line in words.split("\n"))
+
+
+def row_names(names: Sequence[str], width: float) -> list[str]:
+    """Names of rows in lines that leave most of a figure of this width to what is drawn."""
+    return [fill(name, _ROW_LETTERS[int(not is_wide(width))]) for name in names]
+
+
+def most_lines(names: Sequence[str]) -> int:
+    return max((name.count("\n") + 1 for name in names), default=1)
 
 
 def is_wide(width: float) -> bool:
@@ -129,8 +156,22 @@ class _PlainPowers(LogFormatterSciNotation):
         return f"{found[1]}{found[2]}{found[3].translate(RAISED)}".replace("\\times", TIMES)
 
 
-def short_counts() -> FuncFormatter:
-    return FuncFormatter(lambda value, _: short_count(value))
+class _ShortCounts(Formatter):
+    """Counts as style.short_count has them, with as many digits as tell the ticks of an axis apart."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return short_count(x)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        for digits in range(3, 10):
+            words = [short_count(value, digits) for value in values]
+            if len(set(words)) == len(set(values)):
+                break
+        return words
+
+
+def short_counts() -> Formatter:
+    return _ShortCounts()
 
 
 def percent() -> FuncFormatter:
@@ -149,7 +190,8 @@ def spread(ax: Axes, values: "pd.Series", lines: float = 1.35, limits: tuple[flo
     ``limits`` are those of the axes where the values are not in its own units (logarithms).
     """
     low, high = limits or ax.get_ylim()
-    inches = ax.figure.get_figheight() * 0.8
+    ax.figure.draw_without_rendering()  # only then it is known how tall the axes are
+    inches = ax.bbox.height / ax.figure.dpi
     gap = lines * matplotlib.rcParams["font.size"] / 72 / inches * (high - low)
     order = np.argsort(values.to_numpy(), kind="stable")
     placed = values.to_numpy(dtype=float)[order]

@@ -48,7 +48,7 @@ def distance_vs_parameters(runs: pd.DataFrame, *, width: float = 7.4, columns: i
             for column, (name, style) in _FLOORS.items()
             if column in runs and runs[column].notna().any()
         ]
-        legend_above(figure, marks, wide=2)
+        legend_above(figure, marks)
     return figure
 
 
@@ -110,7 +110,7 @@ def paper_distances(beside: pd.DataFrame, *, width: float = 7.4, height: float =
         ax.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_ylabel("FID")
         log_axis(ax.yaxis, (1, 2, 5), _PLAIN)
-        legend_above(ax.figure, wide=4, narrow=4, fontsize=None)
+        legend_above(ax.figure)
     return ax.figure
 
 

@@ -14,7 +14,7 @@ from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION
 _MOST_NAMES = 48  # beyond, layers are numbered
 _FORMATS = {"atoms": ("filter atoms", BLUE, "o"), "cp": ("CP", VERMILION, "s"), "tucker": ("Tucker", GREEN, "^")}
 _COUNTINGS = {"dense": "all coefficients counted", "nonzero": "nonzero ones counted"}
-_LEGEND = {"wide": 4, "narrow": 2, "handlelength": 1.4, "columnspacing": 1.2}
+_LEGEND = {"handlelength": 1.4, "columnspacing": 1.2}
 
 
 def layer_errors(
@@ -124,9 +124,9 @@ def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.
         ]
         ax.set_xticks(middle.index, words)
         ax.set_xlim(-0.3, middle.index.max() + 0.3)
-        ax.set_ylim(0, 1.2 * levels["weight_error"].max() or 1)  # room for the legend
+        ax.set_ylim(0, 1.05 * levels["weight_error"].max() or 1)
         label_axes(ax, "the chain of atoms down to", "relative error of the kernel", percents="y")
-        ax.legend(loc="upper left")
+        legend_above(ax.figure)
     return ax.figure
 
 

@@ -1,5 +1,7 @@
 """Figures of tuning runs: accuracy against parameters, learning curves, confusion."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -17,6 +19,7 @@ from .style import FRONT, families_style, family_marks, settings_style, text_col
 
 _MOST_NAMES = 12  # settings named beside their points; of more, only those on the front, and a legend tells families
 _WIDEST_NAME = 34, 22  # characters of a name beside its point, in a wide figure and in a narrow one
+_PARTS = re.compile(r",? (?=over|per |on |of )|, ")  # between the parts of a setting's name
 
 
 def accuracy_vs_parameters(
@@ -55,9 +58,9 @@ def accuracy_vs_parameters(
         ax.xaxis.set_minor_formatter(NullFormatter())
         label_axes(ax, "trained parameters, head included (log scale)", "test accuracy", percents="y")
         many = len(means) > _MOST_NAMES
+        if many:  # before the names, which lie in what the legend leaves
+            legend_above(ax.figure, family_marks(means["family"], style))
         _label_points(ax, front.head(_MOST_NAMES) if many else means, style)
-        if many:
-            legend_above(ax.figure, family_marks(means["family"], style), wide=3)
     return ax.figure
 
 
@@ -89,8 +92,8 @@ def learning_curves(
         if is_wide(width):
             label_ends(ax, ends)
         else:
-            ax.figure.set_figheight(height + 0.17 * len(lines))
-            legend_above(ax.figure, lines, wide=1, fontsize=8, handlelength=3)
+            legend_above(ax.figure, lines, fontsize=8, handlelength=3)
+            ax.figure.set_figheight(height + ax.figure.legends[0].get_window_extent().height / ax.figure.dpi)
     return ax.figure
 
 
@@ -162,18 +165,61 @@ def _annotated(
 
 
 def _short(ax: Axes, names: Iterable[str]) -> dict[str, str]:
-    """Names that leave room for the points: cut, and told so, where they are long; tables have them whole.
+    """Names that leave room for the points: shortened, and told so, where they are long; tables have them whole.
 
-    Of names that the cut would make alike, the words that tell them apart are kept instead of the first ones.
+    The parts that most names have in common are left out first. Of names that would then be alike, the parts that tell
+    them apart are kept, with the words that say what they are: a learning rate, not a number.
     """
-    widest = _WIDEST_NAME[int(ax.figure.get_figwidth() < 6)]
-    cut = {name: _cut(name, widest) for name in names}
-    alike = [name for name, short in cut.items() if list(cut.values()).count(short) > 1]
-    shared = set.intersection(*(set(name.replace(",", "").split()) for name in alike)) if alike else set()
-    for name in alike:
-        words = [None if word in shared else word for word in name.replace(",", "").split()]
-        cut[name] = _cut(" ".join("…" if word is None else " ".join(run) for word, run in groupby(words)), widest)
-    return cut
+    names = list(dict.fromkeys(names))
+    widest = _WIDEST_NAME[int(not is_wide(ax.figure.get_figwidth()))]
+    found = {name: _left_out(name, _counts(names), widest) for name in names}
+    for alike in [[name for name in names if found[name] == short] for short in set(found.values())]:
+        if len(alike) > 1:
+            counts = _counts(alike)
+            own = {name: _left_out(name, counts, widest, first=True) for name in alike}
+            found |= (
+                own if len(set(own.values())) == len(alike) else {name: _apart(name, alike, widest) for name in alike}
+            )
+    return found
+
+
+def _counts(names: list[str]) -> Counter[str]:
+    """How many of the names have each part."""
+    return Counter(part for name in names for part in set(_PARTS.split(name)))
+
+
+def _left_out(name: str, counts: Counter[str], widest: int, first: bool = False) -> str:
+    """The name without the parts that most other names have, as many as have to go; the first part stays unless
+    ``first``."""
+    parts, kept = _PARTS.split(name), name
+    shared = [n for n in range(0 if first else 1, len(parts)) if counts[parts[n]] > 1]
+    order = sorted(shared, key=lambda n: (-counts[parts[n]], n))
+    gone: set[int] = set()
+    for n in order:
+        if len(kept) <= widest:
+            break
+        gone.add(n)
+        kept = _joined(name, parts, gone)
+    return _cut(kept if len(gone) < len(parts) else name, widest)
+
+
+def _joined(name: str, parts: list[str], gone: set[int]) -> str:
+    """The parts that stay, each run of the others as one "…"."""
+    gaps = ["", *_PARTS.findall(name)]
+    text = ""
+    for n, (gap, part) in enumerate(zip(gaps, parts, strict=True)):
+        if n not in gone:
+            text += f" {part}" if n - 1 in gone else gap + part
+        elif n - 1 not in gone or n == 0:
+            text += " …" if n else "…"
+    return text
+
+
+def _apart(name: str, alike: list[str], widest: int) -> str:
+    """The words of the name that not all of these names have."""
+    shared = set.intersection(*(set(other.replace(",", "").split()) for other in alike))
+    words = [None if word in shared else word for word in name.replace(",", "").split()]
+    return _cut(" ".join("…" if word is None else " ".join(run) for word, run in groupby(words)), widest)
 
 
 def _cut(name: str, widest: int) -> str:
@@ -181,9 +227,13 @@ def _cut(name: str, widest: int) -> str:
 
 
 def label_ends(ax: Axes, ends: list[dict]) -> None:
-    """Each line's name beside its end, pushed apart where they would overlap: dicts of label, colour, x and y."""
+    """Each line's name right of the axes, pushed apart where they would overlap, with a thin line from an end that is
+    not at the edge: dicts of label, colour, x and y."""
     ends = pd.DataFrame(ends, columns=["label", "colour", "x", "y"])
-    names = _short(ax, ends["label"])
-    beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
-    for row, y in zip(ends.itertuples(), spread(ax, ends["y"]), strict=True):
-        ax.annotate(names[row.label], (row.x, y), color=text_colour(row.colour), **beside)
+    names, edge = _short(ax, ends["label"]), ends["x"].max()
+    heights = spread(ax, ends["y"])
+    look = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+    for row, y in zip(ends.itertuples(), heights, strict=True):
+        ax.annotate(names[row.label], (edge, y), (8, 0), color=text_colour(row.colour), **look)
+        if row.x < edge:
+            ax.plot([row.x, edge], [row.y, y], color="#b6bec7", lw=0.7, zorder=1)

@@ -12,7 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, log_axis, panel_shape, percent, spread
+from .figure import (
+    fill,
+    house_axes,
+    house_figure,
+    is_wide,
+    label_axes,
+    legend_above,
+    log_axis,
+    most_lines,
+    panel_shape,
+    percent,
+    row_names,
+    spread,
+)
 from .style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, RAISED, SKY, VERMILION, text_colour
 
 _FLOOR = 1e-15  # gaps below are rounding of float64
@@ -122,7 +135,7 @@ def network_vs_atoms(curve: pd.DataFrame, *, width: float = 7.4, height: float =
         ax.set_ylim(-0.02, 1.04)
         ax.set_xticks(sorted(curve["m"].unique()))
         label_axes(ax, "filter atoms m", "share of the images, or relative error", percents="y")
-        legend_above(ax.figure, wide=3)
+        legend_above(ax.figure)
     return ax.figure
 
 
@@ -165,13 +178,14 @@ def span_shares(totals: pd.DataFrame, *, width: float = 7.4, height: float = 3.8
                 ax.plot(over.index, over["share", "mean"], lw=1.5, **look)
             _log(ax, percent())
             ax.xaxis.set_major_locator(FixedLocator(sorted(totals["m"].unique())))
-            ax.set_title(_block_words(block), fontsize=9, color=INK, loc="left")
+            letters = int(12 * width / shape["ncols"])
+            ax.set_title(fill(_block_words(block), letters), fontsize=9, color=INK, loc="left")
         for ax in axes[-1]:
             ax.set_xlabel("filter atoms m")
         for ax in axes[:, 0]:
             ax.set_ylabel("share of the change (log)")
         chance = Line2D([], [], color=MUTED, ls="--", lw=1, label="of a random change")
-        legend_above(figure, [*_keys(totals, styles), chance], wide=4)
+        legend_above(figure, [*_keys(totals, styles), chance])
     return figure
 
 
@@ -197,7 +211,7 @@ def span_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float = 2.3
             ax.set_title(_block_words(block), fontsize=9, color=INK, loc="left")
         axes[-1, 0].set_xlabel("layer, in the order of the network")
         figure.supylabel("share over a random change's (log)", fontsize=9.5, color=MUTED)
-        legend_above(figure, _keys(largest, styles), wide=4)
+        legend_above(figure, _keys(largest, styles))
     return figure
 
 
@@ -254,7 +268,7 @@ def activation_maps(maps: pd.DataFrame, threshold: float, *, width: float = 7.4)
         for ax in axes.flat:
             ax.set_axis_off()
         for ax, title in zip(axes[0], ["image", *labels], strict=True):
-            ax.set_title(title, fontsize=9)
+            ax.set_title(fill(title, int(11 * width / columns)), fontsize=9)
     return figure
 
 
@@ -266,11 +280,14 @@ def active_shares(summary: pd.DataFrame, *, width: float = 7.4, height: float | 
     summary : studies.share_table
     """
     labels = list(dict.fromkeys(summary["label"]))[::-1]
+    names = row_names(labels, width)
     thresholds = sorted(summary["threshold"].unique())
     kinds = list(dict.fromkeys(summary["images"]))
-    height = 1.2 + 0.42 * len(labels) + 0.25 * (len(kinds) > 1) if height is None else height
-    with house_figure(width, height, ncols=len(thresholds), sharey=True) as (figure, axes):
-        for ax, threshold in zip(axes[0], thresholds, strict=True):
+    shape = panel_shape(len(thresholds), len(thresholds) if is_wide(width) else 1)
+    if height is None:
+        height = shape["nrows"] * (0.9 + max(0.42, 0.16 * most_lines(names)) * len(labels)) + 0.5
+    with house_figure(width, height, sharey=True, **shape) as (figure, axes):
+        for ax, threshold in zip(axes.flat, thresholds, strict=True):
             for number, kind in enumerate(kinds):
                 rows = summary[(summary["threshold"] == threshold) & (summary["images"] == kind)]
                 colour, marker = _MARKS[number % len(_MARKS)]
@@ -278,13 +295,15 @@ def active_shares(summary: pd.DataFrame, *, width: float = 7.4, height: float | 
                 ends = [rows["share"] - rows["low"], rows["high"] - rows["share"]]
                 style = {"color": colour, "marker": marker, "ls": "none", "ms": 5, "capsize": 2.5, "label": kind}
                 ax.errorbar(rows["share"], heights, xerr=ends, **style)
-            ax.set_title(f"above {threshold:g} of the largest value", fontsize=9, color=MUTED)
-            label_axes(ax, "active share of the image", percents="x", zero="x")
-        axes[0, 0].set_yticks(range(len(labels)), labels)
+            words = f"above {threshold:g} of the largest value"
+            ax.set_title(fill(words, int(7 * width / shape["ncols"])), fontsize=9, color=MUTED)
+            label_axes(ax, percents="x", zero="x")
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+        axes[0, 0].set_yticks(range(len(labels)), names)
         axes[0, 0].set_ylim(-0.6, len(labels) - 0.4)
+        figure.supxlabel("active share of the image", fontsize=9.5, color=MUTED)
         if len(kinds) > 1:
-            handles, names = axes[0, 0].get_legend_handles_labels()
-            figure.legend(handles, names, loc="outside upper right", ncols=len(kinds), fontsize=8)
+            legend_above(figure)
     return figure
 
 

@@ -28,6 +28,11 @@ OTHERS = [GREEN, PURPLE, "#8c564b", "#6a51a3", "#b8860b", "#17807e"]
 _LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#8c564b", "#6a51a3", "#17807e", "#b8860b", "#c2185b", "#5a7d2b")
 _DASHES = ("--", "-.", ":", (0, (8, 2)), (0, (1, 3)))
 _SPARE_MARKERS = "Pv<>XphH*d"
+_METRICS = {
+    "frechet": "Fréchet distance",
+    "floor_frechet": "Fréchet distance of real images",
+    "kernel": "kernel distance",
+}
 FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 TIMES = "\N{MULTIPLICATION SIGN}"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -107,12 +112,21 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def short_count(value: float) -> str:
+def short_count(value: float, digits: int = 3) -> str:
     """A count for a reader's eye: 950, 12.8k, 3.4M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+            return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
+
+
+def metric_words(name: str) -> str:
+    """What a reader calls a metric of records.
+
+    >>> metric_words("test_accuracy"), metric_words("frechet")
+    ('test accuracy', 'Fréchet distance')
+    """
+    return _METRICS.get(name, name.replace("_", " "))
 
 
 def kernel_name(shape: Sequence[int] | str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..intervals import SIGNIFICANT, interval
+from ..plots import metric_words
 from ..records import Record
 from .effects import Effects, Factor, Interaction, enough
 from .numbers import NBSP, amount, percent
@@ -33,7 +34,7 @@ def headline(effects: Sequence[Effects]) -> str:
             beside = f" of {found.title}" if len(effects) > 1 else ""
             parts = "; ".join(_short(found, factor) for factor in told[:4])
             over = f", within each of {found.sets} sets of data and models" if found.sets > 1 else ""
-            texts.append(f"What the parameters{beside} do to {_words(found.measure)}{over}: {parts}.")
+            texts.append(f"What the parameters{beside} do to {metric_words(found.measure)}{over}: {parts}.")
     return " ".join(texts)
 
 
@@ -69,9 +70,9 @@ def records_sentence(records: Sequence[Record]) -> str:
 def _mean_text(name: str, values: Sequence[float]) -> str:
     mean = amount(sum(values) / len(values), name)
     if len(values) == 1:
-        return f"{_words(name)} {mean}"
+        return f"{metric_words(name)} {mean}"
     ends = " to ".join(amount(end, name) for end in interval(values))
-    return f"{_words(name)} {mean} in the mean (95{NBSP}% t interval {ends})"
+    return f"{metric_words(name)} {mean} in the mean (95{NBSP}% t interval {ends})"
 
 
 def contrast_rows(found: Effects) -> list[dict[str, Any]]:
@@ -120,7 +121,7 @@ def _short(found: Effects, factor: Factor) -> str:
 
 
 def _factor_text(found: Effects, factor: Factor) -> str:
-    name, measure, levels = parameter_name(factor.name), _words(found.measure), factor.levels
+    name, measure, levels = parameter_name(factor.name), metric_words(found.measure), factor.levels
     if factor.trend:
         return f"{_short(found, factor)}; every value has too few runs to compare values two by two."
     if factor.contrasts.empty:
@@ -196,10 +197,6 @@ def _judged(row: Any) -> str:
 def _difference(row: Any, measure: str) -> str:
     text = amount(row["difference"], measure, signed=True)
     return f"{text} points" if amount(0.0, measure).endswith("%") else text
-
-
-def _words(measure: str) -> str:
-    return measure.replace("_", " ")
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -151,7 +151,7 @@ def report_content(
         "tasks": _tasks(settings),
         "sections": [drawn for section in sections if (drawn := attempt(section.title, odd, _section, section))],
         "settings": settings.to_dict("records"),
-        "tones": {name: style[0] for name, style in plots.families_style(settings.get("family", ())).items()},
+        "tones": {name: _tone(style[0]) for name, style in plots.families_style(settings.get("family", ())).items()},
         "columns": columns,
         "rows": rows,
         "filters": filters(columns, rows),
@@ -172,6 +172,11 @@ def report_content(
         "date": last_date(found),
         "total_runs": sum(found.counts.values()),
     }
+
+
+def _tone(colour: str) -> str:
+    """The colour of a family on a white page and on a black one, as properties of a style."""
+    return f"--tone: {colour}; --dark: {plots.lighter_colour(colour)}"
 
 
 def _scripts(*names: str) -> list[str]:
@@ -204,7 +209,7 @@ def _in_order(history: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
 def _effects(found: Effects, several: bool) -> dict[str, Any]:
     """A part of the section on what the parameters do: sentences, figure and table."""
     rows, texts = contrast_rows(found), effect_sentences(found)
-    measure = found.measure.replace("_", " ")
+    measure = plots.metric_words(found.measure)
     table = effect_table(found)
     return {
         "title": f"{found.title}: {measure}"[0].upper() + f"{found.title}: {measure}"[1:] if several else "",

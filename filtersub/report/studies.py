@@ -35,6 +35,7 @@ class Section:
     headings: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     note: str = ""
+    texts: list[bool] = field(default_factory=list)  # of each column: whether its cells are words
 
 
 def study_sections(found: Collection, odd: list[str] | None = None) -> list[Section]:
@@ -88,11 +89,12 @@ def _section(name: str, text: str, figures: list[tuple[Draw, str]], table: pd.Da
     too. A missing number is a dash."""
     described = _described()[name]
     columns = described.get("columns", {})
-    rows = []
-    for row in [] if table is None else table.reset_index().to_dict("records"):
+    rows, found = [], [] if table is None else table.reset_index().to_dict("records")
+    texts = [all(isinstance(row.get(cell.strip("{}")), str) for row in found) for cell in columns.values()]
+    for row in found:
         known = {**dict.fromkeys(_OPTIONAL, float("nan")), **row}
         rows.append([_Dashes().vformat(cell, (), known) for cell in columns.values()])
-    return Section(described["title"], text, figures, list(columns), rows, described.get("note", ""))
+    return Section(described["title"], text, figures, list(columns), rows, described.get("note", ""), texts)
 
 
 class _Dashes(string.Formatter):
@@ -109,14 +111,23 @@ def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> lis
     record, tables = models[0]
     error = record.metrics["relative_error"]
     text = f"{record.label}: {studies.model_sentence(tables['layers'], tables['costs'], tables['network'], error)}"
-    words = "Errors of each layer's kernels, of the best subspace of m dimensions, and of its output on real images."
+    words = (
+        "Relative error of each layer: of its kernels, of the best subspace of m dimensions, which no m atoms can "
+        "beat, and of the layer's output on real images."
+    )
     figures = [
-        (partial(plots.layer_costs, tables["costs"]), f"Learning the atoms of each layer of {record.label}."),
+        (
+            partial(plots.layer_costs, tables["costs"]),
+            f"Seconds and rounds of learning the atoms of each layer of {record.label}.",
+        ),
         (partial(plots.layer_errors, tables["subspace"], tables.get("outputs")), words),
     ]
     if "agreement" in tables["network"]:
         means = tables["network"].groupby("m", as_index=False).mean()
-        words = f"What the rebuilt network keeps, over {record.parameters['n_images']} crops of photographs."
+        words = (
+            f"The rebuilt network against m, over {record.parameters['n_images']} crops of photographs: the share of "
+            "them that it puts in the same class as before, and relative errors of kernels and outputs."
+        )
         figures.append((partial(plots.network_vs_atoms, means), words))
     totals = []
     for one, its in models:
@@ -124,14 +135,18 @@ def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> lis
         totals.append({**sizes, **one.cost, **one.metrics})
     sections = [_section("decomposition", text, figures, pd.DataFrame(totals))]
     if "storage" in tables:
-        drawn = [(partial(plots.storage_formats, tables["storage"]), f"Layers of {record.label}.")]
+        words = f"Relative error of each layer of {record.label} in formats that store as many numbers."
+        drawn = [(partial(plots.storage_formats, tables["storage"]), words)]
         sections.append(_section("storage", studies.storage_sentence(tables["storage"]), drawn))
     return sections
 
 
 def _penalty_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     total, accuracy = tables["total"], tables["accuracy"]
-    drawn = [(partial(plots.penalty_path, total, accuracy), f"{record.label}; bands are the range over seeds.")]
+    words = (
+        f"{record.label}: means against the penalty l; bands are the range over seeds, each panel has its own scale."
+    )
+    drawn = [(partial(plots.penalty_path, total, accuracy), words)]
     means = total.groupby("l1_penalty")[["density", "relative_error", "nonzeros", "rounds", "seconds"]].mean()
     means["test_accuracy"] = accuracy.groupby("l1_penalty")["test_accuracy"].mean()
     return _section("penalty", studies.penalty_sentence(total, accuracy), drawn, means)
@@ -142,8 +157,8 @@ def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     asked = record.parameters
     caption = (
         f"{record.counts['rows']:,} kernels of {asked['patch_size']} numbers, {record.counts['atoms']} atoms, "
-        f"l = {asked['l1_penalty']:g}, seed {record.seed}. Lines: solvers of many equal steps. Hollow marks: solvers "
-        "of another problem."
+        f"l = {asked['l1_penalty']:g}, seed {record.seed}: how far above the optimum's the objective is, against time. "
+        "Lines: solvers of many equal steps. Hollow marks: solvers of another problem."
     )
     figures = [(partial(plots.solver_gaps, gaps[gaps["seed"] == record.seed]), caption)]
     columns = ["relative_gap", "kkt_over_penalty", "seconds", "iterations", "rows_per_second"]
@@ -155,7 +170,8 @@ def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
 
 def _sharing_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     totals, accuracy = tables["totals"], tables["accuracy"]
-    figures = [(partial(plots.sharing_errors, totals), f"{record.label}; bands are the range over seeds.")]
+    words = f"{record.label}: relative error over all kernels against m; bands are the range over seeds."
+    figures = [(partial(plots.sharing_errors, totals), words)]
     columns = ["dictionaries", "atom_numbers", "relative_error"]
     means = totals.groupby(["m", "sharing"], as_index=False)[columns].mean()
     tuned = means["sharing"].map(accuracy.groupby("sharing")["test_accuracy"].mean())
@@ -167,8 +183,15 @@ def _sharing_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section
 def _span_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     totals = tables["totals"]
     figures = [
-        (partial(plots.span_shares, totals), f"{record.label}; bars are the range over seeds."),
-        (partial(plots.span_layers, tables["layers"]), f"Layer by layer at m = {totals['m'].max()}; 1 is chance."),
+        (
+            partial(plots.span_shares, totals),
+            f"{record.label}: the share of full tuning's change that atoms could have learnt, against m; solid lines "
+            "are means over seeds, bars their range, dashed lines the share of a random change.",
+        ),
+        (
+            partial(plots.span_layers, tables["layers"]),
+            f"The share of each layer over that of a random change, at m = {totals['m'].max()}; 1 is chance.",
+        ),
     ]
     columns = ["free", "trained", "share", "expected", "covered", "share_of_all"]
     means = totals.groupby(["setting", "m"], sort=False)[columns].mean()
@@ -178,10 +201,14 @@ def _span_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
 def _allotment_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     runs = tables["runs"]
     text = studies.allotment_sentence(studies.allotment_pairs(runs))  # first: it names a column that is missing
-    words = f"{record.label}; small marks are seeds, the panels name the budgets."
+    words = f"{record.label}: test accuracy, a panel a budget; small marks are seeds, large ones their mean."
     figures = [
         (partial(plots.equal_accuracies, studies.allotment_groups(runs)), words),
-        (partial(plots.allotted_layers, tables["layers"]), "What each layer gets of each budget."),
+        (
+            partial(plots.allotted_layers, tables["layers"]),
+            "What each layer gets of each budget: coloured is the share of the gradient's energy that its atoms can "
+            "follow, grey what the largest choice of atoms would let them; a layer without colour is not tuned.",
+        ),
     ]
     means = runs.groupby(["budget", "kind", "setting"], sort=False)[["trainable", "score", "test_accuracy"]].mean()
     return _section("allotment", text, figures, means)
@@ -190,11 +217,18 @@ def _allotment_section(record: Record, tables: dict[str, pd.DataFrame]) -> Secti
 def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     asked, summary = record.parameters, tables["summary"]
     text = studies.attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
-    words = f"{record.label}; bars are 95% bootstrap intervals over images, {len(asked['seeds'])} seed(s)."
+    count = len(asked["seeds"])
+    words = (
+        f"{record.label}: the share of the image whose map is above a threshold; bars are 95% bootstrap intervals over "
+        f"images, of {count} {'seed' if count == 1 else 'seeds'}."
+    )
     figures = [(partial(plots.active_shares, summary), words)]
     if "maps" in tables:
         line = f"the line is at {asked['threshold']:g}."
-        caption = f"The first test images, not chosen ones, at seed {record.seed}; {line}"
+        caption = (
+            f"Grad-CAM maps over the first test images, not chosen ones, at seed {record.seed}: from dark blue (0) to "
+            f"yellow (the map's largest value); {line}"
+        )
         figures.append((partial(plots.activation_maps, tables["maps"], asked["threshold"]), caption))
     return _section("attribution", text, figures, summary)
 
@@ -205,7 +239,11 @@ def _generation_section(found: Collection) -> Section | None:
     if runs.empty:
         return None
     figures = [
-        (partial(distance_vs_parameters, runs), "Bars are the range over seeds; dashed: real images among them.")
+        (
+            partial(distance_vs_parameters, runs),
+            "Distance to real images (log scale, lower is closer) of each setting, most trained parameters below; bars "
+            "are the range over seeds, dashed and dotted lines distances between sets of real images.",
+        )
     ]
     for data, own in runs.groupby("data", sort=False):
         first = own[own["seed"] == own["seed"].min()]

@@ -64,13 +64,13 @@ def penalty_sentence(total: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     parts = "; ".join(f"l = {l1:g}: {row['mean']:.1%}" for l1, row in means.iterrows())
     known = "one seed"
     if accuracy["seed"].nunique() > 1:
-        known = f"{_seeds(accuracy)}, at most {(means['max'] - means['min']).max():.1%} apart at one l"
+        known = f"{_seeds(accuracy)}, at most {_points((means['max'] - means['min']).max())} points apart at one l"
     text += f" After tuning, test accuracy is {parts} ({known})"
     if len(means) == 1:
         return text + "."
     difference, spread = means["mean"].max() - means["mean"].min(), (means["max"] - means["min"]).max()
     verdict = ", more than seeds differ" if difference > spread else ", no more than the seeds of one l differ"
-    return f"{text}: a difference of {difference:.1%}{verdict if accuracy['seed'].nunique() > 1 else ''}."
+    return f"{text}: a difference of {_points(difference)} points{verdict if accuracy['seed'].nunique() > 1 else ''}."
 
 
 def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFrame, relative_error: float) -> str:
@@ -95,7 +95,11 @@ def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFr
     curve = network.groupby("m")["agreement"].agg(["mean", "min", "max"])
     few, many = curve.index.min(), curve.index.max()
     spread = (curve["max"] - curve["min"]).max()
-    known = f"; over {_seeds(network)} it differs by at most {spread:.1%}" if network["seed"].nunique() > 1 else ""
+    known = (
+        f"; over {_seeds(network)} it differs by at most {_points(spread)} points"
+        if network["seed"].nunique() > 1
+        else ""
+    )
     other = f" and on {curve['mean'][many]:.1%} at m = {many}" if many > few else ""
     return text + (
         f" The rebuilt network's prediction agrees with the original's on {curve['mean'][few]:.1%} of the images at "
@@ -124,7 +128,8 @@ def spread_sentence(table: pd.DataFrame, by: str, value: str, what: str) -> str:
     if table["seed"].nunique() < 2:
         return f"With one seed, the spread of {what} over seeds is not known."
     grouped = table.groupby(by)[value]
-    return f"Over {_seeds(table)} {what} at one {by} differs by at most {(grouped.max() - grouped.min()).max():.2%}."
+    largest = 100 * (grouped.max() - grouped.min()).max()
+    return f"Over {_seeds(table)} {what} at one {by} differs by at most {largest:.2f} percentage points."
 
 
 def storage_sentence(storage: pd.DataFrame) -> str:
@@ -153,7 +158,8 @@ def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
         return f"{text} No model was tuned."
     paired = accuracy.pivot_table(index="seed", columns="sharing", values="test_accuracy")
     gaps = paired["shared"] - paired["own"]
-    known = f"seed by seed from {gaps.min():+.1%} to {gaps.max():+.1%}" if len(gaps) > 1 else "one seed"
+    ends = f"{_points(gaps.min(), '+')} to {_points(gaps.max(), '+')} points"
+    known = f"seed by seed from {ends}" if len(gaps) > 1 else "one seed"
     return (
         f"{text} Tuned on the codes of shared dictionaries, test accuracy is {paired['shared'].mean():.1%} instead of "
         f"{paired['own'].mean():.1%} ({known})."
@@ -208,6 +214,11 @@ def _compared(row: Any) -> str:
     seeds = "at every seed alike" if agree else ranged
     gap = f"{abs(row.difference):.1%} {ends} of the image"
     return f"That of {row.label} is {word} than that of {row.less} by {gap}, {seeds}."
+
+
+def _points(value: float, sign: str = "") -> str:
+    """A difference of fractions in percentage points, with its sign where "+" asks for one."""
+    return f"{100 * value:{sign}.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _seeds(table: pd.DataFrame) -> str:
@@ -265,11 +276,12 @@ def allotment_sentence(pairs: pd.DataFrame) -> str:
         told = (
             f"at most {row.budget:,} trained parameters, allotted by layer ({row.trainable_by_layer:,}): "
             f"{row.by_layer:.1%}, against {row.for_all_layers:.1%} for {row.setting} ({row.trainable_for_all:,}), a "
-            f"difference of {row.difference:+.1%}"
+            f"difference of {_points(row.difference, '+')} points"
         )
         if pd.isna(row.p_value):
             parts.append(f"{told} (one seed, so whether that is noise is not known)")
             continue
         beyond = "beyond noise" if row.p_value < 0.05 else "not beyond the noise of these seeds"
-        parts.append(f"{told} ({row.low:+.1%} to {row.high:+.1%}, {row.seeds} seeds, p = {row.p_value:.2g}, {beyond})")
+        ends = f"{_points(row.low, '+')} to {_points(row.high, '+')}"
+        parts.append(f"{told} ({ends}, {row.seeds} seeds, p = {row.p_value:.2g}, {beyond})")
     return f"With {'; with '.join(parts)}."
