@@ -313,6 +313,22 @@ def test_the_time_left_is_told_once_a_tenth_of_a_batch_is_done(work, tmp_path):
         assert ", about 1:26 left" in said(runs[2:])
 
 
+def test_a_run_that_reads_records_is_not_taken_for_one_that_trains(work, tmp_path):
+    """A summary takes seconds: after runs of two minutes it was said to take two minutes."""
+    stages = [{"notebook": str(work), "grid": {"rate": [0.0, 1.0]}}, {"notebook": "03_summary", "reads_records": True}]
+    runs = plan(parse_spec({"name": "t", "title": "T", "question": "Q?", "stages": stages}), tmp_path / "out")
+    text = io.StringIO()
+    with RunProgress(len(runs), line_every=0.0, console=Console(file=text, width=200)) as progress:
+        progress.expects(RunTimes(tmp_path / "out", {}), workers=1)
+        for done in (1, 2):
+            end(runs[done - 1], 120.0)
+            progress.ended(runs[done - 1], "done")
+            text.truncate(text.seek(0))
+            progress.update(runs[done:])
+            assert (", about 2:00 left" in text.getvalue()) == (done == 1)
+        assert "left" not in text.getvalue()
+
+
 def test_the_time_left_is_told_within_the_first_run_of_a_small_batch_that_trains(work, tmp_path):
     stage = {"notebook": str(work), "grid": {"rate": [0.0, 1.0, 2.0]}}
     runs = plan(parse_spec({"name": "t", "title": "T", "question": "Q?", "stages": [stage]}), tmp_path / "out")

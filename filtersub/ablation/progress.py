@@ -128,7 +128,8 @@ class RunProgress:
     def _seconds_left(self, runs: list[Run]) -> float | None:
         """By each run's own epochs, else by earlier runs like it, else by the runs of this batch once a tenth is done.
 
-        None before: a guess from less would be taken for more than it is.
+        None before: a guess from less would be taken for more than it is. How long a run that reads records takes,
+        other runs cannot tell: it counts for nothing.
         """
         left: list[float] = []
         unknown: list[tuple[Run, float]] = []
@@ -143,7 +144,7 @@ class RunProgress:
                 whole[run.notebook.stem].append(elapsed + left[-1])
             elif expected is not None:
                 left.append(max(0.0, expected.seconds - elapsed))
-            else:
+            elif not run.reads_records or self._took[run.notebook.stem]:
                 unknown.append((run, elapsed))
         if unknown and (self._finished() < FROM * self.total or not whole):
             return None
@@ -151,7 +152,7 @@ class RunProgress:
         for run, elapsed in unknown:
             typical = statistics.fmean(whole.get(run.notebook.stem) or every)
             left.append(max(0.0, typical - elapsed))
-        return makespan(left, self._workers)
+        return makespan(left, self._workers) if left else None
 
     def _state(self, folder: Path) -> dict[str, Any]:
         """read_state, from memory while the file is the same."""
