@@ -6,7 +6,7 @@
 # scale. In the "efficient" mode the default solver "vec" stacks the unknown by rows where its matrix is made for columns: what
 # it returns leaves a residual of half the right-hand side. The other one, "eig", solves the equation; the README speaks
 # of a tiny numerical difference, and the two learn updates that differ by a tenth after six steps. Nothing is said.
-# Guess before: the change of the product is the projection that the paper derives, at any scale, and equal for equal scales.
+# Guess before: the change of the product is the projection of the full gradient that the paper derives, with the layer's scale.
 # Seen (lora-pro-adamw 0.2.1, peft 0.21.2, torch 2.14.1, Python 3.11, Linux x86-64):
 #   mean change of the weight a step / learning rate, scale 1 at rank 16: LoRA 0.82, rsLoRA 3.23
 #   residual of the Sylvester equation / its right-hand side: vec 0.46, eig 0.00

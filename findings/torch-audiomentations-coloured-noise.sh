@@ -5,7 +5,7 @@
 # amplitude, and of 1 + f / 90 instead of f (at 16 kHz). So "pink" noise falls by 6 dB an octave at high frequencies, which is brown, and
 # by 1 below 100 Hz; "brown" falls by 12, "violet" rises by 12. Whatever the length of the audio, one second of noise is
 # drawn and repeated: all seconds of a minute have the same noise. Signal to noise is as asked.
-# Guess before: 3 dB an octave for pink noise at all frequencies; noise as long as the audio.
+# Guess before: 3 dB an octave for pink noise, and the signal to noise that was asked for.
 # Seen (torch-audiomentations 0.12.0, torch 2.14.1, torchaudio 2.11.1, SciPy 1.17.1, Python 3.11, Linux x86-64), dB an octave:
 #   f_decay -2: 11.7 from 1 to 8 kHz, 3.8 below 100 Hz, by its definition 6.0; signal to noise 10.0 dB
 #   f_decay -1: 5.8 from 1 to 8 kHz, 2.4 below 100 Hz, by its definition 3.0; signal to noise 10.0 dB
