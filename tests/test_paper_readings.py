@@ -275,6 +275,9 @@ def test_the_command_prints_them(rows):
     value = json.loads(run("paper", "--json"))
     assert len(value["claims"]) == len(rows)
     shown = run("paper")
+    verdicts = [row.verdicts["authors"].verdict for row in rows.values()]
+    agree, differ = verdicts.count("agrees"), verdicts.count("differs")
+    assert f"{agree} agree, {verdicts.count('cannot be known')} cannot be known, {differ} differ" in shown
     assert "differs: Table 3, no tuning, mean of its row: 179.1 printed, 185.4 by the reading" in shown
     assert "1,898,928 against 1,803,568" in shown
     assert "1,898,928" not in run("paper", "--reading", "text")

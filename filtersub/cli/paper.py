@@ -43,7 +43,9 @@ def paper(
     print_table(table, "claims, tables and figures of arXiv:2403.00269; a command takes --reading, see --json")
     for name in readings:
         found = [row.verdicts[name].verdict for row in rows]
-        counted = ", ".join(f"{found.count(word)} {word}" for word in dict.fromkeys(sorted(found)))
+        many = {"agrees": "agree", "differs": "differ"}
+        numbers = {word: found.count(word) for word in sorted(set(found))}
+        counted = ", ".join(f"{n} {many.get(word, word) if n > 1 else word}" for word, n in numbers.items())
         say(f"{name}, {all_readings().titles[name]}: {counted}")
         for row in rows:
             if row.verdicts[name].verdict == "differs":
