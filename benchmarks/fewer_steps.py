@@ -48,6 +48,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "frozen: full matrix, 4 epochs, head 0.01": {**FROZEN, **HEAD, "epochs": 4, "optimizer": "soap"},
     "frozen: head alone, 4 epochs, head 0.01": {**FROZEN, **HEAD, "epochs": 4, "method": "linear"},
     "frozen: AdamW, 6 epochs, 4 x 4 blocks": {**FROZEN, "block": 4, "solver": "pca", "epochs": 6},
+    **{
+        f"frozen: AdamW, 4 epochs, {name}, rate {rate:g}, head {head:g}": {
+            **{**FROZEN, "epochs": 4, **own},
+            **{"learning_rate": rate, "head_learning_rate": head},
+        }
+        for name, own in {"4 x 4 blocks": {"block": 4, "solver": "pca"}, "full": {"method": "full"}}.items()
+        for rate in ((0.003, 0.01) if "block" in own else (0.0003, 0.001))
+        for head in (0.003, 0.01)
+    },
 }
 
 

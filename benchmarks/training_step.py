@@ -4,7 +4,8 @@ All variants of a model are measured in one process, alternating, in channels-la
 quartiles, the ratios to full tuning and the pages of memory that the system made for a step. What a step costs depends
 on how many coefficients are zero, so they are exact LASSO codes at the default penalty, over atoms that are not learned
 (random rows), which takes less time. "input gradient" trains the head alone but takes the gradient back to the images:
-near what any adapter of all layers needs.
+near what any adapter of all layers needs. With --frozen, batch norm keeps its statistics, and each method stands there
+twice: with torch's batch norm, and with that of training.frozen_batch_norm.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import gc
 import resource
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from statistics import median
 
 import torch
@@ -25,6 +27,7 @@ from torch.nn.functional import cross_entropy
 from filtersub.kernels import select_layers
 from filtersub.memory import PeakMemory, keep_freed_memory
 from filtersub.models import head_name, load_model
+from filtersub.training import frozen_batch_norm, set_training_mode_
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
 QUICK = {"max_rounds": 0, "atoms": 9}
@@ -36,6 +39,7 @@ SETTINGS = {
     "setting 3, linear codes": {"solver": "pca", "block": 4},
     "setting 4": {**QUICK, "block": 4, "expansion": 4},
 }
+SCALED = ", scaled"  # behind a method's name: batch norm as a scale and a shift
 METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS)
 
 
@@ -47,8 +51,9 @@ class TwoConvolutions(FilterSubspaceLayer):
         return self.base_layer(x) + update  # the bias twice costs nothing that shows
 
 
-def build(name: str, method: str) -> nn.Module:
+def build(name: str, method: str, frozen: bool) -> nn.Module:
     torch.manual_seed(0)
+    method = method.removesuffix(SCALED)
     model = load_model(name, pretrained=False, num_classes=10)
     head = head_name(model)
     if method in ("linear", "input gradient"):
@@ -64,18 +69,20 @@ def build(name: str, method: str) -> nn.Module:
         for layer in model.modules():
             if isinstance(layer, FilterSubspaceLayer) and method == "two convolutions":
                 layer.__class__ = TwoConvolutions
-    return model.to(memory_format=torch.channels_last).train()
+    set_training_mode_(model, "frozen" if frozen else "updated")
+    return model.to(memory_format=torch.channels_last)
 
 
 def stepper(
     model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[], float], method: str
 ) -> Callable[[], float]:
-    images = images.clone().requires_grad_() if method == "input gradient" else images
+    images = images.clone().requires_grad_() if method.startswith("input gradient") else images
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-5)
 
     def step() -> float:
         began = clock()
-        cross_entropy(model(images), labels).backward()
+        with frozen_batch_norm() if method.endswith(SCALED) else nullcontext():
+            cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return clock() - began
@@ -83,9 +90,11 @@ def stepper(
     return step
 
 
-def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: Callable[[], float]) -> None:
+def measure(
+    name: str, methods: list[str], images: Tensor, repeats: int, clock: Callable[[], float], frozen: bool
+) -> None:
     labels = torch.arange(images.shape[0]) % 10
-    steps = {m: stepper(build(name, m), images, labels, clock, m) for m in methods}
+    steps = {m: stepper(build(name, m, frozen), images, labels, clock, m) for m in methods}
     gc.disable()
     times: dict[str, list[float]] = {method: [] for method in methods}
     pages: dict[str, list[int]] = {method: [] for method in methods}
@@ -108,13 +117,13 @@ def measure(name: str, methods: list[str], images: Tensor, repeats: int, clock: 
         print(f"{row} {median(pages[method]):10.0f}")
 
 
-def measure_memory(name: str, methods: list[str], images: Tensor) -> None:
+def measure_memory(name: str, methods: list[str], images: Tensor, frozen: bool) -> None:
     """What a step needs beside the model: one method after another, each alone in the process, after a first step."""
     labels = torch.arange(images.shape[0]) % 10
     print(f"\n{name}: batch {images.shape[0]}, {images.shape[-1]} px, {torch.get_num_threads()} thread(s)")
     print(f"{'method':26s} {'model MiB':>10s} {'added MiB':>10s}")
     for method in methods:
-        model = build(name, method)
+        model = build(name, method, frozen)
         step = stepper(model, images, labels, time.process_time, method)
         step()
         with PeakMemory("cpu") as memory:
@@ -133,6 +142,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory", action="store_true", help="the memory that a step adds, in place of its time")
+    parser.add_argument("--frozen", action="store_true", help="batch norm keeps its statistics")
     parser.add_argument("--cpu-time", action="store_true", help="processor instead of wall time: for a busy machine")
     parser.add_argument("--give-back", action="store_true", help="freed memory by the C library's own rules, as before")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -142,11 +152,14 @@ def main() -> None:
         keep_freed_memory()  # as training does, for every method
     images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
     clock = time.process_time if options.cpu_time else time.perf_counter
+    methods = list(dict.fromkeys(options.methods if options.memory else ["full", *options.methods]))
+    if options.frozen:
+        methods = [name for method in methods for name in (method, method + SCALED)]
     for name in options.models:
         if options.memory:
-            measure_memory(name, options.methods, images)
-            continue
-        measure(name, list(dict.fromkeys(["full", *options.methods])), images, options.repeats, clock)
+            measure_memory(name, methods, images, options.frozen)
+        else:
+            measure(name, methods, images, options.repeats, clock, options.frozen)
 
 
 if __name__ == "__main__":
