@@ -107,6 +107,16 @@ def test_half_precision_is_torchs(half):
     assert torch.equal(own, norm(images.to(half)))
 
 
+@pytest.mark.parametrize("statistics", [(None, None), (torch.zeros(1), torch.ones(1)), (torch.zeros(5), None)])
+def test_what_torch_refuses_is_refused_in_its_words(statistics):
+    said = []
+    for mode in (frozen_batch_norm(), nullcontext()):
+        with pytest.raises((RuntimeError, TypeError)) as error, mode:
+            functional.batch_norm(torch.randn(4, 5, 6, 7), *statistics)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
 class Recomputed(nn.Module):
     """A network that computes its body again in the backward pass."""
 

@@ -67,7 +67,9 @@ def _scale_and_shift(
     eps: float = 1e-5,
 ) -> Tensor:
     own = [tensor for tensor in (running_mean, running_var, weight, bias) if tensor is not None]
-    if training or any(tensor.requires_grad or tensor.dtype != input.dtype for tensor in own):
+    fits = not training and running_mean is not None and running_var is not None
+    fits = fits and all(t.shape == input.shape[1:2] and t.dtype == input.dtype and not t.requires_grad for t in own)
+    if not fits:  # torch's also says what is wrong with shapes
         return _TORCHS(input, running_mean, running_var, weight, bias, training, momentum, eps)
     scale = (running_var + eps).rsqrt()
     scale = scale if weight is None else scale * weight
