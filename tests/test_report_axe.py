@@ -28,7 +28,7 @@ def root(tmp_path_factory):
     outputs = [new_output("display_data", {"text/html": made}) for made in shown]
     outputs.append(new_output("stream", name="stdout", text="a long line " * 100))
     cells = [new_markdown_cell("# Why?\n\nSince $F = \\alpha \\times D$."), new_code_cell("1", outputs=outputs)]
-    folder = next((root / "runs").glob("tuning-full-seed0*"))
+    folder = next((root / "runs").glob("tuning-full-*seed0*"))
     write_html(new_notebook(cells=cells), folder / "notebook.html", name="02_tuning")
     shutil.copy(folder / "notebook.html", root / "run.html")
     for run in (root / "runs").glob("tuning-filter-subspace-*"):

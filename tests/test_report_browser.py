@@ -52,7 +52,7 @@ def root(tmp_path_factory):
         new_markdown_cell("# Why?\n\nSince $F = \\alpha \\times D$ and\n\n$$\\sum_i x_i^2$$"),
         new_code_cell("1", outputs=[figure]),
     ]
-    folder = next((root / "runs").glob("tuning-full-seed0*"))
+    folder = next((root / "runs").glob("tuning-full-*seed0*"))
     write_html(new_notebook(cells=cells), folder / "notebook.html", name="02_tuning")
     write_report(root)
     return root

@@ -13,8 +13,10 @@ from test_report_browser import SAMPLE
 
 from filtersub.report import write_report
 
-FIRST = "runs/tuning-filter-subspace-atoms6-seed0-d3b0e007"
-SECOND = "runs/tuning-full-seed1-8b4350f0"
+FIRST, SECOND = (
+    next(SAMPLE.glob(f"runs/tuning-{words}*")).relative_to(SAMPLE).as_posix()
+    for words in ("filter-subspace-atoms6-*seed0", "full-*seed1")
+)
 HTML = '</script><img src=x onerror="wrong()">'
 
 
