@@ -14,6 +14,7 @@ import argparse
 import os
 import statistics
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -48,16 +49,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "frozen: full matrix, 4 epochs, head 0.01": {**FROZEN, **HEAD, "epochs": 4, "optimizer": "soap"},
     "frozen: head alone, 4 epochs, head 0.01": {**FROZEN, **HEAD, "epochs": 4, "method": "linear"},
     "frozen: AdamW, 6 epochs, 4 x 4 blocks": {**FROZEN, "block": 4, "solver": "pca", "epochs": 6},
-    **{
-        f"frozen: AdamW, 4 epochs, {name}, rate {rate:g}, head {head:g}": {
-            **{**FROZEN, "epochs": 4, **own},
-            **{"learning_rate": rate, "head_learning_rate": head},
-        }
-        for name, own in {"4 x 4 blocks": {"block": 4, "solver": "pca"}, "full": {"method": "full"}}.items()
-        for rate in ((0.003, 0.01) if "block" in own else (0.0003, 0.001))
-        for head in (0.003, 0.01)
-    },
 }
+for name, own, rates in (
+    ("4 x 4 blocks", {"block": 4, "solver": "pca"}, (0.003, 0.01)),
+    ("full", {"method": "full"}, (0.0003, 0.001)),
+):
+    for rate, head in product(rates, (0.003, 0.01)):
+        given = {**FROZEN, **own, "epochs": 4, "learning_rate": rate, "head_learning_rate": head}
+        ROWS[f"frozen: AdamW, 4 epochs, {name}, rate {rate:g}, head {head:g}"] = given
 
 
 class FullMatrix(torch.optim.AdamW):

@@ -17,6 +17,15 @@ SIGNIFICANT = 0.05
 _RESAMPLES = 10_000
 
 
+def points(value: float, sign: str = "+") -> str:
+    """A difference of fractions in percentage points; ``sign=""`` leaves out the plus.
+
+    >>> points(0.0123), points(0.0123, sign="")
+    ('+1.2', '1.2')
+    """
+    return f"{100 * value:{sign}.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 @dataclass(frozen=True)
 class Difference:
     """The new mean less the old one.

@@ -2,17 +2,14 @@
 
 import pandas as pd
 
+from ..intervals import points
+
 NBSP = "\N{NO-BREAK SPACE}"
 
 
 def percent(value: float) -> str:
     """Two significant digits below one percent, one decimal above."""
     return f"{100 * value:.1f}{NBSP}%" if abs(value) >= 0.01 or value == 0 else f"{100 * value:.2g}{NBSP}%"
-
-
-def points(value: float) -> str:
-    """A difference of fractions in percentage points, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def span(low: float, high: float) -> str:

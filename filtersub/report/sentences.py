@@ -6,8 +6,18 @@ import pandas as pd
 
 from .. import plots
 from ..collect import ATOM_FAMILIES, COEFFICIENTS, OTHER, settings_table
-from ..intervals import INTERVALS, PAIRED_TEST, SIGNIFICANT, TEST, Difference, difference, holm, paired_difference
-from .numbers import NBSP, percent, points, span
+from ..intervals import (
+    INTERVALS,
+    PAIRED_TEST,
+    SIGNIFICANT,
+    TEST,
+    Difference,
+    difference,
+    holm,
+    paired_difference,
+    points,
+)
+from .numbers import NBSP, percent, span
 from .over_tasks import over_tasks
 
 NOTHING = "No record is there yet, so the question stays open."

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..files import as_path
-from ..intervals import difference, holm
+from ..intervals import difference, holm, points
 from ..records import read_record, read_table
 
 _METHODS = {"atoms": "filter atoms", "cp": "CP", "tucker": "Tucker"}
@@ -62,15 +62,14 @@ def penalty_sentence(total: pd.DataFrame, accuracy: pd.DataFrame) -> str:
         return text + " No model was tuned, so the effect on accuracy is not known from this run."
     means = accuracy.groupby("l1_penalty")["test_accuracy"].agg(["mean", "min", "max"])
     parts = "; ".join(f"l = {l1:g}: {row['mean']:.1%}" for l1, row in means.iterrows())
-    known = "one seed"
-    if accuracy["seed"].nunique() > 1:
-        known = f"{_seeds(accuracy)}, at most {_points((means['max'] - means['min']).max())} points apart at one l"
+    several, spread = accuracy["seed"].nunique() > 1, (means["max"] - means["min"]).max()
+    known = f"{_seeds(accuracy)}, at most {points(spread, '')} points apart at one l" if several else "one seed"
     text += f" After tuning, test accuracy is {parts} ({known})"
     if len(means) == 1:
         return text + "."
-    difference, spread = means["mean"].max() - means["mean"].min(), (means["max"] - means["min"]).max()
+    difference = means["mean"].max() - means["mean"].min()
     verdict = ", more than seeds differ" if difference > spread else ", no more than the seeds of one l differ"
-    return f"{text}: a difference of {_points(difference)} points{verdict if accuracy['seed'].nunique() > 1 else ''}."
+    return f"{text}: a difference of {points(difference, '')} points{verdict if several else ''}."
 
 
 def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFrame, relative_error: float) -> str:
@@ -96,7 +95,7 @@ def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFr
     few, many = curve.index.min(), curve.index.max()
     spread = (curve["max"] - curve["min"]).max()
     known = (
-        f"; over {_seeds(network)} it differs by at most {_points(spread)} points"
+        f"; over {_seeds(network)} it differs by at most {points(spread, '')} points"
         if network["seed"].nunique() > 1
         else ""
     )
@@ -158,7 +157,7 @@ def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
         return f"{text} No model was tuned."
     paired = accuracy.pivot_table(index="seed", columns="sharing", values="test_accuracy")
     gaps = paired["shared"] - paired["own"]
-    ends = f"{_points(gaps.min(), '+')} to {_points(gaps.max(), '+')} points"
+    ends = f"{points(gaps.min())} to {points(gaps.max())} points"
     known = f"seed by seed from {ends}" if len(gaps) > 1 else "one seed"
     return (
         f"{text} Tuned on the codes of shared dictionaries, test accuracy is {paired['shared'].mean():.1%} instead of "
@@ -216,11 +215,6 @@ def _compared(row: Any) -> str:
     return f"That of {row.label} is {word} than that of {row.less} by {gap}, {seeds}."
 
 
-def _points(value: float, sign: str = "") -> str:
-    """A difference of fractions in percentage points, with its sign where "+" asks for one."""
-    return f"{100 * value:{sign}.1f}".replace("-", "\N{MINUS SIGN}")
-
-
 def _seeds(table: pd.DataFrame) -> str:
     count = table["seed"].nunique()
     return f"{count} seeds" if count > 1 else "one seed"
@@ -276,12 +270,12 @@ def allotment_sentence(pairs: pd.DataFrame) -> str:
         told = (
             f"at most {row.budget:,} trained parameters, allotted by layer ({row.trainable_by_layer:,}): "
             f"{row.by_layer:.1%}, against {row.for_all_layers:.1%} for {row.setting} ({row.trainable_for_all:,}), a "
-            f"difference of {_points(row.difference, '+')} points"
+            f"difference of {points(row.difference)} points"
         )
         if pd.isna(row.p_value):
             parts.append(f"{told} (one seed, so whether that is noise is not known)")
             continue
         beyond = "beyond noise" if row.p_value < 0.05 else "not beyond the noise of these seeds"
-        ends = f"{_points(row.low, '+')} to {_points(row.high, '+')}"
+        ends = f"{points(row.low)} to {points(row.high)}"
         parts.append(f"{told} ({ends}, {row.seeds} seeds, p = {row.p_value:.2g}, {beyond})")
     return f"With {'; with '.join(parts)}."

@@ -14,9 +14,9 @@ from ..ablation.spec import matches
 from ..collect import settings_table, tuning_table
 from ..data.catalogue import catalogue
 from ..experiment.settings import settings_from
-from ..intervals import difference
+from ..intervals import difference, points
 from ..records import Record
-from ..report.numbers import percent, points
+from ..report.numbers import percent
 from ..setting_fields import TuneFields
 from ..varying import telling_labels
 

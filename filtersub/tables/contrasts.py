@@ -13,9 +13,9 @@ import pandas as pd
 from ..collect import settings_table, tuning_table
 from ..errors import FiltersubError
 from ..experiment.settings import settings_from
-from ..intervals import Difference, difference, holm
+from ..intervals import Difference, difference, holm, points
 from ..records import Record
-from ..report.numbers import percent, points
+from ..report.numbers import percent
 from ..varying import varying_parameters
 
 _KEPT = ["task", "method_label", "family", "trainable", "test_accuracy", "lowest", "highest", "seeds", "by_seed"]

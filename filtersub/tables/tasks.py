@@ -9,10 +9,9 @@ import pandas as pd
 
 from ..collect import ATOM_FAMILIES, settings_table, tuning_table
 from ..errors import FiltersubError
-from ..intervals import SIGNIFICANT, Difference, holm, paired_difference
+from ..intervals import SIGNIFICANT, Difference, holm, paired_difference, points
 from ..records import Record
 from ..report.effects import level_rank, level_text
-from ..report.numbers import points
 from ..report.over_tasks import comparable
 from ..varying import TASK, varying_parameters
 
