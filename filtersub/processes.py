@@ -1,4 +1,4 @@
-"""Processes that end together: a tree ended from above, a child that does not outlive its parent."""
+"""Processes that end together (a tree ended from above, a child that does not outlive its parent), and their cores."""
 
 import contextlib
 import ctypes
@@ -12,6 +12,25 @@ import psutil
 DECOMPOSITIONS = "FILTERSUB_DECOMPOSITIONS"
 #: Names, in the environment of a training run, the experiment trackers that it logs to, separated by commas.
 LOG_WITH = "FILTERSUB_LOG_WITH"
+
+
+def cores() -> int:
+    """Cores that this process may use, in a container no more than its quota."""
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
+def keep_to_quota() -> None:
+    """Have torch, and the kernels of this package, use no more threads than a container's quota has cores.
+
+    torch counts the cores of the machine. Under a quota their threads wait for each other: twice as many threads as
+    cores take twice the time (a quota of one core, two threads). OMP_NUM_THREADS, where it is set, is a user's word.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and cores() < torch.get_num_threads():
+        torch.set_num_threads(cores())
 
 
 def end_tree(pid: int) -> None:

@@ -204,7 +204,7 @@ def test_a_container_has_no_more_cores_than_its_quota(monkeypatch):
     """The quota bounds the time of all threads, not where they run: what the kernel says of the cores is the host's."""
     host = frozenset(range(64))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(host), raising=False)
-    monkeypatch.setattr("dask.system.cpu_count", lambda: 3)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)
     assert _place()[1:] == (host, 3)
     assert share_cores({"a": ("h", host, 3, 1), "b": ("i", host, 3, 2)}) == {"a": 3, "b": 1}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

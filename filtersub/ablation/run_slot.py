@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FiltersubError
-from ..processes import DECOMPOSITIONS, end_tree
+from ..processes import DECOMPOSITIONS, cores, end_tree
 from .notebook_run import RUN_FILE, update_state
 from .run_times import machine, nvidia_smi
 from .warm_start import AVAILABLE, WarmStart
@@ -48,13 +48,6 @@ class Terms:
     threads: dict[str, int] = field(default_factory=dict)
     warm: bool = True
     environment: dict[str, str] = field(default_factory=dict)
-
-
-def cores() -> int:
-    """Cores that this process may use, in a container no more than its quota."""
-    from dask.system import cpu_count
-
-    return cpu_count()
 
 
 def visible_gpus() -> list[str]:

@@ -71,8 +71,11 @@ def decompose(
         from ..diagnostics import layer_table
         from ..files import write_csv
         from ..folder_lock import locked
+        from ..processes import keep_to_quota
         from ..progress import progress_bar
         from ..recipe_file import RECIPE_FILE, read_recipe, write_recipe
+
+        keep_to_quota()
 
     settings = {} if config is None else read_recipe(config)
     given, options = stated(context), read_settings(options)

@@ -27,7 +27,9 @@ def generate_tune(
     On several GPUs: accelerate launch -m filtersub generate-tune ...
     """
     from ..generation.diffusion_run import DiffusionSettings, diffusion_run
+    from ..processes import keep_to_quota
 
+    keep_to_quota()
     given = {name: value for name, value in options.items() if name in stated(context)}
     if options["block"] == 0:
         given |= {"block": None, "block_spatial": False}
@@ -61,7 +63,9 @@ def generate(
     from ..generation.pipeline import load_pipeline
     from ..generation.sampling import sample_images
     from ..generation.tuned import load_tuned
+    from ..processes import keep_to_quota
 
+    keep_to_quota()
     check_whole("image_size", image_size, 1, MOST_PIXELS)
     check_whole("steps", steps, 1)
     check_whole("batch_size", batch_size, 1, MOST)
@@ -96,7 +100,9 @@ def distance(
     """Fréchet and kernel distance of two folders of images, with the floor of the real ones."""
     from ..generation.captions import real_images
     from ..metrics import compare, encoder_features, image_folder, inception_features
+    from ..processes import keep_to_quota
 
+    keep_to_quota()
     check_whole("batch_size", batch_size, 1, MOST)
     if resize is not None:
         check_whole("resize", resize, 1, MOST_PIXELS)
