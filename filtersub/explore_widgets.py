@@ -14,6 +14,7 @@ from typing import Any
 from .errors import FiltersubError
 from .explore import SAMPLE_ROWS, Explorer, Look, comparison_html, explorer_of, export_html, kernel_html, look_html
 from .markup import tiles_css, unfold_html
+from .processes import keep_to_quota
 from .recipe_file import RECIPE_FILE, layer_pattern, write_recipe
 
 _MOST_ATOMS = 32
@@ -48,6 +49,7 @@ def show_explorer(
     """
     from IPython.display import display
 
+    keep_to_quota()
     if isinstance(what, (str, os.PathLike)):
         from .explore import explorers_of_run
 

@@ -60,7 +60,7 @@ def test_torch_keeps_to_it_unless_a_user_says_otherwise(monkeypatch, given, expe
         ["generate-tune", "none", "--data", "none", "--out", "o"],
     ],
 )
-def test_commands_that_compute_keep_to_it(monkeypatch, tmp_path, words):
+def test_commands_and_notebooks_that_compute_keep_to_it(monkeypatch, tmp_path, words):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("joblib.cpu_count", lambda: 1)

@@ -27,9 +27,7 @@ def generate_tune(
     On several GPUs: accelerate launch -m filtersub generate-tune ...
     """
     from ..generation.diffusion_run import DiffusionSettings, diffusion_run
-    from ..processes import keep_to_quota
 
-    keep_to_quota()
     given = {name: value for name, value in options.items() if name in stated(context)}
     if options["block"] == 0:
         given |= {"block": None, "block_spatial": False}

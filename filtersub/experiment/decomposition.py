@@ -13,6 +13,7 @@ from ..folder_lock import locks
 from ..kernels import named_layers
 from ..memory import PeakMemory
 from ..models import head_name, load_model
+from ..processes import keep_to_quota
 from ..records import Record, describe_environment
 from ..settings import check_kind
 
@@ -34,6 +35,7 @@ def decompose_run(
     """
     config = config or DecompositionConfig()
     check_kind("config", config, DecompositionConfig)
+    keep_to_quota()
     folder = make_folder(out)
     loaded = load_model(model, weights=weights)
     head = head_name(loaded)

@@ -22,6 +22,7 @@ from ..folder_lock import locks
 from ..methods import METHODS, Injected, inject
 from ..models import add_head_dropout_, head_name, input_statistics
 from ..parameters import ParameterCount, count_trained
+from ..processes import keep_to_quota
 from ..progress import progress_bar
 from ..records import DATA_NOTE, DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
 from ..settings import check_kind
@@ -62,6 +63,7 @@ def tune(
     Raises FiltersubError on bad settings, or when ``out`` holds a run of other settings or cannot be written.
     """
     check_kind("settings", settings, TuneSettings)
+    keep_to_quota()
     folder, state = make_folder(out), processes()
     quiet = quiet or not state.is_main_process
     finished = _finished(folder, settings)

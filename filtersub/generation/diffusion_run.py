@@ -30,6 +30,7 @@ from ..metrics import (
     inception_features,
 )
 from ..paper import check_reading, find_part, method_settings
+from ..processes import keep_to_quota
 from ..records import RECORD_FILE, Record, read_record
 from ..setting_fields import DiffusionFields, DrawingFields, MethodFields, described
 from ..settings import MOST_PIXELS, check_kind, check_number, check_whole
@@ -83,6 +84,7 @@ def diffusion_run(
     Raises FiltersubError on bad settings, trackers, pipelines, data and features, before anything is trained.
     """
     check_kind("settings", settings, DiffusionSettings)
+    keep_to_quota()
     folder = make_folder(out)
     done = finished(folder, settings)
     if done is not None:
