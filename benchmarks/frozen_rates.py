@@ -4,7 +4,7 @@ EfficientNet-Lite0, 48 pixels, 300 images, 6 epochs (72 steps), batch norm froze
 images and is judged on the other 60; a row is the mean over the data sets and seeds. docs/data.md says how to get the
 others beside the digits; trials that are in the folder are read back.
 
-    python benchmarks/frozen_rates.py FOLDER [--sets digits,elpv,emoji,fashion-mnist] [--seeds 0,1] [--only LoRA]
+    python benchmarks/frozen_rates.py FOLDER [--sets digits,elpv,emoji,fashion-mnist] [--seeds 0,1] [--only "LoRA;full"]
 """
 
 import argparse
@@ -24,6 +24,9 @@ ATOMS: dict[str, Any] = {"method": "filter-subspace", "atoms": 9, "solver": "pca
 METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]] = {
     "head alone": ({"method": "linear"}, (0.001,), (0.001, 0.003, 0.01, 0.03)),
     "setting 1": (ATOMS, (0.001, 0.003, 0.01, 0.03), (0.003,)),
+    "setting 1, m = 3": ({**ATOMS, "atoms": 3}, (0.001, 0.003, 0.01), (0.003,)),
+    "setting 2": ({**ATOMS, "expansion": 4}, (0.0003, 0.001, 0.003, 0.01), (0.003,)),
+    "setting 3, 2 x 2": ({**ATOMS, "block": 2}, (0.001, 0.003, 0.01), (0.003,)),
     "setting 3, 4 x 4": ({**ATOMS, "block": 4}, (0.001, 0.003, 0.01), (0.003,)),
     "LoRA": ({"method": "lora-loralib"}, (0.0003, 0.001, 0.003), (0.003,)),
     "full": ({"method": "full"}, (0.0001, 0.0003, 0.001), (0.003,)),
@@ -35,13 +38,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", default="digits,elpv,emoji,fashion-mnist")
     parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--only", default="", help="methods whose name has this in it")
+    parser.add_argument("--only", default="", help="methods whose name has one of these in it, separated by semicolons")
     args = parser.parse_args()
     os.environ.setdefault(DECOMPOSITIONS, str(args.folder / "decompositions"))
     sets, seeds = args.sets.split(","), [int(seed) for seed in args.seeds.split(",")]
     print(f"| method | rate | rate of the head | mean | {' | '.join(sets)} |\n|{'---|' * (4 + len(sets))}", flush=True)
     for name, (own, rates, head_rates) in METHODS.items():
-        for rate, head_rate in product(rates, head_rates) if args.only in name else ():
+        for rate, head_rate in product(rates, head_rates) if any(part in name for part in args.only.split(";")) else ():
             found = []
             for data in sets:
                 trials = []

@@ -2,6 +2,8 @@
 
 import html
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,10 @@ def test_what_is_quoted_stands_in_the_report(part):
 def test_links_lead_to_files():
     for link in re.findall(r"\]\(([^)#]+)\)", PAGE.read_text()):
         assert (PAGE.parent / link).is_file(), link
+
+
+def test_the_table_of_what_statistics_gain_is_that_of_its_script():
+    script = PAGE.parents[1] / "benchmarks" / "frozen_gains.py"
+    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert printed.count("|") > 20
+    assert printed in PAGE.read_text()
