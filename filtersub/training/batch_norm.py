@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ..models import is_inside
@@ -30,11 +31,11 @@ def set_training_mode_(model: nn.Module, batch_norm: str) -> None:
 
 @contextmanager
 def frozen_batch_norm() -> Iterator[None]:
-    """Within it, batch norm that keeps its statistics and trains nothing is ``y = s x + t``, with gradient ``s dy``.
+    """Within it, batch norm that keeps its statistics and trains nothing keeps no input for the backward pass.
 
-    Per channel s = weight / sqrt(variance + eps) and t = bias - s mean: torch's numbers, but for rounding. torch keeps
-    the input of every batch norm for the backward pass; a scale needs none. Batch norms that move or train, and those
-    of another dtype than their input, are torch's as before.
+    It is y = s x + t with s = weight / sqrt(variance + eps) per channel, so that its gradient, s dy, needs none; torch
+    keeps the input all the same. Outputs are torch's to the bit and gradients to rounding, in mixed precision too; a
+    gradient of the gradient is not to be had. Batch norms that move or train are torch's as before.
 
     It stands in the place of torch.nn.functional.batch_norm, for all threads: what a network computes again in its
     backward pass, wherever that runs, must be the same.
@@ -42,21 +43,21 @@ def frozen_batch_norm() -> Iterator[None]:
     >>> norm, images = nn.BatchNorm2d(3).requires_grad_(False).eval(), torch.randn(2, 3, 4, 4)
     >>> with frozen_batch_norm():
     ...     found = norm(images)
-    >>> torch.allclose(found, norm(images))
+    >>> torch.equal(found, norm(images))
     True
     """
     with _LOCK:
         _within.append(None)
-        functional.batch_norm = _scale_and_shift
+        functional.batch_norm = _batch_norm
     try:
         yield
     finally:
         with _LOCK:
             _within.pop()
-            functional.batch_norm = _scale_and_shift if _within else _TORCHS
+            functional.batch_norm = _batch_norm if _within else _TORCHS
 
 
-def _scale_and_shift(
+def _batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -66,16 +67,28 @@ def _scale_and_shift(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    own = [tensor for tensor in (running_mean, running_var, weight, bias) if tensor is not None]
-    fits = not training and running_mean is not None and running_var is not None
-    fits = fits and all(t.shape == input.shape[1:2] and t.dtype == input.dtype and not t.requires_grad for t in own)
-    if not fits:  # torch's also says what is wrong with shapes
-        return _TORCHS(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    scale = (running_var + eps).rsqrt()
-    scale = scale if weight is None else scale * weight
-    shift = -running_mean * scale if bias is None else bias - running_mean * scale
-    along = (1, -1, *[1] * (input.ndim - 2))
-    return torch.addcmul(shift.view(along), input, scale.view(along))
+    own = (running_mean, running_var, weight, bias)
+    if training or running_mean is None or running_var is None or any(t is not None and t.requires_grad for t in own):
+        return _TORCHS(input, *own, training, momentum, eps)
+    return _StandingStill.apply(input, *own, eps)
+
+
+class _StandingStill(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, mean: Tensor, variance: Tensor, *weight_bias_eps: Any) -> Tensor:
+        weight, bias, ctx.eps = weight_bias_eps
+        ctx.save_for_backward(variance, weight)
+        return _TORCHS(input, mean, variance, weight, bias, False, 0.0, ctx.eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        variance, weight = ctx.saved_tensors
+        scale = (variance + ctx.eps).rsqrt()
+        scale = scale if weight is None else scale * weight
+        along = (1, -1, *[1] * (gradient.ndim - 2))
+        found = gradient * scale.view(along)  # in mixed precision of float32, rounded once
+        return found.to(gradient.dtype), None, None, None, None, None
 
 
 def averaging_norms(model: nn.Module) -> list[nn.Module]:
