@@ -158,7 +158,27 @@ def test_a_dry_run_says_why_a_run_is_not_counted(tmp_path):
     (note,) = {run["note"] for run in json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["runs"]}
     assert line.endswith(note)
     path.write_text(HEAD.format(notebook="02_tuning") + "    grid: {atoms: [6, 9]}\n")
-    assert "not counted" not in CliRunner().invoke(app, arguments).stdout
+    said = CliRunner().invoke(app, arguments).stdout
+    assert "not counted" not in said
+
+
+def test_names_of_runs_are_whole_in_a_pipe(tmp_path):
+    """So that they can be searched and copied, however long they are."""
+    path = tmp_path / "spec.yaml"
+    runs = "    parameters: {method: bitfit, weight_decay: 0.0001, head_learning_rate: 0.003, n_train: 100}\n"
+    path.write_text(
+        HEAD.format(notebook="02_tuning") + runs + "    grid: {learning_rate: [0.001, 0.01], image_size: [32, 64]}\n"
+    )
+    arguments = ["ablate", str(path), "--out", str(tmp_path / "out"), "--dry-run"]
+    said, listed = (CliRunner().invoke(app, [*arguments, *more]).stdout for more in ([], ["--json"]))
+    for run in json.loads(listed)["runs"]:
+        (line,) = [line for line in said.splitlines() if run["run_id"] in line]
+        assert [cell.strip() for cell in line.split("│")[1:5]] == [
+            run["run_id"],
+            "no",
+            f"{run['trainable']:,}",
+            f"{run['head']:,}",
+        ]
 
 
 @pytest.mark.parametrize("varied", ["learning_rate", "weight_decay", "l1_penalty", "epochs", "seed"])

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import FiltersubError
-from ..printable import printable
 from ..settings import MOST_WORKERS, check_whole
-from .console import Tenths, cell, plain_console, print_json, say
+from .console import Tenths, print_json, print_table, say
 from .options import AsJson, LogWith, Reading
 
 if TYPE_CHECKING:
@@ -69,19 +67,11 @@ def ablate(
 
 
 def _show_plan(spec: Spec, found: DryRun) -> None:
-    from rich.table import Table
-
-    table = Table(title=printable(f"{spec.name}: {spec.title}"))
-    table.add_column("run", overflow="fold")
-    shown = {"there": "finished", "trained": "trainable", "head": "head"}
+    shown = {"run_id": "run", "finished": "there", "trainable": "trained", "head": "head"}
     if found.runs["printed"].notna().any():
-        shown |= {"paper": "printed", "this": "gives"}
+        shown |= {"printed": "paper", "gives": "this"}
     shown["seconds"] = "seconds"
-    for name in shown:
-        table.add_column(name, justify="right")
-    for row in replace(found, runs=found.runs.head(_MANY)).to_json()["runs"]:
-        table.add_row(row["run_id"], *(cell(row[name]) for name in shown.values()))
-    plain_console().print(table)
+    print_table(found.runs.head(_MANY)[list(shown)].rename(columns=shown), f"{spec.name}: {spec.title}")
     if len(found.runs) > _MANY:
         say(f"these are the first {_MANY:,} of {len(found.runs):,} runs; --json lists all")
     for claim in found.claims:
