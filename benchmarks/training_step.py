@@ -5,7 +5,7 @@ quartiles, the ratios to full tuning and the pages of memory that the system mad
 on how many coefficients are zero, so they are exact LASSO codes at the default penalty, over atoms that are not learned
 (random rows), which takes less time. "input gradient" trains the head alone but takes the gradient back to the images:
 near what any adapter of all layers needs. With --frozen, batch norm keeps its statistics, and each method stands there
-twice: with torch's batch norm, and with that of training.frozen_batch_norm.
+twice: with torch's batch norm, and with that of training.needed_activations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from filtersub.kernels import select_layers
 from filtersub.memory import PeakMemory, keep_freed_memory
 from filtersub.models import head_name, load_model
-from filtersub.training import frozen_batch_norm, set_training_mode_
+from filtersub.training import needed_activations, set_training_mode_
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
 QUICK = {"max_rounds": 0, "atoms": 9}
@@ -81,7 +81,7 @@ def stepper(
 
     def step() -> float:
         began = clock()
-        with frozen_batch_norm() if method.endswith(SCALED) else nullcontext():
+        with needed_activations() if method.endswith(SCALED) else nullcontext():
             cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -7,7 +7,8 @@ from ..lazy import lazy_attributes
 
 __all__, __getattr__, __dir__ = lazy_attributes(
     __name__,
-    batch_norm=("frozen_batch_norm", "recompute_batch_norm_", "set_training_mode_"),
+    activations=("needed_activations",),
+    batch_norm=("recompute_batch_norm_", "set_training_mode_"),
     checkpoint=("CHECKPOINT_FILE", "check_checkpoint"),
     classification=("TrainingResult", "fit"),
     config=("BATCH_NORM", "TrainingConfig"),

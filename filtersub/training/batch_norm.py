@@ -1,23 +1,16 @@
 """What becomes of batch norm's running statistics while a model is trained."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from threading import Lock
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from ..models import is_inside
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 #: the values of ``batch_norm`` that keep running statistics as they are while a model is trained
 STANDING_STILL = ("adapted", "frozen")
-_TORCHS = functional.batch_norm
-_LOCK = Lock()
-_within: list[None] = []  # one for each frozen_batch_norm that is open, in all threads
 
 
 def set_training_mode_(model: nn.Module, batch_norm: str) -> None:
@@ -27,68 +20,6 @@ def set_training_mode_(model: nn.Module, batch_norm: str) -> None:
         for module in model.modules():
             if isinstance(module, _NORMS):
                 module.eval()
-
-
-@contextmanager
-def frozen_batch_norm() -> Iterator[None]:
-    """Within it, batch norm that keeps its statistics and trains nothing keeps no input for the backward pass.
-
-    It is y = s x + t with s = weight / sqrt(variance + eps) per channel, so that its gradient, s dy, needs none; torch
-    keeps the input all the same. Outputs are torch's to the bit and gradients to rounding, in mixed precision too; a
-    gradient of the gradient is not to be had. Batch norms that move or train are torch's as before.
-
-    It stands in the place of torch.nn.functional.batch_norm, for all threads: what a network computes again in its
-    backward pass, wherever that runs, must be the same.
-
-    >>> norm, images = nn.BatchNorm2d(3).requires_grad_(False).eval(), torch.randn(2, 3, 4, 4)
-    >>> with frozen_batch_norm():
-    ...     found = norm(images)
-    >>> torch.equal(found, norm(images))
-    True
-    """
-    with _LOCK:
-        _within.append(None)
-        functional.batch_norm = _batch_norm
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _within.pop()
-            functional.batch_norm = _batch_norm if _within else _TORCHS
-
-
-def _batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    own = (running_mean, running_var, weight, bias)
-    if training or running_mean is None or running_var is None or any(t is not None and t.requires_grad for t in own):
-        return _TORCHS(input, *own, training, momentum, eps)
-    return _StandingStill.apply(input, *own, eps)
-
-
-class _StandingStill(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, mean: Tensor, variance: Tensor, *weight_bias_eps: Any) -> Tensor:
-        weight, bias, ctx.eps = weight_bias_eps
-        ctx.save_for_backward(variance, weight)
-        return _TORCHS(input, mean, variance, weight, bias, False, 0.0, ctx.eps)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        variance, weight = ctx.saved_tensors
-        scale = (variance + ctx.eps).rsqrt()
-        scale = scale if weight is None else scale * weight
-        along = (1, -1, *[1] * (gradient.ndim - 2))
-        found = gradient * scale.view(along)  # in mixed precision of float32, rounded once
-        return found.to(gradient.dtype), None, None, None, None, None
 
 
 def averaging_norms(model: nn.Module) -> list[nn.Module]:

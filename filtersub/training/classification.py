@@ -4,7 +4,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +20,7 @@ from ..models import is_inside
 from ..random_states import seeded
 from ..settings import check_kind
 from .batch_norm import (
-    STANDING_STILL,
     SameStatistics,
-    frozen_batch_norm,
     recompute_batch_norm_,
     set_training_mode_,
     statistics_stand_still,
@@ -105,11 +102,9 @@ def fit(
         )
     run = _Classification(model, train, judged, n_classes, config, head, judged_on, folder, settings or {})
     run.on_epoch, run.on_step = on_epoch, on_step
-    stands_still = config.batch_norm in STANDING_STILL and config.compile == "no"  # compiled, it is fused as it is
     try:
-        with frozen_batch_norm() if stands_still else nullcontext():
-            run.run()
-            return run.result()
+        run.run()
+        return run.result()
     except ValueError as error:
         raise explained(error) from None
 
@@ -150,6 +145,7 @@ class _Classification(Loop):
         self.steps = config.epochs * epoch
         self.begin(self.steps, config.warmup_epochs * epoch, settings)
         self.forward = self.model if config.compile == "no" else torch.compile(self.model, backend=config.compile)
+        self.keeps_needed = config.compile == "no"  # a compiled network is planned as a whole
         self.confusion: Tensor | None = None
 
     def _load(self, train: Dataset, judged: Dataset) -> None:

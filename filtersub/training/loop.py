@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ..errors import LossNotFinite
 from ..memory import PeakMemory
 from .accelerator import new_accelerator
+from .activations import needed_activations
 from .checkpoint import Checkpoint
 from .config import OptimizationConfig
 from .optimizers import Chosen, factor_at
@@ -116,9 +117,11 @@ class Loop(ABC):
     durations : seconds of each step of this process
     rate : learning rate of the last step
     order : generator for the order of batches; the checkpoint has its state
+    keeps_needed : whether steps keep those activations alone that a gradient needs
     """
 
     unit: str
+    keeps_needed: bool = True
 
     def __init__(
         self,
@@ -207,7 +210,8 @@ class Loop(ABC):
             while not self.is_done:
                 for batch in self.batches():
                     began = time.perf_counter()
-                    losses = self._step(batch)
+                    with needed_activations() if self.keeps_needed else nullcontext():
+                        losses = self._step(batch)
                     self.durations.append(time.perf_counter() - began)
                     self.after_step(*losses)
                 self.end_round()

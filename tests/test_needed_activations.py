@@ -1,18 +1,18 @@
-"""Batch norm that stands still gives torch's numbers and gradients, without its input kept."""
+"""Frozen convolutions and batch norms give torch's numbers and gradients, without their inputs kept."""
 
 from contextlib import nullcontext
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, Conv2dSame, ScaledStdConv2d
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import TensorDataset
 
-from filtersub.training import TrainingConfig, classification, fit, frozen_batch_norm
+from filtersub.training import TrainingConfig, fit, loop, needed_activations
 
-TORCHS = functional.batch_norm
+TORCHS = functional.batch_norm, functional.conv2d
 #: of a product of two numbers, the second of them itself rounded twice
 ROUNDING = {t: 4 * torch.finfo(t).eps for t in (torch.float64, torch.float32, torch.float16, torch.bfloat16)}
 #: of the images, and of the layer: the last two are mixed precision
@@ -56,7 +56,7 @@ def test_outputs_are_those_of_torch_and_gradients_too(kind, dtype, own_dtype):
     for order in (torch.contiguous_format, torch.channels_last):
         images = images.contiguous(memory_format=order) if images.ndim == 4 else images
         (output, gradient), expected = (
-            output_and_gradient(norm, images, mode) for mode in (frozen_batch_norm(), nullcontext())
+            output_and_gradient(norm, images, mode) for mode in (needed_activations(), nullcontext())
         )
         assert torch.equal(output, expected[0])
         torch.testing.assert_close(gradient, expected[1], rtol=ROUNDING[dtype], atol=0)
@@ -67,22 +67,69 @@ def test_gradients_that_are_one_number_everywhere_are_right():
     """What a mean over pixels sends back takes no memory of its own."""
     norm, images = drawn(nn.BatchNorm2d(5)), torch.randn(4, 5, 6, 7)
     gradients = []
-    for mode in (frozen_batch_norm(), nullcontext()):
+    for mode in (needed_activations(), nullcontext()):
         asked = images.clone().requires_grad_()
         with mode:
             gradients.append(torch.autograd.grad(norm(asked).mean(), asked)[0])
     torch.testing.assert_close(*gradients, rtol=ROUNDING[torch.float32], atol=0)
 
 
+CONVOLUTIONS = {
+    "of images": (lambda: nn.Conv2d(4, 6, 3), (2, 4, 9, 8)),
+    "with strides, padding and dilation": (lambda: nn.Conv2d(4, 6, (3, 2), (2, 1), (2, 0), (1, 2)), (2, 4, 9, 8)),
+    "by channel": (lambda: nn.Conv2d(4, 8, 5, padding=2, groups=4, bias=False), (2, 4, 9, 8)),
+    "of pixels": (lambda: nn.Conv2d(4, 6, 1), (2, 4, 9, 8)),
+    "around a torus": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), (2, 4, 9, 8)),
+    "padded by name": (lambda: nn.Conv2d(4, 6, 3, padding="same"), (2, 4, 9, 8)),
+    "padded as TensorFlow does": (lambda: Conv2dSame(4, 6, 3, stride=2), (2, 4, 9, 8)),
+    "of one image": (lambda: nn.Conv2d(4, 6, 3), (4, 9, 8)),
+    "of no image": (lambda: nn.Conv2d(4, 6, 3), (0, 4, 9, 8)),
+    "of signals": (lambda: nn.Conv1d(4, 6, 3, stride=2), (2, 4, 9)),
+    "of volumes": (lambda: nn.Conv3d(4, 6, 2, groups=2), (2, 4, 3, 5, 4)),
+    "standardised": (lambda: ScaledStdConv2d(4, 6, 3), (2, 4, 9, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, "mixed"])
+def test_frozen_convolutions_are_those_of_torch(kind, dtype):
+    """Outputs and gradients to the bit, in either order in memory."""
+    torch.manual_seed(0)
+    make, shape = CONVOLUTIONS[kind]
+    own = torch.float32 if dtype == "mixed" else dtype
+    layer, images = make().to(own).requires_grad_(False), torch.randn(shape, dtype=own)
+    for order in (torch.contiguous_format, torch.channels_last):
+        images = images.contiguous(memory_format=order) if images.ndim == 4 else images
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "mixed"):
+            (output, gradient), expected = (
+                output_and_gradient(layer, images, mode) for mode in (needed_activations(), nullcontext())
+            )
+        assert torch.equal(output, expected[0])
+        assert torch.equal(gradient, expected[1])
+        assert (output.dtype, output.stride()) == (expected[0].dtype, expected[0].stride())
+
+
+@pytest.mark.parametrize("trained", ["weight", "bias"])
+def test_convolutions_that_train_are_torchs(trained):
+    gradients = []
+    for mode in (needed_activations(), nullcontext()):
+        torch.manual_seed(0)
+        layer, images = nn.Conv2d(3, 4, 3).requires_grad_(False), torch.randn(2, 3, 8, 8, requires_grad=True)
+        parameter = getattr(layer, trained).requires_grad_()
+        with mode:
+            layer(images).square().sum().backward()
+        gradients.append((parameter.grad, images.grad))
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
 def kept_for_backward(layers, mode):
-    """Storages that the backward pass keeps."""
-    kept = set()
+    """Of each layer, whether the backward pass keeps its output."""
+    kept, outputs = set(), []
 
     def pack(tensor):
         kept.add(tensor.untyped_storage().data_ptr())
         return tensor
 
-    outputs = []
     handles = [layer.register_forward_hook(lambda _, __, output: outputs.append(output)) for layer in layers]
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), mode:
         layers(torch.randn(2, 3, 8, 8, requires_grad=True))
@@ -92,18 +139,22 @@ def kept_for_backward(layers, mode):
 
 
 @pytest.mark.parametrize("precision", [nullcontext, lambda: torch.autocast("cpu", torch.bfloat16)])
-def test_its_input_is_not_kept(precision):
-    layers = nn.Sequential(nn.Conv2d(3, 4, 3), drawn(nn.BatchNorm2d(4)), nn.Sigmoid())
+def test_what_no_gradient_needs_is_not_kept(precision):
+    """The sigmoid keeps what it puts out, and a convolution that trains what comes in."""
+    frozen = nn.Conv2d(3, 4, 3).requires_grad_(False), drawn(nn.BatchNorm2d(4)), nn.Upsample(scale_factor=2)
+    layers = nn.Sequential(*frozen, nn.Conv2d(4, 4, 1).requires_grad_(False), nn.Sigmoid())
     with precision():
-        assert kept_for_backward(layers, frozen_batch_norm()) == [False, False, True]
-        assert kept_for_backward(layers, nullcontext()) == [True, False, True]
+        assert kept_for_backward(layers, needed_activations()) == [False, False, False, False, True]
+        assert kept_for_backward(layers, nullcontext())[0]
+        layers[3].requires_grad_(True)
+        assert kept_for_backward(layers, needed_activations())[2:] == [True, False, True]
 
 
 def test_trained_weights_and_moving_statistics_are_torchs():
     images = torch.randn(4, 5, 6, 7)
     for trained, moving in ((True, False), (False, True), (True, True)):
         own, torchs = (drawn(nn.BatchNorm2d(5)).requires_grad_(trained).train(moving) for _ in range(2))
-        for norm, mode in ((own, frozen_batch_norm()), (torchs, nullcontext())):
+        for norm, mode in ((own, needed_activations()), (torchs, nullcontext())):
             with mode:
                 output = norm(images.clone().requires_grad_())
             output.square().sum().backward()
@@ -115,7 +166,7 @@ def test_trained_weights_and_moving_statistics_are_torchs():
 @pytest.mark.parametrize("statistics", [(None, None), (torch.zeros(1), torch.ones(1)), (torch.zeros(5), None)])
 def test_what_torch_refuses_is_refused_in_its_words(statistics):
     said = []
-    for mode in (frozen_batch_norm(), nullcontext()):
+    for mode in (needed_activations(), nullcontext()):
         with pytest.raises((RuntimeError, TypeError)) as error, mode:
             functional.batch_norm(torch.randn(4, 5, 6, 7), *statistics)
         said.append(str(error.value))
@@ -140,41 +191,40 @@ def test_training_moves_weights_as_with_torchs(batch_norm, monkeypatch):
     pictures, labels = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 3
     images = TensorDataset(pictures + labels[:, None, None, None], labels)
     found = []
-    for within in (frozen_batch_norm, nullcontext):
-        monkeypatch.setattr(classification, "frozen_batch_norm", within)
+    for within in (needed_activations, nullcontext):
+        monkeypatch.setattr(loop, "needed_activations", within)
         model = Recomputed()
         fit(model, images, images, 3, TrainingConfig(epochs=2, batch_size=10, batch_norm=batch_norm))
         found.append(model.state_dict())
     torch.testing.assert_close(*found)
-    assert functional.batch_norm is TORCHS
+    assert (functional.batch_norm, functional.conv2d) == TORCHS
 
 
-def test_training_uses_it(monkeypatch):
-    images = TensorDataset(torch.randn(40, 3, 8, 8), torch.arange(40) % 3)
-    for batch_norm, expected in (
-        ("frozen", {True}),
-        ("adapted", {True}),
-        ("updated", {False}),
-        ("recomputed", {False}),
-    ):
-        replaced, model = set(), Recomputed()
-        model.head.register_forward_hook(lambda *_, seen=replaced: seen.add(functional.batch_norm is not TORCHS))
-        fit(model, images, images, 3, TrainingConfig(epochs=1, batch_size=10, batch_norm=batch_norm))
-        assert replaced == expected, batch_norm
+@pytest.mark.parametrize(("compiled", "expected"), [("no", {True, False}), ("eager", {False})])
+def test_steps_of_training_use_it(compiled, expected):
+    """Not where images are judged, which need no gradient, nor in a compiled network, which is planned as a whole."""
+    images, seen = TensorDataset(torch.randn(40, 3, 8, 8), torch.arange(40) % 3), set()
+    model = Recomputed()
+    model.head.register_forward_hook(
+        lambda *_: seen.add((functional.batch_norm, functional.conv2d) != TORCHS), always_call=False
+    )
+    fit(model, images, images, 3, TrainingConfig(epochs=1, batch_size=10, batch_norm="frozen", compile=compiled))
+    assert seen == expected
 
 
 def test_torchs_is_back_whatever_happens_and_whoever_leaves_last():
-    with pytest.raises(ValueError, match="amid"), frozen_batch_norm():
+    with pytest.raises(ValueError, match="amid"), needed_activations():
         raise ValueError("amid")
-    assert functional.batch_norm is TORCHS
-    first, second = frozen_batch_norm(), frozen_batch_norm()  # as two threads have it
+    assert (functional.batch_norm, functional.conv2d) == TORCHS
+    first, second = needed_activations(), needed_activations()  # as two threads have it
     norm, images = drawn(nn.BatchNorm2d(5)), torch.randn(4, 5, 6, 7)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert functional.batch_norm is not TORCHS
+    assert functional.batch_norm is not TORCHS[0]
+    assert functional.conv2d is not TORCHS[1]
     moving = norm(images), nn.BatchNorm2d(5)(images)  # the second is torch's own
     second.__exit__(None, None, None)
-    assert functional.batch_norm is TORCHS
+    assert (functional.batch_norm, functional.conv2d) == TORCHS
     assert torch.equal(moving[0], norm(images))
     torch.testing.assert_close(moving, (norm(images), nn.BatchNorm2d(5)(images)))

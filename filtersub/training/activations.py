@@ -1,0 +1,141 @@
+"""Activations that a training step keeps for its backward pass: none that no gradient needs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+_TORCHS: dict[str, Callable[..., Tensor]] = {name: getattr(functional, name) for name in ("batch_norm", *_CONVOLUTIONS)}
+_LOCK = Lock()
+_within: list[None] = []  # one for each needed_activations that is open, in all threads
+
+
+@contextmanager
+def needed_activations() -> Iterator[None]:
+    """Within it, convolutions and batch norms that train nothing keep no input for the backward pass.
+
+    The gradient of a convolution's input needs the weight alone, and so does that of a batch norm whose statistics
+    stand still, y = s x + t with s = weight / sqrt(variance + eps) per channel: s dy. torch keeps both inputs all the
+    same. Outputs are torch's to the bit, gradients too (of batch norms to rounding), in mixed precision as well; a
+    gradient of the gradient is not to be had. Layers that train, and batch norms that move, are torch's as before.
+
+    It stands in the place of functions of torch.nn.functional, for all threads: what a network computes again in its
+    backward pass, wherever that runs, must be the same.
+
+    >>> layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).requires_grad_(False).eval()
+    >>> images = torch.randn(2, 3, 8, 8, requires_grad=True)
+    >>> with needed_activations():
+    ...     found = layers(images)
+    >>> torch.equal(found, layers(images))
+    True
+    """
+    with _LOCK:
+        _within.append(None)
+        _put(_OWN)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _within.pop()
+            _put(_OWN if _within else _TORCHS)
+
+
+def _put(functions: dict[str, Callable[..., Tensor]]) -> None:
+    for name, function in functions.items():
+        setattr(functional, name, function)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    own = (running_mean, running_var, weight, bias)
+    moves = training or running_mean is None or running_var is None
+    if moves or not input.requires_grad or any(t is not None and t.requires_grad for t in own):
+        return _TORCHS["batch_norm"](input, *own, training, momentum, eps)
+    return _BatchNorm.apply(input, *own, eps)
+
+
+class _BatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, mean: Tensor, variance: Tensor, *weight_bias_eps: Any) -> Tensor:
+        weight, bias, ctx.eps = weight_bias_eps
+        ctx.save_for_backward(variance, weight)
+        return _TORCHS["batch_norm"](input, mean, variance, weight, bias, False, 0.0, ctx.eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        variance, weight = ctx.saved_tensors
+        scale = (variance + ctx.eps).rsqrt()
+        scale = scale if weight is None else scale * weight
+        along = (1, -1, *[1] * (gradient.ndim - 2))
+        found = gradient * scale.view(along)  # in mixed precision of float32, rounded once
+        return found.to(gradient.dtype), None, None, None, None, None
+
+
+def _convolution(name: str) -> Callable[..., Tensor]:
+    torchs, dimensions = _TORCHS[name], int(name[-2])
+
+    def convolve(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+        plain = type(input) is Tensor and type(weight) in (Tensor, nn.Parameter) and not isinstance(padding, str)
+        if trains or not input.requires_grad or not plain or input.ndim != dimensions + 2:
+            return torchs(input, weight, bias, stride, padding, dilation, groups)
+        kind = input.device.type
+        if torch.is_autocast_enabled(kind):  # which would be at work inside the function, out of its gradient's sight
+            low = torch.get_autocast_dtype(kind)
+            cast = [t if t is None or t.dtype == torch.float64 else t.to(low) for t in (input, weight, bias)]
+            input, weight, bias = cast
+        lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in (stride, padding, dilation)]
+        return _Convolution.apply(input, weight, bias, torchs, lists, groups)
+
+    return convolve
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, torchs: Any, lists: list[list[int]], groups: int
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.lists, ctx.groups, ctx.has_bias = lists, groups, bias is not None
+        ctx.like = {"size": input.shape, "stride": input.stride(), "dtype": input.dtype, "device": input.device}
+        return torchs(input, weight, bias, *lists, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        stride, padding, dilation = ctx.lists
+        unread = torch.empty_strided(**ctx.like)  # its shape and order in memory choose the kernel that torch takes
+        biases = [weight.shape[0]] if ctx.has_bias else None
+        no_output_padding, asked = [0] * len(stride), [True, False, False]  # of input, weight and bias
+        found = torch.ops.aten.convolution_backward(
+            gradient, unread, weight, biases, stride, padding, dilation, False, no_output_padding, ctx.groups, asked
+        )
+        return found[0], None, None, None, None, None
+
+
+_OWN: dict[str, Callable[..., Tensor]] = {"batch_norm": _batch_norm}
+_OWN |= {name: _convolution(name) for name in _CONVOLUTIONS}
