@@ -234,6 +234,9 @@ class TuneFields(
     """Everything that determines a tuning run."""
 
     head_learning_rate: float | None = setting(None, "Peak learning rate of the new head; default 3e-3")
+    batch_norm: str | None = again(
+        ClassificationFields, "batch_norm", None, "Running statistics; default frozen (untrained: recomputed)"
+    )
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)

@@ -211,7 +211,10 @@ def test_what_can_be_refused_is_refused_before_anything_is_decomposed_or_written
         ({"update_dropout": 1.0, "method": "lora"}, "update_dropout must be at least 0 and below 1"),
         ({"min_rate": 0.01, "learning_rate": 0.001}, "min_rate 0.01 lies above the learning_rate"),
         ({"min_rate": 0.01, "learning_rate": "choose"}, "min_rate 0.01 lies above the learning_rate"),
-        ({"min_rate": 0.01}, "min_rate 0.01 lies above the head_learning_rate, which is 0.003"),
+        (
+            {"min_rate": 0.01, "learning_rate": 0.03, "head_learning_rate": 0.003},
+            "min_rate 0.01 lies above the head_learning_rate, which is 0.003",
+        ),
     ],
 )
 def test_bad_settings_are_named_before_anything_runs(bad, message):

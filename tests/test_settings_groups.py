@@ -61,7 +61,8 @@ def test_stored_records_are_read_as_they_were_written(folder):
 def test_groups_given_whole():
     recipe, training = DecompositionConfig(atoms=6, max_rounds=7), TrainingConfig(epochs=3, learning_rate=0.5)
     made = TuneSettings(recipe=recipe, training=training, rank=4)
-    assert made == TuneSettings(atoms=6, max_rounds=7, epochs=3, learning_rate=0.5, rank=4)
+    stated = {"learning_rate": 0.5, "batch_norm": "recomputed"}  # a group given whole states its defaults too
+    assert made == TuneSettings(atoms=6, max_rounds=7, epochs=3, rank=4, **stated)
     assert made.recipe == recipe
     assert replace(made, epochs=4).recipe == recipe
     assert MethodSettings(recipe=recipe).recipe == replace(MethodSettings(recipe=recipe), rank=3).recipe == recipe

@@ -9,7 +9,8 @@ from typing import Any
 from ..data.views import check_augmentation, check_judge_crop
 from ..decomposition.recipe import DecompositionConfig, check_expansion_start, check_overrides
 from ..errors import FiltersubError
-from ..methods.options import HEAD_RATE, METHODS, MethodOptions, check_method, check_options, usual_rate
+from ..methods.options import METHODS, MethodOptions, check_method, check_options
+from ..methods.rates import HEAD_RATE, usual_rate
 from ..setting_fields import ModelFields, RunFields, StartFields, TuneFields, described
 from ..settings import MOST_PIXELS, MOST_SEED, Grouped, check_share, check_types, check_whole
 from ..training.config import TrainingConfig, check_allocation
@@ -19,6 +20,8 @@ CHOOSE = "choose"
 WITHOUT_EFFECT = frozenset({"workers", "evaluation_interval"})
 #: candidates of ``learning_rate="choose"``, as multiples of the method's usual rate
 RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
+#: defaults of today's settings in records that do not hold them
+_OF_THEN = {"batch_norm": "recomputed"}
 
 
 @described
@@ -38,10 +41,10 @@ class TuneSettings(Grouped, RunFields, ModelFields, flat=(TuneFields,)):
     """Everything that determines a tuning run; see DecompositionConfig, MethodOptions, TrainingConfig, load_data
     (``augmentation``, ``judge_crop``) and load_model (``drop_path``; ``head_dropout`` is add_head_dropout_'s).
 
-    ``learning_rate`` None becomes the method's usual one: 3e-2 for the atoms of spatial kernels, 2e-2 where blocks take
-    part, 3e-3 for the others; ``head_learning_rate`` None becomes 3e-3. Those of settings 1 and 3, of full tuning and
-    linear probing were chosen on the digits' validation images, the rivals' were not: "choose" does.
-    It tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual one) on the 800/200 split first.
+    Settings that are None become the usual ones, and are recorded as these: ``batch_norm`` becomes "frozen", for random
+    weights "recomputed"; ``learning_rate`` that of the method under this ``batch_norm`` (filtersub/methods/rates.py);
+    ``head_learning_rate`` 3e-3. The learning rate "choose" tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual
+    one) on the 800/200 split first.
     """
 
     recipe: DecompositionConfig
@@ -56,7 +59,10 @@ class TuneSettings(Grouped, RunFields, ModelFields, flat=(TuneFields,)):
             raise FiltersubError(f"seed must be an integer from 0 to {MOST_SEED:,}, got {self.seed!r}")
         if isinstance(self.rates, list):  # JSON knows no tuples
             object.__setattr__(self, "rates", tuple(self.rates))
-        usual = usual_rate(self.method, blocks=flat["block"] is not None)
+        batch_norm = flat["batch_norm"]
+        if batch_norm is None:
+            batch_norm = "frozen" if self.pretrained or self.weights is not None else "recomputed"
+        usual = usual_rate(self.method, blocks=flat["block"] is not None, batch_norm=batch_norm)
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", usual)
         if isinstance(self.learning_rate, str) and self.learning_rate != CHOOSE:
@@ -68,7 +74,8 @@ class TuneSettings(Grouped, RunFields, ModelFields, flat=(TuneFields,)):
         first = (self.rates or _rates_around(usual))[0] if self.learning_rate == CHOOSE else self.learning_rate
         head = HEAD_RATE if flat["head_learning_rate"] is None else flat["head_learning_rate"]
         channels_last = METHODS[self.method].channels_last
-        return {"learning_rate": first, "head_learning_rate": head, "channels_last": channels_last}
+        found = {"learning_rate": first, "head_learning_rate": head, "batch_norm": batch_norm}
+        return {**found, "channels_last": channels_last}
 
     def __post_init__(self) -> None:
         check_whole("image_size", self.image_size, 1, MOST_PIXELS)
@@ -90,7 +97,8 @@ class TuneSettings(Grouped, RunFields, ModelFields, flat=(TuneFields,)):
 
     @property
     def usual_rate(self) -> float:
-        return usual_rate(self.method, blocks=self.recipe.block is not None)
+        blocks, batch_norm = self.recipe.block is not None, self.training.batch_norm
+        return usual_rate(self.method, blocks=blocks, batch_norm=batch_norm)
 
     @property
     def candidate_rates(self) -> tuple[float, ...]:
@@ -152,11 +160,11 @@ def settings_among(variables: Mapping[str, Any]) -> TuneSettings:
 
 
 def settings_from(parameters: dict[str, Any], source: str) -> TuneSettings:
-    """Settings as a record holds them, of this version or an older one, whose missing settings are the defaults.
+    """Settings as a record holds them, of this version or an older one; missing ones are the defaults of then.
 
     Raises FiltersubError on settings that are not known, naming ``source``.
     """
     unknown = sorted(set(parameters) - {f.name for f in fields(TuneFields)})
     if unknown:
         raise FiltersubError(f"{source} has the setting {unknown[0]!r}, which this version does not know")
-    return TuneSettings(**parameters)
+    return TuneSettings(**_OF_THEN | parameters)

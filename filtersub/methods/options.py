@@ -8,8 +8,6 @@ from ..parameters.baselines import BaselineOptions
 from ..setting_fields import RecipeFields, StartFields, UpdateFields, described
 from ..settings import check_kind, check_positive, check_share
 
-HEAD_RATE = 3e-3  # of heads, and of weights tuned whole
-_ATOM_RATE, _BLOCK_RATE = 3e-2, 2e-2
 _LYCORIS = "Yeh et al., arXiv:2309.14859, as LyCORIS has it"
 
 
@@ -22,11 +20,10 @@ class Method:
     by_peft: bool = False  # whether it is an adapter of peft, saved and loaded as one
     channels_last: bool = True  # whether its weights may lie so in memory; peft's DoRA, BOFT and HRA cannot
     adds: bool = False  # whether it puts tensors of its own into the model, which a saved run needs before it is loaded
-    learning_rate: float = HEAD_RATE  # the peak that runs take unless told
 
 
 METHODS: dict[str, Method] = {
-    "filter-subspace": Method("", "Chen, Miao and Qiu, arXiv:2403.00269", True, learning_rate=_ATOM_RATE),
+    "filter-subspace": Method("", "Chen, Miao and Qiu, arXiv:2403.00269", True),
     "linear": Method("linear probing", "-"),
     "full": Method("full tuning", "-"),
     "bitfit": Method("biases (BitFit)", "Ben Zaken, Ravfogel and Goldberg, arXiv:2106.10199"),
@@ -79,11 +76,6 @@ def check_options(method: str, options: MethodOptions) -> None:
             f"update_dropout drops inputs of a layer's update, which {method} does not compute apart; it is for "
             f"{', '.join(MEANT_FOR['update_dropout'])}"
         )
-
-
-def usual_rate(method: str, *, blocks: bool) -> float:
-    """The peak learning rate that was chosen on the digits' validation images."""
-    return _BLOCK_RATE if method == "filter-subspace" and blocks else METHODS[method].learning_rate
 
 
 #: settings of the method filter-subspace alone: its recipe, but for the seed, and what it trains
