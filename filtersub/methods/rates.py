@@ -47,7 +47,7 @@ RATES: dict[str, UsualRates] = {
     "tucker-lora": UsualRates(0.003, tried="short runs: 96.5 at 0.003, 83.5 at 0.01"),
     "tucker-loha": UsualRates(0.003, tried="short runs: 97.5 at 0.003, 9.0 at 0.01"),
     "tucker-lokr": UsualRates(0.01, tried="short runs: 94.0 at 0.003, 96.5 at 0.01"),
-    "hra": UsualRates(0.003, tried="not tried"),
+    "hra": UsualRates(0.003, tried="short runs: 97.0 at 0.003, 19.0 at 0.01"),
     "hira": UsualRates(0.01, tried="short runs: 93.0 at 0.003, 97.0 at 0.01"),
     "ia3": UsualRates(0.01, tried="short runs: 90.5 at 0.003, 94.5 at 0.01"),
 }
