@@ -6,6 +6,7 @@ import pytest
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame, ScaledStdConv2d
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import TensorDataset
@@ -210,6 +211,114 @@ def test_steps_of_training_use_it(compiled, expected):
     )
     fit(model, images, images, 3, TrainingConfig(epochs=1, batch_size=10, batch_norm="frozen", compile=compiled))
     assert seen == expected
+
+
+def body():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(4, 6, 3), drawn(nn.BatchNorm2d(6)), nn.Tanh()).requires_grad_(False).double()
+
+
+def test_gradients_of_gradients_are_those_of_torch():
+    for layers in (body(), nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1, groups=2), nn.SiLU()).requires_grad_(False).double()):
+        images = torch.randn(2, 4, 5, 4, dtype=torch.float64, requires_grad=True)
+        with needed_activations():
+            assert torch.autograd.gradgradcheck(layers, images)
+        found = []
+        for mode in (needed_activations(), nullcontext()):
+            with mode:
+                (gradient,) = torch.autograd.grad(layers(images).square().sum(), images, create_graph=True)
+                found.append(torch.autograd.grad(gradient.square().sum(), images)[0])
+        torch.testing.assert_close(*found)
+
+
+def forward_gradient(layers, images):
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(layers(forward_ad.make_dual(images, images.detach()))).tangent
+
+
+class Functions(nn.Module):
+    """Calls the functions themselves, with buffers."""
+
+    def __init__(self):
+        super().__init__()
+        own = {"weight": torch.randn(6, 4, 3, 3), "mean": torch.randn(6), "variance": torch.rand(6) + 1}
+        for name, tensor in own.items():
+            self.register_buffer(name, tensor.double())
+
+    def forward(self, images):
+        return functional.batch_norm(functional.conv2d(images, self.weight), self.mean, self.variance)
+
+
+def with_own_type(layers, images):
+    class Own(torch.Tensor):
+        pass
+
+    found = layers(images.as_subclass(Own))
+    assert type(found) is Own
+    return found.as_subclass(torch.Tensor)
+
+
+OTHER_WAYS = {
+    "torch.func.vjp": lambda layers, images: torch.func.vjp(layers, images)[1](torch.ones(2, 6, 4, 3).double())[0],
+    "torch.func.jacrev": lambda layers, images: torch.func.jacrev(lambda x: layers(x).mean((0, 2, 3)))(images),
+    "torch.func.hessian": lambda layers, images: torch.func.hessian(lambda x: layers(x).sum())(images[:1]),
+    "torch.vmap": lambda layers, images: torch.vmap(layers)(images[None]),
+    "vectorised": lambda layers, images: torch.autograd.functional.jacobian(
+        lambda x: layers(x).mean((0, 2, 3)), images, vectorize=True
+    ),
+    "forward mode": forward_gradient,
+    "traced": lambda layers, images: torch.jit.trace(layers, images)(images),
+    "traced symbolically": lambda layers, images: torch.fx.symbolic_trace(layers)(images),
+    "exported": lambda layers, images: torch.export.export(layers, (images,)).module()(images),
+    "of a subclass": with_own_type,
+    "complex": lambda layers, images: torch.autograd.grad(
+        functional.conv2d(torch.complex(images, images), images.detach()[:, :, :2, :2] + 0j).abs().sum(), images
+    )[0],
+}
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+@pytest.mark.parametrize("make", [body, Functions])
+def test_other_ways_to_run_a_network_are_as_without(make, way):
+    layers, found = make(), []
+    images = torch.randn(2, 4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for mode in (needed_activations(), nullcontext()):
+        with mode:
+            found.append(OTHER_WAYS[way](layers, images).detach())
+    torch.testing.assert_close(*found)
+
+
+def test_tensors_without_numbers_have_shapes_and_gradients():
+    images, layers = torch.empty(2, 4, 6, 5, device="meta", requires_grad=True), body().float().to("meta")
+    with needed_activations():
+        layers(images).sum().backward()
+    assert images.grad.shape == images.shape
+
+
+def test_complex_numbers_stay_complex_in_mixed_precision():
+    images, weight = torch.randn(2, 4, 6, 5, dtype=torch.complex64), torch.randn(6, 4, 3, 3, dtype=torch.complex64)
+    with torch.autocast("cpu", torch.bfloat16), needed_activations():
+        found = functional.conv2d(images.clone().requires_grad_(), weight)
+    torch.testing.assert_close(found.detach(), functional.conv2d(images, weight))
+
+
+def test_functions_that_another_library_has_replaced_are_called_and_stay(monkeypatch):
+    calls = []
+
+    def counted(*given, **options):
+        calls.append(given)
+        return TORCHS[1](*given, **options)
+
+    images = torch.randn(2, 4, 6, 5, requires_grad=True)
+    for around in (True, False):
+        if around:
+            monkeypatch.setattr(functional, "conv2d", counted)
+        with needed_activations():
+            monkeypatch.setattr(functional, "conv2d", counted)
+            nn.Conv2d(4, 6, 3)(images)
+        assert functional.conv2d is counted
+        monkeypatch.setattr(functional, "conv2d", TORCHS[1])
+    assert len(calls) == 2
 
 
 def test_torchs_is_back_whatever_happens_and_whoever_leaves_last():

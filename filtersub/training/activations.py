@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
@@ -22,11 +22,12 @@ def needed_activations() -> Iterator[None]:
 
     The gradient of a convolution's input needs the weight alone, and so does that of a batch norm whose statistics
     stand still, y = s x + t with s = weight / sqrt(variance + eps) per channel: s dy. torch keeps both inputs all the
-    same. Outputs are torch's to the bit, gradients too (of batch norms to rounding), in mixed precision as well; a
-    gradient of the gradient is not to be had. Layers that train, and batch norms that move, are torch's as before.
+    same. Outputs are torch's to the bit, gradients too (of batch norms to rounding), in mixed precision as well. Layers
+    that train, batch norms that move, complex numbers, subclasses of Tensor, torch.func, forward-mode gradients and
+    tracing get torch's functions as before.
 
-    It stands in the place of functions of torch.nn.functional, for all threads: what a network computes again in its
-    backward pass, wherever that runs, must be the same.
+    Replaces functions of torch.nn.functional for all threads, except those that another library has replaced. Run the
+    backward pass within it, too: checkpointed blocks compute there again and must save the same tensors.
 
     >>> layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).requires_grad_(False).eval()
     >>> images = torch.randn(2, 3, 8, 8, requires_grad=True)
@@ -37,18 +38,30 @@ def needed_activations() -> Iterator[None]:
     """
     with _LOCK:
         _within.append(None)
-        _put(_OWN)
+        _replace(_TORCHS, _OWN)
     try:
         yield
     finally:
         with _LOCK:
             _within.pop()
-            _put(_OWN if _within else _TORCHS)
+            if not _within:
+                _replace(_OWN, _TORCHS)
 
 
-def _put(functions: dict[str, Callable[..., Tensor]]) -> None:
-    for name, function in functions.items():
-        setattr(functional, name, function)
+def _replace(old: dict[str, Callable[..., Tensor]], new: dict[str, Callable[..., Tensor]]) -> None:
+    for name, function in new.items():
+        if getattr(functional, name) is old[name]:  # not those of a profiler, say, which counts calls
+            setattr(functional, name, function)
+
+
+def _needs_no_input(input: Tensor, *own: Tensor | None) -> bool:
+    """Whether a gradient is taken of ``input`` alone, by nothing but torch's reverse mode."""
+    given = [t for t in own if t is not None]
+    if any(type(t) not in (Tensor, nn.Parameter) for t in (input, *given)):  # before anything else is asked of them
+        return False
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch.jit.is_tracing():
+        return False
+    return input.requires_grad and not (input.is_complex() or any(t.requires_grad or t.is_complex() for t in given))
 
 
 def _batch_norm(
@@ -63,7 +76,7 @@ def _batch_norm(
 ) -> Tensor:
     own = (running_mean, running_var, weight, bias)
     moves = training or running_mean is None or running_var is None
-    if moves or not input.requires_grad or any(t is not None and t.requires_grad for t in own):
+    if moves or not _needs_no_input(input, *own):
         return _TORCHS["batch_norm"](input, *own, training, momentum, eps)
     return _BatchNorm.apply(input, *own, eps)
 
@@ -76,7 +89,6 @@ class _BatchNorm(torch.autograd.Function):
         return _TORCHS["batch_norm"](input, mean, variance, weight, bias, False, 0.0, ctx.eps)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         variance, weight = ctx.saved_tensors
         scale = (variance + ctx.eps).rsqrt()
@@ -98,19 +110,23 @@ def _convolution(name: str) -> Callable[..., Tensor]:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor:
-        trains = weight.requires_grad or (bias is not None and bias.requires_grad)
-        plain = type(input) is Tensor and type(weight) in (Tensor, nn.Parameter) and not isinstance(padding, str)
-        if trains or not input.requires_grad or not plain or input.ndim != dimensions + 2:
+        numbers = all(type(v) in (int, tuple, list, torch.Size) for v in (stride, padding, dilation))
+        if not numbers or not _needs_no_input(input, weight, bias) or input.ndim != dimensions + 2:
             return torchs(input, weight, bias, stride, padding, dilation, groups)
-        kind = input.device.type
-        if torch.is_autocast_enabled(kind):  # which would be at work inside the function, out of its gradient's sight
-            low = torch.get_autocast_dtype(kind)
+        low = _autocast_dtype(input.device.type)
+        if low is not None:  # autocast would be at work inside the function, out of its gradient's sight
             cast = [t if t is None or t.dtype == torch.float64 else t.to(low) for t in (input, weight, bias)]
             input, weight, bias = cast
         lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in (stride, padding, dilation)]
         return _Convolution.apply(input, weight, bias, torchs, lists, groups)
 
     return convolve
+
+
+def _autocast_dtype(kind: str) -> torch.dtype | None:
+    """None where autocast is off, or the device has none (meta)."""
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else None
 
 
 class _Convolution(torch.autograd.Function):
@@ -124,7 +140,6 @@ class _Convolution(torch.autograd.Function):
         return torchs(input, weight, bias, *lists, groups)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         stride, padding, dilation = ctx.lists
