@@ -98,7 +98,7 @@ class RecipeFields:
     block_spatial: bool = setting(False, "Block the channels of spatial kernels too")
     solver: str = setting("lasso", "Solver of the codes", CODES)
     l1_penalty: float = setting(1e-3, "l in 1/2 ||F - alpha D||^2 + l ||alpha||_1 (half the paper's lambda)")
-    nonzeros: int | None = setting(None, "Largest support of a row, for pursuits (a third of m)")
+    nonzeros: int | None = setting(None, "Largest support of a row, for pursuits; default a third of m")
     max_rounds: int = setting(MAX_ROUNDS, "Rounds of dictionary learning at most; 0 keeps the initial atoms")
     tol: float = setting(TOL, "Stop learning when rounds lower the objective by less than this")
     seed: int = setting(0, _SEED)
@@ -210,7 +210,7 @@ class RunFields:
 
     seed: int = setting(0, _SEED)
     layers: str | None = setting(None, "Only layers whose name this matches", metavar="REGEX")
-    learning_rate: float | str | None = setting(None, "Peak, or 'choose' by validation images; default the method's")
+    learning_rate: float | str | None = setting(None, "Peak, or 'choose' by validation; default the method's usual one")
     rates: tuple[float, ...] | None = setting(None, "Candidates of 'choose', such as 0.001,0.01")
     drop_path: float | None = setting(None, "Rate of stochastic depth in the last block; default the architecture's")
     head_dropout: float = setting(0.0, "Dropout before the head")
@@ -235,7 +235,7 @@ class TuneFields(
 
     head_learning_rate: float | None = setting(None, "Peak learning rate of the new head; default 3e-3")
     batch_norm: str | None = again(
-        ClassificationFields, "batch_norm", None, "Running statistics; default frozen (untrained: recomputed)"
+        ClassificationFields, "batch_norm", None, "Its statistics (default frozen; random weights: recomputed)"
     )
 
 

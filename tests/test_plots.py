@@ -399,6 +399,12 @@ def test_no_two_learning_curves_look_alike():
     assert len({line.get_color() for line in few}) == 3
 
 
+def test_a_curve_of_one_epoch_has_its_epoch_on_the_axis_and_no_parts_of_one():
+    ax = plots.learning_curves(HISTORY[HISTORY["epoch"] == 1]).axes[0]
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_of_many_learning_curves_the_best_of_each_family_is_drawn():
     many = pd.concat([history_of([f"atoms {n}" for n in range(40)]), history_of(["full"], "full tuning")])
     drawn = {line.get_label() for line in plots.learning_curves(many).axes[0].lines}

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from browser import report_pages
 from nbformat.v4 import new_notebook
 from test_report import history_of, record_of
@@ -261,6 +262,17 @@ def test_five_hundred_runs_stay_below_ten_megabytes(tmp_path):
     assert page.stat().st_size < 10e6
     data = json.loads(re.search(r'id="explore-data">(.*?)</script>', page.read_text(encoding="utf-8"))[1])
     assert [len(chart["spec"]["data"]["values"]) for chart in data["charts"][:2]] == [25, 500]
+
+
+def test_ticks_of_accuracies_within_a_percent_are_told_apart(tmp_path):
+    for label, accuracy in (("linear probing", 0.3401), ("atoms m=9", 0.3413)):
+        record_of(label, 0, accuracy).write(tmp_path / label, history=history_of(accuracy))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    charts = json.loads(re.search(r'id="explore-data">(.*?)</script>', page)[1])["charts"]
+    (spec,) = [chart["spec"] for chart in charts if chart["title"] == "Accuracy against trained parameters"]
+    ticks = re.findall(r">([0-9.]+%)<", vl_convert.vegalite_to_svg({**spec, "width": 600}))
+    assert len(ticks) > 3
+    assert len(set(ticks)) == len(ticks)
 
 
 def test_a_label_cannot_leave_the_script_that_holds_it(tmp_path):

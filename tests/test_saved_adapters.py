@@ -217,6 +217,19 @@ def shown(children):
     return "".join(child.content for child in children)
 
 
+def test_the_card_says_how_it_was_trained_and_where_batch_norm_has_its_statistics_from(lora_run):
+    record = lora_run[0]
+    for batch_norm, note in (("frozen", "keeps the statistics of the base"), ("recomputed", "moved are part of")):
+        settings = replace(SMALL, method="lora", batch_norm=batch_norm, head_learning_rate=0.02)
+        card = model_card(record, settings, (0.5,), (0.5,))
+        assert f"| batch norm | {batch_norm} |" in card
+        assert note in card
+        assert f"| learning rate | {settings.training.learning_rate:g}, of the head 0.02 |" in card
+    settings = replace(SMALL, method="lora", learning_rate="choose")
+    chosen = replace(record, choices={"learning_rate": {"chosen": 0.007, "candidates": []}})
+    assert "| learning rate | 0.007, of the head 0.003 |" in model_card(chosen, settings, (0.5,), (0.5,))
+
+
 def test_the_card_of_an_incomplete_adapter_says_so(lora_run):
     card = model_card(lora_run[0], replace(SMALL, method="lora"), (0.5,), (0.5,), complete=False)
     assert "peft alone loads another model than was judged" in card

@@ -24,6 +24,7 @@ _BY_FILTERSUB = (
     'from filtersub.experiment.tuned import load_tuned\n\nmodel, images, settings = load_tuned("FOLDER OF THE RUN")'
 )
 _COMPLETE = "Running statistics of batch norm that training moved are part of the adapter."
+_AS_BEFORE = "Batch norm keeps the statistics of the base model; the adapter has none of its own."
 _INCOMPLETE = (
     "Running statistics of batch norm that training moved lie in `statistics.safetensors` beside the adapter, since "
     "peft would confuse the names of their layers with others; peft alone loads another model than was judged."
@@ -48,12 +49,16 @@ def model_card(
         ("data", f"{settings.data}, {n_classes(settings.data)} classes"),
         (f"accuracy on the {judged} images", f"{record.metrics[f'{judged}_accuracy']:.2%}"),
         ("images", images + _numbers(std)),
+        ("epochs", settings.training.epochs),
+        ("learning rate", _rates(record, settings)),
+        ("batch norm", settings.training.batch_norm),
         ("seed", settings.seed),
         *((name, value) for name, value in record.environment["versions"].items() if value),
     ]
     table = "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {markdown_text(value)} |" for name, value in rows)])
     code = _loading(settings) if complete else _BY_FILTERSUB
-    note = _COMPLETE if complete else _INCOMPLETE
+    stay = settings.training.batch_norm == "frozen"
+    note = _INCOMPLETE if not complete else _AS_BEFORE if stay else _COMPLETE
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
     return (
         f"{_HEAD}# {markdown_text(record.label)} of {markdown_text(settings.model)}\n\n{table}\n\n## Load\n\n"
@@ -65,6 +70,13 @@ def _weights(settings: TuneSettings) -> str:
     if settings.weights is not None:
         return f"the file {Path(settings.weights).name}"
     return "pretrained" if settings.pretrained else f"random, of seed {settings.seed}"
+
+
+def _rates(record: Record, settings: TuneSettings) -> str:
+    """The peaks that were trained with; one that validation images chose is in the record's choices."""
+    chosen = record.choices.get("learning_rate", {}).get("chosen")
+    used = settings if chosen is None else settings.with_rate(chosen)
+    return f"{used.training.learning_rate:g}, of the head {used.training.head_learning_rate:g}"
 
 
 def _sizes(settings: TuneSettings) -> list[tuple[str, object]]:

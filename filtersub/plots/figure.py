@@ -71,7 +71,7 @@ def label_axes(ax: Axes, x: str = "", y: str = "", *, percents: str = "", whole:
         if name in percents:
             axis.set_major_formatter(percent())
         if name in whole:
-            axis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # a curve of one epoch has one tick
         if name in zero:
             ax.set(**{f"{name}lim": (0, None)})
 
