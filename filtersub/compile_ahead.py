@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from torch import nn
 
 from .decomposition import DecompositionConfig, decompose_model
 from .engine.compile import cache_folder
 from .errors import FiltersubError
 from .sparse_coding import constrained_lasso
+from .tuning import FilterSubspaceConfig
 
 #: what is compiled -> recipes that take all its kernels; the table of few atoms is as wide as 8 or 16 of them
 RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
@@ -18,10 +20,18 @@ RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
     "orthogonal matching pursuit": ({"atoms": 4, "solver": "omp", "nonzeros": 2},),
 }
 CONSTRAINED = "codes within a bound on the residual"
+TUNING = "training steps of atoms"
+#: settings whose training steps take all kernels for blocks of 1 (depthwise layers), 2 and 4 channels
+TUNED: tuple[dict[str, Any], ...] = (
+    {"atoms": 9},
+    {"atoms": 9, "block": 2, "solver": "pca"},
+    {"atoms": 9, "block": 4, "solver": "pca"},
+    {"atoms": 9, "block": 4, "max_rounds": 1},
+)
 
 
 def compile_ahead() -> Iterator[str]:
-    """Compile the kernels that decompositions take, or find them on disk; yields what is compiled next.
+    """Compile the kernels that decompositions and training steps take, or find them on disk; yields what is next.
 
     Raises FiltersubError where no folder can keep them (see engine.compile.cache_folder).
     """
@@ -35,3 +45,14 @@ def compile_ahead() -> Iterator[str]:
             decompose_model(network, DecompositionConfig(**recipe))
     yield CONSTRAINED
     constrained_lasso(torch.randn(8, 9), torch.randn(9, 9), 0.1)
+    yield TUNING
+    for settings in TUNED:
+        _take_step(FilterSubspaceConfig(**settings))
+
+
+def _take_step(config: FilterSubspaceConfig) -> None:
+    """A step on a small network with a layer of each kind that has kernels of its own."""
+    layers = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 5, groups=32), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 3)
+    network = get_peft_model(nn.Sequential(*layers), config).to(memory_format=torch.channels_last)
+    images = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    network(images).sum().backward()

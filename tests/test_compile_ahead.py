@@ -1,4 +1,4 @@
-"""`filtersub compile-kernels` leaves nothing to compile for the decompositions that people ask for first."""
+"""`filtersub compile-kernels` leaves nothing to compile for the decompositions and tuning that people ask for first."""
 
 import subprocess
 import sys
@@ -37,11 +37,29 @@ def test_decompositions_find_their_kernels_compiled():
     assert done.stdout == "[]\n"
 
 
+#: the default of `tune`, and the paper's setting 3 in both usual blocks
+NOTHING_MORE_IN_TRAINING = (
+    NOTHING_MORE.partition("network = ")[0]
+    + """
+from filtersub import TuneSettings, tune
+for n, block in enumerate([{}, {"block": 4, "solver": "pca"}, {"block": 2, "solver": "pca"}, {"expansion": 4}]):
+    tune(TuneSettings(n_train=25, epochs=1, batch_size=25, image_size=32, max_rounds=1, **block), f"run{n}", quiet=True)
+print(sorted(compiled() - before))
+"""
+)
+
+
+def test_tuning_finds_its_kernels_compiled(tmp_path):
+    command = [sys.executable, "-c", NOTHING_MORE_IN_TRAINING]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"
+
+
 def test_the_command_says_what_it_compiles_and_where_it_is_kept():
     done = CliRunner().invoke(app, ["compile-kernels"])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    names = [*compile_ahead.RECIPES, compile_ahead.CONSTRAINED]
+    names = [*compile_ahead.RECIPES, compile_ahead.CONSTRAINED, compile_ahead.TUNING]
     assert lines[:-1] == [f"kernels for {what} ..." for what in names]
     assert lines[-1].startswith("kernels are ready in ")
 
