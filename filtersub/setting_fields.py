@@ -132,7 +132,7 @@ class StartFields:
         None,
         "Settings of layers that match; may be repeated",
         param_decls=("--override",),
-        metavar="REGEX:NAME=VALUE,...",
+        metavar="REGEX:NAME=X,...",
     )
     train_coefficients: bool = setting(False, "Control: train alpha too")
 

@@ -131,3 +131,10 @@ def test_pages_of_help_stay_pages(words):
     shown = CliRunner().invoke(app, words)
     assert "Usage:" in shown.output
     assert shown.exit_code == (0 if words and words[-1] in ("-h", "--help") else 2)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_no_option_is_cut_at_80_columns(words):
+    page = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
+    shown = set(page.replace(",", " ").split())
+    assert {name for each in options(COMMANDS[words]) for name in (*each.opts, *each.secondary_opts)} <= shown

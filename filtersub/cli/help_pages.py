@@ -19,14 +19,15 @@ FIRST = {
     "generate-tune": ("data", "out", "method", "atoms", "block", "rank", "steps", "learning_rate", "images", "seed"),
 }
 
-#: Title: options, in the order of the page. A name means the same in every command.
+#: Title: options, in the order of the page. A name means the same in every command. Options with a --no- form stand
+#: apart from long names: their column would leave these no room at 80 columns.
 GROUPS = {
     "Atoms and coefficients": (
         *("solver", "l1_penalty", "nonzeros", "nonnegative", "expansion", "expansion_coefficients", "expansion_layers"),
-        *("expansion_init", "init_scale", "block_spatial", "block_coefficients", "limit_atoms", "overrides"),
+        *("expansion_init", "init_scale", "block_spatial", "block_coefficients", "overrides"),
         *("train_coefficients", "layers", "decomposition", "config"),
     ),
-    "Learning of the dictionary": ("init", "learner", "max_rounds", "tol"),
+    "Learning of the dictionary": ("init", "learner", "max_rounds", "tol", "limit_atoms"),
     "Errors and shared dictionaries": ("max_error_per", "shared_dictionary", "shared_layers", "compare_own"),
     "Baselines": ("rank", "depthwise_rank", "adapter_scale", "update_dropout", "oft_block", "boft_block", "reduction"),
     "Model and weights": ("weights", "weight_layout", "pretrained"),
@@ -35,11 +36,14 @@ GROUPS = {
     ),
     "Training": (
         *("batch_size", "accumulation", "optimizer", "rates", "head_learning_rate", "weight_decay", "schedule"),
-        *("min_rate", "warmup_epochs", "warmup_steps", "warmup_rate", "clip_norm", "ema_decay", "ema_warmup"),
+        *("min_rate", "warmup_epochs", "warmup_steps", "warmup_rate", "clip_norm"),
         *("evaluation_interval", "patience", "batch_norm", "mixed_precision", "compile", "gradient_checkpointing"),
         "checkpoint_every",
     ),
-    "Regularisation": ("label_smoothing", "mixup", "cutmix", "drop_path", "head_dropout", "condition_dropout"),
+    "Regularisation": (
+        *("label_smoothing", "mixup", "cutmix", "drop_path", "head_dropout", "condition_dropout", "ema_decay"),
+        "ema_warmup",
+    ),
     "Samples and their distance": (
         *("preview_every", "reference_images", "sampling_steps", "guidance", "sampling_batch", "features"),
         "feature_weights",
