@@ -239,3 +239,9 @@ def _groups(kind: type) -> dict[str, Any]:
     """The fields that are dataclasses themselves, by name."""
     hints = typing.get_type_hints(kind)
     return {each.name: hints[each.name] for each in fields(kind) if is_dataclass(hints[each.name])}
+
+
+def difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """The first setting that differs, `` (batch_norm: 'recomputed', now 'frozen')``; empty where none does."""
+    other = next((name for name in [*mine, *theirs] if mine.get(name) != theirs.get(name)), None)
+    return "" if other is None else f" ({other}: {theirs.get(other)!r}, now {mine.get(other)!r})"

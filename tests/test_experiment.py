@@ -76,7 +76,7 @@ def test_a_finished_run_is_read_back_and_another_refused(atoms_run, capsys):
     folder, record = atoms_run
     assert tune(SMALL, folder) == record
     assert "holds this run already" in capsys.readouterr().out
-    with pytest.raises(FiltersubError, match="record of another run"):
+    with pytest.raises(FiltersubError, match=r"record of another run \(seed: 0, now 1\)"):
         tune(replace(SMALL, seed=1), folder, quiet=True)
 
 

@@ -336,7 +336,7 @@ def test_a_run_on_the_digits_moves_towards_them(tmp_path):
     assert beside["measured"].isna().all()
     assert "3 of 3 runs are of another task" in not_beside(runs)
     assert "digits 5 to 9: no data set of Table 3" in not_beside(runs)
-    with pytest.raises(FiltersubError, match="record of another run"):
+    with pytest.raises(FiltersubError, match=r"record of another run \(seed: 0, now 1\)"):
         digits_run(DigitsSettings(**common, method="none", seed=1), tmp_path / "none")
 
 

@@ -20,12 +20,12 @@ from ..errors import FiltersubError, LossNotFinite, reason
 from ..files import make_folder, write_text
 from ..folder_lock import locks
 from ..methods import METHODS, Injected, inject
-from ..models import add_head_dropout_, head_name, input_statistics
+from ..models import add_head_dropout_, head_name, input_statistics, trains_channels_last
 from ..parameters import ParameterCount, count_trained
 from ..processes import keep_to_quota
 from ..progress import progress_bar
 from ..records import DATA_NOTE, DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
-from ..settings import check_kind
+from ..settings import check_kind, difference
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
 from ..training.classification import check_shares
@@ -89,7 +89,8 @@ def tune(
     if change is not None:
         change(model)
     training = used.training
-    on_cpu = state.device.type == "cpu" and training.channels_last and training.precision == "no"
+    channels_last = training.channels_last and trains_channels_last(model, state.device)
+    on_cpu = state.device.type == "cpu" and channels_last and training.precision == "no"
     flops = step_flops(model, tuple(first.shape), training.batch_size, training.batch_norm, on_cpu=on_cpu)
     logged = {**used.parameters, "trained_parameters": prepared.count.trainable}
     of_log = settings.label, settings.training.epochs, split.judged_on
@@ -121,8 +122,12 @@ def _finished(folder: Path, settings: TuneSettings) -> Record | None:
     if not (folder / RECORD_FILE).exists():
         return None
     record = read_record(folder)
-    if record.kind != "tuning" or settings_from(record.parameters, str(folder / RECORD_FILE)) != settings:
-        raise FiltersubError(f"{folder} holds the record of another run; choose another output folder")
+    if record.kind != "tuning":
+        raise FiltersubError(f"{folder} holds the record of another run ({record.kind}); choose another output folder")
+    theirs = settings_from(record.parameters, str(folder / RECORD_FILE))
+    if theirs != settings:
+        of = difference(theirs.parameters, settings.parameters)
+        raise FiltersubError(f"{folder} holds the record of another run{of}; choose another output folder")
     return record
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from ..errors import FiltersubError
 from ..experiment.log import Log, tracking
 from ..records import OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
+from ..settings import difference
 from .settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ def finished(folder: Path, settings: GenerationSettings) -> Record | None:
         return None
     record = read_record(folder)
     known = settings.flat.keys()  # a record of an earlier version has not all of them
-    if not known >= set(record.parameters) or type(settings)(**record.parameters) != settings:
-        raise FiltersubError(f"{folder} holds the record of another run; choose another output folder")
+    theirs = type(settings)(**record.parameters) if known >= set(record.parameters) else None
+    if theirs != settings:
+        of = difference(record.parameters if theirs is None else theirs.flat, settings.flat)
+        raise FiltersubError(f"{folder} holds the record of another run{of}; choose another output folder")
     return record
 
 

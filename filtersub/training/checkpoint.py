@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import FiltersubError
 from ..files import as_path, atomic_write
 from ..random_states import random_states, set_random_states
+from ..settings import difference
 from .config import OptimizationConfig
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -99,10 +100,9 @@ def check_checkpoint(folder: str | os.PathLike[str], config: OptimizationConfig,
 
 def _check_settings(path: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
     """Weights of another run may fit by their shapes, and training would go on from them unnoticed."""
-    other = next((name for name in [*mine, *theirs] if mine.get(name) != theirs.get(name)), None)
-    if other is not None:
-        of = f"({other}: {theirs.get(other)!r}, now {mine.get(other)!r})"
-        raise FiltersubError(f"{path} is the checkpoint of other settings {of}; remove it or use another folder")
+    of = difference(theirs, mine)
+    if of:
+        raise FiltersubError(f"{path} is the checkpoint of other settings{of}; remove it or use another folder")
 
 
 def state_names(model: nn.Module) -> list[str]:

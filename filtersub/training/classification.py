@@ -16,9 +16,10 @@ from torchvision.transforms import v2
 
 from ..errors import FiltersubError
 from ..kernels import check_model, find_module
-from ..models import is_inside
+from ..models import is_inside, trains_channels_last
 from ..random_states import seeded
 from ..settings import check_kind
+from .accelerator import processes
 from .batch_norm import (
     SameStatistics,
     recompute_batch_norm_,
@@ -129,7 +130,8 @@ class _Classification(Loop):
         folder: str | os.PathLike[str] | None,
         settings: Mapping[str, Any],
     ) -> None:
-        if config.channels_last:
+        self.channels_last = config.channels_last and trains_channels_last(model, processes().device)
+        if self.channels_last:
             model.to(memory_format=torch.channels_last)
         loading = DataLoaderConfiguration(split_batches=True)
         super().__init__(model, config, head=head, folder=folder, dataloader_config=loading)
@@ -290,7 +292,7 @@ class _Classification(Loop):
             yield self._laid_out(images.to(self.accelerator.device))
 
     def _laid_out(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.config.channels_last else images
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
 
 def check_shares(config: TrainingConfig, processes: int) -> None:

@@ -125,7 +125,7 @@ class TrainingConfig(ClassificationFields, OptimizationConfig):
     channels_last: bool = setting(
         True,
         "Images and 4-d weights in memory with the channels last: the same mathematics, about half the time of a "
-        "step on a CPU (benchmarks/training_step.py)",
+        "step on a CPU (benchmarks/training_step.py); not of networks where torch aborts then, on a CPU",
     )
 
     def __post_init__(self) -> None:
