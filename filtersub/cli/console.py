@@ -47,8 +47,8 @@ def print_csv(table: pd.DataFrame) -> None:
 def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -> None:
     """A table, or columns by name, on standard output: text to the left, numbers to the right and in groups of three.
 
-    A number is never cut: headings and texts are folded where columns do not fit. A table that is still too wide, or
-    goes into a pipe or file, is as wide as it needs to be.
+    No number or word is cut: headings and texts are folded between words where columns do not fit. A table that is
+    still too wide, or goes into a pipe or file, is as wide as it needs to be.
     """
     from rich.measure import Measurement
     from rich.table import Table
@@ -58,9 +58,10 @@ def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -
     for name, texts in cells.items():
         plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in table[name])
         numeric = table[name].dtype.kind in "biufc" if hasattr(table[name], "dtype") else plain
-        narrowest = max(map(len, texts), default=0) if numeric else None
         name = printable(name)
         heading = name.replace("_", " ") if len(name) > 3 else name  # k_c and m_1 are symbols
+        # rich narrows the widest columns first, whatever the words in them
+        narrowest = max(map(len, [*heading.split(), *(word for text in texts for word in text.split())]), default=0)
         shown.add_column(heading, justify="right" if numeric else "left", min_width=narrowest, overflow="fold")
     for row in zip(*cells.values(), strict=True):
         shown.add_row(*row)
@@ -68,7 +69,8 @@ def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -
     if not console.is_terminal:
         return plain_console(width=_ANY).print(shown)
     needed = Measurement.get(console, console.options.update(max_width=_ANY), shown)
-    plain_console(width=max(console.width, needed.minimum)).print(shown)
+    # rich may leave a table some columns wider than asked for, rather than narrow a column below its least width
+    plain_console(width=max(console.width, needed.minimum)).print(shown, crop=False)
 
 
 def plain_console(**options: Any) -> Console:
