@@ -1,4 +1,4 @@
-"""The method and its rivals through one door: a name and its options in, a model that trains what it should out."""
+"""The method and its baselines through one door: a name and its options in, a model that trains what it should out."""
 
 from ..lazy import lazy_attributes
 
