@@ -80,7 +80,7 @@ def test_the_smallest_m_for_an_error(run, weights, tmp_path):
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_answer_to_an_error_is_the_last_line(run, weights, tmp_path, kept):
-    """The curve, which may have hundreds of rows, comes before it or goes into the folder."""
+    """The chosen m of each layer and the next smaller one come before it; the whole curve goes into the folder."""
     code, out, _ = run(weights, "--max-error", 0.5, "--solver", "pca", *(("--out", tmp_path / "o") if kept else ()))
     assert code == 0
     chosen = json.loads(run(weights, "--max-error", 0.5, "--solver", "pca", "--json")[1])["chosen_atoms"].values()
@@ -93,6 +93,8 @@ def test_the_answer_to_an_error_is_the_last_line(run, weights, tmp_path, kept):
         assert str(tmp_path / "o" / "curve.csv") in last
     else:
         assert out.index("relative error by m") < out.index(last)
+        rows = out.partition("relative error by m")[2].partition("layer by layer")[0].count("\n│ ")
+        assert rows == sum(1 if m == 1 else 2 for m in chosen)
 
 
 def test_blocks_of_two_sides_have_the_input_side_first(run, weights):

@@ -138,8 +138,10 @@ def decompose(
         if own is not None:
             value |= {"relative_error_own": own.relative_error, "sharing": cost.to_dict("records")}
         return print_json(value)
-    if choice is not None and out is None:  # some hundred rows: before the answer, or in the folder
-        print_table(choice.curve, "relative error by m")
+    if choice is not None and out is None:  # the whole curve has some hundred rows
+        chosen = choice.curve["chosen"]
+        before = chosen.groupby(choice.curve["name"]).shift(-1, fill_value=False)
+        print_table(choice.curve[chosen | before], "relative error by m, the chosen and the next smaller one")
     print_table(_shown(table, found), f"{model}, layer by layer")
     if own is not None:
         words = f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}"
@@ -205,8 +207,8 @@ def _chosen(choice: AtomChoice | None, folder: Path | None) -> str:
         return ""
     sizes = sorted({*choice.atoms.values()})
     found = f"m = {sizes[0]}" if len(sizes) == 1 else f"m from {sizes[0]} to {sizes[-1]}, layer by layer"
-    where = "above" if folder is None else f"in {folder / 'curve.csv'}"
-    return f"; the error is met by {found} (errors of smaller m: {where})"
+    where = "by --json" if folder is None else f"in {folder / 'curve.csv'}"
+    return f"; the error is met by {found} (errors of all smaller m: {where})"
 
 
 def _records(table: pd.DataFrame, found: ModelDecomposition) -> list[dict[str, Any]]:
