@@ -1,34 +1,28 @@
 """Networks that torch's channels-last convolutions would abort train all the same, on a CPU with the channels first."""
 
-import subprocess
-import sys
-
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from filtersub.models import channels_last_, load_model, trains_channels_last
-
-#: training in a process of its own, as what goes wrong ends it
-TRAINING = """
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
-from filtersub.training import TrainingConfig, fit
-
-images = TensorDataset(torch.randn(40, 3, 16, 16), torch.arange(40) % 3)
-model = nn.Sequential(nn.Conv2d(3, 48, 1, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 3))
-result = fit(model, images, images, 3, TrainingConfig(epochs=3, batch_size=4))
-print(len(result.history), "epochs")
-"""
+from filtersub.training import TrainingConfig, classification, fit
 
 
-def test_a_strided_pixel_convolution_of_three_channels_trains():
-    environment = {"MALLOC_CHECK_": "3", "CUDA_VISIBLE_DEVICES": ""}  # glibc's: look for damage at each release
-    command = ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable, "-c", TRAINING]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "3 epochs\n"), done.stderr
+@pytest.mark.parametrize("may", [True, False])
+def test_training_asks_which_order_a_network_takes(monkeypatch, may):
+    monkeypatch.setattr(classification, "trains_channels_last", lambda model, device: may)
+    images, seen = TensorDataset(torch.randn(40, 3, 16, 16), torch.arange(40) % 3), []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    last = {"memory_format": torch.channels_last}
+    model[0].register_forward_pre_hook(
+        lambda layer, given: seen.append(
+            (layer.training, given[0].is_contiguous(**last), layer.weight.is_contiguous(**last))
+        )
+    )
+    fit(model, images, images, 3, TrainingConfig(epochs=1, batch_size=4))
+    assert {(images, weight) for training, images, weight in seen if training} == {(may, may)}
 
 
 @pytest.mark.parametrize(("name", "may"), [("repvgg_a0", False), ("mobileone_s0", False), ("resnet18", True)])
