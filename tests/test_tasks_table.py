@@ -202,5 +202,5 @@ def test_the_notebook_says_what_holds(tmp_path, records):
     assert run_ablation(spec, tmp_path).exit_code == 0, [path.read_text() for path in tmp_path.rglob("error.txt")]
     page = next(tmp_path.rglob("networks*/notebook.html")).read_text()
     assert "m from 3 to 9: holds." in page
-    assert "4 tasks, 5 settings, 3 to 3 seeds" in page
+    assert "4 tasks, 5 settings, 3 seeds" in page
     assert page.count("<figure") == 2

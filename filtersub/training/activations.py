@@ -12,6 +12,8 @@ from torch.nn import functional
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TORCHS: dict[str, Callable[..., Tensor]] = {name: getattr(functional, name) for name in ("batch_norm", *_CONVOLUTIONS)}
+# no public function says it; where torch has this one no more, its own error says what such a transform cannot take
+_transforms_are_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _LOCK = Lock()
 _within: list[None] = []  # one for each needed_activations that is open, in all threads
 
@@ -59,7 +61,7 @@ def _needs_no_input(input: Tensor, *own: Tensor | None) -> bool:
     given = [t for t in own if t is not None]
     if any(type(t) not in (Tensor, nn.Parameter) for t in (input, *given)):  # before anything else is asked of them
         return False
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch.jit.is_tracing():
+    if _transforms_are_active() or getattr(forward_ad, "_current_level", -1) >= 0 or torch.jit.is_tracing():
         return False
     return input.requires_grad and not (input.is_complex() or any(t.requires_grad or t.is_complex() for t in given))
 
