@@ -42,12 +42,9 @@ def tune(
         from ..experiment import TuneSettings
         from ..experiment import tune as run
         from ..methods.options import check_meant
-        from ..processes import keep_to_quota
         from ..recipes import load_recipe
         from ..records import RUN_NOTES
         from ..training.accelerator import processes
-
-        keep_to_quota()
 
     values = {"model": model, **options}
     given = read_settings({name: value for name, value in values.items() if name in stated(context)})
