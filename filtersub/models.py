@@ -73,8 +73,8 @@ def load_model(
 def trains_channels_last(model: nn.Module, device: torch.device | str) -> bool:
     """Whether the model may train with the channels last in memory.
 
-    On a CPU torch 2.14.1 aborts in the channels-last weight gradients of the first layer of some networks, RepVGG's for
-    one. Layers of that kind, and some that are safe, are told by their settings.
+    On a CPU torch 2.14.1 aborts in the channels-last weight gradients of the first layer of some networks, such as
+    RepVGG. Finds these layers, and some safe ones, by kernel size, stride, groups and channels.
     """
     convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
     unsafe = (max(c.kernel_size) == 1 < max(c.stride) and c.groups == 1 and c.in_channels < 16 for c in convolutions)

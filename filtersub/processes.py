@@ -1,4 +1,4 @@
-"""Processes that end together (a tree ended from above, a child that does not outlive its parent), and their cores."""
+"""Ends a process with its children, ends a child with its parent, and counts the cores that a process may use."""
 
 import contextlib
 import ctypes
@@ -22,15 +22,16 @@ def cores() -> int:
 
 
 def keep_to_quota() -> None:
-    """Have torch, and the kernels of this package, use no more threads than a container's quota has cores.
+    """Lower torch's threads, which the kernels of this package use too, to the cores of a container's quota.
 
-    torch counts the cores of the machine. Under a quota their threads wait for each other: twice as many threads as
-    cores take twice the time (a quota of one core, two threads). OMP_NUM_THREADS, where it is set, is a user's word.
+    By default torch starts a thread for each core of the machine. Under a quota these threads wait for each other: two
+    threads under a quota of one core took three times as long as one. Does nothing where OMP_NUM_THREADS is set.
     """
     import torch
 
-    if "OMP_NUM_THREADS" not in os.environ and cores() < torch.get_num_threads():
-        torch.set_num_threads(cores())
+    allowed = cores()
+    if "OMP_NUM_THREADS" not in os.environ and allowed < torch.get_num_threads():
+        torch.set_num_threads(allowed)
 
 
 def end_tree(pid: int) -> None:

@@ -20,7 +20,7 @@ CHOOSE = "choose"
 WITHOUT_EFFECT = frozenset({"workers", "evaluation_interval"})
 #: candidates of ``learning_rate="choose"``, as multiples of the method's usual rate
 RATE_FACTORS = (0.1, 0.3, 1.0, 3.0)
-#: defaults of today's settings in records that do not hold them
+#: values of settings that older records do not hold: the defaults when these were written
 _OF_THEN = {"batch_norm": "recomputed"}
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TORCHS: dict[str, Callable[..., Tensor]] = {name: getattr(functional, name) for name in ("batch_norm", *_CONVOLUTIONS)}
-# no public function says it; where torch has this one no more, its own error says what such a transform cannot take
+# torch has no public check for torch.func. If this private one goes, torch.func raises torch's own error within.
 _transforms_are_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _LOCK = Lock()
 _within: list[None] = []  # one for each needed_activations that is open, in all threads

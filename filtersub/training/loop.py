@@ -117,7 +117,7 @@ class Loop(ABC):
     durations : seconds of each step of this process
     rate : learning rate of the last step
     order : generator for the order of batches; the checkpoint has its state
-    keeps_needed : whether steps keep those activations alone that a gradient needs
+    keeps_needed : whether steps run within needed_activations; a compiled network does not
     """
 
     unit: str
