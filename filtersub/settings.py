@@ -172,12 +172,21 @@ def select_fields(values: Mapping[str, Any], kind: type[T]) -> T:
     return kind(**{each.name: values[each.name] for each in fields(kind) if each.name in values})  # type: ignore[arg-type]
 
 
+class UsualNumber(float):
+    """A setting that was left out and has its usual value, which is found anew when other settings are replaced."""
+
+
+#: attribute of a group: its settings that were left out, and whose values follow from others
+_LEFT_OUT = "_left_out"
+
+
 class Grouped:
     """Settings in groups: a dataclass (init=False, repr=False) some of whose fields are dataclasses of settings.
 
     The names of its other fields and of its groups' fields make one flat list. By these names settings are made, read,
     changed by dataclasses.replace, printed and recorded; a group may be given whole, too. What a group has in common
-    with the settings themselves, such as the seed, it gets from them.
+    with the settings themselves, such as the seed, it gets from them. ``dataclasses.replace`` finds usual values of
+    settings that were left out anew, so that another method gets its own learning rate.
 
     >>> from filtersub.experiment import TuneSettings
     >>> settings = TuneSettings(atoms=6, seed=1)
@@ -194,17 +203,24 @@ class Grouped:
     def __init__(self, *values: Any, **given: Any) -> None:
         groups, whole = _groups(type(self)), dict[str, Any]()
         for group in [given.pop(name) for name in groups if name in given]:
-            for name, value in vars(group).items():
+            found = {each.name for each in fields(group)} - getattr(group, _LEFT_OUT, frozenset())
+            for name, value in ((each, getattr(group, each)) for each in found):
                 if whole.setdefault(name, value) != value and name not in given:
                     raise FiltersubError(f"{name} is {whole[name]!r} and {value!r} in two groups; give it beside them")
+        given = {name: value for name, value in given.items() if not isinstance(value, UsualNumber)}
         known = {name: value for name, value in whole.items() if name in self.FLAT.__dataclass_fields__}
         flat = whole | vars(self.FLAT(*values, **known | given))
         for each in fields(self):  # type: ignore[arg-type]
             if each.name not in groups:
                 object.__setattr__(self, each.name, flat[each.name])
+        asked = frozenset(name for name, value in flat.items() if value is None)
         flat |= self._derived(flat)
         for name, kind in groups.items():
-            object.__setattr__(self, name, select_fields(flat, kind))
+            group = select_fields(flat, kind)
+            found = {each.name for each in fields(kind) if getattr(group, each.name) is not None}
+            if left_out := asked & found:
+                object.__setattr__(group, _LEFT_OUT, left_out)
+            object.__setattr__(self, name, group)
         self.__post_init__()
 
     def _derived(self, flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,7 +247,8 @@ class Grouped:
     @property
     def parameters(self) -> dict[str, Any]:
         """The same as JSON has them: what a record holds."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.flat.items()}
+        plain = {UsualNumber: float, tuple: list}
+        return {name: plain.get(type(value), lambda same: same)(value) for name, value in self.flat.items()}
 
 
 @functools.cache

@@ -78,3 +78,39 @@ def test_a_rate_that_is_to_be_chosen_stands_beside_the_training():
     assert made.with_rate(0.2).training == replace(made.training, learning_rate=0.2)
     assert replace(made, epochs=4).learning_rate == "choose"
     assert TuneSettings(method="boft").training.channels_last is False
+
+
+def test_settings_that_were_left_out_are_found_anew_when_others_are_replaced():
+    """Of another method, block or start: its own usual rate and batch norm, not the earlier one's."""
+    atoms = TuneSettings()
+    for change in (
+        {"method": "lokr"},
+        {"method": "full"},
+        {"block": 4, "batch_norm": "updated"},
+        {"pretrained": False},
+    ):
+        changed = replace(atoms, **change)
+        assert changed == TuneSettings(**change)
+        assert changed.training.learning_rate == changed.learning_rate == TuneSettings(**change).learning_rate
+    there_and_back = replace(replace(atoms, method="full", pretrained=False), method="filter-subspace", pretrained=True)
+    assert there_and_back == atoms
+    assert replace(TuneSettings(learning_rate="choose"), method="full").candidate_rates == (3e-5, 9e-5, 3e-4, 9e-4)
+    for copied in (replace(atoms), copy.deepcopy(atoms), pickle.loads(pickle.dumps(atoms))):
+        assert replace(copied, method="full") == TuneSettings(method="full")
+
+
+def test_settings_that_were_given_stay_when_others_are_replaced():
+    given = TuneSettings(learning_rate=0.003, head_learning_rate=0.1, batch_norm="frozen")
+    changed = replace(given, method="lokr", pretrained=False)
+    assert (changed.learning_rate, changed.head_learning_rate, changed.batch_norm) == (0.003, 0.1, "frozen")
+    assert replace(TuneSettings(), method="lokr", learning_rate=0.003).learning_rate == 0.003
+    read = settings_from(json.loads(json.dumps(TuneSettings().parameters)), "here")
+    assert replace(read, method="lokr").learning_rate == 0.003  # a record states what ran
+    assert type(TuneSettings().parameters["learning_rate"]) is type(TuneSettings().training.learning_rate) is float
+
+
+def test_generation_finds_usual_rates_and_warm_ups_anew():
+    made = DiffusionSettings(pipeline="sd", data="flowers", method="lora")
+    assert replace(made, method="full") == DiffusionSettings(pipeline="sd", data="flowers", method="full")
+    assert replace(made, learning_rate=1e-3, method="full").training.learning_rate == 1e-3
+    assert replace(DigitsSettings(steps=5), steps=40) == DigitsSettings(steps=40)

@@ -12,7 +12,7 @@ from ..errors import FiltersubError
 from ..methods.options import METHODS, MethodOptions, check_method, check_options
 from ..methods.rates import HEAD_RATE, usual_rate
 from ..setting_fields import ModelFields, RunFields, StartFields, TuneFields, described
-from ..settings import MOST_PIXELS, MOST_SEED, Grouped, check_share, check_types, check_whole
+from ..settings import MOST_PIXELS, MOST_SEED, Grouped, UsualNumber, check_share, check_types, check_whole
 from ..training.config import TrainingConfig, check_allocation
 
 CHOOSE = "choose"
@@ -43,7 +43,8 @@ class TuneSettings(Grouped, RunFields, ModelFields, flat=(TuneFields,)):
 
     Settings that are None become the usual ones, and are recorded as these: ``batch_norm`` becomes "frozen", for random
     weights "recomputed"; ``learning_rate`` that of the method under this ``batch_norm`` (filtersub/methods/rates.py);
-    ``head_learning_rate`` 3e-3. The learning rate "choose" tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual
+    ``head_learning_rate`` 3e-3. ``dataclasses.replace`` with another method, block or start finds those that were left
+    out anew. The learning rate "choose" tries ``rates`` (None: 0.1, 0.3, 1 and 3 times the usual
     one) on the 800/200 split first.
     """
 
@@ -64,7 +65,7 @@ class TuneSettings(Grouped, RunFields, ModelFields, flat=(TuneFields,)):
             batch_norm = "frozen" if self.pretrained or self.weights is not None else "recomputed"
         usual = usual_rate(self.method, blocks=flat["block"] is not None, batch_norm=batch_norm)
         if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", usual)
+            object.__setattr__(self, "learning_rate", UsualNumber(usual))
         if isinstance(self.learning_rate, str) and self.learning_rate != CHOOSE:
             raise FiltersubError(f"learning_rate must be a positive number or 'choose', got {self.learning_rate!r}")
         if self.rates is not None and self.learning_rate != CHOOSE:
@@ -72,6 +73,7 @@ class TuneSettings(Grouped, RunFields, ModelFields, flat=(TuneFields,)):
         if self.rates is not None and not self.rates:
             raise FiltersubError("rates is empty; name at least one learning rate")
         first = (self.rates or _rates_around(usual))[0] if self.learning_rate == CHOOSE else self.learning_rate
+        first = float(first) if isinstance(first, UsualNumber) else first  # as a checkpoint holds it
         head = HEAD_RATE if flat["head_learning_rate"] is None else flat["head_learning_rate"]
         channels_last = METHODS[self.method].channels_last
         found = {"learning_rate": first, "head_learning_rate": head, "batch_norm": batch_norm}
