@@ -12,6 +12,7 @@ import typer
 
 from ..files import csv_text
 from ..printable import printable
+from .console_table import Column, grid, grid_width, heading_of, lists
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,33 +45,29 @@ def print_csv(table: pd.DataFrame) -> None:
     sys.stdout.write(csv_text(table))  # typer.echo would take escape sequences out of the data
 
 
-def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str) -> None:
+def print_table(table: pd.DataFrame | Mapping[str, Sequence[Any]], title: str, *, keys: int = 1) -> None:
     """A table, or columns by name, on standard output: text to the left, numbers to the right and in groups of three.
 
-    No number or word is cut: headings and texts are folded between words where columns do not fit. A table that is
-    still too wide, or goes into a pipe or file, is as wide as it needs to be.
+    No number or word is cut. In a terminal that is too narrow, texts are folded, long names after a hyphen, dot or
+    slash; columns that still do not fit follow below, beside the first ``keys`` columns again. Into a pipe or file a
+    table is as wide as it needs to be.
     """
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    shown = Table(title=printable(title))
-    cells = {name: [cell(value) for value in values] for name, values in table.items()}
-    for name, texts in cells.items():
-        plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in table[name])
-        numeric = table[name].dtype.kind in "biufc" if hasattr(table[name], "dtype") else plain
-        name = printable(name)
-        heading = name.replace("_", " ") if len(name) > 3 else name  # k_c and m_1 are symbols
-        # rich narrows the widest columns first, whatever the words in them
-        narrowest = max(map(len, [*heading.split(), *(word for text in texts for word in text.split())]), default=0)
-        shown.add_column(heading, justify="right" if numeric else "left", min_width=narrowest, overflow="fold")
-    for row in zip(*cells.values(), strict=True):
-        shown.add_row(*row)
-    console = plain_console()
+    columns = [_column(name, values) for name, values in table.items()]
+    console, title = plain_console(), printable(title)
     if not console.is_terminal:
-        return plain_console(width=_ANY).print(shown)
-    needed = Measurement.get(console, console.options.update(max_width=_ANY), shown)
-    # rich may leave a table some columns wider than asked for, rather than narrow a column below its least width
-    plain_console(width=max(console.width, needed.minimum)).print(shown, crop=False)
+        return plain_console(width=_ANY).print(grid(columns, title))
+    if grid_width(columns) <= console.width:
+        return console.print(grid(columns, title))
+    for n, (width, part) in enumerate(lists(columns, title, keys, console.width)):
+        if n:
+            console.print()
+        plain_console(width=width).print(part, crop=False)
+
+
+def _column(name: Any, values: Any) -> Column:
+    plain = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    numeric = values.dtype.kind in "biufc" if hasattr(values, "dtype") else plain
+    return Column(heading_of(name), [cell(value) for value in values], numeric)
 
 
 def plain_console(**options: Any) -> Console:

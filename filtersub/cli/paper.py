@@ -40,7 +40,7 @@ def paper(
     table = pd.DataFrame(shown)
     for name in readings:
         table[f"{name} trains"] = ["" if pd.isna(n) else f"{int(n):,}" for n in table[f"{name} trains"]]
-    print_table(table, "claims, tables and figures of arXiv:2403.00269; a command takes --reading, see --json")
+    print_table(table, "claims, tables and figures of arXiv:2403.00269; a command takes --reading, see --json", keys=2)
     for name in readings:
         found = [row.verdicts[name].verdict for row in rows]
         many = {"agrees": "agree", "differs": "differ"}
