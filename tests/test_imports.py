@@ -103,6 +103,35 @@ def test_a_command_imports_nothing_that_it_does_not_need(place, words, unwanted)
         assert "is left out" not in page
 
 
+WRONG = (
+    *("tune efficientnet_lite0 --method loro --out o", "tune efficientnet_lite0 --epochs 0 --out o"),
+    *("tune --recipe vtab --out o", "tune efficientnet_lite0 --method lora --atoms 3 --out o"),
+    *("decompose efficientnet_lite0 --solver laso", "decompose efficientnet_lite0 --max-error 2"),
+    *("count efficientnet_lite0 --method loro", "count efficientnet_lite0 --block 0", "count vgg11 --classes 0"),
+    *("suggest efficientnet_lite0 --budget 9k --solver laso", "suggest vgg11 --budget 9k --images 0"),
+    *("generate-tune sd --data d --method loro --out o", "generate sd --prompts p --out o --steps 0"),
+    "distance a b --batch-size 0",
+)
+
+
+def test_a_wrong_setting_is_told_before_training_libraries_are_imported(tmp_path):
+    """They take seconds, on a busy machine half a minute."""
+    code = (
+        "import sys\n"
+        "from filtersub.cli import app\n"
+        "from filtersub.errors import FiltersubError\n"
+        f"for words in {WRONG!r}:\n"
+        "    try:\n"
+        "        app(words.split(), standalone_mode=False)\n"
+        "        print(words, 'ran')\n"
+        "    except FiltersubError:\n"
+        f"        print(words, [name for name in {TRAINING!r} if name in sys.modules])\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert said.stdout.splitlines() == [f"{words} []" for words in WRONG], said.stdout + said.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_collecting_records_imports_nothing_that_trains(place):
     code = (
         "import sys\n"

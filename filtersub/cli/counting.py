@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FiltersubError
+from ..errors import FiltersubError, check_name
 from ..setting_fields import TuneFields
 from ..settings import MOST, MOST_PIXELS, check_whole, select_fields
 from .console import json_rows, print_csv, print_json, print_table, say
@@ -50,11 +50,20 @@ def count(
     **options: Any,
 ) -> None:
     """Count what a method would train, from the architecture alone (no weights are loaded)."""
-    from .. import paper as of_paper
-    from .. import parameters
-    from ..data import n_classes
-    from ..decomposition import DecompositionConfig
+    from ..decomposition.recipe import DecompositionConfig
+    from ..parameters.baselines import METHODS
+    from ..progress import waiting
 
+    check_name("method", options["method"], METHODS)
+    select_fields(read_settings(options), DecompositionConfig)
+    if classes is not None:
+        check_whole("classes", classes, 1, MOST)
+    if image_size is not None:
+        check_whole("image_size", image_size, 1, MOST_PIXELS)
+    with waiting("loading"):  # after these checks: the imports take seconds
+        from .. import paper as of_paper
+        from .. import parameters
+        from ..data import n_classes
     if preset is not None:
         return _count_preset(model, preset, every_layer, as_json, as_csv)
     values = read_settings(options)
@@ -72,10 +81,6 @@ def count(
             classes = n_classes(chosen.part.data[0])
     if model is None:
         raise FiltersubError("count needs a MODEL, a run of the paper by --paper, or a printed figure by --preset")
-    if classes is not None:
-        check_whole("classes", classes, 1, MOST)
-    if image_size is not None:
-        check_whole("image_size", image_size, 1, MOST_PIXELS)
     recipe, method = select_fields(values, DecompositionConfig), values["method"]
     sizes = select_fields(values, parameters.BaselineOptions)
     module = parameters.load_architecture(model, num_classes=classes, layout=weight_layout)
@@ -128,24 +133,30 @@ def suggest(
     **options: Any,
 ) -> None:
     """Propose settings of (m, m_1, k_c, layers) within a budget, ranked without training, and say why."""
-    from ..parameters import allot, load_architecture, parse_budget, suggest_settings, suggestions_table
-    from ..parameters.budget import check_top
-    from ..ranking import agreement, gradient_energy
-    from ..recipe_file import write_recipe
+    from ..decomposition.recipe import DecompositionConfig
+    from ..progress import waiting
+
+    DecompositionConfig(solver=solver)  # whether there is one of that name
+    check_whole("image_size", image_size, 1, MOST_PIXELS)
+    check_whole("images", images, 1, MOST)
+    with waiting("loading"):  # after these checks: the imports take seconds
+        from ..parameters import allot, load_architecture, parse_budget, suggest_settings, suggestions_table
+        from ..parameters.budget import check_top
+        from ..ranking import agreement, gradient_energy
+        from ..recipe_file import write_recipe
 
     weights, layers = options["weights"], options["layers"]
     has_weights = model == "efficientnet_lite0" or weights is not None or pretrained
     if check and not has_weights:
         raise FiltersubError("the ranking can be checked only where weights are there: --weights FILE or --pretrained")
     check_top(top)
-    check_whole("image_size", image_size, 1, MOST_PIXELS)
-    check_whole("images", images, 1, MOST)
     parse_budget(budget, _LARGE)  # of no model yet: whether it is a budget at all
     module, energy = load_architecture(model, layout=weight_layout), None
     tensors = module.parameters() if hasattr(module, "parameters") else module.values()
     limit = parse_budget(budget, sum(tensor.numel() for tensor in tensors))
     if has_weights:
-        energy = gradient_energy(model, data, weights=weights, image_size=image_size, n_images=images)
+        with waiting(f"taking the gradient on {images} images"):
+            energy = gradient_energy(model, data, weights=weights, image_size=image_size, n_images=images)
         module = energy.model
     if by_layer:
         if energy is None:
@@ -153,7 +164,8 @@ def suggest(
             raise FiltersubError(words)
         if check:
             raise FiltersubError("--check compares settings for all layers; leave it or --by-layer out")
-        found = allot(energy, limit, solver=solver, layers=layers)
+        with waiting("allotting the budget"):
+            found = allot(energy, limit, solver=solver, layers=layers)
         if out is not None:
             write_recipe(out, found.base, layers=found.layers, overrides=found.overrides)
         value = {"model": model, "budget": limit, "trainable": found.trainable, "score": found.score}
@@ -162,7 +174,8 @@ def suggest(
         title = f"{model}: {found.trainable:,} of {limit:,} trained parameters, allotted by layer"
         return _show(shown, value, title, as_json, as_csv)
     score = None if energy is None else energy.score
-    found = suggest_settings(module, limit, score=score, solver=solver, layers=layers, top=top)
+    with waiting("ranking the settings"):
+        found = suggest_settings(module, limit, score=score, solver=solver, layers=layers, top=top)
     if out is not None:
         write_recipe(out, found[0].recipe, layers=found[0].layers)
     table = suggestions_table(found)

@@ -57,27 +57,10 @@ def decompose(
     **options: Any,
 ) -> None:
     """Decompose a model's kernels (or a bare file of weights) into filter atoms and coefficients."""
-    from ..progress import waiting
+    from ..decomposition.recipe import DecompositionConfig, check_max_error
+    from ..progress import progress_bar, waiting
 
-    with waiting("loading"):
-        from ..decomposition import (
-            DecompositionConfig,
-            DecompositionInterrupted,
-            choose_atoms,
-            decompose_model,
-            sharing_table,
-        )
-        from ..decomposition.automatic import check_max_error
-        from ..diagnostics import layer_table
-        from ..files import write_csv
-        from ..folder_lock import locked
-        from ..processes import keep_to_quota
-        from ..progress import progress_bar
-        from ..recipe_file import RECIPE_FILE, read_recipe, write_recipe
-
-        keep_to_quota()
-
-    settings = {} if config is None else read_recipe(config)
+    settings = {} if config is None else _recipe_of(config)
     given, options = stated(context), read_settings(options)
     options |= {"max_error": max_error, "max_error_per": max_error_per}
     options["shared_dictionary"] = shared_layers or shared_dictionary
@@ -99,6 +82,15 @@ def decompose(
     if limit is not None and (shared or "atoms" in given):
         what = "shares dictionaries" if shared else "has --atoms"
         raise FiltersubError(f"--max-error chooses m for a layer's own dictionary, but this {what}; leave one away")
+    with waiting("loading"):  # after all checks: these imports take seconds
+        from ..decomposition import DecompositionInterrupted, choose_atoms, decompose_model, sharing_table
+        from ..diagnostics import layer_table
+        from ..files import write_csv
+        from ..folder_lock import locked
+        from ..processes import keep_to_quota
+        from ..recipe_file import RECIPE_FILE, write_recipe
+
+        keep_to_quota()
     with waiting(f"loading {model}"):
         source, exclude = weights_of(model, options["weights"], options["pretrained"], weight_layout)
     with nullcontext() if out is None else locked(out):  # which leaves no folder where nothing is written
@@ -189,6 +181,12 @@ def weights_of(model: str, weights: str | None, pretrained: bool, layout: str) -
         loaded = load_model(model, weights=weights, pretrained=pretrained)
     head = head_name(loaded)
     return loaded, () if head is None else (head,)
+
+
+def _recipe_of(file: Path) -> dict[str, Any]:
+    from ..recipe_file import read_recipe  # which imports torch
+
+    return read_recipe(file)
 
 
 def _shown(table: pd.DataFrame, found: ModelDecomposition) -> pd.DataFrame:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..setting_fields import DiffusionFields
+from ..errors import check_name
+from ..setting_fields import OF_GENERATION, DiffusionFields
 from ..settings import MOST, MOST_PIXELS, check_number, check_whole
 from .console import Tenths, print_json, say
 from .options import AsJson, Device, LogWith, chosen_device, stated, with_settings
@@ -26,7 +27,11 @@ def generate_tune(
 
     On several GPUs: accelerate launch -m filtersub generate-tune ...
     """
-    from ..generation.diffusion_run import DiffusionSettings, diffusion_run
+    from ..progress import waiting
+
+    check_name("method", options["method"], OF_GENERATION)
+    with waiting("loading"):  # after this check: the imports take seconds
+        from ..generation.diffusion_run import DiffusionSettings, diffusion_run
 
     given = {name: value for name, value in options.items() if name in stated(context)}
     if options["block"] == 0:
@@ -57,18 +62,21 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of noise, order and initial updates.")] = 0,
 ) -> None:
     """Draw one image a prompt; image n starts from the same noise whatever the adapter."""
-    from ..generation.captions import read_prompts
-    from ..generation.pipeline import load_pipeline
-    from ..generation.sampling import sample_images
-    from ..generation.tuned import load_tuned
-    from ..processes import keep_to_quota
+    from ..progress import waiting
 
-    keep_to_quota()
     check_whole("image_size", image_size, 1, MOST_PIXELS)
     check_whole("steps", steps, 1)
     check_whole("batch_size", batch_size, 1, MOST)
     check_whole("seed", seed, 0, 2**62)
     check_number("guidance", guidance)
+    with waiting("loading"):  # after these checks: the imports take seconds
+        from ..generation.captions import read_prompts
+        from ..generation.pipeline import load_pipeline
+        from ..generation.sampling import sample_images
+        from ..generation.tuned import load_tuned
+        from ..processes import keep_to_quota
+
+    keep_to_quota()
     texts = read_prompts(prompts)
     loaded = load_pipeline(pipeline, device=chosen_device(device))
     tuned = "" if adapter is None else load_tuned(loaded, adapter)
@@ -96,14 +104,17 @@ def distance(
     as_json: AsJson = False,
 ) -> None:
     """Fréchet and kernel distance of two folders of images, with the floor of the real ones."""
-    from ..generation.captions import real_images
-    from ..metrics import compare, encoder_features, image_folder, inception_features
-    from ..processes import keep_to_quota
+    from ..progress import waiting
 
-    keep_to_quota()
     check_whole("batch_size", batch_size, 1, MOST)
     if resize is not None:
         check_whole("resize", resize, 1, MOST_PIXELS)
+    with waiting("loading"):  # after these checks: the imports take seconds
+        from ..generation.captions import real_images
+        from ..metrics import compare, encoder_features, image_folder, inception_features
+        from ..processes import keep_to_quota
+
+    keep_to_quota()
     sets = real_images(real, resize=resize), image_folder(images, resize=resize)
     place = chosen_device(device)
     if features == "inception":

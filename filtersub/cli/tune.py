@@ -36,15 +36,10 @@ def tune(
 
     On several devices: accelerate launch -m filtersub tune ...
     """
+    from ..experiment import TuneSettings
+    from ..methods.options import check_meant
     from ..progress import waiting
-
-    with waiting("loading"):
-        from ..experiment import TuneSettings
-        from ..experiment import tune as run
-        from ..methods.options import check_meant
-        from ..recipes import load_recipe
-        from ..records import RUN_NOTES
-        from ..training.accelerator import processes
+    from ..recipes import load_recipe
 
     values = {"model": model, **options}
     given = read_settings({name: value for name, value in values.items() if name in stated(context)})
@@ -65,6 +60,10 @@ def tune(
     else:
         settings = TuneSettings(**given)
     check_meant(settings.method, given)
+    with waiting("loading"):  # after all checks: these imports take seconds
+        from ..experiment import tune as run
+        from ..records import RUN_NOTES
+        from ..training.accelerator import processes
     if tensorboard:
         log_with = ",".join(filter(None, (log_with, "tensorboard")))
     record = run(settings, out, quiet=as_json, log_with=log_with)

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..kernels import named_layers
-from ..settings import MOST, check_kind, check_number, check_whole
+from ..settings import MOST, check_kind, check_whole
 from ..sparse_coding.linear import second_moment
 from .layer import decomposable_rows, decompose_weight
 from .plan import PlannedLayer, check_weights, plan_layers
-from .recipe import DecompositionConfig, is_file_of_atoms
+from .recipe import DecompositionConfig, check_max_error, is_file_of_atoms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,13 +47,6 @@ class AtomChoice:
     atoms: dict[str, int]
     curve: pd.DataFrame
     overrides: dict[str, dict[str, Any]]
-
-
-def check_max_error(max_error: float) -> None:
-    """Raises FiltersubError unless it is a relative error, between 0 and 1."""
-    check_number("max_error", max_error)
-    if not 0 < max_error < 1:
-        raise FiltersubError(f"max_error is a relative error between 0 and 1, got {max_error!r}")
 
 
 def choose_atoms(

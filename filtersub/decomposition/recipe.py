@@ -11,7 +11,7 @@ from ..errors import FiltersubError, check_name
 from ..former_names import by_name_of_today
 from ..kernel_layout import KernelLayout, check_block, check_block_used, coefficient_layout, compile_pattern
 from ..setting_fields import CODES, EXPANSION_INITS, RecipeFields, described, words_of
-from ..settings import MOST, MOST_SEED, check_types
+from ..settings import MOST, MOST_SEED, check_number, check_types
 
 
 @described
@@ -226,3 +226,10 @@ def first_difference(
         if field.name not in ignore and mine != theirs:
             return field.name, mine, theirs
     return None
+
+
+def check_max_error(max_error: float) -> None:
+    """Raises FiltersubError unless it is a relative error, between 0 and 1."""
+    check_number("max_error", max_error)
+    if not 0 < max_error < 1:
+        raise FiltersubError(f"max_error is a relative error between 0 and 1, got {max_error!r}")

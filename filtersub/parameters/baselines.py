@@ -267,3 +267,31 @@ LAYER_RULES: dict[str, Rule] = {
     "ia3": _ia3,
     "conv-adapter": _conv_adapter,
 }
+
+#: name -> what it trains beside the head
+METHODS: dict[str, str] = {
+    "filter-subspace": "filter atoms of each layer that takes part, by the recipe",
+    "coefficients": "filter atoms and alpha itself, the control for the claim that alpha should stay frozen",
+    "lora": "low-rank factors, as peft injects them",
+    "lora-ungrouped": "low-rank factors, the second ungrouped",
+    "lora-loralib": "low-rank factors of the (c_out k, c_in k) matrix, as loralib has them",
+    "lora-matrix": "low-rank factors of the (c_out, c_in k k) matrix",
+    "dora": "low-rank factors and a magnitude an output channel (peft)",
+    "loha": "two Hadamard-multiplied low-rank products (peft)",
+    "lokr": "Kronecker factors (peft)",
+    "oft": "block-diagonal rotations (peft)",
+    "boft": "butterfly rotations (peft)",
+    "adalora": "low-rank factors and singular values, before ranks are taken away (peft)",
+    "tucker-lora": "low-rank factors with a core for the kernel's sides (LyCORIS)",
+    "tucker-loha": "Hadamard-multiplied low-rank factors with cores (LyCORIS)",
+    "tucker-lokr": "Kronecker factors with a core (LyCORIS)",
+    "hra": "Householder reflections of each kernel's rows (peft)",
+    "hira": "low-rank factors, multiplied with the weight entry by entry (peft)",
+    "ia3": "a factor of each output channel (peft)",
+    "conv-adapter": "bottlenecks beside the spatial convolutions",
+    "bitfit": "every bias",
+    "norm": "weights and biases of the normalisation layers",
+    "ssf": "a scale and a shift after every convolution, linear and normalisation layer",
+    "linear": "nothing but the head",
+    "full": "every weight",
+}
