@@ -21,7 +21,8 @@ from ..folder_lock import socket_prefix
 from ..processes import end_tree
 from ..schema import check
 from .notebook_contract import OUT_DIR, RECORDS_DIR
-from .notebook_file import import_nbformat
+from .notebook_file import import_nbformat, read_notebook
+from .own_files import add_to_path, own_files
 
 if TYPE_CHECKING:
     from .warm_kernel import ForkedKernel
@@ -59,6 +60,8 @@ def execute(notebook: Path, folder: Path, kernel: "ForkedKernel | None" = None) 
     folder; what is kept names no place on this machine.
     """
     started = time.monotonic()
+    if own_files(notebook.parent, (cell.source for cell in read_notebook(notebook).cells if cell.is_code)):
+        add_to_path(notebook.parent)
     passed = update_state(folder, status="running", started=time.time())["passed"]
     absolute = {name: str((folder / path).resolve()) for name, path in passed.items() if name in _FOLDERS}
     error = _papermill(notebook, folder / ASIDE, {**passed, **absolute}, folder, kernel)

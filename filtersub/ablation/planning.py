@@ -1,8 +1,8 @@
 """A Spec spread out into runs that know their own identity: notebook, parameters, folder.
 
-A run's ``run_id`` reads like the run and ends in a digest of the notebook's code, the parameters and the package's
-version, so a finished run is found again, a changed one made anew. Comments and layout do not count: an edit of the
-text alone keeps the run_id, and the run's record with it.
+A run's ``run_id`` reads like the run and ends in a digest of the notebook's code, that of the files beside it that it
+imports, the parameters and the package's version, so a finished run is found again, a changed one made anew. Comments
+and layout do not count: an edit of the text alone keeps the run_id, and the run's record with it.
 """
 
 import ast
@@ -26,6 +26,7 @@ from ..yaml_file import Place
 from .kept_results import KeptResults, kept_results
 from .notebook_contract import OUT_DIR, RECORDS_DIR, check_parameters, find_notebook, notebook_parameters
 from .notebook_file import read_notebook
+from .own_files import own_files
 from .run_times import RUNS_FOLDER
 from .settings_check import SettingsCheck
 from .spec import Spec, Stage, mentioned
@@ -95,6 +96,10 @@ def _stage_runs(
         _check_conditions(stage, which, known, notebook.name)
     defaults = {name: default for name, (_, default) in known.items()}
     settings = SettingsCheck([cell.source for cell in cells if cell.is_code and not cell.has_parameters], known)
+    own = own_files(notebook.parent, (cell.source for cell in cells if cell.is_code))
+    code += [
+        f"{path.relative_to(notebook.parent).as_posix()}\n{_code(path.read_text('utf-8', 'replace'))}" for path in own
+    ]
     begun, checked = hashlib.sha256(f"[{json.dumps(code)}, ".encode()), set()  # the code is hashed once
     for varied, origin in zip(stage.runs, stage.origins, strict=True):
         for seed in stage.seeds or (None,):

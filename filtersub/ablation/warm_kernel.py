@@ -76,6 +76,10 @@ def _be_kernel(reading: int) -> None:
     os.chdir(wanted["cwd"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    # which an interpreter that starts would do
+    sys.path[:0] = [
+        each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each and each not in sys.path
+    ]
     _draw_anew()
     from ipykernel.kernelapp import IPKernelApp
 

@@ -1,0 +1,44 @@
+"""Python files beside a notebook that it imports: a network of one's own, a data set, a method."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_PACKAGE = __package__.partition(".")[0]
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\w+)[\w.]*[ \t]+import\b|import[ \t]+([\w., \t]+))", re.MULTILINE)
+
+
+def own_files(folder: Path, code: Iterable[str]) -> tuple[Path, ...]:
+    """The files in ``folder`` that the code imports, and those that these import in turn, in order of their paths.
+
+    ``NAME.py``, or every Python file of the folder ``NAME``; no other file there is part of what a run is. This package
+    is told apart by its version.
+    """
+    found: set[Path] = set()
+    left = [name for text in code for name in _imported(text)]
+    while left:
+        for path in _files(folder, left.pop()):
+            if path not in found:
+                found.add(path)
+                left += _imported(path.read_text(encoding="utf-8", errors="replace"))
+    return tuple(sorted(found))
+
+
+def add_to_path(folder: Path) -> None:
+    """Lets kernels that start in this process import from the folder, as in Jupyter, where they start in it."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *([before] if before else [])])
+
+
+def _imported(text: str) -> Iterator[str]:
+    for one, several in _IMPORT.findall(text):
+        yield from (part.split()[0].partition(".")[0] for part in (one or several).split(",") if part.strip())
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    if name == _PACKAGE:
+        return []
+    if (folder / name).is_dir():
+        return [path for path in sorted((folder / name).rglob("*.py")) if path.is_file()]
+    return [path] if (path := folder / f"{name}.py").is_file() else []
