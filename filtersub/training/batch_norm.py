@@ -1,4 +1,4 @@
-"""What becomes of batch norm's running statistics while a model is trained."""
+"""What becomes of the running statistics of batch and instance norms while a model is trained."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,17 +8,20 @@ from torch import Tensor, nn
 
 from ..models import is_inside
 
-_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_INSTANCE = nn.modules.instancenorm._InstanceNorm
+_NORMS = (nn.modules.batchnorm._BatchNorm, _INSTANCE)
+_STATISTICS = ("running_mean", "running_var")
 #: the values of ``batch_norm`` that keep running statistics as they are while a model is trained
 STANDING_STILL = ("adapted", "frozen")
 
 
 def set_training_mode_(model: nn.Module, batch_norm: str) -> None:
-    """Training mode, with batch norm in evaluation mode where its statistics stand still."""
+    """Training mode, with layers that have running statistics in evaluation mode where these stand still."""
     model.train()
     if batch_norm in STANDING_STILL:
         for module in model.modules():
-            if isinstance(module, _NORMS):
+            # batch and instance norms, and layers of libraries such as timm's EvoNorm
+            if isinstance(module, _NORMS) or any(getattr(module, name, None) is not None for name in _STATISTICS):
                 module.eval()
 
 
@@ -33,13 +36,14 @@ def recompute_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Each layer's inputs are those of the network as it is judged, without dropout and drop path, but with the batch
     statistics of the layers before it. Every value counts alike, whatever the size of its batch, and the spread between
-    batches is part of the variance, which is the unbiased one, as torch's running variance is. Nothing is read where
-    the model has no such layer.
+    batches is part of the variance, which is the unbiased one, as torch's running variance is. Instance norms get the
+    averages of each image's own mean and unbiased variance, as torch's running statistics of them are. Nothing is read
+    where the model has no such layer.
     """
     norms = averaging_norms(model)
     if not norms:
         return
-    pooled = {module: _Pooled() for module in norms}
+    pooled = {module: _OfInstances() if isinstance(module, _INSTANCE) else _Pooled() for module in norms}
     handles = [module.register_forward_pre_hook(pooled[module]) for module in norms]
     try:
         model.eval()
@@ -81,6 +85,24 @@ class _Pooled:
         if self.count > 1:  # a layer that was not used keeps what it has
             module.running_mean.copy_(self.mean)
             module.running_var.copy_(self.squares / (self.count - 1))
+
+
+class _OfInstances:
+    """Mean and variance of each channel within an image, averaged over the images."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.variance = 0, torch.zeros(()), torch.zeros(())
+
+    def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        values = arguments[0].detach()
+        values = (values if values.dtype == torch.float64 else values.float()).flatten(2)
+        self.count += len(values)
+        self.mean, self.variance = self.mean + values.mean(2).sum(0), self.variance + values.var(2).sum(0)
+
+    def put_into(self, module: nn.Module) -> None:
+        if self.count:
+            module.running_mean.copy_(self.mean / self.count)
+            module.running_var.copy_(self.variance / self.count)
 
 
 def statistics_stand_still(model: nn.Module, head: str | None) -> bool:
