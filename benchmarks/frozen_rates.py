@@ -1,10 +1,12 @@
 """Learning rates where batch norm keeps ImageNet's statistics: which one each method should start from.
 
-EfficientNet-Lite0, 48 pixels, 300 images, 6 epochs (72 steps), batch norm frozen. Each trial trains on 240 of the
-images and is judged on the other 60; a row is the mean over the data sets and seeds. docs/data.md says how to get the
-others beside the digits; trials that are in the folder are read back.
+EfficientNet-Lite0, 48 pixels, 6 epochs (72 steps), batch norm frozen. Each trial trains on 300 images and is judged on
+the validation images; a row is the mean over the data sets and seeds. docs/data.md says how to get the data sets
+beside the digits; trials that are in the folder are read back. ``--model`` and ``--weights`` name another
+network, such as one without batch norm.
 
     python benchmarks/frozen_rates.py FOLDER [--sets digits,elpv,emoji,fashion-mnist] [--seeds 0,1] [--only "LoRA;full"]
+        [--model mtcnn_onet] [--weights FILE]
 """
 
 import argparse
@@ -29,7 +31,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]] 
     "setting 3, 2 x 2": ({**ATOMS, "block": 2}, (0.001, 0.003, 0.01), (0.003,)),
     "setting 3, 4 x 4": ({**ATOMS, "block": 4}, (0.001, 0.003, 0.01), (0.003,)),
     "LoRA": ({"method": "lora-loralib"}, (0.0003, 0.001, 0.003), (0.003,)),
-    "full": ({"method": "full"}, (0.0001, 0.0003, 0.001), (0.003,)),
+    "full": ({"method": "full"}, (0.0001, 0.0003, 0.001, 0.003), (0.003,)),
 }
 
 
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("--sets", default="digits,elpv,emoji,fashion-mnist")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--only", default="", help="methods whose name has one of these in it, separated by semicolons")
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--weights", help="file of the network's weights, where no package holds them")
     args = parser.parse_args()
     os.environ.setdefault(DECOMPOSITIONS, str(args.folder / "decompositions"))
     sets, seeds = args.sets.split(","), [int(seed) for seed in args.seeds.split(",")]
@@ -50,6 +54,7 @@ def main() -> None:
                 trials = []
                 for seed in seeds:
                     given = {**TASK, **SHARED, **own, "data": data, "seed": seed}
+                    given |= {"model": args.model, "weights": args.weights}
                     settings = TuneSettings(**given, learning_rate=rate, head_learning_rate=head_rate)
                     out = (
                         args.folder / name.replace(" ", "-").replace(",", "") / f"{data}-{rate:g}-{head_rate:g}-{seed}"
