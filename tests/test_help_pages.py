@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from filtersub.cli import app
+from filtersub.cli import app, main
 from filtersub.cli.help_pages import EXAMPLES, FIRST, GROUPS
 
 ROOT = typer.main.get_command(app)
@@ -66,3 +66,19 @@ def test_every_command_is_listed_with_its_first_sentence():
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "120"}).output
     for words in COMMANDS:
         assert words[0] in shown
+
+
+@pytest.mark.parametrize("words", [("data",), *COMMANDS], ids=" ".join)
+def test_a_command_is_built_alone_and_is_the_one_among_all(words, monkeypatch, capsys):
+    built, build = [], typer.main.get_command_from_info
+    monkeypatch.setattr("sys.argv", ["filtersub", *words, "--help"])
+    monkeypatch.setattr(typer.main, "get_command_from_info", lambda **given: built.append(given) or build(**given))
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert len(built) == (1 if words[0] != "data" else sum(each[0] == "data" for each in COMMANDS))
+    page, among_all = capsys.readouterr().out, CliRunner().invoke(app, [*words, "--help"]).output
+    assert [line for line in page.splitlines() if "Usage:" not in line] == [
+        line for line in among_all.splitlines() if "Usage:" not in line
+    ]
