@@ -16,6 +16,7 @@ from filtersub.collect import collect, settings_table, tuning_table, varying_par
 from filtersub.report.against import compare
 from filtersub.report.grids import setting_grids
 from filtersub.report.merge import merge
+from filtersub.report.page import TEMPLATES
 from filtersub.report.sentences import answer
 
 ATOMS = "atoms m=9"
@@ -48,6 +49,28 @@ def test_what_changed_beyond_noise_is_told_from_what_did_not(tmp_path):
     assert "Only in before: linear probing" in page
 
 
+def test_settings_of_one_label_are_told_apart_by_what_they_differ_in(tmp_path):
+    """Two data sets: which of them changed? And the same label at another rate is another setting."""
+    folders = {}
+    for name, gain, rate in (("before", 0.0, 0.01), ("now", 0.05, 0.02)):
+        folders[name] = tmp_path / name
+        runs_of(folders[name] / "digits", {ATOMS: 0.85 + gain}, data="digits", learning_rate=0.003)
+        runs_of(folders[name] / "birds", {ATOMS: 0.7}, data="birds", learning_rate=0.003)
+        runs_of(folders[name] / "full", {"full tuning": 0.9}, data="birds", learning_rate=rate)
+    found = compare(collect(folders["now"]), folders["before"])
+    accuracy = found.changes[found.changes["measure"] == "test accuracy"].set_index("label")["verdict"].to_dict()
+    assert accuracy == {f"{ATOMS}, data digits": "higher", f"{ATOMS}, data birds": "no change beyond noise"}
+    assert f"test accuracy of {ATOMS}, data digits is higher" in found.sentence
+    assert found.only_new == ("full tuning, learning_rate 0.02",)
+    assert found.only_old == ("full tuning, learning_rate 0.01",)
+
+
+def test_no_text_of_a_table_keeps_to_one_line_where_it_may_be_long():
+    """A cell that does is cut at the edge of a page as wide as a laptop's: verdicts, levels, labels."""
+    template = (TEMPLATES / "report.html.j2").read_text(encoding="utf-8")
+    assert re.findall(r'<td class="text">', template) == []
+
+
 def test_noise_alone_changes_nothing_and_one_seed_is_not_judged(tmp_path):
     before, now = (runs_of(tmp_path / name, {ATOMS: 0.85}, spread=0.01) for name in ("before", "now"))
     assert set(compare(collect(now), before).changes["verdict"]) == {"no change beyond noise"}
@@ -61,7 +84,7 @@ def test_a_setting_that_only_the_newer_package_records_does_not_part_them(tmp_pa
     now = runs_of(tmp_path / "now", {ATOMS: 0.85}, added_since="x")
     assert compare(collect(now), before).only_new == ()
     other = runs_of(tmp_path / "other", {ATOMS: 0.85}, epochs=80)
-    assert compare(collect(other), before).only_new == (ATOMS,)
+    assert compare(collect(other), before).only_new == (f"{ATOMS}, epochs 80",)
 
 
 def test_an_empty_earlier_report_is_refused(tmp_path):

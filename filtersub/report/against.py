@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,7 @@ from ..errors import FiltersubError
 from ..files import as_path
 from ..intervals import SIGNIFICANT, TEST, difference, holm
 from ..records import Record
+from ..varying import telling_labels
 from .numbers import NBSP
 
 _SETTLED = "no change beyond noise"
@@ -63,11 +64,12 @@ def compare(found: Collection, against: str | os.PathLike[str]) -> Comparison:
         raise FiltersubError(f"{against} holds no records, so there is nothing to compare with")
     ours, theirs = _judged(found), _judged(earlier)
     names = _common_names([*ours, *theirs])
+    labels = _labels([*ours, *theirs], names)
     new, old = _by_setting(ours, names), _by_setting(theirs, names)
-    rows = [row for key, records in new.items() if key in old for row in _changes(records, old[key])]
+    rows = [row for key, records in new.items() if key in old for row in _changes(records, old[key], labels)]
     changes = _corrected(pd.DataFrame(rows))
-    only_new = tuple(_label(records) for key, records in new.items() if key not in old)
-    only_old = tuple(_label(records) for key, records in old.items() if key not in new)
+    only_new = tuple(_label(records, labels) for key, records in new.items() if key not in old)
+    only_old = tuple(_label(records, labels) for key, records in old.items() if key not in new)
     return Comparison(as_path(against).resolve().name, changes, only_new, only_old)
 
 
@@ -93,21 +95,30 @@ def _by_setting(records: Iterable[Record], names: dict[str, set[str]]) -> dict[t
     return groups
 
 
-def _label(records: list[Record]) -> str:
-    label = " / ".join(dict.fromkeys(record.label for record in records))
+def _labels(records: list[Record], names: dict[str, set[str]]) -> dict[int, str]:
+    """By the identity of each record, its label with what tells its setting from others of that label, such as data."""
+    shared = [
+        replace(record, parameters={name: record.parameters[name] for name in sorted(names[record.kind])})
+        for record in records
+    ]
+    return {id(record): label for record, label in zip(records, telling_labels(shared), strict=True)}
+
+
+def _label(records: list[Record], labels: dict[int, str]) -> str:
+    label = " / ".join(dict.fromkeys(labels[id(record)] for record in records))
     return label if records[0].kind == "tuning" else f"{records[0].kind}: {label}"
 
 
-def _changes(new: list[Record], old: list[Record]) -> list[dict[str, Any]]:
-    rows = []
+def _changes(new: list[Record], old: list[Record], labels: dict[int, str]) -> list[dict[str, Any]]:
+    rows, label = [], _label(new, labels)
     for measure in _measures(new, old):
         ours, theirs = _by_seed(new, measure), _by_seed(old, measure)
         if not ours or not theirs:
             continue
-        row = {"label": _label(new), "measure": measure.replace("_", " "), "old_seeds": len(theirs)}
+        row = {"label": label, "measure": measure.replace("_", " "), "old_seeds": len(theirs)}
         row |= {"new_seeds": len(ours), "old": sum(theirs) / len(theirs), "new": sum(ours) / len(ours)}
         rows.append({**row, **asdict(difference(ours, theirs))})
-    return rows + _counts_that_differ(new, old)
+    return rows + _counts_that_differ(new, old, label)
 
 
 def _measures(new: list[Record], old: list[Record]) -> list[str]:
@@ -126,13 +137,13 @@ def _by_seed(records: list[Record], measure: str) -> list[float]:
     return [sum(numbers) / len(numbers) for numbers in values.values()]
 
 
-def _counts_that_differ(new: list[Record], old: list[Record]) -> list[dict[str, Any]]:
+def _counts_that_differ(new: list[Record], old: list[Record], label: str) -> list[dict[str, Any]]:
     rows = []
     for name in ("trainable", "head", "total"):
         ours, theirs = new[0].counts.get(name), old[0].counts.get(name)
         if None not in (ours, theirs) and ours != theirs:
             exact = dict.fromkeys(("difference", "low", "high"), ours - theirs) | {"p_value": float("nan")}
-            row = {"label": _label(new), "measure": f"{name} parameters", "old": theirs, "new": ours, **exact}
+            row = {"label": label, "measure": f"{name} parameters", "old": theirs, "new": ours, **exact}
             rows.append({**row, "old_seeds": len(old), "new_seeds": len(new)})
     return rows
 
