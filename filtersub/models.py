@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import socket
 import urllib.parse
 import urllib.request
@@ -18,7 +19,10 @@ from .errors import FiltersubError, meant, reason
 from .packaged_models import PACKAGED
 from .schema import shown
 from .settings import MOST, check_share, check_whole
-from .weight_file import is_weight_file, load_weight_file
+from .weight_file import is_weight_file, load_weight_file, stored_tensors
+
+#: names of what a layer computes its weight from
+_COMPUTED = re.compile(r"(^|\.)parametrizations\.|_(g|v|u|orig|mask)$")
 
 
 def load_model(
@@ -63,7 +67,7 @@ def load_model(
     if num_classes is not None and head is not None and hasattr(model.get_submodule(head), "reset_parameters"):
         model.get_submodule(head).reset_parameters()  # as a linear layer, whatever the architecture's own recipe is
     if weights is not None:
-        _load_checked(model, load_weight_file(weights, layout="torch"), str(weights), new_head=num_classes is not None)
+        _load_checked(model, _tensors_for(model, weights), str(weights), new_head=num_classes is not None)
     elif pretrained and name in PACKAGED:
         tensors = PACKAGED[name].tensors(model)
         _load_checked(model, tensors, f"the packaged weights of {name}", new_head=num_classes is not None)
@@ -233,6 +237,15 @@ def _replace_head(model: nn.Module, num_classes: int | None) -> None:
         raise FiltersubError("the model has no linear head to replace")
     old = model.get_submodule(name)
     model.set_submodule(name, nn.Linear(old.in_features, num_classes, old.bias is not None))
+
+
+def _tensors_for(model: nn.Module, weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """A file's tensors, each weight as a layer runs with it; as stored where the model computes it from the same parts,
+    as with weight and spectral norm."""
+    tensors = load_weight_file(weights, layout="torch")
+    lacking = [name for name in model.state_dict() if name not in tensors and _COMPUTED.search(name)]
+    stored = stored_tensors(weights) if lacking else {}
+    return stored if lacking and all(name in stored for name in lacking) else tensors
 
 
 def _load_checked(model: nn.Module, tensors: dict[str, Tensor], source: str, *, new_head: bool) -> None:

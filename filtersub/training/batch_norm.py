@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from ..models import is_inside
 
@@ -23,6 +25,20 @@ def set_training_mode_(model: nn.Module, batch_norm: str) -> None:
             # batch and instance norms, and layers of libraries such as timm's EvoNorm
             if isinstance(module, _NORMS) or any(getattr(module, name, None) is not None for name in _STATISTICS):
                 module.eval()
+    for module in model.modules():
+        _hold_spectral_norm(module)
+
+
+def _hold_spectral_norm(layer: nn.Module) -> None:
+    """The vectors of spectral norm stand still where the weight does: training would bring them nearer to its largest
+    singular value, and the weight that was trained on would not be that of the network as it is loaded."""
+    if parametrize.is_parametrized(layer):
+        for parametrizations in layer.parametrizations.values():
+            if not any(parameter.requires_grad for parameter in parametrizations.parameters()):
+                parametrizations.eval()
+    for hook in layer._forward_pre_hooks.values():  # torch's older form
+        if isinstance(hook, SpectralNorm) and not getattr(layer, f"{hook.name}_orig").requires_grad:
+            layer.training = False
 
 
 def averaging_norms(model: nn.Module) -> list[nn.Module]:
