@@ -29,17 +29,21 @@ class ConvergenceWarning(UserWarning):
 
 
 def reason(error: BaseException, most: int = 200) -> str:
-    """The first line of what another library or the system says of an error, up to ``most`` characters; the error's
-    class where it says nothing. A line that only announces the next one (it ends with a colon) is passed over.
+    """The first line of what another library or the system says of an error, its whole words within ``most``
+    characters; the error's class where it says nothing. A line that only announces the next one (it ends with a colon)
+    is passed over.
 
     >>> reason(RuntimeError("Error(s) in loading state_dict for Net:\\n\\tsize mismatch for head"))
     'size mismatch for head'
     >>> reason(MemoryError())
     'MemoryError'
+    >>> reason(OSError("check your connection and try again"), 31)
+    'check your connection and try ...'
     """
     said = str(getattr(error, "strerror", None) or error)
     lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
-    return (lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0])[:most]
+    line = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0]
+    return line if len(line) <= most else f"{line[:most].rpartition(' ')[0] or line[:most]} ..."
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> str:

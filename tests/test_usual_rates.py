@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from torch import nn
 from typer.testing import CliRunner
 
 import filtersub.experiment
@@ -13,6 +14,7 @@ from filtersub.ablation.notebook_contract import notebook_parameters
 from filtersub.ablation.planning import plan
 from filtersub.ablation.spec import load_spec, presets
 from filtersub.cli import app
+from filtersub.experiment.run import rate_remark
 from filtersub.experiment.settings import TuneSettings, settings_among, settings_from
 from filtersub.methods import METHODS
 from filtersub.methods.rates import BLOCKS, HEAD_RATE, RATES
@@ -119,3 +121,14 @@ def test_a_published_preset_is_the_runs_of_its_report(name, tmp_path):
 def _plain(values):
     texts = ("" if value is None or value != value else str(value) for value in values)
     return tuple(re.sub(r"\.0$", "", text) for text in texts)
+
+
+def test_a_network_without_batch_norm_is_told_that_its_rate_was_chosen_on_another():
+    """Where the rate was left out, and more than the head is trained."""
+    without = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
+    told = rate_remark(without, TuneSettings(model="convnext_atto"))
+    assert told.startswith("convnext_atto has no batch norm, and the usual learning rate 0.003 was chosen on a network")
+    assert rate_remark(without, TuneSettings(learning_rate=0.003)) == ""
+    assert rate_remark(without, TuneSettings(learning_rate="choose")) == ""
+    assert rate_remark(without, TuneSettings(method="linear")) == ""
+    assert rate_remark(nn.BatchNorm2d(3), TuneSettings()) == ""

@@ -25,9 +25,10 @@ from ..parameters import ParameterCount, count_trained
 from ..processes import keep_to_quota
 from ..progress import progress_bar
 from ..records import DATA_NOTE, DUPLICATES_NOTE, OPTIMIZER_NOTE, RECORD_FILE, Record, describe_environment, read_record
-from ..settings import check_kind, difference
+from ..settings import UsualNumber, check_kind, difference
 from ..training import CHECKPOINT_FILE, TrainingResult, check_checkpoint, fit
 from ..training.accelerator import processes
+from ..training.batch_norm import averaging_norms
 from ..training.classification import check_shares
 from .layer_tables import layer_tables
 from .log import PROGRESS_FILE, TrainingLog, chosen_trackers, tracking
@@ -80,6 +81,8 @@ def tune(
     check_shares(used.training, state.num_processes)
     set_seed(settings.seed)
     base = new_model(used, drop_path=used.drop_path)
+    if remark := rate_remark(base, used):
+        _say(quiet, remark)
     augmented = {"augmentation": used.augmentation, "augmentation_seed": used.seed}
     split = images_of(used, *input_statistics(base), **augmented)
     first, _ = split.train[0]
@@ -116,6 +119,16 @@ def tune(
         _write(settings, prepared, split, result, folder, {"wall_seconds": seconds, "step_flops": flops}, tried)
     state.wait_for_everyone()
     return read_record(folder)
+
+
+def rate_remark(model: nn.Module, settings: TuneSettings) -> str:
+    """A line on a usual rate that was chosen on networks with batch norm, for one without; empty elsewhere."""
+    if not isinstance(settings.learning_rate, UsualNumber) or averaging_norms(model) or settings.method == "linear":
+        return ""
+    return (
+        f"{settings.model} has no batch norm, and the usual learning rate {settings.learning_rate:g} was chosen on a "
+        "network that has: --learning-rate choose tries others (docs/training.md, networks without batch norm)"
+    )
 
 
 def _finished(folder: Path, settings: TuneSettings) -> Record | None:
