@@ -173,10 +173,12 @@ def select_fields(values: Mapping[str, Any], kind: type[T]) -> T:
 
 
 class UsualNumber(float):
-    """A setting that was left out and has its usual value, which is found anew when other settings are replaced."""
+    """A setting that was left out and has its usual value: an object of its own, so that dataclasses.replace, which
+    gives it back, is told from a user who gives the same number."""
 
 
-#: attribute of a group: its settings that were left out, and whose values follow from others
+#: attribute of a group: its settings that were left out, and whose values follow from others, each with the very value
+#: that stands beside the groups, if one does
 _LEFT_OUT = "_left_out"
 
 
@@ -201,13 +203,14 @@ class Grouped:
         cls.__signature__ = inspect.signature(cls.FLAT)  # type: ignore[attr-defined]
 
     def __init__(self, *values: Any, **given: Any) -> None:
-        groups, whole = _groups(type(self)), dict[str, Any]()
+        groups, whole, left_out = _groups(type(self)), dict[str, Any](), dict[str, Any]()
         for group in [given.pop(name) for name in groups if name in given]:
-            found = {each.name for each in fields(group)} - getattr(group, _LEFT_OUT, frozenset())
+            left_out |= getattr(group, _LEFT_OUT, {})
+            found = {each.name for each in fields(group)} - left_out.keys()
             for name, value in ((each, getattr(group, each)) for each in found):
                 if whole.setdefault(name, value) != value and name not in given:
                     raise FiltersubError(f"{name} is {whole[name]!r} and {value!r} in two groups; give it beside them")
-        given = {name: value for name, value in given.items() if not isinstance(value, UsualNumber)}
+        given = {name: value for name, value in given.items() if name not in left_out or value is not left_out[name]}
         known = {name: value for name, value in whole.items() if name in self.FLAT.__dataclass_fields__}
         flat = whole | vars(self.FLAT(*values, **known | given))
         for each in fields(self):  # type: ignore[arg-type]
@@ -218,8 +221,8 @@ class Grouped:
         for name, kind in groups.items():
             group = select_fields(flat, kind)
             found = {each.name for each in fields(kind) if getattr(group, each.name) is not None}
-            if left_out := asked & found:
-                object.__setattr__(group, _LEFT_OUT, left_out)
+            if names := asked & found:
+                object.__setattr__(group, _LEFT_OUT, {each: vars(self).get(each) for each in names})
             object.__setattr__(self, name, group)
         self.__post_init__()
 

@@ -104,6 +104,9 @@ def test_settings_that_were_given_stay_when_others_are_replaced():
     changed = replace(given, method="lokr", pretrained=False)
     assert (changed.learning_rate, changed.head_learning_rate, changed.batch_norm) == (0.003, 0.1, "frozen")
     assert replace(TuneSettings(), method="lokr", learning_rate=0.003).learning_rate == 0.003
+    usual = TuneSettings().learning_rate  # of other settings: taken as any number is
+    assert TuneSettings(method="lokr", learning_rate=usual).learning_rate == usual
+    assert replace(replace(TuneSettings(), learning_rate=usual), method="lokr").learning_rate == usual
     read = settings_from(json.loads(json.dumps(TuneSettings().parameters)), "here")
     assert replace(read, method="lokr").learning_rate == 0.003  # a record states what ran
     assert type(TuneSettings().parameters["learning_rate"]) is type(TuneSettings().training.learning_rate) is float
