@@ -4,8 +4,8 @@
 # Behaviour: pnnx turns a traced torch network into ncnn's files. A convolution with `padding_mode="circular"`,
 # `CircularPad2d` and `F.pad(mode="circular")` are converted without a word, into padding by zeros; "reflect" and
 # "replicate" are right. `AvgPool2d` with `ceil_mode=True` counts, in the windows that reach behind the image, what lies
-# behind it too (torch, by its default `count_include_pad=True`, only its own padding): the last row and column are too
-# small. Without either setting the pools agree.
+# behind it too (torch, by its default `count_include_pad=True`, only its own padding): the last row and column are
+# divided by too much. Without either setting the pools agree.
 # Guess before: the same outputs as torch's, or the conversion says that it cannot.
 # Seen (ncnn 1.0.20261020, pnnx 20261020, torch 2.13.0, Python 3.11, Linux x86-64), largest difference from torch, and where:
 #   Conv2d, zeros: 0.000
