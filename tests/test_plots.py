@@ -1,6 +1,7 @@
 """Figures take tidy tables, leave nothing behind in matplotlib, and describe themselves."""
 
 import io
+import re
 
 import matplotlib
 import numpy as np
@@ -171,6 +172,29 @@ def test_each_figure_is_its_own_and_leaves_no_state(name):
     assert external_references(page) == []
 
 
+SAVED = {
+    **{name: FIGURES[name] for name in ("accuracy", "learning", "path", "confusion")},
+    "kernel with atoms below": lambda: plots.kernel_codes(np.arange(3.0), None, None, np.ones((3, 3, 3)), width=7.4),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_page_shows_what_savefig_draws_and_leaves_the_figure_as_it_was(name):
+    """Drawn once; matplotlib's savefig draws such figures twice."""
+    figure, buffer = SAVED[name](), io.StringIO()
+    before = figure.dpi, figure.canvas, figure.get_facecolor(), [ax.get_facecolor() for ax in figure.axes]
+    page = plots.figure_html(figure, "alt")
+    assert before == (figure.dpi, figure.canvas, figure.get_facecolor(), [ax.get_facecolor() for ax in figure.axes])
+    with matplotlib.rc_context({**plots.style.STYLE, "svg.hashsalt": "alt"}):
+        SAVED[name]().savefig(buffer, format="svg", transparent=True)
+    for attribute in ("d", "transform", "x", "y", "width", "height"):
+        drawn = [
+            re.findall(rf'\s{attribute}="([^"]*)"', text[text.index("<defs") :]) for text in (page, buffer.getvalue())
+        ]
+        assert drawn[0] == drawn[1]
+    assert buffer.getvalue().count("fill: none") == page.count("fill: none") > 0
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_percentages_on_an_axis_are_where_they_say(name):
     figure = FIGURES[name]()
@@ -188,8 +212,6 @@ def test_a_figure_without_rows_still_says_what_it_would_show():
 
 
 def test_two_figures_on_a_page_share_no_id():
-    import re
-
     first, second = (plots.figure_html(plots.error_vs_atoms(CURVE), alt) for alt in ("one", "two"))
     ids = [set(re.findall(r'\bid="([^"]+)"', page)) for page in (first, second)]
     assert ids[0]

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
@@ -207,10 +208,8 @@ def spread(ax: Axes, values: "pd.Series", lines: float = 1.35, limits: tuple[flo
 
 def figure_html(figure: Figure, alt: str, caption: str | None = None) -> str:
     """The figure as an HTML ``<figure>`` around an inline SVG that carries its description and needs no other file."""
-    buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": alt}):  # a salt of its own: no two figures share an id
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = printable_in_page(buffer.getvalue())  # names in it stay texts
+        svg = printable_in_page(_svg(figure))  # names in it stay texts
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", FONTS, svg)
@@ -225,6 +224,23 @@ def figure_html(figure: Figure, alt: str, caption: str | None = None) -> str:
         "" if caption is None else f"<figcaption>{html.escape(printable(' '.join(caption.split())))}</figcaption>"
     )
     return f'<figure class="plot">{svg}{described}</figure>'
+
+
+def _svg(figure: Figure) -> str:
+    """What ``figure.savefig(format="svg", transparent=True)`` writes, which draws a figure that is laid out twice."""
+    patches = [figure.patch, *(each.patch for ax in figure.axes for each in (ax, *ax.child_axes))]
+    before = figure.canvas, figure.dpi, [(patch.get_facecolor(), patch.get_edgecolor()) for patch in patches]
+    buffer = io.StringIO()
+    try:
+        for patch in patches:
+            patch.set(facecolor="none", edgecolor="none")
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    finally:
+        canvas, figure.dpi, colours = before
+        figure.set_canvas(canvas)
+        for patch, (face, edge) in zip(patches, colours, strict=True):
+            patch.set(facecolor=face, edgecolor=edge)
+    return buffer.getvalue()
 
 
 def show(figure: Figure, alt: str, caption: str | None = None) -> None:
