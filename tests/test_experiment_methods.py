@@ -33,14 +33,12 @@ def test_what_is_saved_gives_the_recorded_accuracy(method, tmp_path):
     if method.startswith("tucker"):
         pytest.importorskip("lycoris", reason="the extra filtersub[lycoris]")
     few = {"layers": "layer1"} if method in ("hra", "boft") else {}  # they take long where channels are many
-    record = tune(replace(SMALL, method=method, **few), tmp_path, quiet=True)
+    record = tune(replace(SMALL, method=method, learning_rate=0.03, **few), tmp_path, quiet=True)
     model, split, settings = load_tuned(tmp_path)
     assert settings.method == method
     loss, confusion = evaluate(model, DataLoader(split.judged, 200), 10)
     assert loss == pytest.approx(record.metrics["test_loss"], rel=1e-4)
-    stored = torch.tensor(pd.read_csv(tmp_path / "confusion.csv")["count"].to_numpy())
-    moved = (confusion.flatten() - stored).abs().sum() / 2
-    assert moved <= 1  # an image whose two best scores are equal but for rounding, which the size of batches changes
+    assert torch.equal(confusion.flatten(), torch.tensor(pd.read_csv(tmp_path / "confusion.csv")["count"].to_numpy()))
     assert record.cost["step_flops"] > 0
     assert record.cost["saved_bytes"] > 4 * record.counts["head"]
     all_of_it = record.counts["trainable"] + record.counts["head"]
