@@ -23,12 +23,14 @@ from filtersub.models import head_name, load_model
         ("    from pack.inner import thing", ["pack/__init__.py", "pack/inner.py"]),
         ("import torch\nnets = 1\nfrom filtersub import tune", []),
         ("%matplotlib inline\nimport parts", ["parts.py"]),
+        ("from scripts.load import images", ["scripts/load.py"]),  # a folder without __init__.py
+        ("import yaml", []),  # which is installed: Python passes a folder over that has no __init__.py
     ],
 )
 def test_files_that_the_code_imports_and_those_that_they_import(code, found, tmp_path):
     for name, text in (("nets.py", "import parts\nimport nets"), ("parts.py", ""), ("other.py", ""), ("torch.txt", "")):
         (tmp_path / name).write_text(text)
-    for name in ("pack/__init__.py", "pack/inner.py", "filtersub/__init__.py"):
+    for name in ("pack/__init__.py", "pack/inner.py", "filtersub/__init__.py", "scripts/load.py", "yaml/of_images.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     assert [path.relative_to(tmp_path).as_posix() for path in own_files(tmp_path, [code])] == found

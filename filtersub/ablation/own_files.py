@@ -1,5 +1,6 @@
 """Python files beside a notebook that it imports: a network of one's own, a data set, a method."""
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,14 @@ def _imported(text: str) -> Iterator[str]:
 def _files(folder: Path, name: str) -> list[Path]:
     if name == _PACKAGE:
         return []
-    if (folder / name).is_dir():
-        return [path for path in sorted((folder / name).rglob("*.py")) if path.is_file()]
+    own = folder / name
+    if (own / "__init__.py").is_file() or (own.is_dir() and not _is_installed(name)):
+        return [path for path in sorted(own.rglob("*.py")) if path.is_file()]
     return [path] if (path := folder / f"{name}.py").is_file() else []
+
+
+def _is_installed(name: str) -> bool:
+    """Whether Python imports this package rather than a folder of its name that has no ``__init__.py``: a folder
+    ``datasets`` of a million images beside a notebook that imports Hugging Face's ``datasets``."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
