@@ -4,8 +4,8 @@ All variants of a model are measured in one process, alternating, in channels-la
 quartiles, the ratios to full tuning and the pages of memory that the system made for a step. What a step costs depends
 on how many coefficients are zero, so they are exact LASSO codes at the default penalty, over atoms that are not learned
 (random rows), which takes less time. "input gradient" trains the head alone but takes the gradient back to the images:
-near what any adapter of all layers needs. With --frozen, batch norm keeps its statistics, and each method stands there
-twice: with torch's batch norm, and with that of training.needed_activations.
+near what any adapter of all layers needs. With --frozen, batch norm keeps its statistics. There, and with --as-trained,
+each method stands twice: with torch's functions, and with those of training.needed_activations.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SETTINGS = {
     "setting 3, linear codes": {"solver": "pca", "block": 4},
     "setting 4": {**QUICK, "block": 4, "expansion": 4},
 }
-SCALED = ", scaled"  # behind a method's name: batch norm as a scale and a shift
+OWN = ", as trained"  # behind a method's name: within training.needed_activations
 METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS)
 
 
@@ -53,7 +53,7 @@ class TwoConvolutions(FilterSubspaceLayer):
 
 def build(name: str, method: str, frozen: bool) -> nn.Module:
     torch.manual_seed(0)
-    method = method.removesuffix(SCALED)
+    method = method.removesuffix(OWN)
     model = load_model(name, pretrained=False, num_classes=10)
     head = head_name(model)
     if method in ("linear", "input gradient"):
@@ -81,7 +81,7 @@ def stepper(
 
     def step() -> float:
         began = clock()
-        with needed_activations() if method.endswith(SCALED) else nullcontext():
+        with needed_activations() if method.endswith(OWN) else nullcontext():
             cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -111,9 +111,9 @@ def measure(
     print(
         f"\n{name}: batch {images.shape[0]}, {images.shape[-1]} px, {torch.get_num_threads()} thread(s), n = {repeats}"
     )
-    print(f"{'method':26s} {'median ms':>10s} {'quartiles':>15s} {'of full':>8s} {'new pages':>10s}")
+    print(f"{'method':34s} {'median ms':>10s} {'quartiles':>15s} {'of full':>8s} {'new pages':>10s}")
     for method, (low, middle, high) in quartiles.items():
-        row = f"{method:26s} {1e3 * middle:10.0f} {1e3 * low:7.0f} {1e3 * high:7.0f} {middle / full:8.2f}"
+        row = f"{method:34s} {1e3 * middle:10.0f} {1e3 * low:7.0f} {1e3 * high:7.0f} {middle / full:8.2f}"
         print(f"{row} {median(pages[method]):10.0f}")
 
 
@@ -121,7 +121,7 @@ def measure_memory(name: str, methods: list[str], images: Tensor, frozen: bool) 
     """What a step needs beside the model: one method after another, each alone in the process, after a first step."""
     labels = torch.arange(images.shape[0]) % 10
     print(f"\n{name}: batch {images.shape[0]}, {images.shape[-1]} px, {torch.get_num_threads()} thread(s)")
-    print(f"{'method':26s} {'model MiB':>10s} {'added MiB':>10s}")
+    print(f"{'method':34s} {'model MiB':>10s} {'added MiB':>10s}")
     for method in methods:
         model = build(name, method, frozen)
         step = stepper(model, images, labels, time.process_time, method)
@@ -129,7 +129,7 @@ def measure_memory(name: str, methods: list[str], images: Tensor, frozen: bool) 
         with PeakMemory("cpu") as memory:
             step()
         held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-        print(f"{method:26s} {held / 2**20:10.0f} {memory.added_bytes / 2**20:10.0f}", flush=True)
+        print(f"{method:34s} {held / 2**20:10.0f} {memory.added_bytes / 2**20:10.0f}", flush=True)
         del model, step
         gc.collect()
 
@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory", action="store_true", help="the memory that a step adds, in place of its time")
     parser.add_argument("--frozen", action="store_true", help="batch norm keeps its statistics")
+    parser.add_argument("--as-trained", action="store_true", help="each method also with this package's own functions")
     parser.add_argument("--cpu-time", action="store_true", help="processor instead of wall time: for a busy machine")
     parser.add_argument("--give-back", action="store_true", help="freed memory by the C library's own rules, as before")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -153,8 +154,8 @@ def main() -> None:
     images = torch.randn(options.batch, 3, options.size, options.size).contiguous(memory_format=torch.channels_last)
     clock = time.process_time if options.cpu_time else time.perf_counter
     methods = list(dict.fromkeys(options.methods if options.memory else ["full", *options.methods]))
-    if options.frozen:
-        methods = [name for method in methods for name in (method, method + SCALED)]
+    if options.frozen or options.as_trained:
+        methods = [name for method in methods for name in (method, method + OWN)]
     for name in options.models:
         if options.memory:
             measure_memory(name, methods, images, options.frozen)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+from . import depthwise
+
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TORCHS: dict[str, Callable[..., Tensor]] = {name: getattr(functional, name) for name in ("batch_norm", *_CONVOLUTIONS)}
 # torch has no public check for torch.func. If this private one goes, torch.func raises torch's own error within.
@@ -24,7 +26,8 @@ def needed_activations() -> Iterator[None]:
 
     The gradient of a convolution's input needs the weight alone, and so does that of a batch norm whose statistics
     stand still, y = s x + t with s = weight / sqrt(variance + eps) per channel: s dy. torch keeps both inputs all the
-    same. Outputs are torch's to the bit, gradients too (of batch norms to rounding), in mixed precision as well. Layers
+    same. Outputs are torch's to the bit, gradients too (of batch norms to rounding), in mixed precision as well. The
+    weight gradient of depthwise convolutions that train is the engine's where torch is slow (to rounding). Other layers
     that train, batch norms that move, complex numbers, subclasses of Tensor, torch.func, forward-mode gradients and
     tracing get torch's functions as before.
 
@@ -56,14 +59,19 @@ def _replace(old: dict[str, Callable[..., Tensor]], new: dict[str, Callable[...,
             setattr(functional, name, function)
 
 
-def _needs_no_input(input: Tensor, *own: Tensor | None) -> bool:
-    """Whether a gradient is taken of ``input`` alone, by nothing but torch's reverse mode."""
-    given = [t for t in own if t is not None]
-    if any(type(t) not in (Tensor, nn.Parameter) for t in (input, *given)):  # before anything else is asked of them
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether these are torch's own tensors of real numbers, and nothing but its reverse mode is at work."""
+    given = [t for t in tensors if t is not None]
+    if any(type(t) not in (Tensor, nn.Parameter) for t in given):  # before anything else is asked of them
         return False
     if _transforms_are_active() or getattr(forward_ad, "_current_level", -1) >= 0 or torch.jit.is_tracing():
         return False
-    return input.requires_grad and not (input.is_complex() or any(t.requires_grad or t.is_complex() for t in given))
+    return not any(t.is_complex() for t in given)
+
+
+def _needs_no_input(input: Tensor, *own: Tensor | None) -> bool:
+    """Whether a gradient is taken of ``input`` alone."""
+    return input.requires_grad and not any(t is not None and t.requires_grad for t in own)
 
 
 def _batch_norm(
@@ -78,7 +86,7 @@ def _batch_norm(
 ) -> Tensor:
     own = (running_mean, running_var, weight, bias)
     moves = training or running_mean is None or running_var is None
-    if moves or not _needs_no_input(input, *own):
+    if moves or not _is_plain(input, *own) or not _needs_no_input(input, *own):
         return _TORCHS["batch_norm"](input, *own, training, momentum, eps)
     return _BatchNorm.apply(input, *own, eps)
 
@@ -113,13 +121,18 @@ def _convolution(name: str) -> Callable[..., Tensor]:
         groups: int = 1,
     ) -> Tensor:
         numbers = all(type(v) in (int, tuple, list, torch.Size) for v in (stride, padding, dilation))
-        if not numbers or not _needs_no_input(input, weight, bias) or input.ndim != dimensions + 2:
+        if not numbers or not _is_plain(input, weight, bias) or input.ndim != dimensions + 2:
             return torchs(input, weight, bias, stride, padding, dilation, groups)
+        lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in (stride, padding, dilation)]
         low = _autocast_dtype(input.device.type)
+        if not _needs_no_input(input, weight, bias):
+            found = None
+            if dimensions == 2 and groups == input.shape[1] and low is None:
+                found = depthwise.convolve(torchs, input, weight, bias, lists)
+            return torchs(input, weight, bias, stride, padding, dilation, groups) if found is None else found
         if low is not None:  # autocast would be at work inside the function, out of its gradient's sight
             cast = [t if t is None or t.dtype == torch.float64 else t.to(low) for t in (input, weight, bias)]
             input, weight, bias = cast
-        lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in (stride, padding, dilation)]
         return _Convolution.apply(input, weight, bias, torchs, lists, groups)
 
     return convolve

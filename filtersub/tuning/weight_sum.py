@@ -389,12 +389,5 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
     if x.ndim != weight.ndim:  # one image without a batch
         to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
         return None if to_x is None else to_x[0], *rest
-    to_weight = None
-    if needs[1] and layer.groups == x.shape[1] and not only_torch_runs():
-        to_weight = depthwise.weight_gradient(layer, gradient, x)
-    n = len(layer.stride)
-    sizes = [len(weight)] if needs[2] else None
-    settings = (list(layer.stride), list(layer.padding), list(layer.dilation), False, [0] * n, layer.groups)
-    wanted = [needs[0], needs[1] and to_weight is None, needs[2]]
-    to_x, torchs, to_bias = torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, wanted)
-    return to_x, torchs if to_weight is None else to_weight, to_bias
+    sides = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
+    return depthwise.gradients(gradient, x, weight, *sides, layer.groups, needs, only_torch=only_torch_runs())

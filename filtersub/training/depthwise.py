@@ -1,0 +1,46 @@
+"""Depthwise convolutions that train: full tuning's, and those whose weight a method computes.
+
+Their weight gradient is the engine's where torch takes longer for it than for all the rest of the layer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+
+from ..engine.conv import depthwise
+
+
+def convolve(
+    torchs: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None, lists: list[list[int]]
+) -> Tensor | None:
+    """A convolution of images with a channel a group; None where torch's own weight gradient is as quick.
+
+    lists : stride, padding and dilation, a number for each side
+    """
+    trained = weight.requires_grad and torch.is_grad_enabled()
+    known = len(weight) == input.shape[1] and weight.dtype == input.dtype and all(len(each) == 2 for each in lists)
+    if not trained or not known or not depthwise.takes(input, input, weight.shape[2:]):
+        return None
+    return _Depthwise.apply(input, weight, bias, torchs, lists)
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, torchs: Any, lists: list[list[int]]
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.lists = lists
+        return torchs(input, weight, bias, *lists, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        # what is differentiated again, or given many gradients at once, is torch's
+        only_torch = torch.is_grad_enabled() or is_legacy_batchedtensor(gradient)
+        asked = ctx.needs_input_grad[:3]
+        found = depthwise.gradients(gradient, input, weight, *ctx.lists, len(weight), asked, only_torch=only_torch)
+        return *found, None, None
