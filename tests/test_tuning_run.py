@@ -153,6 +153,31 @@ def test_no_images_give_no_outputs_and_wrong_ones_torchs_own_words(size):
         model(torch.randn(1, 32, size, size))
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", [*MODES.values(), {"solver": "pca", "block": 1}])
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(16, 16, 5, padding=2, groups=16),
+        nn.Conv2d(16, 32, 1),
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.Conv2d(16, 16, (1, 3), padding=(0, 1)),
+    ],
+)
+def test_a_layer_runs_with_the_strides_of_its_base_weight(layer, order, options, training, monkeypatch):
+    """Also those of sides of length 1: by them torch 2.14.1 chooses how to convolve, and takes 80 times as long for
+    5 x 5 depthwise kernels on images of one pixel where they are others than those of channels last."""
+    model = wrapped(layer, **{**options, "block": None if layer.groups > 1 else options.get("block", 1)})
+    model = model.to(memory_format=order)
+    base = next(module for module in model.modules() if type(module) is nn.Conv2d)
+    seen, convolve = [], nn.Conv2d._conv_forward
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", lambda *a: seen.append(a[2].stride()) or convolve(*a))
+    with torch.set_grad_enabled(training):
+        model(torch.randn(2, layer.in_channels, 1, 1).contiguous(memory_format=order))
+    assert seen == [base.weight.stride()]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_gradients_by_the_depthwise_kernel_are_those_of_autograd(mode, monkeypatch):
     torch.manual_seed(0)

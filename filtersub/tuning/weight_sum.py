@@ -65,6 +65,15 @@ def summed(weight: Tensor, terms: list[Summand]) -> Tensor:
 
     Where every B is zero the result equals the weight bit for bit.
     """
+    total = _sum(weight, terms)
+    if torch.is_grad_enabled() or only_torch_runs():
+        return total
+    # strides of sides of length 1 say nothing of where numbers lie, but torch chooses slow convolutions by them
+    own, asked = ([s for s, n in zip(t.stride(), t.shape, strict=True) if n > 1] for t in (total, weight))
+    return total.as_strided(weight.shape, weight.stride()) if own == asked else total
+
+
+def _sum(weight: Tensor, terms: list[Summand]) -> Tensor:
     if len(terms) == 1 and _lands_in_place(weight, terms[0]):
         source, matrix = _dense(terms[0]), terms[0].matrix
         flat = weight.flatten(2).transpose(1, 2)  # (o, k, i), dense in channels-last memory
@@ -362,10 +371,8 @@ class _Summed(torch.autograd.Function):
             needs = [to_x, any(to_matrices) and late is None, to_bias]
             for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total, needs)
             total, for_weight = None, for_weight if late is None else late
-            for_matrices = [
-                matrix_gradient(term, for_weight) if need else None
-                for term, need in zip(terms, to_matrices, strict=True)
-            ]
+            needed = zip(terms, to_matrices, strict=True)
+            for_matrices = [matrix_gradient(term, for_weight) if need else None for term, need in needed]
         return None, None, None, for_x, None, for_bias, *for_matrices
 
 
