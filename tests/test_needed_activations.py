@@ -110,17 +110,47 @@ def test_frozen_convolutions_are_those_of_torch(kind, dtype):
         assert (output.dtype, output.stride()) == (expected[0].dtype, expected[0].stride())
 
 
-@pytest.mark.parametrize("trained", ["weight", "bias"])
-def test_convolutions_that_train_are_torchs(trained):
+def test_convolutions_that_train_are_torchs():
     gradients = []
     for mode in (needed_activations(), nullcontext()):
         torch.manual_seed(0)
-        layer, images = nn.Conv2d(3, 4, 3).requires_grad_(False), torch.randn(2, 3, 8, 8, requires_grad=True)
-        parameter = getattr(layer, trained).requires_grad_()
+        layer, images = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8, requires_grad=True)
         with mode:
             layer(images).square().sum().backward()
-        gradients.append((parameter.grad, images.grad))
+        gradients.append((layer.weight.grad, layer.bias.grad, images.grad))
     assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (make, _) in CONVOLUTIONS.items() if make().bias is not None])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("create_graph", [True, False])
+def test_biases_that_train_alone_have_torchs_gradients(kind, first, create_graph):
+    """For them torch computes the weight's gradient, too, and drops it; no input is kept here."""
+    make, shape = CONVOLUTIONS[kind]
+    gradients = []
+    for mode in (needed_activations(), nullcontext()):
+        torch.manual_seed(0)
+        layer, images = make().double().requires_grad_(False), torch.randn(shape, dtype=torch.float64)
+        wanted = [layer.bias.requires_grad_(), *([] if first else [images.requires_grad_()])]
+        with mode:
+            output = layer(images)
+            found = torch.autograd.grad(output.pow(3).sum(), wanted, create_graph=create_graph)
+            if create_graph:
+                found = torch.autograd.grad(sum(each.pow(2).sum() for each in found), wanted)
+        gradients.append([output.detach(), *found])
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
+
+
+def test_a_bias_that_trains_alone_has_no_weight_gradient_computed(monkeypatch):
+    asked, given = [], torch.ops.aten.convolution_backward
+    monkeypatch.setattr(
+        torch.ops.aten, "convolution_backward", lambda *a: asked.append(a[-1]) or given(*a), raising=False
+    )
+    layer, images = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8, requires_grad=True)
+    layer.weight.requires_grad_(False)
+    with needed_activations():
+        layer(images).square().sum().backward()
+    assert asked == [[True, False, False]]
 
 
 def kept_for_backward(layers, mode):

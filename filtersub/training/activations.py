@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
+from ..engine.conv.depthwise import gradients
 from . import depthwise
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
@@ -22,14 +23,15 @@ _within: list[None] = []  # one for each needed_activations that is open, in all
 
 @contextmanager
 def needed_activations() -> Iterator[None]:
-    """Within it, convolutions and batch norms that train nothing keep no input for the backward pass.
+    """Within it, convolutions whose weight stands still, and batch norms that train nothing, keep no input for the
+    backward pass.
 
     The gradient of a convolution's input needs the weight alone, and so does that of a batch norm whose statistics
     stand still, y = s x + t with s = weight / sqrt(variance + eps) per channel: s dy. torch keeps both inputs all the
-    same. Outputs are torch's to the bit, gradients too (of batch norms to rounding), in mixed precision as well. The
-    weight gradient of depthwise convolutions that train is the engine's where torch is slow (to rounding). Other layers
-    that train, batch norms that move, complex numbers, subclasses of Tensor, torch.func, forward-mode gradients and
-    tracing get torch's functions as before.
+    same. Outputs are torch's to the bit, gradients too (of batch norms and biases to rounding), in mixed precision as
+    well. The weight gradient of depthwise convolutions that train is the engine's where torch is slow (to rounding).
+    Other weights that train, batch norms that move, complex numbers, subclasses of Tensor, torch.func, forward-mode
+    gradients and tracing get torch's functions as before.
 
     Replaces functions of torch.nn.functional for all threads, except those that another library has replaced. Run the
     backward pass within it, too: checkpointed blocks compute there again and must save the same tensors.
@@ -125,15 +127,16 @@ def _convolution(name: str) -> Callable[..., Tensor]:
             return torchs(input, weight, bias, stride, padding, dilation, groups)
         lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in (stride, padding, dilation)]
         low = _autocast_dtype(input.device.type)
-        if not _needs_no_input(input, weight, bias):
-            found = None
-            if dimensions == 2 and groups == input.shape[1] and low is None:
-                found = depthwise.convolve(torchs, input, weight, bias, lists)
-            return torchs(input, weight, bias, stride, padding, dilation, groups) if found is None else found
-        if low is not None:  # autocast would be at work inside the function, out of its gradient's sight
-            cast = [t if t is None or t.dtype == torch.float64 else t.to(low) for t in (input, weight, bias)]
-            input, weight, bias = cast
-        return _Convolution.apply(input, weight, bias, torchs, lists, groups)
+        stands_still = torch.is_grad_enabled() and not weight.requires_grad
+        if stands_still and (input.requires_grad or (bias is not None and bias.requires_grad)):
+            if low is not None:  # autocast would be at work inside the function, out of its gradient's sight
+                cast = [t if t is None or t.dtype == torch.float64 else t.to(low) for t in (input, weight, bias)]
+                input, weight, bias = cast
+            return _Convolution.apply(input, weight, bias, torchs, lists, groups)
+        found = None
+        if dimensions == 2 and groups == input.shape[1] and low is None:
+            found = depthwise.convolve(torchs, input, weight, bias, lists)
+        return torchs(input, weight, bias, stride, padding, dilation, groups) if found is None else found
 
     return convolve
 
@@ -150,21 +153,17 @@ class _Convolution(torch.autograd.Function):
         ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, torchs: Any, lists: list[list[int]], groups: int
     ) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.lists, ctx.groups, ctx.has_bias = lists, groups, bias is not None
+        ctx.lists, ctx.groups = lists, groups
         ctx.like = {"size": input.shape, "stride": input.stride(), "dtype": input.dtype, "device": input.device}
         return torchs(input, weight, bias, *lists, groups)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        stride, padding, dilation = ctx.lists
         unread = torch.empty_strided(**ctx.like)  # its shape and order in memory choose the kernel that torch takes
-        biases = [weight.shape[0]] if ctx.has_bias else None
-        no_output_padding, asked = [0] * len(stride), [True, False, False]  # of input, weight and bias
-        found = torch.ops.aten.convolution_backward(
-            gradient, unread, weight, biases, stride, padding, dilation, False, no_output_padding, ctx.groups, asked
-        )
-        return found[0], None, None, None, None, None
+        asked = (ctx.needs_input_grad[0], False, ctx.needs_input_grad[2])
+        found = gradients(gradient, unread, weight, *ctx.lists, ctx.groups, asked, only_torch=True)
+        return *found, None, None, None
 
 
 _OWN: dict[str, Callable[..., Tensor]] = {"batch_norm": _batch_norm}

@@ -47,16 +47,24 @@ def gradients(
     only_torch: bool,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x, the weight and the bias of any convolution with zero padding, those that are asked for: torch's,
-    but for the weight's where ``weight_gradient`` takes less time and not ``only_torch``."""
+    but for the weight's where ``weight_gradient`` takes less time and not ``only_torch``.
+
+    The bias's is a sum: asked for it without the weight's, torch computes that too, and drops it.
+    """
     to_x, wanted, to_bias = asked
     own = None
     if wanted and not only_torch and groups == x.shape[1] == len(weight):
         own = weight_gradient(gradient, x, weight.shape[2:], stride, padding, dilation)
-    settings = (stride, padding, dilation, False, [0] * len(stride), groups)
-    needs = [to_x, wanted and own is None, to_bias]
-    sizes = [len(weight)] if to_bias else None
-    for_x, torchs, for_bias = torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, needs)
-    return for_x, torchs if own is None else own, for_bias
+    by_torch = wanted and own is None
+    for_x, for_weight, for_bias = None, own, None
+    if to_x or by_torch:
+        settings = (stride, padding, dilation, False, [0] * len(stride), groups)
+        sizes, needs = [len(weight)] if to_bias else None, [to_x, by_torch, to_bias and by_torch]
+        for_x, torchs, for_bias = torch.ops.aten.convolution_backward(gradient, x, weight, sizes, *settings, needs)
+        for_weight = torchs if own is None else own
+    if to_bias and not by_torch:
+        for_bias = gradient.sum((0, *range(2, gradient.ndim)))
+    return for_x, for_weight, for_bias
 
 
 def weight_gradient(
