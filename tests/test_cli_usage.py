@@ -1,5 +1,8 @@
 """Every command called wrongly: one line that names the bad word and the fix, exit code 2, no output."""
 
+import subprocess
+import sys
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -138,3 +141,19 @@ def test_no_option_is_cut_at_80_columns(words):
     page = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
     shown = set(page.replace(",", " ").split())
     assert {name for each in options(COMMANDS[words]) for name in (*each.opts, *each.secondary_opts)} <= shown
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "RuntimeError('in a class') from KeyboardInterrupt()"])
+def test_an_interrupt_before_the_commands_are_imported_is_one_line(error, tmp_path):
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(name, *_):\n"
+        f"        if name == 'typer': raise {error}\n"
+        "sys.meta_path.insert(0, Interrupted)\n"
+        "from filtersub.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "filtersub: interrupted; what was finished is kept, run the same command to go on\n"

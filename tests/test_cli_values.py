@@ -156,7 +156,10 @@ def test_an_empty_list_is_refused_before_anything_is_counted(name, tmp_path):
 
 
 def test_a_terminal_of_ascii_shows_what_it_can():
-    code = "from filtersub import cli; cli._called = lambda words: lambda: print('alpha \\u03b1, m\\u2081'); cli.main()"
+    code = (
+        "from filtersub.cli import application, main; "
+        "application.called = lambda words: lambda: print('alpha \\u03b1, m\\u2081'); main()"
+    )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "alpha \\u03b1, m\\u2081\n")

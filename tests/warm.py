@@ -173,7 +173,7 @@ def _end_after(call: Callable[[], object]) -> NoReturn:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder, which neither a kernel nor the command would look into
-    import filtersub.cli  # noqa: F401
+    import filtersub.cli.application  # noqa: F401
     from filtersub.ablation.warm_process import run_one, serve
 
     asked = serve(sys.argv[1])
