@@ -9,8 +9,9 @@ import math
 import numbers
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield aside
+        give_usual_mode(aside)
         os.replace(aside, target)
     except Exception as error:
         if (reason := _why_not_written(error)) is None:
@@ -56,6 +58,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FiltersubError(f"cannot write {target}: {reason}") from None
     finally:
         aside.unlink(missing_ok=True)
+
+
+def give_usual_mode(*files: Path) -> None:
+    """Give files that their owner alone may read the permissions of any new file beside them, as the umask says: what
+    safetensors 0.8 writes could not be read by who shares the folder."""
+    for file in files:
+        probe = file.with_name(f".mode.{os.getpid()}.part")
+        with suppress(OSError):  # the file was not written, which is told elsewhere, or its disk knows no permissions
+            if stat.S_IMODE(file.stat().st_mode) == 0o600:
+                try:
+                    probe.touch()
+                    file.chmod(stat.S_IMODE(probe.stat().st_mode))
+                finally:
+                    probe.unlink(missing_ok=True)
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

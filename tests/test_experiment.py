@@ -60,6 +60,11 @@ def test_the_record_says_everything(atoms_run):
     json.dumps(json.loads((folder / "record.json").read_text()), allow_nan=False)
 
 
+def test_whoever_may_read_the_record_may_read_the_weights(atoms_run):
+    folder, _ = atoms_run
+    assert len({path.stat().st_mode for path in folder.rglob("*") if path.is_file()}) == 1
+
+
 def test_the_saved_adapter_gives_the_recorded_accuracy(atoms_run):
     folder, record = atoms_run
     base = load_model("efficientnet_lite0", num_classes=10)

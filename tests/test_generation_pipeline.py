@@ -220,6 +220,7 @@ def test_a_whole_run_for_every_method(stored, data, tmp_path):
     assert len(list((tmp_path / "cache").glob("latents-*.safetensors"))) == 1
     assert saved["none"] == 0 < saved["filter-subspace"] < saved["full"]
     assert (tmp_path / "lora" / "previews" / "step-2.png").is_file()
+    assert len({path.stat().st_mode for path in tmp_path.rglob("*") if path.is_file()}) == 1
     first = {method: (tmp_path / method / "images" / "00000.png").read_bytes() for method in saved}
     assert len(set(first.values())) > 1
     with pytest.raises(FiltersubError, match="record of another run"):

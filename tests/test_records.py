@@ -1,7 +1,9 @@
 """The door of records: numbers of any library go in as numbers, odd records are named by file, field and value."""
 
 import json
+import os
 import resource
+import stat
 import subprocess
 from decimal import Decimal
 from importlib import metadata
@@ -217,3 +219,17 @@ def test_errors_that_are_not_about_writing_are_left_as_they_are(tmp_path):
     with pytest.raises(RuntimeError, match="of the network"), atomic_write(tmp_path / "file"):
         raise RuntimeError("of the network")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077], ids=oct)
+@pytest.mark.parametrize("kind", WRITERS)
+def test_any_file_may_be_read_by_whom_the_umask_lets(kind, umask, tmp_path):
+    """safetensors 0.8 makes files that their owner alone may read: nobody else could load the weights."""
+    before = os.umask(umask)
+    try:
+        with atomic_write(tmp_path / "file") as aside:
+            WRITERS[kind](aside)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import FiltersubError, reason
-from ..files import atomic_write, write_json
+from ..files import atomic_write, give_usual_mode, write_json
 from ..methods import METHODS, inject, merged
 from ..models import head_name
 from ..tuning import FilterSubspaceConfig
@@ -214,6 +214,7 @@ def _save_adapter(model: PeftModel, layers: list[str], folder: Path) -> None:
         (aside / CARD_FILE).unlink()  # peft's empty template
         if layers:
             _add_layers(model.get_base_model(), layers, aside)
+        give_usual_mode(*aside.glob("*.safetensors"))
         if target.exists():
             target.rename(old)
         aside.rename(target)

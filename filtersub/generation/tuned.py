@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import FiltersubError, check_name, reason
-from ..files import as_path, atomic_write, make_folder
+from ..files import as_path, atomic_write, give_usual_mode, make_folder
 from ..kernels import check_model
 from ..methods import Injected, inject
 from ..methods.low_rank import loralib_factors, put_loralib_
@@ -50,6 +50,7 @@ def save_tuned(unet: nn.Module, method: str, folder: Path) -> int:
     """Writes what the method trained, kB to MB for adapters, the whole UNet for full tuning; its size in bytes."""
     if method == "full":
         unet.save_pretrained(folder, safe_serialization=True)
+        give_usual_mode(*folder.glob("*.safetensors"))
     elif method == "lora-loralib":
         with atomic_write(make_folder(folder) / LORALIB_WEIGHTS) as aside:
             save_file(loralib_factors(unet), aside)
