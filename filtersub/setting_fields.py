@@ -106,7 +106,7 @@ class RecipeFields:
     init: str = setting("rows", "Initial atoms, by name or a file of them (atoms.safetensors)", INITS)
     learner: str = setting("alternating", "How atoms are learned", LEARNERS)
     expansion: int | tuple[int, ...] | None = setting(
-        None, "m_1: atoms of each atom (setting 2); deeper after commas", metavar="M1[,M2...]"
+        None, "m_1: atoms of each atom (setting 2); several numbers go deeper", metavar="M1[,M2...]"
     )
     expansion_coefficients: str = setting(
         "shared", "alpha_1, one for all or one an input channel", EXPANSION_COEFFICIENTS
@@ -130,7 +130,7 @@ class StartFields:
     init_scale: float = setting(1.0, "Factor > 0 on the start of d-alpha_1")
     overrides: dict[str, dict[str, Any]] | None = setting(  # noqa: RUF009
         None,
-        "Settings of layers that match; may be repeated",
+        "Settings of layers whose names match; several patterns may be given",
         param_decls=("--override",),
         metavar="REGEX:NAME=X,...",
     )
@@ -288,7 +288,7 @@ class DrawingFields:
     data: str = setting(MISSING, "Folder of images: one folder a class, or metadata.jsonl")
     template: str = setting("a photo of a {}", "Prompts from class names, one {} for the name")
     image_size: int = setting(256, "Pixels a side")
-    images: int = setting(20000, "Images drawn and compared; 0 for a grid alone")
+    images: int = setting(20000, "Images drawn and compared, 16 at least; 0 for a grid alone")
     reference_images: int = setting(20000, "Real images that they are compared with, at most")
     sampling_steps: int = setting(50, "Steps of the sampler, for each image")
     guidance: float = setting(7.5, "Weight of the prompt; 1 is none")

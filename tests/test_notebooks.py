@@ -111,6 +111,7 @@ def test_a_setting_is_told_once_for_the_command_line_the_notebook_and_the_docs()
     options = {each.name: each for each in typer.main.get_command(app).commands["tune"].params}
     for name, each in known.items():
         told = each.metadata["meaning"]
+        assert not re.search("comma|repeated|--", told)  # words of the command line alone
         assert f"| `{name}` |" in page
         assert told.replace("|", "\\|") in page
         if name != "model":

@@ -59,7 +59,7 @@ def generate(
     guidance: Annotated[float, typer.Option(help="Weight of the prompt; 1 is none.")] = 7.5,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 8,
     device: Device = None,
-    seed: Annotated[int, typer.Option(help="Of noise, order and initial updates.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
 ) -> None:
     """Draw one image a prompt; image n starts from the same noise whatever the adapter."""
     from ..progress import waiting
