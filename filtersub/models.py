@@ -18,7 +18,7 @@ from torch.nn.functional import dropout
 from .errors import FiltersubError, meant, reason
 from .packaged_models import PACKAGED
 from .schema import shown
-from .settings import MOST, check_share, check_whole
+from .settings import MOST, check_share, check_switch, check_whole
 from .weight_file import is_weight_file, load_weight_file, stored_tensors
 
 #: names of what a layer computes its weight from
@@ -57,6 +57,7 @@ def load_model(
         raise FiltersubError(f"model must be the name of a model, got {shown(name)}")
     if is_weight_file(name):
         raise FiltersubError(f"{name} is a file of weights, without an architecture; name a model, and it as --weights")
+    check_switch("pretrained", pretrained)
     check_share("drop_path", drop_path)
     on_meta = torch.device(device).type == "meta"
     with torch.device("meta") if on_meta else nullcontext():

@@ -48,6 +48,25 @@ def check_positive(name: str, value: float | None) -> None:
         raise FiltersubError(f"{name} must be a positive number, got {value}")
 
 
+def check_between(name: str, value: object, low: float, high: float) -> None:
+    """Raises FiltersubError unless a setting is a number between two others, which it may not be."""
+    check_number(name, value)
+    if not low < value < high:
+        raise FiltersubError(f"{name} must be between {low} and {high}, got {value}")
+
+
+def check_switch(name: str, value: object) -> None:
+    """Raises FiltersubError unless a setting is true or false: the text "false", as papermill's ``-p`` gives it, counts
+    as true in Python.
+
+    >>> check_switch("pretrained", "false")
+    Traceback (most recent call last):
+    filtersub.errors.FiltersubError: pretrained must be True or False, got 'false'
+    """
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):  # numpy's is none of Python's
+        raise FiltersubError(f"{name} must be True or False, got {value!r}")
+
+
 def check_share(name: str, value: float | None) -> None:
     """Raises FiltersubError unless the value is None or a share that can be dropped."""
     if value is not None and not (isinstance(value, numbers.Real) and 0 <= value < 1):
@@ -72,11 +91,13 @@ def check_each(name: str, values: Any, check: Callable[..., None], *bounds: floa
     filtersub.errors.FiltersubError: steps must be a list of at least one number, got 3
     """
     try:
-        found = [] if isinstance(values, str | bytes) else list(values)
+        found = None if isinstance(values, str | bytes | Mapping) else list(values)
     except TypeError:
-        found = []
-    if not found:
+        found = None
+    if found is None:
         raise FiltersubError(f"{name} must be a list of at least one number, got {values!r}")
+    if not found:
+        raise FiltersubError(f"{name} is empty; it must be a list of at least one number")
     for value in found:
         check(name, value, *bounds)
     return found

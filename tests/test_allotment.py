@@ -219,8 +219,8 @@ def test_figures_show_settings_and_layers(root, width):
 
 BAD = {
     "another method": ({"method": "lora"}, {}, "set method to 'filter-subspace', not 'lora'"),
-    "no budget": ({}, {"budgets": []}, "must name at least one"),
-    "no seed": ({}, {"seeds": []}, "must name at least one"),
+    "no budget": ({}, {"budgets": []}, "budgets is empty; it must be a list of at least one"),
+    "no seed": ({}, {"seeds": []}, "seeds is empty; it must be a list of at least one"),
     "a budget in words": ({}, {"budgets": ["many"]}, "'many' is no number of parameters"),
 }
 

@@ -198,7 +198,7 @@ def test_the_figures_show_every_label(study):
 def test_settings_that_do_not_compare_are_refused(tmp_path):
     one = TuneSettings(epochs=1)
     for runs, message in (
-        ([], "must each name at least one"),
+        ([], "runs is empty; it must name at least one"),
         ([one, one], "two runs are both called 'atoms m=9'"),
         ([one, TuneSettings(method="linear", image_size=32)], "one image size"),
     ):

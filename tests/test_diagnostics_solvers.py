@@ -108,7 +108,7 @@ def test_largest_norm_is_where_the_last_code_vanishes(weights):
 
 
 def test_a_path_needs_penalties(weights):
-    with pytest.raises(FiltersubError, match="penalties must be a list of at least one number"):
+    with pytest.raises(FiltersubError, match="penalties is empty; it must be a list of at least one number"):
         diagnostics.penalty_path(weights, DecompositionConfig(), [])
     with pytest.raises(FiltersubError, match="'pca' pays no penalty"):
         diagnostics.penalty_path(weights, DecompositionConfig(solver="pca"), [1e-3])

@@ -10,10 +10,12 @@ from filtersub import diagnostics, studies
 from filtersub.collect import collect
 from filtersub.decomposition import DecompositionConfig, ModelDecomposition, decompose_model
 from filtersub.errors import FiltersubError
-from filtersub.experiment import TuneSettings, tune
+from filtersub.experiment import TuneSettings, decompose_run, tune
 from filtersub.experiment.tuned import load_tuned
+from filtersub.models import load_model
 from filtersub.records import Record, read_record
 from filtersub.report import write_report
+from filtersub.studies.parameters import parameter_study
 
 LAYERS = r"blocks\.[01]\.0"
 
@@ -193,3 +195,72 @@ def test_a_tuned_model_is_read_back_as_it_was_judged(tmp_path):
 def test_another_kind_of_run_is_no_tuned_model(root):
     with pytest.raises(FiltersubError, match="holds a solvers run, not a tuning run"):
         load_tuned(root / "solvers")
+
+
+NO_LISTS = (3, "3", None, True)  # what papermill's -p makes of `-p seeds 3`, and the like
+NO_COUNTS = (-1, 1.5, "3", None, True)
+NO_SWITCHES = ("false", 0, None)
+COUNTS = (*NO_LISTS, [], [1.5], [-1], ["a"])
+#: study -> what its arguments may not be; a notebook hands its parameters over as they are
+ARGUMENTS = {
+    "solver_study": {
+        **{"pretrained": NO_SWITCHES, "block_spatial": NO_SWITCHES, "n_atoms": (*NO_COUNTS, 0)},
+        **{"l1_penalty": (0, -1, "1e-3", None), "n_rows": (0, 1.5, "3"), "solvers": ("lasso", 3, [3])},
+        **{"repeats": NO_COUNTS, "seeds": COUNTS},
+    },
+    "parameter_study": {
+        **dict.fromkeys(("atoms", "expansions", "blocks", "ranks"), COUNTS),
+        **{"models": (*NO_LISTS, []), "presets": (3, "vtab", []), "block_spatial": NO_SWITCHES},
+    },
+    "penalty_study": {
+        **{"pretrained": NO_SWITCHES, "penalties": (*NO_LISTS, [], [-1], ["a"]), "seeds": COUNTS},
+        **{"tuned_penalties": (*NO_LISTS, [-1], ["a"])},
+    },
+    "model_study": {
+        **{"pretrained": NO_SWITCHES, "tensor_formats": NO_SWITCHES, "atoms_grid": COUNTS, "seeds": COUNTS},
+        **{"n_images": NO_COUNTS, "image_size": (*NO_COUNTS, 0), "max_error": (0, 2, "0.1")},
+    },
+    "sharing_study": {"atoms_grid": COUNTS, "seeds": COUNTS, "tuned": NO_SWITCHES},
+    "span_study": {"atoms_grid": COUNTS, "seeds": COUNTS, "settings": (3, "pca", None, [])},
+    "allotment_study": {
+        **{"budgets": (3000, "10k", None, [], ["many"]), "seeds": COUNTS, "top": (*NO_COUNTS, 0)},
+        **{"expansions": (*NO_LISTS, [0], ["a"]), "learning_rate": (0, -1, "1e-3"), "n_images": (*NO_COUNTS, 0)},
+    },
+    "attribution_study": {
+        **{"seeds": COUNTS, "n_images": (*NO_COUNTS, 1), "n_photographs": NO_COUNTS, "shown": NO_COUNTS},
+        **{"thresholds": (0.5, "0.5", None, [], [1.5], ["a"])},
+    },
+}
+
+
+@pytest.mark.parametrize(("study", "name"), [(study, name) for study, names in ARGUMENTS.items() for name in names])
+def test_what_a_notebook_hands_over_is_looked_at_first(study, name, tmp_path):
+    """Before anything is loaded or written; a text such as "false" would count as true."""
+    runs = [TuneSettings(method="lora"), TuneSettings()]
+    first = {"attribution_study": runs, "span_study": TuneSettings(method="full")}.get(study, TuneSettings())
+    given = [] if study in ("solver_study", "parameter_study", "penalty_study", "model_study") else [first]
+    call = parameter_study if study == "parameter_study" else getattr(studies, study)
+    for value in ARGUMENTS[study][name]:
+        with pytest.raises(FiltersubError, match=rf"^{name}|^the budget|^unknown solver|^each of {name}") as error:
+            call(tmp_path / "out", *given, **{name: value})
+        assert str(error.value).count("\n") == 0
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_runs_that_is_missing_is_named_before_anything_is_decomposed(tmp_path):
+    with pytest.raises(FiltersubError, match="there is no folder"):
+        studies.penalty_study(tmp_path / "out", tuned_runs=[tmp_path / "absent"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_grid_of_a_decomposition_is_looked_at_before_it_begins(tmp_path):
+    for value in COUNTS:
+        with pytest.raises(FiltersubError, match=r"^atoms_grid"):
+            decompose_run(tmp_path / "out", atoms_grid=value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_pretrained_or_not():
+    for value in NO_SWITCHES:
+        with pytest.raises(FiltersubError, match=f"pretrained must be True or False, got {value!r}"):
+            load_model("efficientnet_lite0", pretrained=value)

@@ -15,7 +15,7 @@ from ..memory import PeakMemory
 from ..models import head_name, load_model
 from ..processes import keep_to_quota
 from ..records import Record, describe_environment
-from ..settings import check_kind
+from ..settings import MOST, check_each, check_kind, check_whole
 
 
 @locks("out")
@@ -35,6 +35,7 @@ def decompose_run(
     """
     config = config or DecompositionConfig()
     check_kind("config", config, DecompositionConfig)
+    atoms_grid = check_each("atoms_grid", atoms_grid, check_whole, 1, MOST)  # before minutes of decomposition
     keep_to_quota()
     folder = make_folder(out)
     loaded = load_model(model, weights=weights)

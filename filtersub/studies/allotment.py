@@ -13,9 +13,10 @@ from ..files import make_folder
 from ..parameters import allot, parse_budget, suggest_settings
 from ..ranking import gradient_energy
 from ..records import Record, describe_environment
-from ..settings import check_kind
+from ..settings import MOST, MOST_SEED, check_each, check_kind, check_number, check_positive, check_whole
 from .words import BY_LAYER, FOR_ALL, allotment_pairs
 
+_ANY = 10**12  # parameters: the size of the model is not known yet where budgets are looked at
 _SHAPE = ("atoms", "block", "block_spatial", "expansion", "expansion_coefficients")
 
 
@@ -52,8 +53,15 @@ def allotment_study(
     check_kind("tuning", tuning, TuneSettings)
     if tuning.method != "filter-subspace":
         raise FiltersubError(f"budgets of atoms are allotted; set method to 'filter-subspace', not {tuning.method!r}")
-    if not budgets or not seeds or top < 1:
-        raise FiltersubError(f"budgets, seeds and top must name at least one, got {budgets!r}, {seeds!r} and {top}")
+    check_each("budgets", budgets, _check_budget)
+    seeds = check_each("seeds", seeds, check_whole, 0, MOST_SEED)
+    check_whole("top", top, 1, MOST)
+    if not isinstance(expansions, Sequence) or len(expansions):  # plain atoms alone where the list is empty
+        expansions = check_each("expansions", expansions, check_whole, 1, MOST)
+    if learning_rate is not None:
+        check_number("learning_rate", learning_rate)
+        check_positive("learning_rate", learning_rate)
+    check_whole("n_images", n_images, 1)
     folder, began = make_folder(out), time.perf_counter()
     plain = {"layers": None, "overrides": None, "expansion": None, "expansion_coefficients": "shared"}
     tuning = replace(tuning, **plain)
@@ -81,6 +89,10 @@ def allotment_study(
     label = f"{tuning.model} on {tuning.data}, budgets allotted by layer"
     record = Record("allotment", label, parameters, seeds[0], metrics, {}, cost, describe_environment())
     return record.write(folder, runs=table, layers=layers)
+
+
+def _check_budget(_: str, text: object) -> None:
+    parse_budget(text, _ANY)
 
 
 @dataclass(frozen=True)

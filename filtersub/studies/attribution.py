@@ -23,7 +23,7 @@ from ..intervals import interval
 from ..models import input_statistics
 from ..photographs import photograph_batches
 from ..records import Record, describe_environment
-from ..settings import check_kind
+from ..settings import MOST_SEED, check_between, check_each, check_kind, check_whole
 
 _SHOWN_SIDE = 48  # pixels of the maps that are kept to be shown
 
@@ -55,7 +55,7 @@ def attribution_study(
     Beside record.json: shares.csv (label, seed, images, image, threshold, share), summary.csv (share_table of it),
     differences.csv (difference_table), accuracy.csv and maps.csv (label, image, y, x, value, grey).
     """
-    _check(runs, seeds, thresholds, n_images, n_photographs)
+    _check(runs, seeds, thresholds, n_images, n_photographs, shown)
     folder, began = make_folder(out), time.perf_counter()
     shares, maps, accuracy, block = [], [], [], layer
     todo = [(settings, seed) for settings in runs for seed in seeds]
@@ -141,10 +141,15 @@ def difference_table(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check(
-    runs: Sequence[TuneSettings], seeds: Sequence[int], thresholds: Sequence[float], n_images: int, n_photographs: int
+    runs: Sequence[TuneSettings],
+    seeds: Sequence[int],
+    thresholds: Sequence[float],
+    n_images: int,
+    n_photographs: int,
+    shown: int,
 ) -> None:
-    if not runs or not seeds or not thresholds:
-        raise FiltersubError("runs, seeds and thresholds must each name at least one")
+    if not runs:
+        raise FiltersubError("runs is empty; it must name at least one")
     for settings in runs:
         check_kind("each of runs", settings, TuneSettings)
     labels = [settings.label for settings in runs]
@@ -152,13 +157,11 @@ def _check(
         raise FiltersubError(f"two runs are both called {max(labels, key=labels.count)!r}; their settings must differ")
     if len({(settings.model, settings.data, settings.image_size) for settings in runs}) > 1:
         raise FiltersubError("runs must be of one model, one data set and one image size, or maps do not compare")
-    if n_images < 2 or n_photographs < 0:
-        raise FiltersubError(
-            f"n_images must be at least 2 and n_photographs 0 or more, got {n_images}, {n_photographs}"
-        )
-    for threshold in thresholds:
-        if not 0 < threshold < 1:
-            raise FiltersubError(f"thresholds must be between 0 and 1, got {threshold}")
+    check_each("seeds", seeds, check_whole, 0, MOST_SEED)
+    check_each("thresholds", thresholds, check_between, 0, 1)
+    check_whole("n_images", n_images, 2)
+    for name, value in (("n_photographs", n_photographs), ("shown", shown)):
+        check_whole(name, value, 0)
 
 
 def _shares(maps: Tensor, thresholds: Sequence[float]) -> pd.DataFrame:

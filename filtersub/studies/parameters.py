@@ -12,6 +12,7 @@ from ..folder_lock import locks
 from ..parameters import PRESETS, load_architecture, readings_table
 from ..parameters.budget import landscape, lora_ranks
 from ..records import Record, describe_environment
+from ..settings import MOST, check_each, check_names, check_switch, check_whole
 
 
 @locks("out")
@@ -37,14 +38,18 @@ def parameter_study(
     ranks : of LoRA
     presets : printed figures of the paper to recompute; None takes all
 
-    Raises FiltersubError, before anything is counted, where one of the lists is empty.
+    Raises FiltersubError, before anything is counted, where one of the lists is empty or holds what is no such number.
 
     Beside record.json: settings.csv (landscape of each model), lora.csv (lora_ranks of each) and readings.csv.
     """
-    grids = {"models": models, "atoms": atoms, "expansions": expansions, "blocks": blocks, "ranks": ranks}
-    for name, values in {**grids, "presets": presets}.items():
-        if values is not None and not len(values):
+    for name, values in {"models": models, "presets": tuple(PRESETS) if presets is None else presets}.items():
+        if not check_names(name, values):
             raise FiltersubError(f"{name} is empty, so there is nothing to count; name at least one, or leave it out")
+    for name, values, least in (("atoms", atoms, 1), ("expansions", expansions, 0), ("blocks", blocks, 0)):
+        check_each(name, values, check_whole, least, MOST)
+    check_each("ranks", ranks, check_whole, 1, MOST)
+    check_switch("block_spatial", block_spatial)
+    grids = {"models": models, "atoms": atoms, "expansions": expansions, "blocks": blocks, "ranks": ranks}
     folder, began = make_folder(out), time.perf_counter()
     of_all = {"block_spatial": block_spatial, "expansion_coefficients": expansion_coefficients}
     settings, lora, totals = [], [], {}

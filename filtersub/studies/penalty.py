@@ -12,15 +12,14 @@ import pandas as pd
 from ..decomposition import DecompositionConfig
 from ..decomposition.layer import warm_up
 from ..diagnostics import penalty_path, total_over_layers
-from ..errors import FiltersubError
 from ..experiment import TuneSettings, tune
-from ..files import make_folder
+from ..files import find_folder, make_folder
 from ..folder_lock import locks
 from ..kernels import select_layers
 from ..memory import PeakMemory
 from ..models import head_name, load_model
 from ..records import Record, describe_environment, read_records
-from ..settings import check_kind
+from ..settings import MOST_SEED, check_each, check_kind, check_number, check_switch, check_whole
 
 _ACCURACY_COLUMNS = ["l1_penalty", "seed", "test_accuracy", "trainable", "wall_seconds", "label"]
 
@@ -49,15 +48,21 @@ def penalty_study(
     tuning : settings of these runs; its l1_penalty and seed are replaced
     tuned_runs : folders with finished tuning runs (and their subfolders), read beside those made here
 
+    Raises FiltersubError, before anything is decomposed, for numbers and folders that cannot be.
+
     Beside record.json: path.csv (diagnostics.penalty_path), total.csv (total_over_layers) and accuracy.csv
     (accuracy_by_penalty of the runs, empty where none is there).
     """
     config, tuning = config or DecompositionConfig(), tuning or TuneSettings(model=model)
     check_kind("config", config, DecompositionConfig)
     check_kind("tuning", tuning, TuneSettings)
+    check_switch("pretrained", pretrained)
+    penalties = check_each("penalties", penalties, check_number, 0)
+    if not isinstance(tuned_penalties, Sequence) or len(tuned_penalties):  # none are tuned where the list is empty
+        tuned_penalties = check_each("tuned_penalties", tuned_penalties, check_number, 0)
+    seeds = check_each("seeds", seeds, check_whole, 0, MOST_SEED)
+    tuned_runs = [find_folder(each) for each in tuned_runs]
     folder = make_folder(out)
-    if not seeds:
-        raise FiltersubError("seeds is empty; name at least one")
     loaded = load_model(model, pretrained=pretrained)
     head = head_name(loaded)
     exclude = () if head is None else (head,)

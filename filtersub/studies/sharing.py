@@ -19,7 +19,7 @@ from ..files import make_folder
 from ..folder_lock import locks
 from ..models import head_name, load_model
 from ..records import Record, describe_environment
-from ..settings import check_kind
+from ..settings import MOST, MOST_SEED, check_each, check_kind, check_switch, check_whole
 from ..tuning import FilterSubspaceLayer
 from ..tuning.weight_sum import by_input
 
@@ -51,7 +51,7 @@ def sharing_study(
     Beside record.json: layers.csv (decomposition.sharing_table, with m and seed), totals.csv (m, seed, sharing,
     dictionaries, atom_numbers: stored in all dictionaries, relative_error over all kernels) and accuracy.csv (sharing,
     seed, test_accuracy, trainable; empty where none was tuned).
-    Raises FiltersubError for settings that tune no filter atoms, and without seeds or atoms_grid.
+    Raises FiltersubError for settings that tune no filter atoms, and where seeds or atoms_grid is no list of numbers.
     """
     check_kind("tuning", tuning, TuneSettings)
     if tuning.method != "filter-subspace" or tuning.learning_rate == "choose":
@@ -60,8 +60,9 @@ def sharing_study(
         )
     if tuning.validation:
         raise FiltersubError("validation is true; accuracies are those of test images here, so set it to false")
-    if not seeds or not atoms_grid:
-        raise FiltersubError(f"{'seeds' if not seeds else 'atoms_grid'} is empty; name at least one")
+    atoms_grid = check_each("atoms_grid", atoms_grid, check_whole, 1, MOST)
+    seeds = check_each("seeds", seeds, check_whole, 0, MOST_SEED)
+    check_switch("tuned", tuned)
     folder, began = make_folder(out), time.perf_counter()
     layers, totals, accuracy = [], [], []
     runs = [(atoms, seed) for seed in seeds for atoms in dict.fromkeys([*atoms_grid, *([tuning.recipe.atoms] * tuned)])]

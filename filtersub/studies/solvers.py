@@ -10,13 +10,23 @@ from torch import Tensor
 
 from ..diagnostics import gap_table, solver_table
 from ..dictionary import learn_dictionary
-from ..errors import FiltersubError
 from ..files import make_folder
 from ..folder_lock import locks
 from ..kernels import kernel_matrix, select_layers
 from ..memory import PeakMemory
 from ..models import load_model
 from ..records import Record, describe_environment
+from ..settings import (
+    MOST,
+    MOST_SEED,
+    check_each,
+    check_names,
+    check_number,
+    check_positive,
+    check_switch,
+    check_whole,
+)
+from ..sparse_coding import check_solver
 
 
 @locks("out")
@@ -47,11 +57,20 @@ def solver_study(
     seeds : of the rows drawn and of the atoms; a problem each
 
     Beside record.json: solvers.csv (diagnostics.solver_table) and gaps.csv (gap_table), each with a column ``seed``.
-    Raises FiltersubError where no layer is found.
+    Raises FiltersubError where no layer is found, and before that for numbers and names that cannot be.
     """
+    check_switch("pretrained", pretrained)
+    check_switch("block_spatial", block_spatial)
+    check_whole("n_atoms", n_atoms, 1, MOST)
+    check_number("l1_penalty", l1_penalty)
+    check_positive("l1_penalty", l1_penalty)
+    if n_rows is not None:
+        check_whole("n_rows", n_rows, 1)
+    if solvers is not None:
+        solvers = [check_solver(name) for name in check_names("solvers", solvers)]
+    check_whole("repeats", repeats, 1, MOST)
+    seeds = check_each("seeds", seeds, check_whole, 0, MOST_SEED)
     folder = make_folder(out)
-    if not seeds:
-        raise FiltersubError("seeds is empty; name at least one")
     loaded = load_model(model, pretrained=pretrained)
     name, layout = next(iter(select_layers(loaded, layers=layer, block=block, block_spatial=block_spatial).items()))
     kernels = kernel_matrix(layout, loaded.get_submodule(name)).double()

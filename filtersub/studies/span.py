@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from ..diagnostics import span_table, span_total
 from ..errors import FiltersubError, check_name
 from ..experiment import TuneSettings, tune
 from ..experiment.tuned import load_pair
-from ..files import as_path, make_folder
+from ..files import as_path, find_folder, make_folder
 from ..folder_lock import locks
 from ..kernel_layout import check_block
 from ..kernels import named_layers, select_layers
 from ..models import head_name
 from ..records import Record, describe_environment, read_records
-from ..settings import check_kind
+from ..settings import MOST, MOST_SEED, check_each, check_kind, check_whole
 
 _OWN = "per_channel"  # the one setting that is no part of a recipe
 #: m, which atoms_grid has, and settings that leave alpha as it is or reach beyond its span
@@ -65,6 +66,8 @@ def span_study(
     check_kind("tuning", tuning, TuneSettings)
     if tuning.method != "full":
         raise FiltersubError(f"the change of full tuning is wanted; set method to 'full', not {tuning.method!r}")
+    if tuned_runs is None:
+        seeds = check_each("seeds", seeds, check_whole, 0, MOST_SEED)
     folder, began = make_folder(out), time.perf_counter()
     runs = _trained(folder / "tuned", tuning, seeds) if tuned_runs is None else _runs_in(tuned_runs)
     layers, totals = [], []
@@ -145,8 +148,11 @@ class _Run:
 
 
 def _grid(settings: Sequence[Mapping[str, Any]], atoms_grid: Sequence[int]) -> list[_Setting]:
-    if not settings or not atoms_grid:
-        raise FiltersubError(f"{'atoms_grid' if settings else 'settings'} is empty; name at least one")
+    if not isinstance(settings, Sequence) or isinstance(settings, str):
+        raise FiltersubError(f"settings must be a list of mappings such as [{{'solver': 'pca'}}], got {settings!r}")
+    if not settings:
+        raise FiltersubError("settings is empty; name at least one")
+    atoms_grid = check_each("atoms_grid", atoms_grid, check_whole, 1, MOST)
     known = tuple(field.name for field in fields(DecompositionConfig) if field.name not in _LEFT_OUT)
     found = []
     for number, setting in enumerate(settings, start=1):
@@ -163,8 +169,6 @@ def _grid(settings: Sequence[Mapping[str, Any]], atoms_grid: Sequence[int]) -> l
 
 
 def _trained(folder: Path, tuning: TuneSettings, seeds: Sequence[int]) -> list[_Run]:
-    if not seeds:
-        raise FiltersubError("seeds is empty; name at least one, or a folder of finished runs")
     runs = []
     for seed in seeds:
         own = folder / f"full-seed{seed}"
@@ -174,6 +178,8 @@ def _trained(folder: Path, tuning: TuneSettings, seeds: Sequence[int]) -> list[_
 
 
 def _runs_in(root: str | os.PathLike[str]) -> list[_Run]:
+    with suppress(FiltersubError):  # as a notebook's kernel may start in the checkout or in notebooks/
+        root = find_folder(root)
     records = read_records(root)[0] if as_path(root).is_dir() else {}
     full = [f for f, record in records.items() if record.kind == "tuning" and record.parameters["method"] == "full"]
     if not full:

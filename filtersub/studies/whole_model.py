@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import diagnostics
 from ..decomposition import DecompositionConfig, ModelDecomposition, choose_atoms, decompose_model
 from ..decomposition.layer import warm_up
+from ..decomposition.recipe import check_max_error
 from ..errors import FiltersubError
 from ..files import make_folder
 from ..folder_lock import locks
@@ -21,7 +22,7 @@ from ..memory import PeakMemory
 from ..models import channels_last_, head_name, input_statistics, load_model
 from ..photographs import PHOTOGRAPHS, centre_crops, photograph_batches
 from ..records import Record, describe_environment
-from ..settings import check_kind
+from ..settings import MOST, MOST_PIXELS, MOST_SEED, check_each, check_kind, check_switch, check_whole
 
 _FEW = 16  # images for the output errors of the curve: their median settles sooner than predictions do
 
@@ -62,9 +63,15 @@ def model_study(
     """
     config = config or DecompositionConfig()
     check_kind("config", config, DecompositionConfig)
+    for name, switch in (("pretrained", pretrained), ("tensor_formats", tensor_formats)):
+        check_switch(name, switch)
+    atoms_grid = check_each("atoms_grid", atoms_grid, check_whole, 1, MOST)
+    seeds = check_each("seeds", seeds, check_whole, 0, MOST_SEED)
+    check_whole("n_images", n_images, 0)
+    check_whole("image_size", image_size, 1, MOST_PIXELS)
+    if max_error is not None:
+        check_max_error(max_error)
     folder = make_folder(out)
-    if not seeds or not atoms_grid:
-        raise FiltersubError("seeds and atoms_grid must name at least one value each")
     loaded = channels_last_(load_model(model, pretrained=pretrained))
     head = head_name(loaded)
     exclude = () if head is None else (head,)

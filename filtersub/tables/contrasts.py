@@ -16,6 +16,7 @@ from ..experiment.settings import settings_from
 from ..intervals import Difference, difference, holm, points
 from ..records import Record
 from ..report.numbers import percent
+from ..settings import check_number
 from ..varying import varying_parameters
 
 _KEPT = ["task", "method_label", "family", "trainable", "test_accuracy", "lowest", "highest", "seeds", "by_seed"]
@@ -30,6 +31,7 @@ def equal_counts(records: Mapping[Path, Record], within: float = 0.02) -> pd.Dat
     test_accuracy (mean over seeds), lowest, highest, seeds, by_seed. Within a group the most accurate comes first.
     Raises FiltersubError where ``within`` is negative.
     """
+    check_number("within", within)
     if within < 0:
         raise FiltersubError(f"within is the share that counts may differ by, at least 0, got {within}")
     runs = tuning_table(records)
