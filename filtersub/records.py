@@ -123,8 +123,12 @@ def read_record(folder: str | os.PathLike[str]) -> Record:
     path = as_path(folder) / RECORD_FILE
     try:
         content = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        said = f"there is no record in {path.parent}; name the folder of a finished run, which holds {RECORD_FILE}"
+        raise FiltersubError(said) from None
     except (OSError, ValueError) as error:
-        raise FiltersubError(f"{path} is not a readable record: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise FiltersubError(f"{path} is not a readable record: {why}") from None
     record = _checked(content, f"{path} is not a readable record")
     if record.schema == 1 and "step_flops" in record.cost:
         # it counts the gradients of grouped convolutions too often, up to 14 times the whole step

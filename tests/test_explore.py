@@ -24,6 +24,7 @@ from filtersub.cli import app
 from filtersub.explore import SAMPLE_ROWS, Explorer, comparison, explorer_of, export_html, kernel_html, look_html
 from filtersub.explore.look import density, relative_error, same_kernels
 from filtersub.recipe_file import layer_pattern, recipe_command, write_recipe
+from filtersub.report import coding_words, other_coding
 
 
 @pytest.fixture
@@ -277,3 +278,14 @@ def test_solvers_of_one_problem_meet_in_a_look(explorer):
     assert "atoms learned with lasso" in other.sentence
     assert "learned with" not in exact.sentence
     assert explorer.look("a", 5, "fista", 1e-3, every_kernel=True).learned_by == ""
+
+
+@pytest.mark.parametrize("solver", ["lasso", "fista", "omp", "pca", "ridge"])
+def test_a_penalty_is_told_where_the_solver_pays_one(explorer, solver):
+    look, recipe = explorer.look("a", 3, solver, 0.0123), DecompositionConfig(atoms=3, solver=solver, l1_penalty=0.0123)
+    paid = solver in ("lasso", "fista")
+    assert ("l = 0.0123" in look.sentence) == paid
+    assert look.row()["l1_penalty"] == (0.0123 if paid else None)
+    assert coding_words(recipe) == (f"{solver} at l = 0.0123" if paid else solver)
+    assert ("a penalty other than l = 0.0123" in other_coding(recipe)) == paid
+    assert (f"another solver than {solver}, which pays no penalty" in other_coding(recipe)) == (not paid)

@@ -104,6 +104,15 @@ def test_a_damaged_record_is_one_line_and_the_others_are_read(name, tmp_path):
     assert "\n" not in line
 
 
+def test_a_folder_without_a_record_is_named_with_what_to_give(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path, tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(FiltersubError) as error:
+            read_record(folder)
+        said = f"there is no record in {folder}; name the folder of a finished run, which holds record.json"
+        assert str(error.value) == said
+
+
 def test_hidden_folders_hold_no_runs(tmp_path):
     for name in (".r0.123.part", "runs/.a.5.part/b", ".ipynb_checkpoints", "runs/a"):
         record().write(tmp_path / name)

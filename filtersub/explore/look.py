@@ -72,7 +72,8 @@ class Look:
 
     @property
     def l1_penalty(self) -> float | None:
-        return None if self.recipe is None else self.recipe.l1_penalty
+        """l; None where the solver pays no penalty."""
+        return self.recipe.l1_penalty if self.recipe is not None and self.recipe.code_kind == "penalty" else None
 
     @property
     def pictures(self) -> Tensor | None:

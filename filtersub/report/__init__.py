@@ -12,9 +12,11 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     sentences=(
         "accuracy_description",
         "answer",
+        "coding_words",
         "convergence_sentence",
         "decomposition_sentence",
         "error_description",
         "learning_description",
+        "other_coding",
     ),
 )

@@ -213,6 +213,18 @@ def decomposition_sentence(curve: pd.DataFrame) -> str:
     return f"{found} falls from {percent(median[few])} at m = {few} to {percent(median[many])} at m = {many}."
 
 
+def coding_words(recipe: Any) -> str:
+    """The solver of a DecompositionConfig with its l, where it pays a penalty: ``lasso at l = 0.001``, ``pca``."""
+    return f"{recipe.solver} at l = {recipe.l1_penalty:g}" if recipe.code_kind == "penalty" else recipe.solver
+
+
+def other_coding(recipe: Any) -> str:
+    """What to change in the coding of a DecompositionConfig: its penalty, or a solver that pays none."""
+    if recipe.code_kind == "penalty":
+        return f"a penalty other than l = {recipe.l1_penalty:g} (at l = 0 coefficients are dense, errors smaller)"
+    return f"another solver than {recipe.solver}, which pays no penalty (lasso has sparse coefficients)"
+
+
 def convergence_sentence(rounds: pd.DataFrame, layers: pd.DataFrame) -> str:
     """How many layers met the tolerance, how far the curves of plots.convergence go, and what all starts took together.
 
