@@ -3,8 +3,8 @@
 #
 # Behaviour: `SubPixelToDeconvolution` replaces a convolution and `DepthToSpace` by a transposed convolution. It does not read the mode of
 # `DepthToSpace`, and takes "CRD" (torch's pixel shuffle) where the default of ONNX is "DCR" (TensorFlow's). It also takes over the padding
-# of the convolution, where a kernel of even size needs the two sides exchanged: the image is shifted. `ResizeConvolutionToDeconvolution`
-# does the same, reads no `nearest_mode`, and cuts a scale of 1.5 to 1. Nothing is said; other cases are skipped with a warning.
+# of the convolution, where a kernel of even size needs the two sides exchanged: the image is shifted by a pixel or two. `ResizeConvolutionToDeconvolution`
+# does the same, reads no `nearest_mode`, and cuts a scale of 1.5 to 1. Nothing is said; grouped ones are skipped with a warning.
 # Guess before: rewritten graphs compute the same to 1e-4.
 # Seen (qonnx 1.0.0, onnx 1.23.2, onnxruntime 1.32.0, NumPy 2.4.6, Python 3.11, Linux x86-64), sizes before and after of an image of
 # 8 x 8, and the largest difference:
