@@ -2,6 +2,7 @@
 
 import pytest
 
+from filtersub.errors import FiltersubError
 from filtersub.generation.diffusion_run import DiffusionSettings, table_method
 from filtersub.generation.tables import (
     PAPER_UNET,
@@ -9,6 +10,7 @@ from filtersub.generation.tables import (
     differing_settings,
     generation_table,
     not_beside,
+    runs_of_seed,
     side_by_side,
 )
 from filtersub.paper import READINGS, printed_means
@@ -118,3 +120,12 @@ def test_no_choice_is_made_among_settings():
     assert beside_paper(runs)["measured"].dropna().tolist() == [40.0]
     assert beside_paper(runs.iloc[:0])["measured"].isna().all()
     assert not_beside(table()) == ""
+
+
+@pytest.mark.parametrize("seed", [1, "0", None])
+def test_a_seed_without_runs_is_named_with_those_there_are(seed):
+    runs = table(record(seed=0), record(seed=2))
+    assert runs_of_seed(runs, 2)["seed"].tolist() == [2]
+    with pytest.raises(FiltersubError, match=f"no run of generation has seed {seed!r}; these have 0, 2"):
+        runs_of_seed(runs, seed)
+    assert runs_of_seed(table(), seed).empty

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..errors import FiltersubError
 from ..metrics.names import INCEPTION
 from ..paper import READINGS, find_part, printed_fid, printed_means, printed_millions
 from ..records import Record
@@ -61,6 +62,17 @@ def _row(folder: Path, record: Record) -> dict[str, Any]:
 def judged(runs: pd.DataFrame) -> pd.DataFrame:
     """Those of generation_table that have a distance."""
     return runs[runs["frechet"].notna()]
+
+
+def runs_of_seed(runs: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The rows of generation_table with this seed; none where there is no run at all.
+
+    Raises FiltersubError that names the seeds there are where it has none.
+    """
+    if len(runs) and seed not in set(runs["seed"]):
+        there = ", ".join(map(str, sorted(set(runs["seed"]))))
+        raise FiltersubError(f"no run of generation has seed {seed!r}; these have {there}")
+    return runs[runs["seed"] == seed]
 
 
 def method_table(runs: pd.DataFrame) -> pd.DataFrame:
