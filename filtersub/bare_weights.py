@@ -14,7 +14,7 @@ from .errors import FiltersubError, WeightFileWarning, check_name
 _KERNEL = re.compile(r"(^|.*[./_])(weight|kernel)(_[ih]h_l\d+\w*)?$")
 _OTHER = re.compile(r"token|embed|pos_|position|_table$|mask|bias|query|register|prompt|running_|anchor|freqs", re.I)
 LAYOUTS = ("auto", "torch", "keras", "mlx")
-_FORMATS = {"mlx": "mlx", "flax": "keras", "tf": "keras", "keras": "keras", "tensorflow": "keras"}
+_FORMATS = {"onnx": "torch", "mlx": "mlx", "flax": "keras", "tf": "keras", "keras": "keras", "tensorflow": "keras"}
 _KERAS_NAME = re.compile(r"(^|.*[./_])(depthwise_)?kernel(:0)?$")
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from .bare_weights import in_torch_layout
 from .errors import FiltersubError, WeightFileWarning
 from .files import as_path
+from .onnx_weights import onnx_weights
 from .weight_format import ELSEWHERE, format_of
 
 _FLOAT8 = {getattr(torch, name) for name in dir(torch) if name.startswith("float8_")}
@@ -37,7 +38,7 @@ def is_weight_file(name: str) -> bool:
 
 
 def load_weight_file(path: str | os.PathLike[str], *, layout: str = "auto") -> dict[str, Tensor]:
-    """Tensors by name, as torch's layers hold them, of a .safetensors file or of what torch.save wrote.
+    """Tensors by name, as torch's layers hold them, of a .safetensors file, of what torch.save wrote, or of ONNX.
 
     A state dict inside a checkpoint of a training script is taken out (``state_dict``, ``model``, ``net``,
     ``params_ema``, ...; averages first); what data parallelism and torch.compile put before names is dropped. Weight
@@ -85,10 +86,14 @@ def _contents(file: Path, kind: str) -> tuple[Any, dict[str, str]]:
 
             with safe_open(file, framework="pt") as tensors:
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}, tensors.metadata() or {}  # noqa: SIM118
+        if kind == "onnx":
+            return onnx_weights(file), {"format": kind}
         with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on formats of old versions of torch
             with open(file, "rb") as opened:  # of a path torch believes the suffix
                 return torch.load(opened, map_location="cpu", weights_only=True), {}
+    except FiltersubError:
+        raise
     except Exception as error:  # each reader raises classes of its own for damage
         unsafe = _objects(file, error)
         if unsafe:

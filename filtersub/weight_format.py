@@ -9,7 +9,7 @@ from .errors import FiltersubError, reason
 _SAVE = "save its state dict with safetensors, or torch.save(model.state_dict(), 'weights.pth'), and give that file"
 _FETCH = "fetch the file of weights itself and give that"
 _UNPACK = "unpack it and give the file of weights in it"
-ELSEWHERE = {  # suffix -> what such a file is; none of them is read here
+ELSEWHERE = {  # suffix -> what such a file is; of these ONNX alone is read
     ".onnx": "an ONNX graph",
     ".h5": "a file of Keras (HDF5)",
     ".hdf5": "a file of Keras (HDF5)",
@@ -48,7 +48,7 @@ _FIRST = 512  # bytes that tell
 
 
 def format_of(file: Path) -> str:
-    """ "safetensors" or "torch" (what torch.save wrote).
+    """ "safetensors", "torch" (what torch.save wrote) or "onnx".
 
     Raises FiltersubError, with what the file is and what to do, for everything else and for a file that cannot be read.
     """
@@ -69,6 +69,8 @@ def format_of(file: Path) -> str:
         found = _other(file, first)
     if found is None:
         return "torch"
+    if found[0] == ELSEWHERE[".onnx"]:
+        return "onnx"
     raise FiltersubError(f"{file} is {found[0]}, which is not read as weights; {found[1]}")
 
 

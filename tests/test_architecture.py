@@ -43,7 +43,7 @@ ROOMS = (
     ("decomposition",),
     ("recipe_file",),
     ("diagnostics",),
-    ("weight_file", "weight_format"),
+    ("weight_file", "weight_format", "onnx_weights"),
     ("packaged_models",),
     ("models", "data", "photographs"),
     ("attribution",),
