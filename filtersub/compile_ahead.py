@@ -53,6 +53,7 @@ def compile_ahead() -> Iterator[str]:
 def _take_step(config: FilterSubspaceConfig) -> None:
     """A step on a small network with a layer of each kind that has kernels of its own."""
     layers = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 5, groups=32), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 3)
-    network = get_peft_model(nn.Sequential(*layers), config).to(memory_format=torch.channels_last)
+    late = nn.AvgPool2d(8), nn.Conv2d(32, 32, 3, padding=1, groups=32)  # an image of fewer lines than the kernel
+    network = get_peft_model(nn.Sequential(*layers, *late), config).to(memory_format=torch.channels_last)
     images = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
-    network(images).sum().backward()
+    network(images).square().sum().backward()

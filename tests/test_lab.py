@@ -147,7 +147,7 @@ def test_the_explorer_by_hand(lab, page, tmp_path):
     nbformat.write(notebook, work / "00_explore.ipynb")
     run_all(page, address, "00_explore.ipynb")
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
-    assert page.locator(".jp-OutputArea").get_by_text("Of these looks at").count()  # the last cell's answer
+    assert page.locator(".jp-OutputArea").get_by_text("Of these looks the one with").count()  # the last cell's answer
     slider = page.locator(".widget-slider", has_text="Atoms m").first
     figures = page.locator(".widget-html figure")
     figure, words = figures.nth(0).locator("svg"), figures.nth(0).locator("figcaption")
