@@ -15,6 +15,7 @@ TEST = "Welch's t test"
 PAIRED_TEST = "paired t test"
 SIGNIFICANT = 0.05
 _RESAMPLES = 10_000
+_ROUNDING = 5e-7  # of differences of fractions, which were stored in float32
 
 
 def points(value: float, sign: str = "+") -> str:
@@ -118,7 +119,8 @@ def paired_difference(gaps: Sequence[float]) -> Difference:
     mean = float(values.mean())
     if len(values) < 2:
         return Difference(mean, math.nan, math.nan, math.nan)
-    if np.ptp(values) <= 1e-9 * np.abs(values).max():
+    peak = np.abs(values).max()
+    if np.ptp(values) <= (_ROUNDING if 100 * _ROUNDING < peak <= 1 else 1e-9 * peak):
         return Difference(mean, mean, mean, 1.0 if mean == 0 else math.nan)
     return _student(*_mean_and_error(values), len(values) - 1)
 

@@ -77,6 +77,19 @@ def test_differences_without_noise_and_without_seeds():
     assert not difference([0.6], [0.5, 0.5]).tested
 
 
+def test_differences_that_only_the_rounding_of_float32_tells_apart_are_equal():
+    """Two runs that both gain 5 of 797 images: no test, as where the numbers are exact, not p = 1e-5."""
+    gains = [
+        np.float64(np.float32((count + 5) / 797)) - np.float64(np.float32(count / 797)) for count in (772, 774, 401)
+    ]
+    assert gains[0] != gains[1]
+    assert not paired_difference(gains).tested
+    assert not paired_difference(gains[:2]).tested
+    assert paired_difference([5 / 797, 6 / 797]).tested
+    assert paired_difference([1e-7, 2e-7, 3e-7]).tested  # another measure, whose numbers are small
+    assert paired_difference([1e-4 * gain for gain in (5, 6)]).tested
+
+
 def test_holm_keeps_the_rate_of_false_alarms():
     corrected = np.array([holm(DRAWS.uniform(size=8).tolist()) for _ in range(4000)])
     assert (corrected.min(axis=1) < 0.05).mean() == pytest.approx(0.05, abs=0.013)
