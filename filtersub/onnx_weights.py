@@ -28,16 +28,9 @@ def onnx_weights(file: Path) -> dict[str, Tensor]:
     uses are not. Raises FiltersubError without the package onnx, for quantised layers, and where the graph computes a
     weight of a convolution.
     """
-    try:
-        import onnx
-        import onnx.inliner
-    except ImportError:
-        raise FiltersubError(f"{file} is an ONNX graph; pip install onnx to read it, or give a state dict") from None
-    model = onnx.load(file)  # with the data that lie beside it; onnx keeps to the file's folder
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    graph = onnx_graph(file)
     found: dict[str, Tensor] = {}
-    for node, stored, made in _nodes(model.graph, {}, {}):
+    for node, stored, made in _nodes(graph, {}, {}):
         if node.op_type in _QUANTISED:
             raise FiltersubError(
                 f"{file} has {_called(node)}, a quantised layer ({node.op_type}); give the float model"
@@ -59,6 +52,17 @@ def onnx_weights(file: Path) -> dict[str, Tensor]:
         layer = name.removesuffix(".weight") if name.endswith(".weight") else _called(node)
         _add(found, layer, _as_float(weight))
     return found
+
+
+def onnx_graph(file: Path) -> Any:
+    """The graph of a file, functions written out, with the data that lie beside it: onnx keeps to the file's folder."""
+    try:
+        import onnx
+        import onnx.inliner
+    except ImportError:
+        raise FiltersubError(f"{file} is an ONNX graph; pip install onnx to read it, or give a state dict") from None
+    model = onnx.load(file)
+    return (onnx.inliner.inline_local_functions(model) if model.functions else model).graph
 
 
 def _add(found: dict[str, Tensor], layer: str, weight: Tensor) -> None:

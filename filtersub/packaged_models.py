@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import FiltersubError
+from .onnx_weights import onnx_graph
 from .weight_file import load_weight_file
 
 _saved_by_torch = partial(load_weight_file, layout="torch")
@@ -135,12 +136,9 @@ def _of_thin_resnet(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, T
 
 def _of_onnx(file: Path) -> dict[str, Tensor]:
     """Weight and bias of each convolution, by the first part of its output's name, and of the linear layer."""
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError:
-        raise FiltersubError("these weights are in an ONNX file; pip install onnx") from None
-    graph = onnx.load(file).graph
+    graph = onnx_graph(file)
+    from onnx import numpy_helper
+
     values = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
     found = {}
     for node in graph.node:

@@ -20,7 +20,7 @@ from .onnx_weights import onnx_weights
 from .weight_format import ELSEWHERE, format_of
 
 _FLOAT8 = {getattr(torch, name) for name in dir(torch) if name.startswith("float8_")}
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".th")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".th", ".onnx")
 #: where training scripts put weights, averages of them first, as timm takes them
 _KEYS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "g_ema"),

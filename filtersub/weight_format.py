@@ -9,8 +9,7 @@ from .errors import FiltersubError, reason
 _SAVE = "save its state dict with safetensors, or torch.save(model.state_dict(), 'weights.pth'), and give that file"
 _FETCH = "fetch the file of weights itself and give that"
 _UNPACK = "unpack it and give the file of weights in it"
-ELSEWHERE = {  # suffix -> what such a file is; of these ONNX alone is read
-    ".onnx": "an ONNX graph",
+ELSEWHERE = {  # suffix -> what such a file is; none of them is read here
     ".h5": "a file of Keras (HDF5)",
     ".hdf5": "a file of Keras (HDF5)",
     ".keras": "a file of Keras",
@@ -65,13 +64,18 @@ def format_of(file: Path) -> str:
         found = _archive(file)
     elif first[:1] == b"\x80" and _TORCH in first[:64]:
         return "torch"
+    elif _begins_as_onnx(first):
+        return "onnx"
     else:
         found = _other(file, first)
     if found is None:
         return "torch"
-    if found[0] == ELSEWHERE[".onnx"]:
-        return "onnx"
     raise FiltersubError(f"{file} is {found[0]}, which is not read as weights; {found[1]}")
+
+
+def _begins_as_onnx(first: bytes) -> bool:
+    """Whether a protobuf message begins as ModelProto does: its version, then a text, a number or a graph."""
+    return len(first) > 3 and first[0] == 0x08 and 0 < first[1] < 32 and first[2] in b"\x12\x1a\x22\x28\x3a\x42"
 
 
 def _archive(file: Path) -> tuple[str, str] | None:
@@ -102,9 +106,6 @@ def _other(file: Path, first: bytes) -> tuple[str, str]:
         return "the beginning of an archive whose end is missing (truncated)", "fetch or write it again, to its end"
     if first[257:262] == b"ustar":
         return "an archive (tar)", _UNPACK
-    # a protobuf message that begins as ModelProto does: its version, then a text, a number or a graph
-    if len(first) > 3 and first[0] == 0x08 and 0 < first[1] < 32 and first[2] in b"\x12\x1a\x22\x28\x3a\x42":
-        return ELSEWHERE[".onnx"], _SAVE
     if first[:1] == b"\x80" and first[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return "a pickle that torch.save did not write", _SAVE
     written = _text(first)

@@ -139,6 +139,9 @@ def test_biases_that_train_alone_have_torchs_gradients(kind, first, create_graph
                 found = torch.autograd.grad(sum(each.pow(2).sum() for each in found), wanted)
         gradients.append([output.detach(), *found])
     torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    if not first and not create_graph:  # of the images
+        assert torch.equal(gradients[0][2], gradients[1][2])
 
 
 def test_a_bias_that_trains_alone_has_no_weight_gradient_computed(monkeypatch):

@@ -57,6 +57,17 @@ def test_depthwise_layers_that_the_kernel_does_not_know_are_left_to_torch():
         assert weight_gradient(wide, other, x) is None
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(32, 32, 5), nn.Conv2d(32, 32, 5, groups=2), nn.Conv2d(32, 64, 5, groups=32)]
+)
+def test_layers_that_are_not_of_a_channel_a_group_are_left_to_torch(layer, monkeypatch):
+    monkeypatch.setattr(depthwise, "weight_gradient", None)  # not called
+    x = torch.randn(2, 32, 5, 5).contiguous(memory_format=torch.channels_last)
+    with needed_activations():
+        layer(x).square().sum().backward()
+    assert layer.weight.grad is not None
+
+
 @pytest.mark.parametrize("lines", [1, 2, 3])
 def test_images_with_fewer_lines_than_the_kernel_are_the_kernel_s(lines):
     """There torch takes 40 times as long as with one line more."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
-from ..engine.conv.depthwise import gradients
+from ..engine.conv.gradients import gradients
 from . import depthwise
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
@@ -71,11 +71,6 @@ def _is_plain(*tensors: Tensor | None) -> bool:
     return not any(t.is_complex() for t in given)
 
 
-def _needs_no_input(input: Tensor, *own: Tensor | None) -> bool:
-    """Whether a gradient is taken of ``input`` alone."""
-    return input.requires_grad and not any(t is not None and t.requires_grad for t in own)
-
-
 def _batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -88,7 +83,8 @@ def _batch_norm(
 ) -> Tensor:
     own = (running_mean, running_var, weight, bias)
     moves = training or running_mean is None or running_var is None
-    if moves or not _is_plain(input, *own) or not _needs_no_input(input, *own):
+    plain = not moves and _is_plain(input, *own)  # before anything else is asked of them
+    if not plain or not input.requires_grad or any(t is not None and t.requires_grad for t in own):
         return _TORCHS["batch_norm"](input, *own, training, momentum, eps)
     return _BatchNorm.apply(input, *own, eps)
 

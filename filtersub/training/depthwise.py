@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
 
 from ..engine.conv import depthwise
+from ..engine.conv.gradients import gradients, left_to_torch
 
 
 def convolve(
@@ -39,8 +39,6 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        # what is differentiated again, or given many gradients at once, is torch's
-        only_torch = torch.is_grad_enabled() or is_legacy_batchedtensor(gradient)
-        asked = ctx.needs_input_grad[:3]
-        found = depthwise.gradients(gradient, input, weight, *ctx.lists, len(weight), asked, only_torch=only_torch)
+        asked, only_torch = ctx.needs_input_grad[:3], left_to_torch(gradient)
+        found = gradients(gradient, input, weight, *ctx.lists, len(weight), asked, only_torch=only_torch)
         return *found, None, None

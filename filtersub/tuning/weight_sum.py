@@ -27,7 +27,8 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.nn.functional import linear, unfold
 from torch.nn.modules.module import _has_any_global_hook
 
-from ..engine.conv import depthwise, spatial
+from ..engine.conv import spatial
+from ..engine.conv.gradients import gradients, left_to_torch
 from ..engine.conv.packed import Packed
 from ..engine.conv.patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum
 from ..kernels import KernelLayout
@@ -262,12 +263,6 @@ def only_torch() -> Iterator[None]:
         _state.only_torch = before
 
 
-def left_to_torch(gradient: Tensor) -> bool:
-    """Whether a backward pass is differentiated itself (create_graph), or given many gradients at once
-    (is_grads_batched)."""
-    return torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(gradient)
-
-
 def by_torch(run: Callable[..., Tensor], given: list[Tensor], needed: Sequence[bool], gradient: Tensor) -> list:
     """Gradients of ``run(*given)`` by torch's own operators, None where none is needed; differentiable again."""
     again = torch.is_grad_enabled()
@@ -397,4 +392,4 @@ def _backward(layer: nn.Module, gradient: Tensor, x: Tensor, weight: Tensor, nee
         to_x, *rest = _backward(layer, gradient[None], x[None], weight, needs)
         return None if to_x is None else to_x[0], *rest
     sides = [list(each) for each in (layer.stride, layer.padding, layer.dilation)]
-    return depthwise.gradients(gradient, x, weight, *sides, layer.groups, needs, only_torch=only_torch_runs())
+    return gradients(gradient, x, weight, *sides, layer.groups, needs, only_torch=only_torch_runs())
