@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 
-from ..engine.conv.gradients import gradients
+from ..engine.conv.depthwise import gradients
 from . import depthwise
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..engine.conv import depthwise
-from ..engine.conv.gradients import gradients, left_to_torch
 
 
 def convolve(
@@ -39,6 +38,5 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        asked, only_torch = ctx.needs_input_grad[:3], left_to_torch(gradient)
-        found = gradients(gradient, input, weight, *ctx.lists, len(weight), asked, only_torch=only_torch)
+        found = depthwise.gradients(gradient, input, weight, *ctx.lists, len(weight), ctx.needs_input_grad[:3])
         return *found, None, None

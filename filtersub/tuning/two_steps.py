@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold, unfold
 
-from ..engine.conv.gradients import left_to_torch
 from ..kernel_layout import KernelLayout
 from .sum_plan import BaseWeight, Summand
-from .weight_sum import by_torch, only_torch_runs, without_autocast
+from .weight_sum import by_torch, left_to_torch, only_torch_runs, without_autocast
 
 
 def takes_two_steps(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Summand]) -> bool:

@@ -28,7 +28,7 @@ from torch.nn.functional import linear, unfold
 from torch.nn.modules.module import _has_any_global_hook
 
 from ..engine.conv import spatial
-from ..engine.conv.gradients import gradients, left_to_torch
+from ..engine.conv.depthwise import gradients
 from ..engine.conv.packed import Packed
 from ..engine.conv.patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum
 from ..kernels import KernelLayout
@@ -261,6 +261,11 @@ def only_torch() -> Iterator[None]:
         yield
     finally:
         _state.only_torch = before
+
+
+def left_to_torch(gradient: Tensor) -> bool:
+    """Whether a backward pass is differentiated itself (create_graph), or is of many gradients (is_grads_batched)."""
+    return torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(gradient)
 
 
 def by_torch(run: Callable[..., Tensor], given: list[Tensor], needed: Sequence[bool], gradient: Tensor) -> list:
