@@ -157,3 +157,32 @@ def test_many_gradients_at_once_are_torchs():
         with mode:
             found.append(torch.autograd.grad(layer(x), layer.weight, many, is_grads_batched=True)[0])
     torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_layers_that_torch_compiles_within_stay_one_graph(trained):
+    """The kernel would break it; with fullgraph that is an error."""
+    torch._dynamo.reset()
+    x, found = torch.randn(2, 32, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_(), []
+    for mode in (needed_activations(), nullcontext()):
+        layer = TRAINED["5 x 5"]().requires_grad_(trained)
+        wanted = [x, *(layer.parameters() if trained else ())]
+        torch.nn.init.constant_(layer.weight, 0.5), torch.nn.init.ones_(layer.bias)
+        with mode:
+            output = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+            found.append([output.detach(), *torch.autograd.grad(output.square().sum(), wanted)])
+    torch.testing.assert_close(*found)
+
+
+def test_strides_that_are_tensors_are_torchs():
+    x = torch.randn(2, 32, 6, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, found = torch.randn(32, 1, 5, 5, requires_grad=True), []
+    for trained in (True, False):
+        for mode in (needed_activations(), nullcontext()):
+            with mode:
+                output = nn.functional.conv2d(
+                    x, weight.requires_grad_(trained), None, (torch.tensor(2), 1), 2, 1, groups=32
+                )
+                found.append(torch.autograd.grad(output.square().sum(), [x, weight] if trained else [x]))
+    torch.testing.assert_close(*found[:2])
+    torch.testing.assert_close(*found[2:])

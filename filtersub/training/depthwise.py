@@ -18,12 +18,19 @@ def convolve(
     """A convolution of images with a channel a group; None where torch's own weight gradient is as quick.
 
     lists : stride, padding and dilation, a number for each side
+
+    Leaves layers that torch.compile traces to torch: the kernel would break the graph.
     """
-    trained = weight.requires_grad and torch.is_grad_enabled()
-    known = len(weight) == input.shape[1] and weight.dtype == input.dtype and all(len(each) == 2 for each in lists)
+    trained = weight.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    known = len(weight) == input.shape[1] and weight.dtype == input.dtype and all(map(_of_two_sides, lists))
     if not trained or not known or not depthwise.takes(input, input, weight.shape[2:]):
         return None
     return _Depthwise.apply(input, weight, bias, torchs, lists)
+
+
+def _of_two_sides(numbers: list[Any]) -> bool:
+    """Whether these are two numbers, no tensors, which torch takes too."""
+    return len(numbers) == 2 and not any(isinstance(each, Tensor) for each in numbers)
 
 
 class _Depthwise(torch.autograd.Function):
