@@ -101,15 +101,18 @@ def _contents(file: Path, kind: str) -> tuple[Any, dict[str, str]]:
                 f"{file} cannot be read as weights: it holds objects ({', '.join(unsafe[:3])}), which only running its "
                 "code could read. Where you trust it, save its state dict, and give that file"
             ) from None
-        raise FiltersubError(f"{file} cannot be read as weights (truncated or damaged): {_reason(error)}") from None
+        raise FiltersubError(
+            f"{file} cannot be read as weights (truncated or damaged): {_reason(error, kind)}"
+        ) from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, kind: str) -> str:
     """A reader's own words without torch's advice to switch its safety off."""
     said = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
     lines = said.strip().splitlines()
+    broken = "its pickle breaks off" if kind == "torch" else "its contents are not of that format"
     usable = bool(lines) and "weights_only" not in lines[0] and not lines[0].isdigit()
-    return lines[0][:200] if usable else f"its pickle breaks off ({type(error).__name__})"
+    return lines[0][:200] if usable else f"{broken} ({type(error).__name__})"
 
 
 def _harmless() -> list[Any]:

@@ -1,8 +1,10 @@
 """Which format a file of weights has, by its content: a name may say something else."""
 
 import codecs
+import os
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import FiltersubError, reason
 
@@ -18,6 +20,7 @@ ELSEWHERE = {  # suffix -> what such a file is; none of them is read here
     ".msgpack": "a file of Flax (msgpack)",
     ".pb": "a graph of TensorFlow",
     ".tflite": "a graph of TensorFlow Lite",
+    ".ort": "a model in onnxruntime's own format (ORT)",
     ".gguf": "a file of llama.cpp (GGUF)",
     ".ggml": "a file of llama.cpp (GGML)",
     ".pt2": "a program of torch.export",
@@ -43,7 +46,9 @@ _WRITTEN = {  # beginnings of texts, in small letters
     **dict.fromkeys(("{", "["), ("a text in JSON, such as the index of weights in several files", _FETCH)),
 }
 _TORCH = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number that torch.save wrote first before it wrote archives
-_FIRST = 512  # bytes that tell
+_FIRST, _LARGEST = 512, 1 << 40  # bytes that tell, and more than any file has
+_ONNX = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2}  # ModelProto: field -> wire type
+_ONNX_NAMES, _ONNX_GRAPH = (2, 3, 4), 7
 
 
 def format_of(file: Path) -> str:
@@ -64,7 +69,7 @@ def format_of(file: Path) -> str:
         found = _archive(file)
     elif first[:1] == b"\x80" and _TORCH in first[:64]:
         return "torch"
-    elif _begins_as_onnx(first):
+    elif not first.startswith(tuple(_BINARY)) and _text(first) is None and _is_onnx(file):
         return "onnx"
     else:
         found = _other(file, first)
@@ -73,9 +78,36 @@ def format_of(file: Path) -> str:
     raise FiltersubError(f"{file} is {found[0]}, which is not read as weights; {found[1]}")
 
 
-def _begins_as_onnx(first: bytes) -> bool:
-    """Whether a protobuf message begins as ModelProto does: its version, then a text, a number or a graph."""
-    return len(first) > 3 and first[0] == 0x08 and 0 < first[1] < 32 and first[2] in b"\x12\x1a\x22\x28\x3a\x42"
+def _is_onnx(file: Path) -> bool:
+    """Whether a protobuf message has the fields of ModelProto, in any order, up to its graph or to where it was cut
+    off. SavedModel and Core ML begin as it does, but for messages in the place of names."""
+    fields = 0
+    with open(file, "rb") as opened:
+        while (key := _varint(opened)) is not None:
+            if _ONNX.get(key >> 3) != key & 7 or (value := _varint(opened)) is None:
+                return False
+            if key >> 3 == _ONNX_GRAPH:
+                return True
+            if key & 7:  # a text or a message, of as many bytes as the value says
+                begun = opened.read(min(value, _FIRST))
+                if key >> 3 in _ONNX_NAMES and _text(begun) is None:
+                    return False
+                opened.seek(min(value - len(begun), _LARGEST), os.SEEK_CUR)
+            fields += 1
+    return fields > 1
+
+
+def _varint(opened: BinaryIO) -> int | None:
+    """The next number, seven bits in each byte; None at the end of the file and where it has more than 64 bits."""
+    number = 0
+    for shift in range(0, 64, 7):
+        byte = opened.read(1)
+        if not byte:
+            return None
+        number |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return number
+    return None
 
 
 def _archive(file: Path) -> tuple[str, str] | None:

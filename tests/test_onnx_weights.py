@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from filtersub.decomposition import DecompositionConfig, decompose_model
-from filtersub.errors import FiltersubError
+from filtersub.errors import FiltersubError, WeightFileWarning
 from filtersub.weight_file import load_weight_file
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
@@ -26,7 +26,7 @@ def value(name):
 
 def saved(folder, nodes, tensors, name="model.onnx", functions=(), **options):
     graph = helper.make_graph(nodes, "g", [value("x")], [value("y")], [stored(*each) for each in tensors.items()])
-    imports = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=imports, functions=functions)
     onnx.save(model, folder / name, **options)
     return folder / name
@@ -43,6 +43,10 @@ CASES = {
         {"features/0/Conv.weight": KERNEL},
     ),
     "by its output's name": (lambda: ([conv("w")], {"w": KERNEL}), {"y.weight": KERNEL}),
+    "by its output's name, where its own is empty but for a slash": (
+        lambda: ([conv("w", name="/")], {"w": KERNEL}),
+        {"y.weight": KERNEL},
+    ),
     "transposed convolution": (
         lambda: ([conv("a.weight", op="ConvTranspose")], {"a.weight": KERNEL}),
         {"a.weight": KERNEL},
@@ -60,6 +64,17 @@ CASES = {
             {"h.weight": KERNEL.astype(np.float16)},
         ),
         {"h.weight": KERNEL.astype(np.float16).astype(np.float32)},
+    ),
+    "rounded by a cast": (
+        lambda: (
+            [
+                helper.make_node("Cast", ["a.weight"], ["h"], to=TensorProto.FLOAT16),
+                helper.make_node("CastLike", ["h", "x"], ["w"]),
+                conv("w"),
+            ],
+            {"a.weight": KERNEL},
+        ),
+        {"a.weight": KERNEL.astype(np.float16).astype(np.float32)},
     ),
     "double precision": (
         lambda: ([conv("d.weight")], {"d.weight": KERNEL.astype(np.float64)}),
@@ -84,6 +99,30 @@ CASES = {
             {"t.weight": KERNEL[:, :, 0, 0], "p.weight": KERNEL[:, :, 1, 1], "m": KERNEL[:, :, 2, 2]},
         ),
         {"t.weight": KERNEL[:, :, 0, 0], "p.weight": KERNEL[:, :, 1, 1].T, "last.weight": KERNEL[:, :, 2, 2].T},
+    ),
+    "a scaled matrix": (
+        lambda: ([helper.make_node("Gemm", ["x", "a.weight"], ["y"], alpha=0.5)], {"a.weight": KERNEL[:, :, 0, 0]}),
+        {"a.weight": KERNEL[:, :, 0, 0].T / 2},
+    ),
+    "deformable convolution": (
+        lambda: ([helper.make_node("DeformConv", ["x", "a.weight", "x"], ["y"])], {"a.weight": KERNEL}),
+        {"a.weight": KERNEL},
+    ),
+    "one tensor in two layers of two names": (
+        lambda: ([conv("w", "u", "a"), conv("w", "y", "b")], {"w": KERNEL}),
+        {"a.weight": KERNEL},
+    ),
+    "a computed table that no layer's weight is": (
+        lambda: (
+            [
+                conv("a.weight", "u"),
+                helper.make_node("Mul", ["t", "t"], ["table"]),
+                helper.make_node("MatMul", ["u", "table"], ["v"]),
+                helper.make_node("MatMul", ["table", "table"], ["y"]),
+            ],
+            {"a.weight": KERNEL, "t": KERNEL[0]},
+        ),
+        {"a.weight": KERNEL},
     ),
     "one tensor in two layers": (
         lambda: ([conv("w", "u", "a"), conv("w", "y", "a")], {"w": KERNEL}),
@@ -125,6 +164,35 @@ def test_layers_in_branches_and_functions_are_found(tmp_path):
     assert scales == pytest.approx([1, 2, 3])
 
 
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("constant", [True, False])
+def test_sparse_tensors_are_read_dense(flat, constant, tmp_path):
+    kernel = np.where(KERNEL > 1, KERNEL, 0)
+    at = np.flatnonzero(kernel) if flat else np.argwhere(kernel)
+    sparse = helper.make_sparse_tensor(stored("a.weight", kernel[kernel != 0]), stored("at", at), kernel.shape)
+    nodes = [helper.make_node("Constant", [], ["a.weight"], sparse_value=sparse)] if constant else []
+    graph = helper.make_graph([*nodes, conv("a.weight")], "g", [value("x")], [value("y")])
+    if not constant:
+        graph.sparse_initializer.append(sparse)
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    assert torch.equal(load_weight_file(tmp_path / "model.onnx")["a.weight"], torch.from_numpy(kernel))
+
+
+def test_kernels_that_inputs_make_are_left_out_with_a_line(tmp_path):
+    """Of trackers, which compare two images, and of generators, whose style scales the kernel."""
+    nodes = [
+        conv("a.weight", "template"),
+        helper.make_node("Mul", ["w", "template"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["turned"]),
+        conv("turned", "u", "/styled"),
+        helper.make_node("Identity", ["template"], ["kernel"]),
+        conv("kernel", "y", "/compared"),
+    ]
+    with pytest.warns(WeightFileWarning, match=r"2 convolutions get their kernel from the .*inputs \(styled for one\)"):
+        found = load_weight_file(saved(tmp_path, nodes, {"a.weight": KERNEL, "w": KERNEL}))
+    assert list(found) == ["a.weight"]
+
+
 def test_data_beside_the_file_are_read_and_stay_in_its_folder(tmp_path):
     (tmp_path / "model").mkdir()
     options = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
@@ -132,22 +200,76 @@ def test_data_beside_the_file_are_read_and_stay_in_its_folder(tmp_path):
     assert (tmp_path / "model" / "w.data").is_file()
     assert torch.equal(load_weight_file(file)["a.weight"], torch.from_numpy(KERNEL))
     (tmp_path / "model" / "w.data").rename(tmp_path / "w.data")
-    with pytest.raises(FiltersubError, match=r"model.onnx cannot be read as weights"):
-        load_weight_file(file)
+    (tmp_path / "model" / "other.data").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    for put in (None, "other.data", tmp_path / "w.data"):
+        if put is not None:
+            (tmp_path / "model" / "w.data").unlink(missing_ok=True)
+            (tmp_path / "model" / "w.data").symlink_to(put)
+        with pytest.raises(FiltersubError, match=r"model.onnx cannot be read as weights.*files themselves") as refused:
+            load_weight_file(file)
+        assert "\n" not in str(refused.value)
+
+
+def test_data_beside_the_file_are_read_for_functions_too(tmp_path):
+    inner = [helper.make_node("Constant", [], ["w"], value=stored("c", KERNEL)), conv("w", name="n")]
+    function = helper.make_function("own", "block", ["x"], ["y"], inner, [helper.make_opsetid("", 18)])
+    nodes = [helper.make_node("block", ["x"], ["u"], domain="own"), helper.make_node("Conv", ["u", "a.weight"], ["y"])]
+    options = {"save_as_external_data": True, "location": "w.data", "size_threshold": 0}
+    found = load_weight_file(saved(tmp_path, nodes, {"a.weight": 2 * KERNEL}, functions=[function], **options))
+    assert sorted(float((weight / torch.from_numpy(KERNEL)).mean()) for weight in found.values()) == [1, 2]
+
+
+QUANTISED = {"q": KERNEL[:, :, 0, 0].astype(np.int8), "s": np.float32(0.1)}
+
+
+def dequantised(*nodes):
+    return [helper.make_node("DequantizeLinear", ["q", "s"], ["w"]), *nodes]
 
 
 REFUSED = {
     "computed": (
         [helper.make_node("Mul", ["s", "s"], ["w"]), conv("w", name="/c")],
         {"s": KERNEL},
-        r"c, whose weight.*\(Mul\)",
+        r"c, whose weight.*\(Mul\).*onnxslim",
+    ),
+    "a computed matrix": (
+        [
+            conv("a.weight", "u"),
+            helper.make_node("Add", ["m", "m"], ["w"]),
+            helper.make_node("MatMul", ["u", "w"], ["y"], name="fc"),
+        ],
+        {"a.weight": KERNEL, "m": KERNEL[:, :, 0, 0]},
+        r"fc, whose weight.*\(Add\).*onnxslim",
     ),
     "quantised": (
         [helper.make_node("ConvInteger", ["x", "q"], ["y"], name="q")],
         {"q": KERNEL.astype(np.int8)},
         "quantised layer.*ConvInteger",
     ),
+    "a quantised convolution's weight": (
+        dequantised(conv("w", name="c")),
+        {**QUANTISED, "q": KERNEL.astype(np.int8)},
+        r"c, a quantised layer \(DequantizeLinear\); give the float",
+    ),
+    "a quantised matrix": (
+        dequantised(
+            helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("Gemm", ["x", "t"], ["y"], name="fc")
+        ),
+        QUANTISED,
+        r"fc, a quantised layer \(DequantizeLinear\); give the float",
+    ),
+    "fused": (
+        [conv("a.weight", "u"), helper.make_node("FusedConv", ["u", "w"], ["y"], name="f", domain="com.microsoft")],
+        {"a.weight": KERNEL, "w": KERNEL},
+        r"f, a layer of com.microsoft \(FusedConv\), which is not read; give the float model as it was exported",
+    ),
+    "of four bits": (
+        [helper.make_node("MatMulNBits", ["x", "q", "s"], ["y"], name="f", domain="com.microsoft")],
+        QUANTISED,
+        r"f, a layer of com.microsoft \(MatMulNBits\), which is not read",
+    ),
     "nothing": ([helper.make_node("Relu", ["x"], ["y"])], {}, "holds no tensors by name"),
+    "parameters as inputs": ([conv("a.weight")], {}, r"holds no tensors by name: no convolution.*export_params=True"),
 }
 
 
@@ -165,6 +287,41 @@ def test_a_damaged_file_is_refused_in_a_line(tmp_path):
     with pytest.raises(FiltersubError, match=r"truncated or damaged") as refused:
         load_weight_file(file)
     assert "\n" not in str(refused.value)
+
+
+def in_another_order(model):
+    """Bytes with the versions of operators first, as other writers than protobuf's own put them."""
+    parts = [onnx.ModelProto(opset_import=model.opset_import), onnx.ModelProto(graph=model.graph)]
+    return b"".join(part.SerializeToString() for part in (*parts, onnx.ModelProto(ir_version=8)))
+
+
+def with_a_text_first(model):
+    return onnx.ModelProto(ir_version=8, doc_string="a", graph=model.graph).SerializeToString()
+
+
+@pytest.mark.parametrize("written", [in_another_order, with_a_text_first, onnx.ModelProto.SerializeToString])
+@pytest.mark.parametrize("name", ["model.onnx", "model.json", "model.textproto", "model.pb", "model.mlmodel", "model"])
+def test_a_file_is_known_by_its_content(written, name, tmp_path):
+    model = onnx.load(saved(tmp_path, [conv("a.weight")], {"a.weight": KERNEL}))
+    (tmp_path / name).write_bytes(written(model))
+    assert torch.equal(load_weight_file(tmp_path / name)["a.weight"], torch.from_numpy(KERNEL))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("saved_model.pb", b"\x08\x01\x12\x10\x0a\x0e\x0a\x00\x22\x05serve*\x032.9", "a graph of TensorFlow"),
+        ("net.mlmodel", b"\x08\x04\x12\x04\x0a\x02\x0a\x00\xa2\x1f\x03abc", "a model of Core ML"),
+        ("renamed.onnx", b"\x08\x04\x12\x04\x0a\x02\x0a\x00\xa2\x1f\x03abc", "of no format that is known"),
+        ("net.ort", b"\x18\0\0\0ORTM" + bytes(64), "a model in onnxruntime's own format"),
+        ("large.onnx", b"\x32" + b"\xff" * 8 + b"\x7f", "of no format that is known"),
+        ("endless.onnx", b"\x08" + b"\xff" * 600, "of no format that is known"),
+    ],
+)
+def test_messages_that_begin_alike_are_no_onnx(name, content, what, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FiltersubError, match=f"{name} is {what}"):
+        load_weight_file(tmp_path / name)
 
 
 def test_codes_of_an_exported_network_are_those_of_its_state_dict(tmp_path):
