@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from .errors import FiltersubError, meant, reason
+from .files import as_path
 from .packaged_models import PACKAGED
 from .schema import shown
 from .settings import MOST, check_share, check_switch, check_whole
 from .weight_file import is_weight_file, load_weight_file, stored_tensors
+from .weight_format import format_of
 
 #: names of what a layer computes its weight from
 _COMPUTED = re.compile(r"(^|\.)parametrizations\.|_(g|v|u|orig|mask)$")
@@ -243,6 +245,12 @@ def _replace_head(model: nn.Module, num_classes: int | None) -> None:
 def _tensors_for(model: nn.Module, weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     """A file's tensors, each weight as a layer runs with it; as stored where the model computes it from the same parts,
     as with weight and spectral norm."""
+    file = as_path(weights)
+    if file.is_file() and format_of(file) == "onnx":
+        raise FiltersubError(
+            f"{file} is an ONNX graph, whose kernels alone are read (decompose, count, suggest); give a state dict as "
+            "the weights of a model"
+        )
     tensors = load_weight_file(weights, layout="torch")
     lacking = [name for name in model.state_dict() if name not in tensors and _COMPUTED.search(name)]
     stored = stored_tensors(weights) if lacking else {}
