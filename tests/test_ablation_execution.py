@@ -20,6 +20,7 @@ from filtersub.ablation import is_finished, plan, run_ablation, run_slot
 from filtersub.ablation.run_slot import DECOMPOSITIONS_FOLDER, cores
 from filtersub.ablation.spec import load_spec, parse_spec
 from filtersub.ablation.warm_start import AVAILABLE
+from filtersub.errors import FiltersubError
 
 pytestmark = [pytest.mark.notebook, pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")]
 PARAMETERS = 'case = "good"\nrate = 0.5\nwait = 0.0\nfail = False\nseed = 0\nout_dir = "."'
@@ -233,6 +234,40 @@ assert not list(out.rglob("*.part*"))
 again = run_ablation(spec, out, workers=1, warm={warm})
 assert (again.done, again.reused) == ((large.run_id,), (good.run_id, later.run_id)), again
 """
+REMOVES = """
+import shutil
+from pathlib import Path
+run = Path(out_dir)
+removed = {"run": run, "all": run.parents[1]}.get(case)
+if removed is not None and not (once := run.parents[2] / "once").exists():
+    once.touch()
+    shutil.rmtree(removed)
+"""
+
+
+@pytest.mark.usefixtures("shared_warm_process")
+def test_a_folder_that_is_removed_meanwhile_is_named_and_made_again(tmp_path, capfd):
+    notebook = write_notebook(tmp_path / "removes.ipynb", PARAMETERS, REMOVES, WORK)
+    spec, out = spec_of(notebook, [{"case": "run"}, {"case": "good"}]), tmp_path / "out"
+    gone, good = plan(spec, out)
+    summary = run_ablation(spec, out)
+    assert (summary.failed, summary.done) == ((gone.run_id,), (good.run_id,))
+    told = f"{gone.folder} was removed while the run was in progress"
+    assert told in capfd.readouterr().out
+    assert (gone.folder / "error.txt").read_text().startswith(told)
+    assert run_ablation(spec, out).done == (gone.run_id,)
+
+
+@pytest.mark.usefixtures("shared_warm_process")
+def test_an_output_folder_that_is_removed_ends_the_ablation_in_one_line(tmp_path):
+    notebook = write_notebook(tmp_path / "removes.ipynb", PARAMETERS, REMOVES, WORK)
+    spec, out = spec_of(notebook, [{"case": "all"}, {"case": "good", "wait": 600.0}]), tmp_path / "out"
+    with pytest.raises(FiltersubError, match=r"out was removed or replaced .* run the same command again"):
+        run_ablation(spec, out, workers=2)
+    spec = spec_of(notebook, [{"case": "all"}, {"case": "good"}])
+    assert len(run_ablation(spec, out).done) == 2
+
+
 LARGE = 'if case == "large": print("x" * 2_000_000)'
 
 

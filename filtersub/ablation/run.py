@@ -219,7 +219,18 @@ def _prepared(run: Run, inputs: str | None, rerun: bool, outcome: dict[str, str]
 
 
 def _error(future: Any, run: Run) -> str | None:
-    """Why a run failed, None when it is there; kept in the run's folder where its process could not do so itself."""
+    """Why a run failed, None when it is there; kept in the run's folder where its process could not do so itself.
+
+    Raises FiltersubError where the whole output folder is gone: no other run could be kept either.
+    """
+    if not read_state(run.folder).get("run_id"):  # as _prepared wrote it; what a process writes later has none
+        root = run.folder.parents[1]
+        if not (root / ABLATION_FILE).exists():
+            raise FiltersubError(
+                f"{root} was removed or replaced while its runs were in progress; nothing more is run. Let the folder "
+                "be, then run the same command again: it makes every run anew"
+            )
+        return _mark_failed(run, f"{run.folder} was removed while the run was in progress; the same command makes it")
     if future.status != "finished":
         reason = future.exception() if future.status == "error" else f"its scheduler is gone ({future.status})"
         return _mark_failed(run, f"the worker lost it: {reason}")
