@@ -168,6 +168,12 @@ def _timm(name: str, fetch: bool, num_classes: int | None, drop_path: float | No
 
     if not timm.is_model(name):
         raise _unknown(name, [*timm.list_models(), *PACKAGED], "timm")
+    if fetch and "pretrained" not in inspect.signature(timm.models.model_entrypoint(name)).parameters:
+        # a user's own function, which would let `pretrained` go unread: random weights would count as pretrained
+        raise FiltersubError(
+            f"{name} has no weights of its own, since its function has no parameter `pretrained`; give a file of "
+            "weights (weights=...), or ask for random ones (pretrained=False)"
+        )
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if drop_path is not None:
         options |= _drop_path(name, lambda **asked: timm.create_model(name, **asked), "drop_path_rate", drop_path)

@@ -120,6 +120,28 @@ def test_no_network_says_what_to_do(monkeypatch, tmp_path):
         load_model("resnet18")
 
 
+@pytest.fixture
+def own_network():
+    """The name of a network that a user has registered, as docs/own.md does."""
+    from timm.models import _registry, register_model
+
+    @register_model
+    def network_of_a_test(num_classes: int = 1000, **_) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))
+
+    yield "network_of_a_test"
+    del _registry._model_entrypoints["network_of_a_test"]
+
+
+def test_random_weights_of_an_own_network_do_not_count_as_pretrained(own_network, tmp_path):
+    with pytest.raises(FiltersubError, match=r"network_of_a_test has no weights of its own.*pretrained=False"):
+        load_model(own_network, num_classes=2)
+    model = load_model(own_network, pretrained=False, num_classes=2)
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    loaded = load_model(own_network, weights=tmp_path / "own.safetensors", num_classes=2)
+    assert torch.equal(loaded[1].weight, model[1].weight)
+
+
 def test_unknown_models_are_named_with_a_near_miss():
     with pytest.raises(FiltersubError, match=r"'resnet5'.*resnet50"):
         load_model("resnet5")
