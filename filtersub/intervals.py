@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import check_name
+from .percentages import NBSP
 
 LEVEL = 0.95
 #: Name -> what a reader is told of it.
-INTERVALS = {"t": "95\N{NO-BREAK SPACE}% t interval", "bootstrap": "95\N{NO-BREAK SPACE}% bootstrap interval"}
+INTERVALS = {"t": f"95{NBSP}% t interval", "bootstrap": f"95{NBSP}% bootstrap interval"}
 TEST = "Welch's t test"
 PAIRED_TEST = "paired t test"
 SIGNIFICANT = 0.05

@@ -199,7 +199,9 @@ def test_it_is_set_against_the_most_accurate_setting():
         stats.ttest_ind([0.8, 0.82, 0.84], [0.7, 0.71, 0.75], equal_var=False).pvalue
     )
     words = studies.allotment_sentence(studies.allotment_pairs(made_runs()))
-    assert "82.0%, against 72.0% for m=9 (900), a difference of +10.0 points" in words
+    assert (
+        "82.0\N{NO-BREAK SPACE}%, against 72.0\N{NO-BREAK SPACE}% for m=9 (900), a difference of +10.0 points" in words
+    )
     single = made_runs().query("seed == 0")
     assert "whether that is noise is not known" in studies.allotment_sentence(studies.allotment_pairs(single))
 

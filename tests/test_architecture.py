@@ -23,6 +23,7 @@ ROOMS = (
         "markup",
         "memory",
         "method",
+        "percentages",
         "printable",
         "processes",
         "progress",

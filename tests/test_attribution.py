@@ -15,6 +15,7 @@ from filtersub.collect import collect
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
 from filtersub.models import load_model
+from filtersub.percentages import percentage
 from filtersub.plots import activation_maps, active_shares, figure_html
 from filtersub.records import read_record
 from filtersub.report.studies import study_sections
@@ -138,7 +139,7 @@ def test_intervals_are_over_images_and_differences_are_paired():
     assert gaps[["low", "high"]].to_numpy().ravel().tolist() == pytest.approx([0.11, 0.11, 0, 0], abs=1e-9)
     words = studies.attribution_sentence(summary.reset_index(), gaps, "digits", 0.5)
     assert "over 40 images of digits" in words
-    assert "atoms is larger than that of lora by 11.0%" in words
+    assert "atoms is larger than that of lora by 11.0\N{NO-BREAK SPACE}%" in words
     assert "at every seed alike" in words
 
 
@@ -147,7 +148,7 @@ def test_a_difference_that_seeds_do_not_share_is_said():
     words = studies.attribution_sentence(
         studies.share_table(table), studies.difference_table(table).round(9), "digits", 0.5
     )
-    assert "but seeds differ, from -5.0% to +10.0%" in words
+    assert "but seeds differ, from \N{MINUS SIGN}5.0\N{NO-BREAK SPACE}% to +10.0\N{NO-BREAK SPACE}%" in words
     assert "The images do not tell atoms and more apart" in words
 
 
@@ -224,4 +225,4 @@ def test_the_notebook_runs(tmp_path):
     (page,) = tmp_path.rglob("notebook.html")
     assert external_references(page.read_text()) == []
     (record,) = collect(tmp_path).of_kind("attribution").values()
-    assert f"LoRA r=2 {record.metrics['active_share: LoRA r=2']:.1%}" in page.read_text()
+    assert f"LoRA r=2 {percentage(record.metrics['active_share: LoRA r=2'])}" in page.read_text()

@@ -11,6 +11,7 @@ import warm
 from safetensors.torch import save_file
 
 from filtersub.decomposition import ModelDecomposition
+from filtersub.percentages import percentage
 
 
 def test_decompose_as_json_and_files(filtersub, tmp_path):
@@ -62,7 +63,7 @@ def test_tune_writes_a_record(filtersub, tmp_path):
     done = filtersub("tune", "efficientnet_lite0", "--data", "digits", "--method", "filter-subspace", *options)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert f"accuracy {record['metrics']['test_accuracy']:.1%}" in done.stdout
+    assert f"accuracy {percentage(record['metrics']['test_accuracy'])}" in done.stdout
     again = filtersub("tune", "efficientnet_lite0", "--data", "digits", *options)
     assert "holds this run already" in again.stdout
 

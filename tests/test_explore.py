@@ -23,6 +23,7 @@ from filtersub import (
 from filtersub.cli import app
 from filtersub.explore import SAMPLE_ROWS, Explorer, comparison, explorer_of, export_html, kernel_html, look_html
 from filtersub.explore.look import density, relative_error, same_kernels
+from filtersub.percentages import percentage
 from filtersub.recipe_file import layer_pattern, recipe_command, write_recipe
 from filtersub.report import coding_words, other_coding
 
@@ -46,7 +47,7 @@ def test_a_look_tells_what_it_shows(explorer):
     assert look.pictures.shape == (5, 3, 3)
     assert torch.equal(look.pictures.flatten(1), look.atoms)
     assert torch.equal(look.kernels, rows)
-    for said in ("5 atoms", "all 1,024 kernels", f"{look.relative_error:.1%}", "from new atoms"):
+    for said in ("5 atoms", "all 1,024 kernels", percentage(look.relative_error), "from new atoms"):
         assert said in look.sentence
 
 
@@ -136,7 +137,10 @@ def test_the_codes_of_a_kernel_are_those_that_rebuild_it(explorer):
     assert torch.equal(explorer._modules["a"][out, into].flatten(), look.kernels[place])
     error = float((look.kernels[place] - look.codes[place] @ look.atoms).norm() / look.kernels[place].norm())
     shown = kernel_html(look, place)
-    assert f"{int((look.codes[place] != 0).sum())} of 5 atoms rebuild it with a relative error of {error:.1%}" in shown
+    assert (
+        f"{int((look.codes[place] != 0).sum())} of 5 atoms rebuild it with a relative error of {percentage(error)}"
+        in shown
+    )
     assert external_references(shown) == []
 
 
@@ -153,10 +157,10 @@ def test_two_settings_are_compared_on_the_same_kernels(monkeypatch, explorer):
     told = {name: sides for name, *sides in comparison(left, right)}
     common = right.kernels[:600], right.codes[:600]
     assert told["relative error"] == [
-        f"{left.relative_error:.1%}",
-        f"{relative_error(*common, right.atoms):.1%}",
+        percentage(left.relative_error),
+        percentage(relative_error(*common, right.atoms)),
     ]
-    assert told["nonzero coefficients"][1] == f"{density(common[1]):.1%}"
+    assert told["nonzero coefficients"][1] == percentage(density(common[1]))
     assert told["atoms"] == ["3", "6"]
     assert told["kernels"] == ["600, the same"] * 2
     assert same_kernels(left, explorer.look("b", 3)) is None

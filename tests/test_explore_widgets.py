@@ -14,6 +14,7 @@ from filtersub.decomposition import DecompositionConfig
 from filtersub.explore import Explorer, kernel_html, look_html
 from filtersub.explore_widgets import Board, load_ipython_extension, show_explorer
 from filtersub.markup import tiles_css
+from filtersub.percentages import percentage
 from filtersub.recipe_file import read_recipe
 
 WIDTH = 6.4
@@ -256,7 +257,7 @@ def test_a_tuning_run_stands_side_by_side_before_and_after(monkeypatch, tmp_path
     assert float((right.atoms - left.atoms).norm()) > 0
     told = {name: sides for name, *sides in comparison(left, right)}
     change = float((right.atoms - left.atoms).norm() / left.atoms.norm())
-    assert told["change of the atoms"] == ["", f"{change:.1%}"]
+    assert told["change of the atoms"] == ["", percentage(change)]
     assert "test_resnet --no-pretrained --layers" in before.command(left)
     data = shown(monkeypatch, tmp_path / "atoms")
     for said in ("before tuning", "after tuning", "that tuning moved most"):

@@ -20,6 +20,7 @@ from filtersub.ablation.spec import load_spec, parse_spec, presets
 from filtersub.cli import app
 from filtersub.collect import collect
 from filtersub.experiment import TuneSettings
+from filtersub.percentages import percentage
 from filtersub.report import write_report
 from filtersub.setting_fields import RecipeFields, StartFields, TuneFields
 from filtersub.tuning import FilterSubspaceConfig
@@ -197,4 +198,4 @@ def test_the_notebooks_of_decomposition_run_and_make_a_report(tmp_path):
     report = write_report(tmp_path).read_text()
     assert external_references(report) == []
     (record,) = collect(tmp_path).of_kind("decomposition").values()
-    assert f"{record.metrics['relative_error']:.1%}" in report
+    assert percentage(record.metrics["relative_error"]) in report

@@ -32,6 +32,7 @@ from filtersub.paper import (
     tune_settings,
 )
 from filtersub.parameters import architecture
+from filtersub.percentages import percentage
 from filtersub.records import Record, read_record
 from filtersub.report import write_report
 
@@ -452,7 +453,7 @@ def test_the_report_shows_a_study_of_sharing(sharing, tmp_path):
     page = write_report(tmp_path).read_text()
     assert "One dictionary for many layers" in page
     for error in totals["relative_error"]:
-        assert f"{error:.1%}" in page
+        assert percentage(error) in page
 
 
 def test_shared_codes_are_tuned_by_every_setting_and_go_on_where_they_stopped(tmp_path):

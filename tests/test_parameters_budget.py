@@ -29,6 +29,7 @@ SAMPLE = Path(__file__).parent.parent / "reports" / "sample"
         ("300k", 300_000),
         ("1.2M", 1_200_000),
         ("0.5%", 5_000),
+        ("0.5 %", 5_000),
         ("100%", 10**6),
         (250, 250),
         ("2e5", 200_000),
@@ -87,7 +88,7 @@ def test_the_better_score_comes_first_and_the_cheaper_among_equals():
     assert {s.recipe.atoms for s in found} == {1}
     flat = suggest_settings(model, 50_000, score=lambda recipe, names: 0.5)
     assert [s.trainable for s in flat] == sorted(s.trainable for s in flat)
-    assert "follow 50.00% of the energy" in flat[0].why
+    assert "follow 50.00\N{NO-BREAK SPACE}% of the energy" in flat[0].why
 
 
 def test_energy_of_principal_codes_needs_no_codes():

@@ -19,7 +19,13 @@ from filtersub.ablation.notebook_html import write_html
 from filtersub.report import write_report
 from filtersub.report.interactive import _places, explained_share
 
-CAPTURE = "window.copied = []; navigator.clipboard.writeText = async (text) => { window.copied.push(text); };"
+CAPTURE = """window.copied = []; navigator.clipboard.writeText = async (text) => { window.copied.push(text); };
+window.written = [];
+const fillText = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+  window.written.push(text);
+  return fillText.call(this, text, ...place);
+};"""
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +279,15 @@ def test_ticks_of_accuracies_within_a_percent_are_told_apart(tmp_path):
     ticks = re.findall(r">([0-9.]+%)<", vl_convert.vegalite_to_svg({**spec, "width": 600}))
     assert len(ticks) > 3
     assert len(set(ticks)) == len(ticks)
+
+
+def test_charts_write_percentages_as_the_rest_of_the_page_does(opened):
+    page = opened()
+    drawn(page, 0)
+    drawn(page, 1)
+    ticks = [text for text in page.evaluate("window.written") if "%" in text]
+    assert len(ticks) > 5
+    assert [tick for tick in ticks if not re.fullmatch(r"[0-9.]+\N{NO-BREAK SPACE}%", tick)] == []
 
 
 def test_a_label_cannot_leave_the_script_that_holds_it(tmp_path):

@@ -23,6 +23,7 @@ from filtersub.experiment.model_card import CARD_FILE, model_card
 from filtersub.experiment.saved_weights import ADAPTER_FOLDER, STATISTICS_FILE, load_trained, save_trained
 from filtersub.experiment.tuned import load_tuned
 from filtersub.methods import METHODS, MethodOptions, inject
+from filtersub.percentages import percentage
 from filtersub.training import evaluate
 
 BY_PEFT = [name for name, method in METHODS.items() if method.by_peft]
@@ -176,7 +177,7 @@ def test_the_cards_own_lines_give_the_recorded_accuracy(method, tmp_path):
     assert torch.equal(confusion.flatten(), torch.tensor(pd.read_csv(tmp_path / "confusion.csv")["count"].to_numpy()))
     for figure in (record.counts["trainable"], record.counts["head"], record.counts["total"]):
         assert f"{figure:,}" in card
-    assert f"{record.metrics['test_accuracy']:.2%}" in card
+    assert percentage(record.metrics["test_accuracy"], 2) in card
     assert "[More Information Needed]" not in card
     saved = sum(f.stat().st_size for f in (tmp_path / ADAPTER_FOLDER).iterdir() if f.name != CARD_FILE)
     assert record.cost["saved_bytes"] == saved

@@ -9,6 +9,7 @@ from filtersub.diagnostics import span_table
 from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings
 from filtersub.experiment.tuned import load_pair
+from filtersub.percentages import percentage
 from filtersub.records import read_record
 from filtersub.report.studies import study_sections
 
@@ -77,8 +78,11 @@ def test_finished_runs_are_read_instead(root, tmp_path):
 def test_the_sentence_has_the_share_and_the_chance(tables):
     words = studies.span_sentence(tables["totals"])
     mean = tables["totals"].query("setting == 'pca' and m == 3")[["share", "expected"]].mean()
-    assert f"pca: {mean['share']:.2%} (" in words
-    assert f"{mean['share'] / mean['expected']:.3g} times the {mean['expected']:.2%} of a random change" in words
+    assert f"pca: {percentage(mean['share'], 2)} (" in words
+    assert (
+        f"{mean['share'] / mean['expected']:.3g} times the {percentage(mean['expected'], 2)} of a random change"
+        in words
+    )
     assert "one seed" in studies.span_sentence(tables["totals"].query("seed == 0"))
 
 

@@ -13,6 +13,7 @@ from filtersub.errors import FiltersubError
 from filtersub.experiment import TuneSettings, decompose_run, tune
 from filtersub.experiment.tuned import load_tuned
 from filtersub.models import load_model
+from filtersub.percentages import percentage
 from filtersub.records import Record, read_record
 from filtersub.report import write_report
 from filtersub.studies.parameters import parameter_study
@@ -92,9 +93,9 @@ def test_the_model_sentence_is_computed(root):
     sentence = studies.model_sentence(tables["layers"], tables["costs"], tables["network"], 0.1234)
     assert f"{len(tables['layers'])} layers with {tables['layers']['rows'].sum()} kernels" in sentence
     assert f"{tables['costs']['rounds'].sum()} rounds" in sentence
-    assert "12.3%" in sentence
+    assert "12.3\N{NO-BREAK SPACE}%" in sentence
     means = tables["network"].groupby("m")["agreement"].mean()
-    assert f"{means[2]:.1%} of the images at m = 2 and on {means[4]:.1%} at m = 4" in sentence
+    assert f"{percentage(means[2])} of the images at m = 2 and on {percentage(means[4])} at m = 4" in sentence
 
 
 def test_a_penalty_study_reads_the_tuning_runs_below_it(root):
@@ -120,8 +121,11 @@ def test_the_penalty_sentence_weighs_a_difference_against_the_seeds():
     rows = [(0.1, 0, 0.90), (0.1, 1, 0.92), (1.0, 0, 0.80), (1.0, 1, 0.82)]
     accuracy = pd.DataFrame(rows, columns=["l1_penalty", "seed", "test_accuracy"])
     sentence = studies.penalty_sentence(total, accuracy)
-    assert "from 90.0% to 20.0%" in sentence
-    assert "l = 0.1: 91.0%; l = 1: 81.0% (2 seeds, at most 2.0 points apart at one l)" in sentence
+    assert "from 90.0\N{NO-BREAK SPACE}% to 20.0\N{NO-BREAK SPACE}%" in sentence
+    assert (
+        "l = 0.1: 91.0\N{NO-BREAK SPACE}%; l = 1: 81.0\N{NO-BREAK SPACE}% (2 seeds, at most 2.0 points apart at one l)"
+        in sentence
+    )
     assert "a difference of 10.0 points, more than seeds differ" in sentence
     close = accuracy.assign(test_accuracy=[0.90, 0.92, 0.90, 0.92])
     assert "no more than the seeds of one l differ" in studies.penalty_sentence(total, close)
@@ -160,8 +164,8 @@ def test_the_report_shows_the_studies_and_no_part_of_them(root):
     for heading in ("What decomposing a whole model takes", "CP and Tucker", "What the penalty does", "Which solver"):
         assert heading in words
     record = read_record(root / "model")
-    assert f"{record.metrics['relative_error']:.1%}" in words
-    assert f"{record.metrics['agreement']:.0%}" in words
+    assert percentage(record.metrics["relative_error"]) in words
+    assert percentage(record.metrics["agreement"], 0) in words
     assert "question stays open" not in words
     assert "Accuracy against trained parameters" not in words
 

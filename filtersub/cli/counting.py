@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FiltersubError, check_name
+from ..percentages import percentage
 from ..setting_fields import TuneFields
 from ..settings import MOST, MOST_PIXELS, check_whole, select_fields
 from .console import json_rows, print_csv, print_json, print_table, say
@@ -216,7 +217,7 @@ def _show_count(found: ParameterCount, value: dict[str, Any], every_layer: bool,
     if not (as_json or as_csv):
         say(
             f"{found.model}, {found.method}: {found.trainable:,} trained + {found.head:,} in the head, "
-            f"of {found.total:,} ({found.fraction:.3%} without the head)"
+            f"of {found.total:,} ({percentage(found.fraction, 3)} without the head)"
         )
 
 

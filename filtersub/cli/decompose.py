@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FiltersubError
+from ..percentages import percentage
 from ..setting_fields import RecipeFields, TuneFields
 from .console import json_rows, print_csv, print_json, print_table, say
 from .options import AsCsv, AsJson, Model, WeightLayout, read_settings, stated, with_settings
@@ -136,9 +137,12 @@ def decompose(
         print_table(choice.curve[chosen | before], "relative error by m, the chosen and the next smaller one")
     print_table(_shown(table, found), f"{model}, layer by layer")
     if own is not None:
-        words = f"shared dictionaries leave {found.relative_error:.2%} of the model, own ones {own.relative_error:.2%}"
+        words = (
+            f"shared dictionaries leave {percentage(found.relative_error, 2)} of the model, own ones "
+            f"{percentage(own.relative_error, 2)}"
+        )
         print_table(cost, words)
-    say(f"{model}: relative error {found.relative_error:.2%} in {found.seconds:.1f} s{_chosen(choice, out)}")
+    say(f"{model}: relative error {percentage(found.relative_error, 2)} in {found.seconds:.1f} s{_chosen(choice, out)}")
 
 
 def compile_kernels() -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import FiltersubError
+from ..percentages import percentage
 from ..setting_fields import TuneFields
 from .console import print_json, say
 from .options import AsJson, LogWith, PaperRun, Reading, read_settings, stated, with_settings
@@ -83,6 +84,6 @@ def tune(
         if note in record.notes:
             say(record.notes[note])
     say(
-        f"{record.label}: accuracy {accuracy:.1%}, {record.counts['trainable']:,} trained parameters "
+        f"{record.label}: accuracy {percentage(accuracy)}, {record.counts['trainable']:,} trained parameters "
         f"+ {record.counts['head']:,} in the head; record in {out}"
     )

@@ -27,6 +27,7 @@ from ..fingerprint import fingerprint, fingerprint_gap
 from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
 from ..markup import atoms_html, boards, codes_html, explore_hint, facts_html, first_and_last, table_html, unfold_html
+from ..percentages import percentage
 from ..schema import check, check_settings, shown
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated
@@ -60,9 +61,17 @@ class ModelDecomposition:
 
     def _repr_html_(self) -> str:
         """A table of the layers, for notebooks."""
-        counted = f"{len(self.layers)} layers, relative error {self.relative_error:.2%}, {self.seconds:.1f} s"
+        counted = (
+            f"{len(self.layers)} layers, relative error {percentage(self.relative_error, 2)}, {self.seconds:.1f} s"
+        )
         rows = [
-            (name, layer.layout.n_rows, layer.atoms.shape[0], f"{layer.relative_error:.2%}", f"{layer.density:.1%}")
+            (
+                name,
+                layer.layout.n_rows,
+                layer.atoms.shape[0],
+                percentage(layer.relative_error, 2),
+                percentage(layer.density),
+            )
             for name, layer in self.layers.items()
         ]
         table = table_html(("layer", "kernels", "atoms", "relative error", "nonzero"), rows)

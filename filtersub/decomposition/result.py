@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import FiltersubError
 from ..kernels import KernelLayout
 from ..markup import atoms_html, boards, codes_html, explore_hint, facts_html
+from ..percentages import percentage
 from .expansion import Level, chained_atoms, combine
 
 
@@ -77,8 +78,8 @@ class Decomposition:
         facts = [
             ("kernels", f"{self.layout.n_rows:,} of {self.layout.patch_size} numbers, from {self.layout.kind}"),
             ("atoms", " over ".join(map(str, counts))),
-            ("relative error", f"{self.relative_error:.2%}"),
-            ("nonzero coefficients", f"{self.density:.1%}"),
+            ("relative error", percentage(self.relative_error, 2)),
+            ("nonzero coefficients", percentage(self.density)),
             ("solver", f"{self.solver}, {self.iterations} rounds, {self.seconds:.2f} s"),
             ("stopped", self.stopped),
             ("note", self.note),

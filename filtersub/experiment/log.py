@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ..errors import FiltersubError, check_name
 from ..files import write_json
+from ..percentages import percentage
 from ..processes import LOG_WITH
 
 PROGRESS_FILE = "progress.json"
@@ -47,11 +48,11 @@ class TrainingLog:
         part = self.judged_on if f"{self.judged_on}_accuracy" in row else "training"  # not evaluated after this epoch
         accuracy = row.get(f"{part}_accuracy", row["train_accuracy"])
         if self.on_terminal:
-            self.bar.set_postfix({f"{part} accuracy": f"{accuracy:.1%}"})
+            self.bar.set_postfix({f"{part} accuracy": percentage(accuracy)})
         elif not self.quiet:
             print(
                 f"epoch {row['epoch']}/{self.epochs}  loss {row['train_loss']:.3f}  "
-                f"{part} accuracy {accuracy:.1%}  {row['seconds']:.1f} s",
+                f"{part} accuracy {percentage(accuracy)}  {row['seconds']:.1f} s",
                 flush=True,
             )
 

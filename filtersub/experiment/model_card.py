@@ -6,6 +6,7 @@ from pathlib import Path
 from ..data import n_classes
 from ..markup import markdown_text
 from ..methods import METHODS
+from ..percentages import percentage
 from ..records import Record
 from .settings import TuneSettings
 
@@ -47,7 +48,7 @@ def model_card(
         ("trained parameters", f"{counts['trainable']:,}, and {counts['head']:,} in the head"),
         ("parameters of the base model", f"{counts['total']:,}"),
         ("data", f"{settings.data}, {n_classes(settings.data)} classes"),
-        (f"accuracy on the {judged} images", f"{record.metrics[f'{judged}_accuracy']:.2%}"),
+        (f"accuracy on the {judged} images", percentage(record.metrics[f"{judged}_accuracy"], 2)),
         ("images", images + _numbers(std)),
         ("epochs", settings.training.epochs),
         ("learning rate", _rates(record, settings)),

@@ -4,6 +4,7 @@ from typing import Any
 
 from .. import plots
 from ..markup import table_html, text_html
+from ..percentages import percentage
 from ..recipe_file import layer_pattern, recipe_text
 from ..settings import check_whole
 from .explorer import Explorer
@@ -35,7 +36,7 @@ def kernel_html(look: Look, number: int, width: float = 7.4) -> str:
     words = f"Kernel of {look.kernel_words(number)}: {used} of {len(codes)} atoms"
     if look.kernels is not None and look.atoms is not None:
         error = relative_error(look.kernels[number], codes, look.atoms)
-        words += f" rebuild it with a relative error of {error:.1%}"
+        words += f" rebuild it with a relative error of {percentage(error)}"
     pictures = [None if each is None else each.numpy(force=True) for each in (kernel, rebuilt, look.pictures)]
     return plots.figure_html(plots.kernel_codes(codes.numpy(force=True), *pictures, width=width), words, f"{words}.")
 

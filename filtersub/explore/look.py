@@ -10,6 +10,7 @@ from torch import Tensor
 from ..decomposition import DecompositionConfig
 from ..kernels import KernelLayout
 from ..markup import boards, square_boards
+from ..percentages import percentage
 
 SHOWN_KERNELS = 48
 #: the kernels shown are among so many, which every solver looks at
@@ -102,14 +103,15 @@ class Look:
         """The numbers in words, and of how much of the layer they are."""
         whole = self.looked_at == self.rows
         seen = f"all {self.rows:,} kernels" if whole else f"a random {self.looked_at:,} of {self.rows:,} kernels"
-        error = "" if self.relative_error is None else f" with a relative error of {self.relative_error:.1%}"
+        error = "" if self.relative_error is None else f" with a relative error of {percentage(self.relative_error)}"
         how = [f"solver {self.solver}"] if self.solver else []
         how += [] if self.l1_penalty is None else [f"l = {self.l1_penalty:g}"]
         how += [f"atoms learned with {self.learned_by}"] if self.learned_by else []
         how += [self.found_by or ("from the last atoms" if self.warm else "from new atoms"), f"{self.seconds:.2f} s"]
         said = ", ".join(how)
         return (
-            f"{self.layer}: {self.codes.shape[1]} atoms rebuild {seen}{error}; {self.density:.1%} of the coefficients "
+            f"{self.layer}: {self.codes.shape[1]} atoms rebuild {seen}{error}; {percentage(self.density)} of the "
+            "coefficients "
             f"are not zero. {said[0].upper()}{said[1:]}."
         )
 
@@ -170,12 +172,12 @@ def comparison(left: Look, right: Look) -> list[tuple[str, str, str]]:
     rows.append(("penalty l", *("" if look.l1_penalty is None else f"{look.l1_penalty:g}" for look in (left, right))))
     both = [(look, slice(None) if pair is None else pair[side]) for side, look in enumerate((left, right))]
     rows.append(("relative error", *(_error_words(look, of) for look, of in both)))
-    rows.append(("nonzero coefficients", *(f"{density(look.codes[of]):.1%}" for look, of in both)))
+    rows.append(("nonzero coefficients", *(percentage(density(look.codes[of])) for look, of in both)))
     counts = [f"{len(look.codes[of]):,}" + ("" if pair is None else ", the same") for look, of in both]
     rows.append(("kernels", *counts))
     if have_the_same_codes(left, right):
         change = float((right.atoms - left.atoms).norm() / left.atoms.norm())
-        rows.append(("change of the atoms", "", f"{change:.1%}"))
+        rows.append(("change of the atoms", "", percentage(change)))
     return [row for row in rows if any(row[1:])]
 
 
@@ -188,5 +190,5 @@ def have_the_same_codes(left: Look, right: Look) -> bool:
 def _error_words(look: Look, of: Tensor | slice) -> str:
     """The relative error on some of the kernels looked at; that on all of them where the kernels are not known."""
     if look.kernels is not None and look.atoms is not None:
-        return f"{relative_error(look.kernels[of], look.codes[of], look.atoms):.1%}"
-    return "" if look.relative_error is None else f"{look.relative_error:.1%}"
+        return percentage(relative_error(look.kernels[of], look.codes[of], look.atoms))
+    return "" if look.relative_error is None else percentage(look.relative_error)

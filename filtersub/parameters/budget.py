@@ -14,6 +14,7 @@ from ..decomposition import DecompositionConfig
 from ..errors import FiltersubError
 from ..kernels import KernelLayout, tunable_layers
 from ..models import head_name
+from ..percentages import percentage
 from ..settings import check_whole
 from . import formulas
 from .architectures import load_architecture
@@ -80,7 +81,7 @@ def parse_budget(text: str | int, total: int) -> int:
         raise FiltersubError(f"the budget {text!r} is no number of parameters (300000, 300k, 1.2M) and no share (0.5%)")
     number, unit = float(re.sub("[_,]", "", found[1])), found[2].lower()
     if number > (100 if unit == "%" else 1e15):
-        raise FiltersubError(f"the budget {text!r} is more than any model has; name at most 100% of it")
+        raise FiltersubError(f"the budget {text!r} is more than any model has; name a share of at most 100%")
     if not unit and number != int(number):
         raise FiltersubError(f"the budget {text!r} is no whole number of parameters")
     budget = int(number / 100 * total) if unit == "%" else int(number * _UNITS[unit])
@@ -154,8 +155,11 @@ def _family(recipe: DecompositionConfig, layers: str | None, *, scored: bool) ->
 
 def _why(share: float, score: float | None) -> str:
     if score is None:
-        return f"uses {share:.0%} of the budget; no weights were given, so the count alone ranks"
-    return f"its atoms follow {score:.2%} of the energy of the kernels' gradient, for {share:.0%} of the budget"
+        return f"uses {percentage(share, 0)} of the budget; no weights were given, so the count alone ranks"
+    return (
+        f"its atoms follow {percentage(score, 2)} of the energy of the kernels' gradient, for "
+        f"{percentage(share, 0)} of the budget"
+    )
 
 
 def _order(found: Suggestion) -> tuple[float, int]:

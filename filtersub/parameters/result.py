@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..markup import facts_html, table_html
+from ..percentages import percentage
 
 BYTES = 4  # of a float32 number
 ADAM_STATES = 2  # running mean and mean square of each gradient
@@ -70,7 +71,10 @@ class ParameterCount:
     def _repr_html_(self) -> str:
         """The counts and the layers, for notebooks."""
         facts = [
-            ("trained without head", f"{self.trainable:,} ({self.fraction:.3%} of the model's {self.total:,})"),
+            (
+                "trained without head",
+                f"{self.trainable:,} ({percentage(self.fraction, 3)} of the model's {self.total:,})",
+            ),
             ("head", f"{self.head:,}"),
             ("frozen coefficients", f"{self.coefficients:,}" if self.coefficients else ""),
         ]

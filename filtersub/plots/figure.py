@@ -19,6 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
+from ..percentages import NBSP
 from ..printable import printable, printable_in_page
 from .style import FONTS, RAISED, STYLE, TIMES, short_count
 
@@ -176,8 +177,8 @@ def short_counts() -> Formatter:
 
 
 def percent() -> FuncFormatter:
-    """Fractions as percentages with the digits that they need: a tick at 0.175 is 17.5%, not another 18%."""
-    return FuncFormatter(lambda value, _: f"{100 * value:.6g}%".replace("-", "\N{MINUS SIGN}"))
+    """Fractions as percentages with the digits that they need: a tick at 0.175 is 17.5 %, not another 18 %."""
+    return FuncFormatter(lambda value, _: f"{100 * value:.6g}{NBSP}%".replace("-", "\N{MINUS SIGN}"))
 
 
 def room_around(ax: Axes, values: "pd.Series") -> None:

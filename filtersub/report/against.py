@@ -11,9 +11,9 @@ from ..collect import Collection, collect, is_judged_on_test
 from ..errors import FiltersubError
 from ..files import as_path
 from ..intervals import SIGNIFICANT, TEST, difference, holm
+from ..percentages import NBSP
 from ..records import Record
 from ..varying import telling_labels
-from .numbers import NBSP
 
 _SETTLED = "no change beyond noise"
 

@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 
 from ..intervals import SIGNIFICANT, interval
+from ..percentages import NBSP
 from ..plots import metric_words
 from ..records import Record
 from .effects import Effects, Factor, Interaction, enough
-from .numbers import NBSP, amount, percent
+from .numbers import amount, percent
 
 _NAMES = {"atoms": "m", "expansion": "m₁", "block": "k_c", "l1_penalty": "l"}
 _MOST_TOLD = 6  # values of a parameter whose means a sentence lists

@@ -17,6 +17,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from ..errors import FiltersubError
+from ..percentages import NBSP
 from ..records import read_table
 
 # as experiment.saved_weights and experiment.layer_tables name them, which would import torch
@@ -90,7 +91,7 @@ def change_rows(changes: list[LayerChanges]) -> list[dict[str, Any]]:
             {
                 **{"label": one.label, "seed": one.seed, "layers": len(told), "mean": f"{mean:.3g}"},
                 **{"most": ", ".join(told[:3]), "least": told[-1]},
-                "error": "" if worst is None else f"{worst['layer']} ({100 * worst['relative_error']:.3g} %)",
+                "error": "" if worst is None else f"{worst['layer']} ({100 * worst['relative_error']:.3g}{NBSP}%)",
             }
         )
     return rows

@@ -3,13 +3,12 @@
 import pandas as pd
 
 from ..intervals import points
-
-NBSP = "\N{NO-BREAK SPACE}"
+from ..percentages import NBSP, percentage
 
 
 def percent(value: float) -> str:
     """Two significant digits below one percent, one decimal above."""
-    return f"{100 * value:.1f}{NBSP}%" if abs(value) >= 0.01 or value == 0 else f"{100 * value:.2g}{NBSP}%"
+    return percentage(value) if abs(value) >= 0.01 or value == 0 else f"{100 * value:.2g}{NBSP}%"
 
 
 def span(low: float, high: float) -> str:

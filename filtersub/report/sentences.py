@@ -17,7 +17,8 @@ from ..intervals import (
     paired_difference,
     points,
 )
-from .numbers import NBSP, percent, span
+from ..percentages import NBSP
+from .numbers import percent, span
 from .over_tasks import over_tasks
 
 NOTHING = "No record is there yet, so the question stays open."

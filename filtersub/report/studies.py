@@ -16,6 +16,7 @@ from ..collect import Collection
 from ..errors import FiltersubError
 from ..generation.record import KIND
 from ..generation.tables import generation_sentence, generation_table, judged, method_table
+from ..percentages import NBSP
 from ..plots.generation import distance_vs_parameters, samples_side_by_side
 from ..records import Record
 from ..yaml_file import packaged_yaml
@@ -219,8 +220,8 @@ def _attribution_section(record: Record, tables: dict[str, pd.DataFrame]) -> Sec
     text = studies.attribution_sentence(summary, tables["differences"], asked["data"], asked["threshold"])
     count = len(asked["seeds"])
     words = (
-        f"{record.label}: the share of the image whose map is above a threshold; bars are 95% bootstrap intervals over "
-        f"images, of {count} {'seed' if count == 1 else 'seeds'}."
+        f"{record.label}: the share of the image whose map is above a threshold; bars are 95{NBSP}% bootstrap "
+        f"intervals over images, of {count} {'seed' if count == 1 else 'seeds'}."
     )
     figures = [(partial(plots.active_shares, summary), words)]
     if "maps" in tables:

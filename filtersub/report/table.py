@@ -18,10 +18,10 @@ import pandas as pd
 
 from ..ablation.notebook_run import HTML_FILE
 from ..collect import Collection
+from ..percentages import NBSP, percentage
 from ..records import Record
 from ..varying import completed_parameters, varying_parameters
 
-NBSP = "\N{NO-BREAK SPACE}"
 _OF_ATOMS = (  # say nothing of a run without
     *("atoms", "block", "block_spatial", "block_coefficients", "limit_atoms", "solver", "l1_penalty"),
     *("expansion", "expansion_coefficients", "expansion_layers", "expansion_init", "init_scale", "overrides"),
@@ -49,7 +49,7 @@ class Column:
 SHOWN = {
     "text": str,
     "number": str,
-    "percent": lambda value: f"{100 * value:.1f}{NBSP}%",
+    "percent": percentage,
     "count": lambda value: f"{int(value):,}",
     "seconds": lambda value: f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.1f}{NBSP}s",
     "step": lambda value: f"{value:.3f}{NBSP}s",

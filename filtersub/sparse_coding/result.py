@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import ConvergenceWarning, FiltersubError
 from ..markup import codes_html, explore_hint, facts_html
+from ..percentages import percentage
 from ..settings import check_number, check_whole
 
 
@@ -52,7 +53,7 @@ class CodingResult:
         """A table of what was found, for notebooks."""
         n_rows, n_atoms = self.codes.shape
         facts = [
-            ("codes", f"{n_rows:,} rows over {n_atoms} atoms, {self.density:.1%} not zero"),
+            ("codes", f"{n_rows:,} rows over {n_atoms} atoms, {percentage(self.density)} not zero"),
             ("objective", f"{self.objective[-1]:.6g}" if self.objective else ""),
             ("largest violation", f"{self.optimality:.1e}" + ("" if self.converged else ", not converged")),
             ("took", f"{self.iterations:,} iterations, {self.seconds:.3g} s"),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..files import as_path
 from ..intervals import difference, holm, points
+from ..percentages import NBSP, percentage
 from ..records import read_record, read_table
 
 _METHODS = {"atoms": "filter atoms", "cp": "CP", "tucker": "Tucker"}
@@ -54,14 +55,16 @@ def penalty_sentence(total: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     over = total.groupby("l1_penalty")[["density", "relative_error"]].mean()
     low, high = over.index.min(), over.index.max()
     text = (
-        f"From l = {low:g} to l = {high:g} the share of nonzero coefficients falls from {over['density'][low]:.1%} to "
-        f"{over['density'][high]:.1%}, and the kernels' relative error grows from {over['relative_error'][low]:.1%} to "
-        f"{over['relative_error'][high]:.1%} ({_seeds(total)})."
+        f"From l = {low:g} to l = {high:g} the share of nonzero coefficients falls from "
+        f"{percentage(over['density'][low])} to "
+        f"{percentage(over['density'][high])}, and the kernels' relative error grows from "
+        f"{percentage(over['relative_error'][low])} to "
+        f"{percentage(over['relative_error'][high])} ({_seeds(total)})."
     )
     if accuracy.empty:
         return text + " No model was tuned, so the effect on accuracy is not known from this run."
     means = accuracy.groupby("l1_penalty")["test_accuracy"].agg(["mean", "min", "max"])
-    parts = "; ".join(f"l = {l1:g}: {row['mean']:.1%}" for l1, row in means.iterrows())
+    parts = "; ".join(f"l = {l1:g}: {percentage(row['mean'])}" for l1, row in means.iterrows())
     several, spread = accuracy["seed"].nunique() > 1, (means["max"] - means["min"]).max()
     known = f"{_seeds(accuracy)}, at most {points(spread, '')} points apart at one l" if several else "one seed"
     text += f" After tuning, test accuracy is {parts} ({known})"
@@ -87,7 +90,7 @@ def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFr
         work = f"and {int(rounds.sum()):,} rounds of dictionary learning ({each}); {met}"
     text = (
         f"{len(layers)} layers with {int(layers['rows'].sum()):,} kernels were decomposed in {seconds.sum():.1f} s "
-        f"{work} All kernels together are rebuilt to a relative error of {relative_error:.1%}."
+        f"{work} All kernels together are rebuilt to a relative error of {percentage(relative_error)}."
     )
     if "agreement" not in network:
         return text + " Predictions were not compared: the weights are random, or no images were asked for."
@@ -99,9 +102,10 @@ def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFr
         if network["seed"].nunique() > 1
         else ""
     )
-    other = f" and on {curve['mean'][many]:.1%} at m = {many}" if many > few else ""
+    other = f" and on {percentage(curve['mean'][many])} at m = {many}" if many > few else ""
     return text + (
-        f" The rebuilt network's prediction agrees with the original's on {curve['mean'][few]:.1%} of the images at "
+        f" The rebuilt network's prediction agrees with the original's on {percentage(curve['mean'][few])} of the "
+        "images at "
         f"m = {few}{other}{known}."
     )
 
@@ -136,7 +140,9 @@ def storage_sentence(storage: pd.DataFrame) -> str:
     medians = storage.groupby(["counting", "method"], sort=False)["relative_error"].median()
     parts = []
     for counting, words in (("dense", "all coefficients counted"), ("nonzero", "only nonzero ones counted")):
-        named = ", ".join(f"{value:.1%} by {_METHODS.get(name, name)}" for name, value in medians[counting].items())
+        named = ", ".join(
+            f"{percentage(value)} by {_METHODS.get(name, name)}" for name, value in medians[counting].items()
+        )
         parts.append(f"{words}: {named}")
     return f"Median relative error over {storage['name'].nunique()} layers at equal storage, {'; '.join(parts)}."
 
@@ -145,7 +151,7 @@ def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     """What sharing costs in error at each m, and in accuracy after tuning, with the spread over seeds."""
     means = totals.pivot_table(index="m", columns="sharing", values=["relative_error", "atom_numbers"])
     parts = [
-        f"m = {m}: {row['relative_error', 'shared']:.1%} instead of {row['relative_error', 'own']:.1%}"
+        f"m = {m}: {percentage(row['relative_error', 'shared'])} instead of {percentage(row['relative_error', 'own'])}"
         for m, row in means.iterrows()
     ]
     last = means.iloc[-1]
@@ -160,8 +166,9 @@ def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     ends = f"{points(gaps.min())} to {points(gaps.max())} points"
     known = f"seed by seed from {ends}" if len(gaps) > 1 else "one seed"
     return (
-        f"{text} Tuned on the codes of shared dictionaries, test accuracy is {paired['shared'].mean():.1%} instead of "
-        f"{paired['own'].mean():.1%} ({known})."
+        f"{text} Tuned on the codes of shared dictionaries, test accuracy is {percentage(paired['shared'].mean())} "
+        "instead of "
+        f"{percentage(paired['own'].mean())} ({known})."
     )
 
 
@@ -178,8 +185,11 @@ def span_sentence(totals: pd.DataFrame) -> str:
     parts = []
     for setting, rows in largest.groupby("setting", sort=False):
         mean, chance = rows["share"].mean(), rows["expected"].mean()
-        spread = f" ({rows['share'].min():.2%} to {rows['share'].max():.2%})" if seeds > 1 else ""
-        parts.append(f"{setting}: {mean:.2%}{spread}, {mean / chance:.3g} times the {chance:.2%} of a random change")
+        spread = f" ({percentage(rows['share'].min(), 2)} to {percentage(rows['share'].max(), 2)})" if seeds > 1 else ""
+        parts.append(
+            f"{setting}: {percentage(mean, 2)}{spread}, {mean / chance:.3g} times the {percentage(chance, 2)} of a "
+            "random change"
+        )
     return (
         f"Of what full tuning changed in the layers that take part, atoms could have learnt, at m = "
         f"{largest['m'].iloc[0]}, {over}: {'; '.join(parts)}."
@@ -194,24 +204,33 @@ def attribution_sentence(summary: pd.DataFrame, differences: pd.DataFrame, image
     summary, differences : tables of an attribution_study; images and threshold name the rows that are told
     """
     told = summary[(summary["images"] == images) & (summary["threshold"] == threshold)]
-    shares = "; ".join(f"{row.label} {row.share:.1%} ({row.low:.1%} to {row.high:.1%})" for row in told.itertuples())
+    shares = "; ".join(
+        f"{row.label} {percentage(row.share)} ({percentage(row.low)} to {percentage(row.high)})"
+        for row in told.itertuples()
+    )
     text = (
         f"Above {threshold:g} of a map's largest value lie, in the mean over {int(told['n_images'].iloc[0])} images of "
-        f"{images} (95% bootstrap interval over images): {shares}."
+        f"{images} (95{NBSP}% bootstrap interval over images): {shares}."
     )
     own = differences[(differences["images"] == images) & (differences["threshold"] == threshold)]
     return " ".join([text, *(_compared(row) for row in own.itertuples())])
 
 
 def _compared(row: Any) -> str:
-    ends = f"({row.low:+.1%} to {row.high:+.1%})"
+    ends = f"({percentage(row.low, signed=True)} to {percentage(row.high, signed=True)})"
     if row.low <= 0 <= row.high:
-        return f"The images do not tell {row.less} and {row.label} apart: {row.difference:+.1%} {ends}."
+        return (
+            f"The images do not tell {row.less} and {row.label} apart: "
+            f"{percentage(row.difference, signed=True)} {ends}."
+        )
     word = "larger" if row.difference > 0 else "smaller"
     agree = row.lowest_seed * row.highest_seed > 0
-    ranged = f"but seeds differ, from {row.lowest_seed:+.1%} to {row.highest_seed:+.1%}"
+    ranged = (
+        f"but seeds differ, from {percentage(row.lowest_seed, signed=True)} to "
+        f"{percentage(row.highest_seed, signed=True)}"
+    )
     seeds = "at every seed alike" if agree else ranged
-    gap = f"{abs(row.difference):.1%} {ends} of the image"
+    gap = f"{percentage(abs(row.difference))} {ends} of the image"
     return f"That of {row.label} is {word} than that of {row.less} by {gap}, {seeds}."
 
 
@@ -269,7 +288,8 @@ def allotment_sentence(pairs: pd.DataFrame) -> str:
     for row in pairs.itertuples():
         told = (
             f"at most {row.budget:,} trained parameters, allotted by layer ({row.trainable_by_layer:,}): "
-            f"{row.by_layer:.1%}, against {row.for_all_layers:.1%} for {row.setting} ({row.trainable_for_all:,}), a "
+            f"{percentage(row.by_layer)}, against {percentage(row.for_all_layers)} for {row.setting} "
+            f"({row.trainable_for_all:,}), a "
             f"difference of {points(row.difference)} points"
         )
         if pd.isna(row.p_value):

@@ -15,6 +15,7 @@ from ..collect import settings_table, tuning_table
 from ..data.catalogue import catalogue
 from ..experiment.settings import settings_from
 from ..intervals import difference, points
+from ..percentages import percentage
 from ..records import Record
 from ..report.numbers import percent
 from ..setting_fields import TuneFields
@@ -234,7 +235,7 @@ def claim_text(row: Any) -> str:
     if pd.isna(row["computed"]):
         return "–"
     if row["measure"] == "trained":
-        return f"{row['computed']:+.2%}"
+        return percentage(row["computed"], 2, signed=True)
     return points(row["computed"]) if " over " in row["claim"] else percent(row["computed"])
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import FiltersubError
 from ..fingerprint import fingerprint_gap, same_fingerprint, tolerance
+from ..percentages import percentage
 from .codes import holds_codes, make_room, mapped_fingerprint, reading
 from .combination import check_combined, combined_config, fill
 from .config import METHOD, FilterSubspaceConfig
@@ -301,7 +302,8 @@ def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Te
             gap = fingerprint_gap(made, state_dict[key])
             raise FiltersubError(
                 f"layer {layer.name!r}: the coefficients made from this model's weights are not those the adapter was "
-                f"trained with (fingerprints differ by {gap:.1%}); load it on the base weights it was trained on, "
+                f"trained with (fingerprints differ by {percentage(gap)}); load it on the base weights it was "
+                "trained on, "
                 "or save it with save_coefficients=True"
             )
         state_dict[key] = made if made.device.type != "meta" else state_dict[key].to(torch.float64)
