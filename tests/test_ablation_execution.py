@@ -245,7 +245,7 @@ if removed is not None and not (once := run.parents[2] / "once").exists():
 """
 
 
-@pytest.mark.usefixtures("shared_warm_process")
+@pytest.mark.usefixtures("light_warm_processes")
 def test_a_folder_that_is_removed_meanwhile_is_named_and_made_again(tmp_path, capfd):
     notebook = write_notebook(tmp_path / "removes.ipynb", PARAMETERS, REMOVES, WORK)
     spec, out = spec_of(notebook, [{"case": "run"}, {"case": "good"}]), tmp_path / "out"
@@ -258,7 +258,7 @@ def test_a_folder_that_is_removed_meanwhile_is_named_and_made_again(tmp_path, ca
     assert run_ablation(spec, out).done == (gone.run_id,)
 
 
-@pytest.mark.usefixtures("shared_warm_process")
+@pytest.mark.usefixtures("light_warm_processes")
 def test_an_output_folder_that_is_removed_ends_the_ablation_in_one_line(tmp_path):
     notebook = write_notebook(tmp_path / "removes.ipynb", PARAMETERS, REMOVES, WORK)
     spec, out = spec_of(notebook, [{"case": "all"}, {"case": "good", "wait": 600.0}]), tmp_path / "out"

@@ -127,7 +127,7 @@ def own_network():
 
     @register_model
     def network_of_a_test(num_classes: int = 1000, **_) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Linear(6, num_classes))
 
     yield "network_of_a_test"
     del _registry._model_entrypoints["network_of_a_test"]
