@@ -51,8 +51,15 @@ def test_no_text_of_the_package_or_a_notebook_writes_its_percentages_another_way
     assert found == set()
 
 
+def test_no_text_of_a_page_breaks_between_a_number_and_its_percent_sign():
+    pages = [*ROOT.glob("filtersub/templates/**/*.j2"), *ROOT.glob("filtersub/report/*.yaml")]
+    assert len(pages) > 3
+    found = {f"{path.name}: {line}" for path in pages for line in re.findall(r".*\d %(?!\}).*", path.read_text())}
+    assert found == set()
+
+
 @pytest.mark.parametrize("text", ["f'{share:.1%}'", "f'{share:+.0%}'", "'{:.2%}'", "'a 95% interval'", "f'{x}% of it'"])
-def test_the_check_above_sees_another_form(text):
+def test_the_checks_above_see_another_form(text):
     assert any(STUCK.search(said) for said in written(f"said = {text}"))
 
 

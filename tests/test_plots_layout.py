@@ -299,3 +299,8 @@ def test_bars_that_go_on_beyond_the_edge_end_in_an_arrowhead():
         assert {x for x, _ in heads["<"]} == {left}
         assert {x for x, _ in heads[">"]} == {right}
     assert not any(len(line.get_xdata()) for line in plots.effects(EFFECTS).axes[0].lines if line.get_marker() in "<>")
+
+
+def test_no_difference_has_no_sign():
+    ticks = plots.effects(EFFECTS).axes[0].xaxis.get_major_formatter()
+    assert [ticks(value) for value in (-0.5, 0.0, 0.5)] == ["\N{MINUS SIGN}0.5", "0", "+0.5"]

@@ -267,3 +267,11 @@ def test_the_words_on_convergence_are_those_of_its_figure_and_table():
     assert "2 of 3 layers met the tolerance" in words
     assert "slowest layer coded all its kernels 20 times after the first, that of the median layer 7 times" in words
     assert "all starts and parts together took 3 to 30 rounds a layer, median 9" in words
+
+
+def test_what_is_solved_in_closed_form_has_no_words_on_rounds():
+    rounds = pd.DataFrame({"name": ["a", "b"], "round": [0, 0]})
+    layers = pd.DataFrame({"converged": [True, True], "iterations": [0, 0]})
+    assert convergence_sentence(rounds, layers) == (
+        "All 2 layers were solved in closed form, without rounds: each is a dot at 0."
+    )

@@ -81,7 +81,9 @@ def effects(
         ax.set_yticks(range(lines), names)
         ax.set_ylim(lines - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "\N{MINUS SIGN}")))
+        ax.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: (f"{value:+g}" if value else "0").replace("-", "\N{MINUS SIGN}"))
+        )
         words = f"difference of {metric_words(measure)}" + (", percentage points" if scale == 100 else "")
         label_axes(ax, words if is_wide(width) else fill(words, 28))
     return ax.figure

@@ -234,6 +234,8 @@ def convergence_sentence(rounds: pd.DataFrame, layers: pd.DataFrame) -> str:
     rounds : convergence.csv of a decomposition: name, round; layers : its layers.csv: converged, iterations
     """
     last = rounds.groupby("name")["round"].max()
+    if last.max() == 0 and layers["iterations"].max() == 0:  # by pca, say
+        return f"All {len(layers)} layers were solved in closed form, without rounds: each is a dot at 0."
     return (
         f"{layers['converged'].sum()} of {len(layers)} layers met the tolerance. The kept start of the slowest layer "
         f"coded all its kernels {last.max():,} times after the first, that of the median layer {last.median():,.0f} "

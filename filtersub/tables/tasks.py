@@ -10,6 +10,7 @@ import pandas as pd
 from ..collect import ATOM_FAMILIES, settings_table, tuning_table
 from ..errors import FiltersubError
 from ..intervals import SIGNIFICANT, Difference, holm, paired_difference, points
+from ..percentages import NBSP
 from ..records import Record
 from ..report.effects import level_rank, level_text
 from ..report.over_tasks import comparable
@@ -101,7 +102,7 @@ def elsewhere_sentence(summary: pd.DataFrame, model: str, data: str) -> str:
         here = f"{points(row['here'])} points here" if row["here"] == row["here"] else "not run here"
         there = f"{points(row['elsewhere'])} on average over {row['tasks']} other tasks"
         if row["tasks"] > 1:
-            there += f" (95 % interval over tasks {points(row['low'])} to {points(row['high'])})"
+            there += f" (95{NBSP}% interval over tasks {points(row['low'])} to {points(row['high'])})"
         told = f"told apart from zero on {row['above']} of them above and on {row['below']} below"
         lines.append(f"- **{row['step']}: {row['verdict']}.** {here}, {there}; {told}.")
     return "\n".join([f"Here is {model} on {data}.\n", *lines])
