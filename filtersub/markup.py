@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from .printable import one_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -67,7 +69,7 @@ def markdown_text(value: object) -> str:
     >>> print(markdown_text("a|b *c* m_1 <i>"))
     a\|b \*c\* m_1 \<i>
     """
-    line = " ".join(str(value).split())
+    line = one_line(str(value))
     return re.sub(r"([\\`*\[\]|~$<&]|\b_|_\b|^[#>+-])", r"\\\1", line)  # an underscore inside a word is no markup
 
 

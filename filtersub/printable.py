@@ -5,6 +5,7 @@ import re
 # control characters, the separators of lines and paragraphs, and marks that turn the direction of reading
 _UNPRINTABLE = "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_A_LINE = re.compile(f"[{_UNPRINTABLE}]")
+_WHITE = re.compile(r"[^\S\N{NO-BREAK SPACE}]+")
 _IN_A_PAGE = re.compile(f"(?![\t\n\r])[{_UNPRINTABLE}]")
 
 
@@ -20,6 +21,15 @@ def printable(text: str) -> str:
 def printable_in_page(text: str) -> str:
     """As printable, for HTML, which takes line ends and tabs for spaces."""
     return _IN_A_PAGE.sub(_written, text)
+
+
+def one_line(text: str) -> str:
+    """The text with each run of white space, line ends too, as one space; spaces that do not break stay.
+
+    >>> one_line("a\\n  b 5\N{NO-BREAK SPACE}% ").split(" ")
+    ['a', 'b', '5\\xa0%']
+    """
+    return _WHITE.sub(" ", text).strip()
 
 
 def _written(found: re.Match[str]) -> str:

@@ -93,7 +93,7 @@ def test_the_table_of_layers_says_errors_and_changes(root):
         written = tables(one.seed)["layers"]
         for name in ("mean_change", "largest_change", "relative_error", "weight_change"):
             np.testing.assert_allclose(one.table[name], written[name])
-    assert {row["error"] for row in change_rows(changes)} == {"blocks.1 (50 %)"}
+    assert {row["error"] for row in change_rows(changes)} == {"blocks.1 (50\N{NO-BREAK SPACE}%)"}
     said = words_of(page_of(root))
     assert "Rebuilt worst" in said
     assert "ΔD alone" not in said

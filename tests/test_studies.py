@@ -14,6 +14,7 @@ from filtersub.experiment import TuneSettings, decompose_run, tune
 from filtersub.experiment.tuned import load_tuned
 from filtersub.models import load_model
 from filtersub.percentages import percentage
+from filtersub.printable import one_line
 from filtersub.records import Record, read_record
 from filtersub.report import write_report
 from filtersub.studies.parameters import parameter_study
@@ -159,7 +160,7 @@ def test_the_report_shows_the_studies_and_no_part_of_them(root):
     found = collect(root)
     assert {record.kind for record in found.records.values()} == {"decomposition", "penalty", "solvers"}
     page = write_report(root).read_text(encoding="utf-8")
-    words = " ".join(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script|svg).*?</\1>", " ", page, flags=re.S)).split())
+    words = one_line(re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script|svg).*?</\1>", " ", page, flags=re.S)))
     assert "random weights" in words
     for heading in ("What decomposing a whole model takes", "CP and Tucker", "What the penalty does", "Which solver"):
         assert heading in words

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
 from ..percentages import NBSP
-from ..printable import printable, printable_in_page
+from ..printable import one_line, printable, printable_in_page
 from .style import FONTS, RAISED, STYLE, TIMES, short_count
 
 if TYPE_CHECKING:
@@ -217,13 +217,11 @@ def figure_html(figure: Figure, alt: str, caption: str | None = None) -> str:
     prefix = "f" + hashlib.sha256((alt + svg).encode()).hexdigest()[:8]
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", svg)
-    label = html.escape(printable(" ".join(alt.split())))
+    label = html.escape(printable(one_line(alt)))
     size = f'style="width:100%;max-width:{100 * figure.get_figwidth():.0f}px;height:auto"'
     opening = rf'<svg {_SVG} {size} viewBox="\1" aria-label="{label}">'
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', lambda found: opening.replace(r"\1", found[1]), svg, count=1)
-    described = (
-        "" if caption is None else f"<figcaption>{html.escape(printable(' '.join(caption.split())))}</figcaption>"
-    )
+    described = "" if caption is None else f"<figcaption>{html.escape(printable(one_line(caption)))}</figcaption>"
     return f'<figure class="plot">{svg}{described}</figure>'
 
 
