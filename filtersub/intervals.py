@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import check_name
-from .percentages import NBSP
+from .percentages import NBSP, hundredths
 
 LEVEL = 0.95
 #: Name -> what a reader is told of it.
@@ -25,7 +25,7 @@ def points(value: float, sign: str = "+") -> str:
     >>> points(0.0123), points(0.0123, sign="")
     ('+1.2', '1.2')
     """
-    return f"{100 * value:{sign}.1f}".replace("-", "\N{MINUS SIGN}")
+    return hundredths(value, signed=sign == "+")
 
 
 @dataclass(frozen=True)

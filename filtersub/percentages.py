@@ -9,7 +9,7 @@ def percentage(value: float, digits: int = 1, *, signed: bool = False) -> str:
     >>> percentage(0.9846).split(), percentage(-0.0235, 2).split(), percentage(0.05, 0, signed=True).split()
     (['98.5', '%'], ['−2.35', '%'], ['+5', '%'])
     """
-    return f"{_in_hundredths(value, digits, signed)}{NBSP}%"
+    return f"{hundredths(value, digits, signed=signed)}{NBSP}%"
 
 
 def in_points(value: float, *, signed: bool = True) -> str:
@@ -18,8 +18,9 @@ def in_points(value: float, *, signed: bool = True) -> str:
     >>> in_points(0.02)
     '+2.0 points'
     """
-    return f"{_in_hundredths(value, 1, signed)} points"
+    return f"{hundredths(value, signed=signed)} points"
 
 
-def _in_hundredths(value: float, digits: int, signed: bool) -> str:
+def hundredths(value: float, digits: int = 1, *, signed: bool) -> str:
+    """A fraction times 100, without a unit."""
     return f"{100 * value:{'+' if signed else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -111,8 +111,7 @@ class Look:
         said = ", ".join(how)
         return (
             f"{self.layer}: {self.codes.shape[1]} atoms rebuild {seen}{error}; {percentage(self.density)} of the "
-            "coefficients "
-            f"are not zero. {said[0].upper()}{said[1:]}."
+            f"coefficients are not zero. {said[0].upper()}{said[1:]}."
         )
 
     def kernel_words(self, number: int) -> str:

@@ -56,10 +56,9 @@ def penalty_sentence(total: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     low, high = over.index.min(), over.index.max()
     text = (
         f"From l = {low:g} to l = {high:g} the share of nonzero coefficients falls from "
-        f"{percentage(over['density'][low])} to "
-        f"{percentage(over['density'][high])}, and the kernels' relative error grows from "
-        f"{percentage(over['relative_error'][low])} to "
-        f"{percentage(over['relative_error'][high])} ({_seeds(total)})."
+        f"{percentage(over['density'][low])} to {percentage(over['density'][high])}, and the kernels' relative error "
+        f"grows from {percentage(over['relative_error'][low])} to {percentage(over['relative_error'][high])} "
+        f"({_seeds(total)})."
     )
     if accuracy.empty:
         return text + " No model was tuned, so the effect on accuracy is not known from this run."

@@ -303,8 +303,7 @@ def _check_fingerprints(model: nn.Module, adapter: str, state_dict: dict[str, Te
             raise FiltersubError(
                 f"layer {layer.name!r}: the coefficients made from this model's weights are not those the adapter was "
                 f"trained with (fingerprints differ by {percentage(gap)}); load it on the base weights it was "
-                "trained on, "
-                "or save it with save_coefficients=True"
+                "trained on, or save it with save_coefficients=True"
             )
         state_dict[key] = made if made.device.type != "meta" else state_dict[key].to(torch.float64)
 
