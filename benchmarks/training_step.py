@@ -4,8 +4,9 @@ All variants of a model are measured in one process, alternating, in channels-la
 quartiles, the ratios to full tuning and the pages of memory that the system made for a step. What a step costs depends
 on how many coefficients are zero, so they are exact LASSO codes at the default penalty, over atoms that are not learned
 (random rows), which takes less time. "input gradient" trains the head alone but takes the gradient back to the images:
-near what any adapter of all layers needs. With --frozen, batch norm keeps its statistics. There, and with --as-trained,
-each method stands twice: with torch's functions, and with those of training.needed_activations.
+near what any adapter of all layers needs. With --as-trained each method stands twice: with torch's functions, and with
+those of training.needed_activations. With --frozen, batch norm keeps its statistics, and "as trained" is that and batch
+norms folded into convolutions; each method stands a third time, without folding.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch.nn.functional import cross_entropy
 from filtersub.kernels import select_layers
 from filtersub.memory import PeakMemory, keep_freed_memory
 from filtersub.models import head_name, load_model
-from filtersub.training import needed_activations, set_training_mode_
+from filtersub.training import foldable_norms, needed_activations, set_training_mode_
 from filtersub.tuning import FilterSubspaceConfig, FilterSubspaceLayer
 
 QUICK = {"max_rounds": 0, "atoms": 9}
@@ -39,7 +40,8 @@ SETTINGS = {
     "setting 3, linear codes": {"solver": "pca", "block": 4},
     "setting 4": {**QUICK, "block": 4, "expansion": 4},
 }
-OWN = ", as trained"  # behind a method's name: within training.needed_activations
+OWN = ", as trained"  # behind a method's name: within training.needed_activations, with batch norms folded
+APART = ", not folded"  # the same without folding
 METHODS = ("full", "linear", "input gradient", "two convolutions", "lora 1", "lora 3", *SETTINGS)
 
 
@@ -53,7 +55,7 @@ class TwoConvolutions(FilterSubspaceLayer):
 
 def build(name: str, method: str, frozen: bool) -> nn.Module:
     torch.manual_seed(0)
-    method = method.removesuffix(OWN)
+    method = method.removesuffix(OWN).removesuffix(APART)
     model = load_model(name, pretrained=False, num_classes=10)
     head = head_name(model)
     if method in ("linear", "input gradient"):
@@ -77,11 +79,12 @@ def stepper(
     model: nn.Module, images: Tensor, labels: Tensor, clock: Callable[[], float], method: str
 ) -> Callable[[], float]:
     images = images.clone().requires_grad_() if method.startswith("input gradient") else images
+    pairs = foldable_norms(model, images[:2]) if method.endswith(OWN) else []
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-5)
 
     def step() -> float:
         began = clock()
-        with needed_activations() if method.endswith(OWN) else nullcontext():
+        with needed_activations(pairs) if method.endswith((OWN, APART)) else nullcontext():
             cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -155,7 +158,8 @@ def main() -> None:
     clock = time.process_time if options.cpu_time else time.perf_counter
     methods = list(dict.fromkeys(options.methods if options.memory else ["full", *options.methods]))
     if options.frozen or options.as_trained:
-        methods = [name for method in methods for name in (method, method + OWN)]
+        ways = ("", APART, OWN) if options.frozen else ("", OWN)
+        methods = [method + way for method in methods for way in ways]
     for name in options.models:
         if options.memory:
             measure_memory(name, methods, images, options.frozen)

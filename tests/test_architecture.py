@@ -16,6 +16,7 @@ ROOMS = (
         "errors",
         "files",
         "fingerprint",
+        "folded_norms",
         "former_names",
         "image_reading",
         "intervals",

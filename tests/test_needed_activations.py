@@ -234,9 +234,9 @@ def test_training_moves_weights_as_with_torchs(batch_norm, monkeypatch):
     assert (functional.batch_norm, functional.conv2d) == TORCHS
 
 
-@pytest.mark.parametrize(("compiled", "expected"), [("no", {True, False}), ("eager", {False})])
-def test_steps_of_training_use_it(compiled, expected):
-    """Not where images are judged, which need no gradient, nor in a compiled network, which is planned as a whole."""
+@pytest.mark.parametrize(("compiled", "expected"), [("no", {True}), ("eager", {False})])
+def test_training_uses_it(compiled, expected):
+    """And judging, where batch norms are folded; not a compiled network, which is planned as a whole."""
     images, seen = TensorDataset(torch.randn(40, 3, 8, 8), torch.arange(40) % 3), set()
     model = Recomputed()
     model.head.register_forward_hook(

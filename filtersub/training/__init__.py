@@ -13,4 +13,5 @@ __all__, __getattr__, __dir__ = lazy_attributes(
     classification=("TrainingResult", "fit"),
     config=("BATCH_NORM", "TrainingConfig"),
     evaluation=("class_accuracies", "evaluate"),
+    norm_folding=("foldable_norms",),
 )

@@ -1,7 +1,7 @@
 """Activations that a training step keeps for its backward pass: none that no gradient needs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from ..engine.conv.depthwise import gradients
+from ..folded_norms import Pairs, folding, scale_and_bias
 from . import depthwise
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
@@ -22,7 +23,7 @@ _within: list[None] = []  # one for each needed_activations that is open, in all
 
 
 @contextmanager
-def needed_activations() -> Iterator[None]:
+def needed_activations(folded: Pairs | None = None) -> Iterator[None]:
     """Within it, convolutions whose weight stands still, and batch norms that train nothing, keep no input for the
     backward pass.
 
@@ -32,6 +33,9 @@ def needed_activations() -> Iterator[None]:
     well. The weight gradient of depthwise convolutions that train is the engine's where torch is slow (to rounding).
     Other weights that train, batch norms that move, complex numbers, subclasses of Tensor, torch.func, forward-mode
     gradients and tracing get torch's functions as before.
+
+    folded : batch norms to fold into convolutions, as foldable_norms finds them; their outputs and gradients are
+        torch's to rounding
 
     Replaces functions of torch.nn.functional for all threads, except those that another library has replaced. Run the
     backward pass within it, too: checkpointed blocks compute there again and must save the same tensors.
@@ -46,8 +50,10 @@ def needed_activations() -> Iterator[None]:
     with _LOCK:
         _within.append(None)
         _replace(_TORCHS, _OWN)
+    ours = functional.batch_norm is _OWN["batch_norm"]  # else no norm would know what a convolution has done for it
     try:
-        yield
+        with folding.of(folded) if folded and ours else nullcontext():
+            yield
     finally:
         with _LOCK:
             _within.pop()
@@ -82,6 +88,8 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     own = (running_mean, running_var, weight, bias)
+    if folding.active and running_mean is not None and folding.is_done(input, running_mean):
+        return input
     moves = training or running_mean is None or running_var is None
     plain = not moves and _is_plain(input, *own)  # before anything else is asked of them
     if not plain or not input.requires_grad or any(t is not None and t.requires_grad for t in own):
@@ -118,10 +126,20 @@ def _convolution(name: str) -> Callable[..., Tensor]:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Tensor:
-        numbers = all(type(v) in (int, tuple, list, torch.Size) for v in (stride, padding, dilation))
+        settings = (stride, padding, dilation)
+        if not folding.active:
+            return run(input, weight, bias, settings, groups)
+        norm = folding.norm_behind(weight)
+        if norm is None:
+            return folding.ran(weight, run(input, weight, bias, settings, groups), None)
+        scale, bias = scale_and_bias(norm, weight, bias)
+        return folding.ran(weight, run(input, weight * scale, bias, settings, groups), norm)
+
+    def run(input: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[Any, ...], groups: int) -> Tensor:
+        numbers = all(type(v) in (int, tuple, list, torch.Size) for v in settings)
         if not numbers or not _is_plain(input, weight, bias) or input.ndim != dimensions + 2:
-            return torchs(input, weight, bias, stride, padding, dilation, groups)
-        lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in (stride, padding, dilation)]
+            return torchs(input, weight, bias, *settings, groups)
+        lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in settings]
         low = _autocast_dtype(input.device.type)
         stands_still = torch.is_grad_enabled() and not weight.requires_grad
         if stands_still and (input.requires_grad or (bias is not None and bias.requires_grad)):
@@ -132,7 +150,7 @@ def _convolution(name: str) -> Callable[..., Tensor]:
         found = None
         if dimensions == 2 and groups == input.shape[1] and low is None:
             found = depthwise.convolve(torchs, input, weight, bias, lists)
-        return torchs(input, weight, bias, stride, padding, dilation, groups) if found is None else found
+        return torchs(input, weight, bias, *settings, groups) if found is None else found
 
     return convolve
 

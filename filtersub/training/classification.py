@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from .checkpoint import state_names, weights_of
 from .config import TrainingConfig
 from .evaluation import check_classes, class_accuracies, evaluate
 from .loop import Loop, LoopResult, Row
+from .norm_folding import foldable_norms
 
 #: training images that running statistics are averaged over after an epoch whose weights are not kept
 _SAMPLE = 512
@@ -189,7 +191,12 @@ class _Classification(Loop):
         if hasattr(self.train, "begin_epoch"):
             self.train.begin_epoch(len(self.history))
         set_training_mode_(self.model, self.config.batch_norm)
-        return iter(self._batches)
+        batches = iter(self._batches)
+        if self.keeps_needed and self.folded is None:
+            first = next(batches)
+            self.folded = foldable_norms(self.raw, self._laid_out(first[0][:2]))
+            return chain([first], batches)
+        return batches
 
     def tensors(self, batch: Any) -> tuple[Tensor, ...]:
         """A batch as it is trained on; what is drawn depends on the seed, the epoch, the step and the process alone."""
@@ -257,7 +264,8 @@ class _Classification(Loop):
         elif self.average is not None:
             self.average.settle()
         if self.confusion is None or self.kept_epoch != len(self.history):  # judge the weights that are kept once more
-            _, self.confusion = evaluate(self.model, self.judged_batches, self.n_classes, self.accelerator)
+            with self.quickly():
+                _, self.confusion = evaluate(self.model, self.judged_batches, self.n_classes, self.accelerator)
         self.finish()
         return TrainingResult(
             **self.measured(),
@@ -272,7 +280,8 @@ class _Classification(Loop):
         with self.averaged():
             if self.config.batch_norm == "recomputed":
                 self._recompute_batch_norm(whole=is_last or self.config.patience is not None)
-            return evaluate(self.forward, self.judged_batches, self.n_classes, self.accelerator)
+            with self.quickly():
+                return evaluate(self.forward, self.judged_batches, self.n_classes, self.accelerator)
 
     def _recompute_batch_norm(self, whole: bool) -> None:
         if whole:

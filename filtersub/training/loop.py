@@ -7,7 +7,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import LossNotFinite
+from ..folded_norms import Pairs
 from ..memory import PeakMemory
 from .accelerator import new_accelerator
 from .activations import needed_activations
@@ -118,10 +119,12 @@ class Loop(ABC):
     rate : learning rate of the last step
     order : generator for the order of batches; the checkpoint has its state
     keeps_needed : whether steps run within needed_activations; a compiled network does not
+    folded : the batch norms that needed_activations folds into convolutions; None before they are looked for
     """
 
     unit: str
     keeps_needed: bool = True
+    folded: Pairs | None = None
 
     def __init__(
         self,
@@ -210,11 +213,15 @@ class Loop(ABC):
             while not self.is_done:
                 for batch in self.batches():
                     began = time.perf_counter()
-                    with needed_activations() if self.keeps_needed else nullcontext():
+                    with self.quickly():
                         losses = self._step(batch)
                     self.durations.append(time.perf_counter() - began)
                     self.after_step(*losses)
                 self.end_round()
+
+    def quickly(self) -> AbstractContextManager[None]:
+        """Within it steps and judging take less memory and time; their numbers are the same to rounding."""
+        return needed_activations(self.folded) if self.keeps_needed else nullcontext()
 
     def _step(self, batch: Any) -> tuple[float, float]:
         """What after_step is told; the weights are moved."""

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from ..decomposition import DecompositionConfig
 from ..engine.conv.packed import Packed
 from ..errors import FiltersubError
+from ..folded_norms import folding
 from ..kernels import KernelLayout, layout_of
 from ..progress import tell
 from .codes import (
@@ -37,7 +38,7 @@ from .config import FilterSubspaceConfig, coding_part
 from .other_tools import call_with, check_unchanged, not_filled, offloading_hooks, onloaded, traced
 from .sum_plan import BaseWeight, Summand, SumPlan, plan_sum
 from .two_steps import run_two_steps, takes_two_steps
-from .weight_sum import by_row, can_run, collapse, run_summed, summed, without_autocast
+from .weight_sum import by_row, can_run, run_summed, summed, without_autocast
 
 PREFIX = "filtersub_"
 #: what code for peft's layers asks of every one of them, by the names that layers have for it
@@ -276,14 +277,16 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         is_tensor = isinstance(x, Tensor)  # what is none is told in torch's words
         if not (is_tensor and x.is_meta):
             self._check_filled()
+        norm = folding.norm_behind(weight) if folding.active else None
         with without_autocast(weight):
             terms = self._terms(self.active_adapters)
-            alone = is_tensor and not args and not kwargs and can_run(self.base_layer, weight, terms)
+            alone = is_tensor and not args and not kwargs and can_run(self.base_layer, weight, terms, norm)
             total = None if alone else summed(weight, terms)
-        if alone and terms[0].plan.sliced and takes_two_steps(self.base_layer, x, weight, terms):
+        if alone and norm is None and terms[0].plan.sliced and takes_two_steps(self.base_layer, x, weight, terms):
             return run_two_steps(self.base_layer, x, weight, terms[0])
         if alone:
-            return run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes)
+            output = run_summed(self.base_layer, x, weight, terms, recompute=self.recomputes, norm=norm)
+            return folding.ran(weight, output, norm) if folding.active else output
         return call_with(self.name, self.base_layer, total, x, *args, **kwargs)
 
     def _check_filled(self) -> None:
@@ -358,6 +361,17 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
     def extra_repr(self) -> str:
         shapes = {name: " x ".join(map(str, atoms.shape)) for name, atoms in self.filtersub_atoms.items()}
         return ", ".join(f"{name}: atoms {shape}" for name, shape in shapes.items())
+
+
+def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
+    """The atoms that expanded atoms stand for: ``D[i] = sum_j alpha_1[i, j] D_1[i, j]``, level by level.
+
+    atoms (m, m_1, ..., m_n, d), levels alpha_1 to alpha_n with alpha_l of shape (m, m_1, ..., m_l); alpha_1 may have a
+    leading axis of input channels, which the result, (m, d) else, then has too.
+    """
+    for coefficients in reversed(levels):
+        atoms = (coefficients[..., None, :] @ atoms)[..., 0, :]
+    return atoms
 
 
 def tuned_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, FilterSubspaceLayer]]:

@@ -31,6 +31,7 @@ from ..engine.conv import spatial
 from ..engine.conv.depthwise import gradients
 from ..engine.conv.packed import Packed
 from ..engine.conv.patches import mapped_gradient, mapped_sum, packed_gradient, packed_sum
+from ..folded_norms import scale_and_bias
 from ..kernels import KernelLayout
 from .sum_plan import NARROW, BaseWeight, Summand
 
@@ -38,17 +39,6 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LATE = 4  # output channels over positions of all images from which on a gradient is formed as a product
 _SLICE = 2**19  # entries of a weight whose rows, and their product, stay in the processor's caches
 _state = local()
-
-
-def collapse(atoms: Tensor, levels: list[Tensor]) -> Tensor:
-    """The atoms that expanded atoms stand for: ``D[i] = sum_j alpha_1[i, j] D_1[i, j]``, level by level.
-
-    atoms (m, m_1, ..., m_n, d), levels alpha_1 to alpha_n with alpha_l of shape (m, m_1, ..., m_l); alpha_1 may have a
-    leading axis of input channels, which the result, (m, d) else, then has too.
-    """
-    for coefficients in reversed(levels):
-        atoms = (coefficients[..., None, :] @ atoms)[..., 0, :]
-    return atoms
 
 
 def by_input(rows: Tensor, layout: KernelLayout) -> Tensor:
@@ -278,20 +268,20 @@ def by_torch(run: Callable[..., Tensor], given: list[Tensor], needed: Sequence[b
     return [next(found) if need else None for need in needed]
 
 
-def can_run(layer: nn.Module, weight: Tensor, terms: list[Summand]) -> bool:
-    """Whether run_summed knows this layer: a plain one without hooks, of whose weight only the B are trained."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or only_torch_runs():
+def can_run(layer: nn.Module, weight: Tensor, terms: list[Summand], norm: nn.Module | None = None) -> bool:
+    """Whether run_summed knows this layer: a plain one without hooks, of whose weight only the B are trained.
+
+    Without gradients it is of use for folding in ``norm`` alone.
+    """
+    trains = torch.is_grad_enabled()
+    if torch.compiler.is_compiling() or only_torch_runs() or not (trains or (norm is not None and terms)):
         return False
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    trained = (term.source for term in terms if isinstance(term.source, Tensor))
-    return (
-        _is_plain(layer)
-        and not any(hooks)
-        and not _has_any_global_hook()
-        and not weight.requires_grad
-        and not any(source.requires_grad for source in trained)
-        and any(term.matrix.requires_grad for term in terms)
-    )
+    if not _is_plain(layer) or any(hooks) or _has_any_global_hook():
+        return False
+    sources = [weight, *(term.source for term in terms if isinstance(term.source, Tensor))]
+    alone = not any(source.requires_grad for source in sources) and any(term.matrix.requires_grad for term in terms)
+    return alone or not trains
 
 
 def _is_plain(layer: nn.Module) -> bool:
@@ -307,37 +297,36 @@ def _is_plain(layer: nn.Module) -> bool:
     )
 
 
-def run_summed(layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Summand], *, recompute: bool = False) -> Tensor:
+def run_summed(
+    layer: nn.Module, x: Tensor, weight: Tensor, terms: list[Summand], *, recompute: bool, norm: nn.Module | None
+) -> Tensor:
     """``layer(x)`` with the weight ``weight + sum of the terms``; differentiable, also twice, in x, the bias and
     every B.
 
     recompute : make the summed weight again in the backward pass instead of keeping it
+    norm : a batch norm to fold into the layer
     """
-    kind, bias = "cpu" if x.is_meta else x.device.type, layer.bias
+    kind, bias, scale = "cpu" if x.is_meta else x.device.type, layer.bias, None
+    if norm is not None:
+        scale, bias = scale_and_bias(norm, weight, bias)
     if torch.is_autocast_enabled(kind):
         lower = torch.get_autocast_dtype(kind)
         x, bias = x.to(lower), None if bias is None else bias.to(lower)
-    return _Summed.apply(layer, terms, recompute, x, weight, bias, *(term.matrix for term in terms))
+    return _Summed.apply(layer, terms, recompute, scale, x, weight, bias, *(term.matrix for term in terms))
 
 
 class _Summed(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        layer: nn.Module,
-        terms: list[Summand],
-        recompute: bool,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        *matrices: Tensor,
+        ctx: Any, layer: nn.Module, terms: list[Summand], recompute: bool, scale: Tensor | None, *given: Any
     ) -> Tensor:
+        x, weight, bias, *matrices = given
         with without_autocast(weight):
-            total = summed(weight, terms)
+            total = _scaled(summed(weight, terms), scale)
         if torch.is_autocast_enabled("cpu" if x.is_meta else x.device.type):
             total = total.to(x.dtype)
         # a copy: settings of the layer may change before the backward pass
-        ctx.layer, ctx.total = copy(layer), None if recompute else total
+        ctx.layer, ctx.total, ctx.scale = copy(layer), None if recompute else total, scale
         ctx.sources = [(term.plan, term.source) for term in terms]
         # through autograd's own keeper, which notices tensors that are overwritten before the backward pass
         ctx.save_for_backward(x, weight, *matrices, *(t for term in terms for t in _tensors(term.source)))
@@ -346,34 +335,40 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
-        _, _, _, to_x, _, to_bias, *to_matrices = ctx.needs_input_grad
+        _, _, _, _, to_x, _, to_bias, *to_matrices = ctx.needs_input_grad
         x, weight, *matrices = ctx.saved_tensors
-        matrices = matrices[: len(ctx.sources)]
+        matrices, scale = matrices[: len(ctx.sources)], ctx.scale
         terms = [Summand(*source, matrix) for source, matrix in zip(ctx.sources, matrices, strict=True)]
 
         def run(x: Tensor, bias: Tensor, *matrices: Tensor) -> Tensor:
             given = [replace(term, matrix=matrix) for term, matrix in zip(terms, matrices, strict=True)]
-            return _output(ctx.layer, x, summed(weight, given).to(x.dtype), bias)
+            return _output(ctx.layer, x, _scaled(summed(weight, given), scale).to(x.dtype), bias)
 
         with without_autocast(weight):
             if left_to_torch(gradient):
                 bias = x.new_zeros(len(weight), requires_grad=to_bias)  # whose gradient does not depend on its values
                 found = by_torch(run, [x, bias, *matrices], [to_x, to_bias, *to_matrices], gradient)
-                return None, None, None, found[0], None, *found[1:]
-            total = summed(weight, terms) if ctx.total is None else ctx.total
+                return None, None, None, None, found[0], None, *found[1:]
+            total = _scaled(summed(weight, terms), scale) if ctx.total is None else ctx.total
             term, total, ctx.total = terms[0], total.to(gradient.dtype), None
             by_codes = term.plan.spatial and isinstance(term.source, BaseWeight) and len(terms) == 1
             if by_codes and to_x and to_matrices[0]:
                 found = spatial.gradients(ctx.layer, gradient, x, total, term.matrix, to_bias)
                 if found is not None:
-                    return None, None, None, found[0], None, *found[1:]
+                    return None, None, None, None, found[0], None, *found[1:]
             late = late_gradient(ctx.layer, gradient, x, terms) if any(to_matrices) else None
             needs = [to_x, any(to_matrices) and late is None, to_bias]
             for_x, for_weight, for_bias = _backward(ctx.layer, gradient, x, total, needs)
             total, for_weight = None, for_weight if late is None else late
+            if any(to_matrices):
+                for_weight = _scaled(for_weight, scale)
             needed = zip(terms, to_matrices, strict=True)
             for_matrices = [matrix_gradient(term, for_weight) if need else None for term, need in needed]
-        return None, None, None, for_x, None, for_bias, *for_matrices
+        return None, None, None, None, for_x, None, for_bias, *for_matrices
+
+
+def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
+    return weight if scale is None else weight * scale
 
 
 def _output(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
