@@ -18,6 +18,7 @@ from filtersub.collect import collect, settings_table, tuning_table, varying_par
 from filtersub.errors import FiltersubError
 from filtersub.records import Record
 from filtersub.report import answer, write_report
+from filtersub.report.table import table_columns, table_rows
 
 NBSP = "\N{NO-BREAK SPACE}"
 ENVIRONMENT = {
@@ -298,3 +299,19 @@ def test_the_error_of_a_failed_notebook_stands_at_its_top():
     assert "This run failed." in page
     assert "ValueError: &lt;bad&gt;" in page
     assert nbformat.validate(executed(error)) is None
+
+
+def test_a_setting_that_means_nothing_to_a_method_has_a_dash_in_the_table(tmp_path):
+    for label, method, rank in (("atoms m=9", "filter-subspace", 16), ("full tuning", "full", 16), ("LoRA", "lora", 2)):
+        known = {"method": method, "rank": rank, "atoms": rank, "epochs": 8, "seed": 0}
+        record = replace(record_of("full tuning"), label=label, parameters=known)
+        record.write(tmp_path / label, history=history_of(0.9))
+    found = collect(tmp_path)
+    runs = tuning_table(found.records)
+    columns = table_columns(list(found.records.values()), runs)
+    shown = {
+        row["label"]: {cell["heading"]: cell["text"] for cell in row["cells"] if cell["heading"] in ("atoms", "rank")}
+        for row in table_rows(found, runs, columns)
+    }
+    blank = {"atoms": "–", "rank": "–"}
+    assert shown == {"atoms m=9": {**blank, "atoms": "16"}, "full tuning": blank, "LoRA": {**blank, "rank": "2"}}

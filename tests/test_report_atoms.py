@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from browser import report_pages
 from test_report import history_of, page_of, record_of, words_of
 
@@ -101,6 +102,20 @@ def test_the_table_of_layers_says_errors_and_changes(root):
     (chart,) = [one for one in data["charts"] if one["title"].startswith("How far tuning moved")]
     (choice,) = [param for param in chart["spec"]["params"] if param["name"] == "of_layer"]
     assert choice["bind"]["options"] == ["mean_change", "largest_change", "relative_error", "weight_change"]
+
+
+@pytest.mark.parametrize("measure", ["mean_change", "relative_error"])
+def test_layers_of_settings_that_are_equal_stand_side_by_side(root, measure):
+    """Both settings of the page have the same errors before tuning, so that one would lie over the other."""
+    data = json.loads(re.search(r'id="explore-data">(.*?)</script>', page_of(root))[1])
+    (spec,) = [one["spec"] for one in data["charts"] if one["title"].startswith("How far tuning moved")]
+    (choice,) = [param for param in spec["params"] if param["name"] == "of_layer"]
+    choice["value"] = measure
+    drawn = vl_convert.vegalite_to_svg({**spec, "width": 400})
+    places = re.findall(r'transform="translate\(([^)]*)\)"[^>]*aria-roledescription="point"', drawn)
+    places += re.findall(r'aria-roledescription="point"[^>]*transform="translate\(([^)]*)\)"', drawn)
+    assert len(places) == len(set(places)) == 4
+    assert ("%</text>" in drawn) == (measure == "relative_error")
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,17 @@ def test_ticks_of_accuracies_within_a_percent_are_told_apart(tmp_path):
     assert len(set(ticks)) == len(ticks)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 8])
+def test_learning_curves_have_no_half_epochs_on_their_axis(tmp_path, epochs):
+    history = pd.concat([history_of(0.9)] * 8).head(epochs).assign(epoch=range(1, epochs + 1))
+    record_of("full tuning").write(tmp_path / "run", history=history)
+    data = json.loads(re.search(r'id="explore-data">(.*?)</script>', write_report(tmp_path).read_text())[1])
+    (spec,) = [chart["spec"] for chart in data["charts"] if chart["title"] == "Learning curves"]
+    encoding = {**spec["encoding"], "y": {**spec["encoding"]["y"], "axis": None}}
+    drawn = vl_convert.vegalite_to_svg({**spec, "encoding": encoding, "width": 600})
+    assert re.findall(r">([\d.]+)</text>", drawn) == [str(epoch) for epoch in range(1, epochs + 1)]
+
+
 def test_charts_write_percentages_as_the_rest_of_the_page_does(opened):
     page = opened()
     drawn(page, 0)

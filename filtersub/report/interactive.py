@@ -19,7 +19,7 @@ import pandas as pd
 from .. import plots
 from ..user_cache import cache_folder, write_cached
 from ..yaml_file import packaged_yaml
-from .layer_changes import MEASURES, LayerChanges
+from .layer_changes import MEASURES, SHARES, LayerChanges
 from .numbers import percent
 from .sentences import curve_measure
 from .table import Column
@@ -168,7 +168,10 @@ def _layers(changes: Sequence[LayerChanges]) -> list[dict[str, Any]]:
     chart = _chart("layers", title, values)
     encoding = chart["spec"]["layer"][0]["encoding"]
     fields = ("setting", "seed", "layer", "atoms", *known)
-    encoding["tooltip"] = [{"field": name, "title": MEASURES.get(name, name)} for name in fields]
+    encoding["tooltip"] = [
+        {"field": name, "title": MEASURES.get(name, name)} | ({"format": ".3~%"} if name in SHARES else {})
+        for name in fields
+    ]
     order = dict.fromkeys(name for one in longest for name in one.table["layer"])
     chart["spec"]["encoding"]["x"]["sort"] = list(order)
     _offer(chart, next(iter(known)), known)

@@ -35,6 +35,8 @@ MEASURES = {
     "relative_error": "error before tuning",
     "weight_change": "change of the weight",
 }
+#: those that are shares of a weight's norm; the others are in units of an atom's norm
+SHARES = ("relative_error", "weight_change")
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,11 @@ import pandas as pd
 
 from ..ablation.notebook_run import HTML_FILE
 from ..collect import Collection
+from ..methods.options import MEANT_FOR
 from ..percentages import NBSP, percentage
 from ..records import Record
 from ..varying import completed_parameters, varying_parameters
 
-_OF_ATOMS = (  # say nothing of a run without
-    *("atoms", "block", "block_spatial", "block_coefficients", "limit_atoms", "solver", "l1_penalty"),
-    *("expansion", "expansion_coefficients", "expansion_layers", "expansion_init", "init_scale", "overrides"),
-    *("nonzeros", "max_rounds", "tol", "nonnegative", "init", "learner"),
-)
 _MEBIBYTE = 2.0**20
 _DIGITS = 6  # significant ones of a number
 _GROUPS = ("Parameters", "Results", "Counts of parameters", "Costs")
@@ -109,9 +105,9 @@ def table_rows(found: Collection, runs: pd.DataFrame, columns: list[Column]) -> 
 
 
 def of_method(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters, None where they say something of atoms and the run's method has none."""
-    blank = parameters.get("method", "filter-subspace") != "filter-subspace"
-    return {**parameters, **(dict.fromkeys(_OF_ATOMS) if blank else {})}
+    """The parameters, None where they mean nothing to the run's method: m to LoRA, a rank to atoms."""
+    method = parameters.get("method", "filter-subspace")
+    return {**parameters, **{name: None for name, methods in MEANT_FOR.items() if method not in methods}}
 
 
 def _repeat(found: Collection, run: dict[str, Any]) -> str | None:
