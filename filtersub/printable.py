@@ -18,6 +18,24 @@ def printable(text: str) -> str:
     return _IN_A_LINE.sub(_written, text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which has a plural in "s".
+
+    >>> counted(1, "atom"), counted(3000, "atom")
+    ('1 atom', '3,000 atoms')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def heading(name: str) -> str:
+    """The name of a table's column as words.
+
+    >>> heading("relative_error")
+    'relative error'
+    """
+    return name.replace("_", " ")
+
+
 def printable_in_page(text: str) -> str:
     """As printable, for HTML, which takes line ends and tabs for spaces."""
     return _IN_A_PAGE.sub(_written, text)

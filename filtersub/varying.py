@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from .experiment.settings import WITHOUT_EFFECT
+from .printable import counted
 from .records import Record
 from .setting_fields import TuneFields
 
@@ -39,10 +40,10 @@ def tasks(records: Iterable[Record]) -> list[str]:
 
 def _task_words(name: str, value: Any) -> str:
     words = {
-        "n_train": "all images" if value is None else f"{value} images",
+        "n_train": "all images" if value is None else counted(value, "image"),
         "pretrained": "pretrained" if value else "random weights",
         "weights": "the model's own weights" if value is None else value,
-        "epochs": f"{value} epochs",
+        "epochs": counted(value, "epoch"),
         "image_size": f"{value} pixels",
     }
     return str(words.get(name, value))

@@ -49,6 +49,7 @@ def test_a_look_tells_what_it_shows(explorer):
     assert torch.equal(look.kernels, rows)
     for said in ("5 atoms", "all 1,024 kernels", percentage(look.relative_error), "from new atoms"):
         assert said in look.sentence
+    assert "a: 1 atom rebuilds all" in explorer.look("a", 1, "lasso", 1e-3).sentence
 
 
 @pytest.mark.parametrize("solver", SAMPLE_ROWS)

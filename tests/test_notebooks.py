@@ -83,6 +83,13 @@ def test_logic_lives_in_the_package(notebook):
         assert len(cell.source.splitlines()) <= (64 if "parameters" in cell.metadata.get("tags", []) else 21)
 
 
+def test_tables_have_words_as_headings(notebook):
+    for cell in code_of(notebook):
+        shown = cell.source.count('.style.hide(axis="index")')
+        named = len(re.findall(r"format_index\(\s*heading, axis=1|relabel_index\(", cell.source))
+        assert named == shown or not re.search(r'"[a-z]+_\w+"', cell.source)
+
+
 def test_the_first_cell_asks_and_the_last_one_answers(notebook):
     first, last = notebook.cells[0], notebook.cells[-1]
     assert re.match(r"# .+\?\n", first.source)
@@ -170,6 +177,9 @@ def test_the_notebooks_run_and_make_a_report(tmp_path):
     assert not errors
     assert summary.exit_code == 0
     check_pages(tmp_path)
+    (page,) = (path.read_text() for path in tmp_path.glob("runs/01_decomposition-*/*.html"))
+    assert "Every layer was solved in closed form" in page
+    assert "Objective over its first value" not in re.sub("<pre.*?</pre>", "", page, flags=re.S)  # an empty figure
     report = write_report(tmp_path).read_text()
     for record in collect(tmp_path).of_kind("tuning").values():
         assert f"{100 * record.metrics['test_accuracy']:.1f}\N{NO-BREAK SPACE}%" in report

@@ -302,6 +302,23 @@ def test_layer_errors_are_the_tables():
     assert {(0.3, 0.0), (0.2, 1.0), (0.25, 0.0), (0.1, 0.0)} <= drawn_points(FIGURES["layer errors"]().axes[0])
 
 
+def test_layers_without_rounds_have_no_panel_of_rounds():
+    assert len(plots.layer_costs(COSTS).axes) == 2
+    (ax,) = plots.layer_costs(COSTS.assign(rounds=0)).axes
+    assert ax.get_xlabel() == "seconds of learning"
+
+
+def test_one_atom_and_one_kernel_have_whole_numbers_on_their_axes():
+    figure = plots.exploration(np.eye(3)[None], CODES[:1, :1], CODES[:, :1])
+    figure.draw_without_rendering()
+    ticks = [tick for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_major_ticks()]
+    labels = [tick.label1.get_text() for tick in ticks if tick.label1.get_text() and "%" not in tick.label1.get_text()]
+    assert {"0", "1"} <= set(labels)
+    assert all("." not in label for label in labels)
+    assert any("1 filter atom," in ax.get_xlabel() for ax in figure.axes)
+    assert any(ax.get_xlabel() == "codes of 1 kernel" for ax in figure.axes)
+
+
 def test_the_welch_bound_is_drawn_where_it_says_something():
     ax = FIGURES["coherence"]().axes[0]
     (bound,) = (line for line in ax.lines if line.get_label().startswith("Welch"))

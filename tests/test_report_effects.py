@@ -4,12 +4,15 @@ import math
 
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from test_report import ENVIRONMENT, NBSP, page_of, words_of
 
 from filtersub.collect import collect
+from filtersub.decomposition import DecompositionConfig
+from filtersub.dictionary import learn_dictionary
 from filtersub.records import Record
-from filtersub.report import convergence_sentence
+from filtersub.report import convergence_sentence, seed_sentence
 from filtersub.report.effect_words import effect_sentences, headline
 from filtersub.report.effects import all_effects, enough, level_text, parameter_effects
 
@@ -272,6 +275,13 @@ def test_the_words_on_convergence_are_those_of_its_figure_and_table():
 def test_what_is_solved_in_closed_form_has_no_words_on_rounds():
     rounds = pd.DataFrame({"name": ["a", "b"], "round": [0, 0]})
     layers = pd.DataFrame({"converged": [True, True], "iterations": [0, 0]})
-    assert convergence_sentence(rounds, layers) == (
-        "All 2 layers were solved in closed form, without rounds: each is a dot at 0."
-    )
+    assert convergence_sentence(rounds, layers) == "Every layer was solved in closed form, without rounds."
+
+
+def test_a_seed_is_told_for_what_is_drawn_alone():
+    words = {name: seed_sentence(DecompositionConfig(solver=name, seed=7)) for name in ("pca", "random", "omp")}
+    assert words["pca"] == "Nothing is drawn for pca, so every seed gives the same."
+    assert "one seed (7) of the coefficients" in words["random"]
+    assert "one seed (7) of the initial atoms" in words["omp"]
+    rows = torch.randn(48, 9, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(*(learn_dictionary(rows, 4, solver="pca", seed=seed).atoms for seed in (0, 7)))

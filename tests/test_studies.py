@@ -117,6 +117,14 @@ def test_accuracies_are_of_penalised_atoms_alone(tmp_path):
     assert found["seed"].tolist() == [0]  # once, though two of the folders hold it
 
 
+def test_one_penalty_is_no_range():
+    total = pd.DataFrame({"l1_penalty": [0.1], "seed": 0, "density": [0.9], "relative_error": [0.1]})
+    accuracy = pd.DataFrame({"l1_penalty": [0.1], "seed": 0, "test_accuracy": [0.9]})
+    sentence = studies.penalty_sentence(total, accuracy)
+    assert "At l = 0.1, the only one, 90.0\N{NO-BREAK SPACE}% of the coefficients are not zero" in sentence
+    assert sentence.endswith("After tuning at l = 0.1, test accuracy is 90.0\N{NO-BREAK SPACE}% (one seed).")
+
+
 def test_the_penalty_sentence_weighs_a_difference_against_the_seeds():
     total = pd.DataFrame({"l1_penalty": [0.1, 1.0], "seed": 0, "density": [0.9, 0.2], "relative_error": [0.1, 0.7]})
     rows = [(0.1, 0, 0.90), (0.1, 1, 0.92), (1.0, 0, 0.80), (1.0, 1, 0.82)]

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..printable import printable
+from ..printable import counted, printable
 from ..progress import FROM, clock
 from .dry_run import makespan
 from .notebook_run import RUN_FILE, read_state
@@ -182,7 +182,7 @@ class RunProgress:
             return f"{self.total} of {self.total} runs are there already; nothing to run"
         again = f", {self.kept} there already" if self.kept else ""
         failed = f", {self.failed} failed" if self.failed else ""
-        made, took = f"{self.done} run{'s' * (self.done != 1)} made", clock(time.monotonic() - self.started)
+        made, took = f"{counted(self.done, 'run')} made", clock(time.monotonic() - self.started)
         return f"{made}{again}{failed}, in {took}"
 
     def _panel(self, running: list[tuple[str, str]]) -> Group:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import is_hidden
+from ..printable import counted
 from ..version import processor
 from .notebook_run import RUN_FILE, read_state
 
@@ -82,7 +83,7 @@ class RunTimes:
 
 
 def _counted(runs: int, what: str) -> str:
-    return f"{runs} earlier run{'s' * (runs != 1)} {what}"
+    return f"{counted(runs, 'earlier run')} {what}"
 
 
 def _key(notebook: str, parameters: Mapping[str, Any], *without: str) -> str:

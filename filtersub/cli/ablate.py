@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import FiltersubError
+from ..printable import counted
 from ..settings import MOST_WORKERS, check_whole
 from .console import Tenths, print_json, print_table, say
 from .options import AsJson, LogWith, Reading
@@ -86,7 +87,7 @@ def _show_plan(spec: Spec, found: DryRun) -> None:
     left = (~found.runs["finished"]).sum()
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
-    say(f"{len(found.runs)} run{'s' * (len(found.runs) != 1)}, {left} to be made: {time}")
+    say(f"{counted(len(found.runs), 'run')}, {left} to be made: {time}")
 
 
 DEFAULT_MODEL = "efficientnet_lite0"
@@ -151,5 +152,5 @@ def report(
         damaged = f", {done.damaged} of them damaged" if done.damaged else ""
         for fault in done.plan_faults:
             say(f"filtersub: {fault}; its runs are merged without it", err=True)
-        say(f"merged: {done.copied} runs copied into {out}, {done.kept} left as they were{damaged}")
+        say(f"merged: {counted(done.copied, 'run')} copied into {out}, {done.kept} left as they were{damaged}")
     say(f"report: {write_report(out or folders[0], against=against, interval=interval)}")

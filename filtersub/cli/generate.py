@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import check_name
+from ..printable import counted
 from ..setting_fields import OF_GENERATION, DiffusionFields
 from ..settings import MOST, MOST_PIXELS, check_number, check_whole
 from .console import Tenths, print_json, say
@@ -82,7 +83,7 @@ def generate(
     tuned = "" if adapter is None else load_tuned(loaded, adapter)
     options = {"seed": seed, "steps": steps, "guidance": guidance, "size": image_size, "batch_size": batch_size}
     sample_images(loaded, texts, out, identity=f"{pipeline} {tuned}", **options)
-    say(f"{len(texts)} images in {out}")
+    say(f"{counted(len(texts), 'image')} in {out}")
 
 
 def distance(

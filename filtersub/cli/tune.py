@@ -7,6 +7,7 @@ import typer
 
 from ..errors import FiltersubError
 from ..percentages import percentage
+from ..printable import counted
 from ..setting_fields import TuneFields
 from .console import print_json, say
 from .options import AsJson, LogWith, PaperRun, Reading, read_settings, stated, with_settings
@@ -79,7 +80,7 @@ def tune(
         say(f"learning rate {record.choices['learning_rate']['chosen']:g}, by the validation images")
     if record.layers_passed_over:
         name, reason = next(iter(record.layers_passed_over.items()))
-        say(f"{len(record.layers_passed_over)} layers could not take part, {name} for one: {reason}")
+        say(f"{counted(len(record.layers_passed_over), 'layer')} could not take part, {name} for one: {reason}")
     for note in RUN_NOTES:
         if note in record.notes:
             say(record.notes[note])

@@ -28,6 +28,7 @@ from ..former_names import by_name_of_today
 from ..kernels import KernelLayout, layout_of, named_layers
 from ..markup import atoms_html, boards, codes_html, explore_hint, facts_html, first_and_last, table_html, unfold_html
 from ..percentages import percentage
+from ..printable import counted
 from ..schema import check, check_settings, shown
 from .expansion import Level
 from .layer import codes_over, decomposable_rows, decompose_weight, repeated
@@ -61,8 +62,9 @@ class ModelDecomposition:
 
     def _repr_html_(self) -> str:
         """A table of the layers, for notebooks."""
-        counted = (
-            f"{len(self.layers)} layers, relative error {percentage(self.relative_error, 2)}, {self.seconds:.1f} s"
+        heading = (
+            f"{counted(len(self.layers), 'layer')}, relative error {percentage(self.relative_error, 2)}, "
+            f"{self.seconds:.1f} s"
         )
         rows = [
             (
@@ -84,7 +86,7 @@ class ModelDecomposition:
             )
             for name, layer in shown
         )
-        facts = [("in all", counted), ("recipe", self.config)]
+        facts = [("in all", heading), ("recipe", self.config)]
         return facts_html("ModelDecomposition", facts, table + atoms + explore_hint())
 
     @property

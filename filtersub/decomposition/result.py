@@ -12,6 +12,7 @@ from ..errors import FiltersubError
 from ..kernels import KernelLayout
 from ..markup import atoms_html, boards, codes_html, explore_hint, facts_html
 from ..percentages import percentage
+from ..printable import counted
 from .expansion import Level, chained_atoms, combine
 
 
@@ -80,7 +81,7 @@ class Decomposition:
             ("atoms", " over ".join(map(str, counts))),
             ("relative error", percentage(self.relative_error, 2)),
             ("nonzero coefficients", percentage(self.density)),
-            ("solver", f"{self.solver}, {self.iterations} rounds, {self.seconds:.2f} s"),
+            ("solver", f"{self.solver}, {counted(self.iterations, 'round')}, {self.seconds:.2f} s"),
             ("stopped", self.stopped),
             ("note", self.note),
         ]

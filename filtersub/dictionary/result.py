@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..markup import atoms_html, codes_html, explore_hint, facts_html, square_boards
 from ..percentages import percentage
+from ..printable import counted
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class DictionaryResult:
         used = float((self.codes != 0).double().mean()) if self.codes.numel() else 0.0
         facts = [
             ("atoms", f"{self.atoms.shape[0]} of {self.atoms.shape[1]} numbers"),
-            ("codes", f"{self.codes.shape[0]:,} rows, {percentage(used)} not zero"),
+            ("codes", f"{counted(self.codes.shape[0], 'row')}, {percentage(used)} not zero"),
             ("objective", f"{self.objective[-1]:.6g}, from {self.objective[0]:.6g}" if self.objective else ""),
-            ("took", f"{self.rounds} rounds, {self.seconds:.3g} s; {self.stopped}"),
+            ("took", f"{counted(self.rounds, 'round')}, {self.seconds:.3g} s; {self.stopped}"),
             ("notes", "; ".join(self.notes)),
         ]
         codes = codes_html(self.codes, "row {}".format)

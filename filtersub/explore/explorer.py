@@ -16,6 +16,7 @@ from ..decomposition.layer import coding_settings, decomposable_rows, learn
 from ..dictionary import DictionaryResult, learn_dictionary
 from ..errors import FiltersubError, check_name
 from ..kernels import named_layers, select_layers
+from ..printable import counted
 from ..recipe_file import recipe_command
 from ..sparse_coding import CodingResult, check_solver, encode
 from .look import SHOWN_OF, Look, mixed
@@ -185,11 +186,11 @@ def explorer_of(
         block = block if result.config is _UNKNOWN else result.config.kernel_blocks["block"]
         return Explorer(model, block=block, name=name, seed=result.config.seed, found=found)
     if isinstance(result, DictionaryResult):
-        known = {"seconds": result.seconds, "found_by": f"{result.rounds} rounds"}
+        known = {"seconds": result.seconds, "found_by": counted(result.rounds, "round")}
         look = Look("dictionary", result.codes, result.atoms, rows, **known)
         return Explorer(None, found={look.layer: lambda: look})
     if isinstance(result, CodingResult):
-        known = {"seconds": result.seconds, "found_by": f"{result.iterations:,} iterations"}
+        known = {"seconds": result.seconds, "found_by": counted(result.iterations, "iteration")}
         look = Look("codes", result.codes, atoms, rows, **known)
         return Explorer(None, found={look.layer: lambda: look})
     known = "an Explorer, a decomposition, a dictionary, codes or the folder of a tuning run"
@@ -200,6 +201,6 @@ def _of_layer(result: ModelDecomposition, name: str, layer: nn.Module | Tensor |
     found = result.layers[name]
     kernels = None if layer is None else decomposable_rows(found.layout, layer).detach()
     known = result.config is not _UNKNOWN and found.dictionary is None
-    how = {"seconds": found.seconds, "found_by": f"{found.iterations} rounds", "error": found.relative_error}
+    how = {"seconds": found.seconds, "found_by": counted(found.iterations, "round"), "error": found.relative_error}
     recipe = result.recipe_of(name) if known else None
     return Look(name, found.coefficients, found.atoms, kernels, found.layout, found.solver, recipe, **how)

@@ -5,6 +5,7 @@ from typing import Any
 from .. import plots
 from ..markup import table_html, text_html
 from ..percentages import percentage
+from ..printable import counted
 from ..recipe_file import layer_pattern, recipe_text
 from ..settings import check_whole
 from .explorer import Explorer
@@ -50,7 +51,9 @@ def comparison_html(left: Look, right: Look) -> str:
     most = moved.topk(min(_MOST_CHANGES, len(moved))).indices.sort().values
     before, after = (look.pictures[most].numpy(force=True) for look in (left, right))
     figure = plots.atom_changes({left.layer: {"before": before, "after": after, "change": after - before}})
-    words = f"The {len(most)} atoms of {left.layer} that tuning moved most; the change has a scale of its own."
+    words = (
+        f"The {counted(len(most), 'atom')} of {left.layer} that tuning moved most; the change has a scale of its own."
+    )
     return table + plots.figure_html(figure, words, words)
 
 

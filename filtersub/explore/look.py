@@ -11,6 +11,7 @@ from ..decomposition import DecompositionConfig
 from ..kernels import KernelLayout
 from ..markup import boards, square_boards
 from ..percentages import percentage
+from ..printable import counted
 
 SHOWN_KERNELS = 48
 #: the kernels shown are among so many, which every solver looks at
@@ -101,7 +102,7 @@ class Look:
     @property
     def sentence(self) -> str:
         """The numbers in words, and of how much of the layer they are."""
-        whole = self.looked_at == self.rows
+        whole, atoms = self.looked_at == self.rows, self.codes.shape[1]
         seen = f"all {self.rows:,} kernels" if whole else f"a random {self.looked_at:,} of {self.rows:,} kernels"
         error = "" if self.relative_error is None else f" with a relative error of {percentage(self.relative_error)}"
         how = [f"solver {self.solver}"] if self.solver else []
@@ -110,7 +111,8 @@ class Look:
         how += [self.found_by or ("from the last atoms" if self.warm else "from new atoms"), f"{self.seconds:.2f} s"]
         said = ", ".join(how)
         return (
-            f"{self.layer}: {self.codes.shape[1]} atoms rebuild {seen}{error}; {percentage(self.density)} of the "
+            f"{self.layer}: {counted(atoms, 'atom')} rebuild{'s' * (atoms == 1)} {seen}{error}; "
+            f"{percentage(self.density)} of the "
             f"coefficients are not zero. {said[0].upper()}{said[1:]}."
         )
 

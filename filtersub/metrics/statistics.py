@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import FiltersubError
 from ..files import as_path, atomic_write
+from ..printable import counted
 from ..settings import MOST, MOST_SEED, check_whole
 from .features import FeatureExtractor, checked_finite
 from .images import ImageSet
@@ -87,7 +88,7 @@ class SetStatistics:
 def check_enough(images: ImageSet) -> None:
     """Raises FiltersubError when a set is too small for a distance and its floor: two images in each half."""
     if len(images) < FEWEST:
-        found = f"{len(images)} image" + "s" * (len(images) != 1)
+        found = counted(len(images), "image")
         raise FiltersubError(f"{images.source} gives {found} to compare; a distance needs at least {FEWEST}")
 
 

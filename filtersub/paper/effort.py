@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.catalogue import catalogue
 from ..parameters import architecture
+from ..printable import counted
 from .chosen import choose, tune_settings
 from .readings import Part
 
@@ -37,9 +38,9 @@ class Effort:
 
     @property
     def sentence(self) -> str:
-        drawn = f", {self.drawn:,} images drawn" if self.drawn else ""
+        drawn = f", {counted(self.drawn, 'image')} drawn" if self.drawn else ""
         takes = f"about {self.gpu_hours:,.0f} GPU hours at {SUSTAINED / 1e12:.0f} TFLOP/s"
-        return f"{self.runs} runs, {self.steps:,} steps on {self.images:,} images{drawn}: {takes}"
+        return f"{counted(self.runs, 'run')}, {self.steps:,} steps on {self.images:,} images{drawn}: {takes}"
 
 
 def effort_of(part: Part, reading: str, seeds: int = 1) -> Effort:

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, panel_shape
+from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, panel_shape, whole_ticks
 from .style import BLUE, GRID, INK, VERMILION
 
 
@@ -77,7 +77,7 @@ def supports(
         for line, atoms in enumerate(held):
             left.plot(range(shown), [line] * shown, "o", ms=5, color=GRID)
             left.plot(atoms, [line] * len(atoms), "o", ms=6.5, color=BLUE)
-        left.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        whole_ticks(left.xaxis, 12)
         left.set_yticks(range(len(rows)), [str(rank) for rank in rows["rank"]])
         left.set_xlim(-0.6, shown - 0.4)
         left.grid(False)

@@ -77,7 +77,14 @@ def convergence(table: pd.DataFrame, *, width: float = 7.4, height: float = 3.4)
             ax.plot(rows["round"].iloc[-1], rows["relative_to_start"].iloc[-1], "o", color=BLUE, ms=3)
         # Layers stop at different rounds; a stopped one keeps its last value, or the median would jump.
         wide = table.pivot(index="round", columns="name", values="relative_to_start").ffill()
-        ax.plot(wide.index, wide.median(axis=1), color=INK, lw=2, label=f"median of {wide.shape[1]} layers")
+        layers = wide.shape[1]
+        ax.plot(
+            wide.index,
+            wide.median(axis=1),
+            color=INK,
+            lw=2,
+            label=f"median of {layers} layers" if layers > 1 else "1 layer",
+        )
         words = "codings of all kernels from the kept start (a dot where a layer stopped)"
         label_axes(ax, words, "objective / first objective", whole="x")
         legend_above(ax.figure)

@@ -73,9 +73,14 @@ def label_axes(ax: Axes, x: str = "", y: str = "", *, percents: str = "", whole:
         if name in percents:
             axis.set_major_formatter(percent())
         if name in whole:
-            axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # a curve of one epoch has one tick
+            whole_ticks(axis)
         if name in zero:
             ax.set(**{f"{name}lim": (0, None)})
+
+
+def whole_ticks(axis: Axis, most: int | None = None) -> None:
+    """Ticks at whole numbers alone, about so many at most: one atom or one epoch has one tick."""
+    axis.set_major_locator(MaxNLocator("auto" if most is None else most, integer=True, min_n_ticks=1))
 
 
 def log_axis(axis: Axis, subs: Sequence[int], formatter: Formatter, **locator: int) -> None:

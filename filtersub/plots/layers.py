@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .figure import house_axes, house_figure, is_wide, label_axes, legend_above
+from ..printable import counted
+from .figure import house_axes, house_figure, is_wide, label_axes, legend_above, whole_ticks
 from .style import BLUE, GREEN, INK, MUTED, ORANGE, SKY, VERMILION
 
 _MOST_NAMES = 48  # beyond, layers are numbered
@@ -118,10 +119,7 @@ def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.
         count = levels["name"].nunique()
         label = f"median of {count} layers" if count > 1 else "1 layer"
         ax.plot(middle.index, middle["weight_error"], color=INK, lw=2, marker="o", ms=5, mec="white", label=label)
-        words = [
-            f"D\n{row.atoms:.0f} atoms" if row.Index == 0 else f"level {row.Index}\n{row.atoms:.0f} atoms"
-            for row in middle.itertuples()
-        ]
+        words = [f"D\n{counted(int(row.atoms), 'atom')}" for row in middle.itertuples()]
         ax.set_xticks(middle.index, words)
         ax.set_xlim(-0.3, middle.index.max() + 0.3)
         ax.set_ylim(0, 1.05 * levels["weight_error"].max() or 1)
@@ -131,22 +129,26 @@ def level_errors(levels: pd.DataFrame, *, width: float = 7.4, height: float = 3.
 
 
 def layer_costs(costs: pd.DataFrame, *, width: float = 7.4, height: float | None = None) -> Figure:
-    """Seconds of dictionary learning and its rounds, layer by layer.
+    """Seconds of dictionary learning and its rounds, layer by layer; seconds alone where no layer took a round.
 
     Parameters
     ----------
     costs : diagnostics.cost_table: name, learning_seconds, rounds
     """
     names = costs["name"].tolist()
-    panels = (("learning_seconds", "seconds", BLUE), ("rounds", "rounds", ORANGE))
-    with house_figure(width, height or _height(names), ncols=2, sharey=True) as (figure, axes):
+    panels = [("learning_seconds", "seconds", BLUE), ("rounds", "rounds", ORANGE)]
+    panels = panels[: 1 + bool((costs["rounds"] > 0).any())]  # linear codes are solved at once
+    with house_figure(width, height or _height(names), ncols=len(panels), sharey=True) as (figure, axes):
         for ax, (column, words, colour) in zip(axes[0], panels, strict=True):
             ax.barh(range(len(names)), costs[column], color=colour, height=0.62)
             label_axes(ax, f"{words} of learning", zero="x")
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=column == "rounds"))
+            if column == "rounds":
+                whole_ticks(ax.xaxis, 5)
+                ax.tick_params(axis="y", length=0)
+            else:
+                ax.xaxis.set_major_locator(MaxNLocator(5))
             ax.grid(axis="y", visible=False)
         _name_layers(axes[0, 0], names)
-        axes[0, 1].tick_params(axis="y", length=0)
     return figure
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from .figure import board, draw_board, house_figure, label_axes
+from ..printable import counted
+from .figure import board, draw_board, house_figure, label_axes, whole_ticks
 from .style import BLUE, INK, MUTED, VERMILION
 
 _MOST_PICTURES = 32  # atoms under bars: more are too small to be seen
@@ -34,7 +34,7 @@ def exploration(
         shares = np.bincount(counts, minlength=codes.shape[1] + 1) / max(1, len(counts))
         ax = axes[1, 1]
         ax.bar(np.arange(len(shares)), shares, color=BLUE, width=0.8)
-        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        whole_ticks(ax.xaxis, 8)
         label_axes(ax, "atoms that a kernel uses", "kernels", percents="y")
     return figure
 
@@ -72,7 +72,7 @@ def kernel_codes(
         if atoms is not None and len(codes) <= _MOST_PICTURES:
             _atoms_below(ax, np.asarray(atoms, dtype=float))
         else:
-            ax.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+            whole_ticks(ax.xaxis, 12)
             ax.set_xlabel("atom")
     return figure
 
@@ -100,13 +100,16 @@ def _atoms(ax: Axes, pictures: np.ndarray) -> None:
     columns = max(1, min(count, round((count * 3.6 * (height + 1) / (width + 1)) ** 0.5)))
     scaled = _scaled(pictures)
     draw_board(ax, board([scaled[n : n + columns] for n in range(0, count, columns)]))
-    ax.set_xlabel(f"{count} filter atoms, strongest first: red above zero, blue below, each on its own scale")
+    ax.set_xlabel(
+        f"{counted(count, 'filter atom')}, strongest first: red above zero, blue below, each on its own scale"
+    )
 
 
 def _codes(ax: Axes, codes: np.ndarray) -> None:
     largest = float(np.abs(codes).max()) if codes.size else 1.0
     ax.imshow(codes.T, cmap="RdBu_r", vmin=-(largest or 1), vmax=largest or 1, aspect="auto", interpolation="nearest")
-    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    whole_ticks(ax.yaxis, 6)
+    whole_ticks(ax.xaxis)
     ax.grid(False)
-    ax.set_xlabel(f"codes of {len(codes)} kernels")
+    ax.set_xlabel(f"codes of {counted(len(codes), 'kernel')}")
     ax.set_ylabel("atom", color=INK)

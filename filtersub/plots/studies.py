@@ -25,6 +25,7 @@ from .figure import (
     percent,
     row_names,
     spread,
+    whole_ticks,
 )
 from .style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, RAISED, SKY, VERMILION, text_colour
 
@@ -207,7 +208,7 @@ def span_layers(layers: pd.DataFrame, *, width: float = 7.4, height: float = 2.3
                 gains = rows.groupby("name", sort=False)["gain"].mean()
                 ax.plot(range(1, len(gains) + 1), gains, **{**look, "ls": "none"})
             _log(ax, FuncFormatter(lambda value, _: f"{value:g}×"))
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            whole_ticks(ax.xaxis)
             ax.set_title(_block_words(block), fontsize=9, color=INK, loc="left")
         axes[-1, 0].set_xlabel("layer, in the order of the network")
         figure.supylabel("share over a random change's (log)", fontsize=9.5, color=MUTED)

@@ -18,5 +18,6 @@ __all__, __getattr__, __dir__ = lazy_attributes(
         "error_description",
         "learning_description",
         "other_coding",
+        "seed_sentence",
     ),
 )

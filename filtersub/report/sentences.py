@@ -18,6 +18,7 @@ from ..intervals import (
     points,
 )
 from ..percentages import NBSP
+from ..printable import counted
 from .numbers import percent, span
 from .over_tasks import over_tasks
 
@@ -208,7 +209,9 @@ def decomposition_sentence(curve: pd.DataFrame) -> str:
         return ""
     median = curve.groupby("m")["relative_error"].median()
     few, many = median.index.min(), median.index.max()
-    found = f"Over {curve['name'].nunique()} layers the median relative error of a kernel rebuilt from its atoms"
+    found = (
+        f"Over {counted(curve['name'].nunique(), 'layer')} the median relative error of a kernel rebuilt from its atoms"
+    )
     if few == many:
         return f"{found} is {percent(median[few])} at m = {few}."
     return f"{found} falls from {percent(median[few])} at m = {few} to {percent(median[many])} at m = {many}."
@@ -226,6 +229,16 @@ def other_coding(recipe: Any) -> str:
     return f"another solver than {recipe.solver}, which pays no penalty (lasso has sparse coefficients)"
 
 
+def seed_sentence(recipe: Any) -> str:
+    """What one seed of a DecompositionConfig says of others: nothing, but for linear codes, which draw nothing."""
+    if recipe.code_kind == "linear":
+        return f"Nothing is drawn for {recipe.solver}, so every seed gives the same."
+    drawn = "initial atoms" if recipe.learns_atoms else "coefficients"
+    return (
+        f"This is one seed ({recipe.seed}) of the {drawn}, so the spread over seeds is not known from this run alone."
+    )
+
+
 def convergence_sentence(rounds: pd.DataFrame, layers: pd.DataFrame) -> str:
     """How many layers met the tolerance, how far the curves of plots.convergence go, and what all starts took together.
 
@@ -235,12 +248,13 @@ def convergence_sentence(rounds: pd.DataFrame, layers: pd.DataFrame) -> str:
     """
     last = rounds.groupby("name")["round"].max()
     if last.max() == 0 and layers["iterations"].max() == 0:  # by pca, say
-        return f"All {len(layers)} layers were solved in closed form, without rounds: each is a dot at 0."
+        return "Every layer was solved in closed form, without rounds."
     return (
-        f"{layers['converged'].sum()} of {len(layers)} layers met the tolerance. The kept start of the slowest layer "
-        f"coded all its kernels {last.max():,} times after the first, that of the median layer {last.median():,.0f} "
-        f"times; all starts and parts together took {layers['iterations'].min():,} to {layers['iterations'].max():,} "
-        f"rounds a layer, median {layers['iterations'].median():,.0f}."
+        f"{layers['converged'].sum()} of {counted(len(layers), 'layer')} met the tolerance. The kept start of the "
+        f"slowest layer coded all its kernels {last.max():,} times after the first, that of the median layer "
+        f"{last.median():,.0f} times; all starts and parts together took "
+        f"{layers['iterations'].min():,} to {layers['iterations'].max():,} rounds a "
+        f"layer, median {layers['iterations'].median():,.0f}."
     )
 
 

@@ -18,6 +18,7 @@ from ..generation.record import KIND
 from ..generation.tables import generation_sentence, generation_table, judged, method_table
 from ..percentages import NBSP
 from ..plots.generation import distance_vs_parameters, samples_side_by_side
+from ..printable import counted
 from ..records import Record
 from ..yaml_file import packaged_yaml
 
@@ -119,7 +120,8 @@ def _model_sections(models: list[tuple[Record, dict[str, pd.DataFrame]]]) -> lis
     figures = [
         (
             partial(plots.layer_costs, tables["costs"]),
-            f"Seconds and rounds of learning the atoms of each layer of {record.label}.",
+            f"Seconds{' and rounds' * bool((tables['costs']['rounds'] > 0).any())} of learning the atoms of each layer "
+            f"of {record.label}.",
         ),
         (partial(plots.layer_errors, tables["subspace"], tables.get("outputs")), words),
     ]
@@ -156,9 +158,10 @@ def _penalty_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section
 def _solver_section(record: Record, tables: dict[str, pd.DataFrame]) -> Section:
     table, gaps = tables["solvers"].astype({"note": object}).fillna({"note": ""}), tables["gaps"]
     asked = record.parameters
+    atoms = counted(record.counts["atoms"], "atom")
     caption = (
-        f"{record.counts['rows']:,} kernels of {asked['patch_size']} numbers, {record.counts['atoms']} atoms, "
-        f"l = {asked['l1_penalty']:g}, seed {record.seed}: how far above the optimum's the objective is, against time. "
+        f"{record.counts['rows']:,} kernels of {asked['patch_size']} numbers, {atoms}, l = {asked['l1_penalty']:g}, "
+        f"seed {record.seed}: how far above the optimum's the objective is, against time. "
         "Lines: solvers of many equal steps. Hollow marks: solvers of another problem."
     )
     figures = [(partial(plots.solver_gaps, gaps[gaps["seed"] == record.seed]), caption)]

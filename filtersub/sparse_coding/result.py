@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ConvergenceWarning, FiltersubError
 from ..markup import codes_html, explore_hint, facts_html
 from ..percentages import percentage
+from ..printable import counted
 from ..settings import check_number, check_whole
 
 
@@ -53,10 +54,10 @@ class CodingResult:
         """A table of what was found, for notebooks."""
         n_rows, n_atoms = self.codes.shape
         facts = [
-            ("codes", f"{n_rows:,} rows over {n_atoms} atoms, {percentage(self.density)} not zero"),
+            ("codes", f"{counted(n_rows, 'row')} over {counted(n_atoms, 'atom')}, {percentage(self.density)} not zero"),
             ("objective", f"{self.objective[-1]:.6g}" if self.objective else ""),
             ("largest violation", f"{self.optimality:.1e}" + ("" if self.converged else ", not converged")),
-            ("took", f"{self.iterations:,} iterations, {self.seconds:.3g} s"),
+            ("took", f"{counted(self.iterations, 'iteration')}, {self.seconds:.3g} s"),
         ]
         codes = codes_html(self.codes, "row {}".format) + explore_hint()
         return facts_html("Sparse codes", [*facts, *self.details.items()], codes)

@@ -11,6 +11,7 @@ import pandas as pd
 from ..files import as_path
 from ..intervals import difference, holm, points
 from ..percentages import NBSP, percentage
+from ..printable import counted
 from ..records import read_record, read_table
 
 _METHODS = {"atoms": "filter atoms", "cp": "CP", "tucker": "Tucker"}
@@ -55,7 +56,10 @@ def penalty_sentence(total: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     over = total.groupby("l1_penalty")[["density", "relative_error"]].mean()
     low, high = over.index.min(), over.index.max()
     text = (
-        f"From l = {low:g} to l = {high:g} the share of nonzero coefficients falls from "
+        f"At l = {low:g}, the only one, {percentage(over['density'][low])} of the coefficients are not zero, and the "
+        f"kernels' relative error is {percentage(over['relative_error'][low])} ({_seeds(total)})."
+        if low == high
+        else f"From l = {low:g} to l = {high:g} the share of nonzero coefficients falls from "
         f"{percentage(over['density'][low])} to {percentage(over['density'][high])}, and the kernels' relative error "
         f"grows from {percentage(over['relative_error'][low])} to {percentage(over['relative_error'][high])} "
         f"({_seeds(total)})."
@@ -66,9 +70,10 @@ def penalty_sentence(total: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     parts = "; ".join(f"l = {l1:g}: {percentage(row['mean'])}" for l1, row in means.iterrows())
     several, spread = accuracy["seed"].nunique() > 1, (means["max"] - means["min"]).max()
     known = f"{_seeds(accuracy)}, at most {points(spread, '')} points apart at one l" if several else "one seed"
-    text += f" After tuning, test accuracy is {parts} ({known})"
     if len(means) == 1:
-        return text + "."
+        accuracy = percentage(means["mean"].iloc[0])
+        return f"{text} After tuning at l = {means.index[0]:g}, test accuracy is {accuracy} ({known})."
+    text += f" After tuning, test accuracy is {parts} ({known})"
     difference = means["mean"].max() - means["mean"].min()
     verdict = ", more than seeds differ" if difference > spread else ", no more than the seeds of one l differ"
     return f"{text}: a difference of {points(difference, '')} points{verdict if several else ''}."
@@ -88,7 +93,8 @@ def model_sentence(layers: pd.DataFrame, costs: pd.DataFrame, network: pd.DataFr
         each = f"a layer: {rounds.min()} to {rounds.max()}, median {rounds.median():.0f}"
         work = f"and {int(rounds.sum()):,} rounds of dictionary learning ({each}); {met}"
     text = (
-        f"{len(layers)} layers with {int(layers['rows'].sum()):,} kernels were decomposed in {seconds.sum():.1f} s "
+        f"{counted(len(layers), 'layer')} with {counted(int(layers['rows'].sum()), 'kernel')} "
+        f"{'was' if len(layers) == 1 else 'were'} decomposed in {seconds.sum():.1f} s "
         f"{work} All kernels together are rebuilt to a relative error of {percentage(relative_error)}."
     )
     if "agreement" not in network:
@@ -119,7 +125,7 @@ def choice_sentence(choice: pd.DataFrame, max_error: float) -> str:
     chosen = choice[choice["chosen"]].set_index("name")["m"]
     layers = chosen.drop("(model)", errors="ignore")
     text = (
-        f"To meet a relative error of {max_error:.3g}, layers need m = {layers.min()} to {layers.max()} atoms "
+        f"To meet a relative error of {percentage(max_error)}, layers need m = {layers.min()} to {layers.max()} atoms "
         f"(median {layers.median():.0f})"
     )
     return f"{text}; one m for all meets it over the whole model at {chosen['(model)']}."
@@ -143,7 +149,8 @@ def storage_sentence(storage: pd.DataFrame) -> str:
             f"{percentage(value)} by {_METHODS.get(name, name)}" for name, value in medians[counting].items()
         )
         parts.append(f"{words}: {named}")
-    return f"Median relative error over {storage['name'].nunique()} layers at equal storage, {'; '.join(parts)}."
+    layers = counted(storage["name"].nunique(), "layer")
+    return f"Median relative error over {layers} at equal storage, {'; '.join(parts)}."
 
 
 def sharing_sentence(totals: pd.DataFrame, accuracy: pd.DataFrame) -> str:
@@ -216,20 +223,14 @@ def attribution_sentence(summary: pd.DataFrame, differences: pd.DataFrame, image
 
 
 def _compared(row: Any) -> str:
-    ends = f"({percentage(row.low, signed=True)} to {percentage(row.high, signed=True)})"
+    ends = f"({points(row.low)} to {points(row.high)})"
     if row.low <= 0 <= row.high:
-        return (
-            f"The images do not tell {row.less} and {row.label} apart: "
-            f"{percentage(row.difference, signed=True)} {ends}."
-        )
+        return f"The images do not tell {row.less} and {row.label} apart: {points(row.difference)} points {ends}."
     word = "larger" if row.difference > 0 else "smaller"
     agree = row.lowest_seed * row.highest_seed > 0
-    ranged = (
-        f"but seeds differ, from {percentage(row.lowest_seed, signed=True)} to "
-        f"{percentage(row.highest_seed, signed=True)}"
-    )
+    ranged = f"but seeds differ, from {points(row.lowest_seed)} to {points(row.highest_seed)}"
     seeds = "at every seed alike" if agree else ranged
-    gap = f"{percentage(abs(row.difference))} {ends} of the image"
+    gap = f"{points(abs(row.difference), '')} points {ends}"
     return f"That of {row.label} is {word} than that of {row.less} by {gap}, {seeds}."
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..collect import ATOM_FAMILIES, settings_table, tuning_table
 from ..data.catalogue import catalogue
-from ..intervals import accuracy_row, on_pareto_front
+from ..intervals import accuracy_row, on_pareto_front, points
 from ..records import Record
 from ..report.numbers import percent
 
@@ -115,7 +115,7 @@ def size_sentence(table: pd.DataFrame) -> str:
         parts.append(f"{where}{images:,} images: {best['label']} {percent(best['test_accuracy'])}")
     text = f"The most accurate at {'; '.join(parts)}."
     seeds, widest = table["seeds"].min(), (table["highest"] - table["lowest"]).max()
-    known = f"Over {seeds} seeds or more no cell spreads more than {percent(widest)}."
+    known = f"Over {seeds} seeds or more no cell spreads more than {points(widest, '')} points."
     return f"{text} {known if seeds > 1 else _ONE_SEED}"
 
 
