@@ -177,7 +177,7 @@ def test_the_notebooks_run_and_make_a_report(tmp_path):
     assert not errors
     assert summary.exit_code == 0
     check_pages(tmp_path)
-    (page,) = (path.read_text() for path in tmp_path.glob("runs/01_decomposition-*/*.html"))
+    (page,) = (path.read_text() for path in tmp_path.glob("runs/decomposition-*/notebook.html"))
     assert "Every layer was solved in closed form" in page
     assert "Objective over its first value" not in re.sub("<pre.*?</pre>", "", page, flags=re.S)  # an empty figure
     report = write_report(tmp_path).read_text()
