@@ -8,6 +8,7 @@ convolutions and batch norms ask while they run; training/norm_folding.py finds 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from threading import Lock
 from typing import Any
 
@@ -15,6 +16,10 @@ import torch
 from torch import Tensor, nn
 
 Pairs = list[tuple[Tensor, nn.Module]]  # weight of a convolution, its batch norm
+
+#: positions of the output for each entry of a kernel (i, *k), below which a pass over the weight takes longer than one
+#: over the output
+FEWEST = 2
 
 _MARK = "_filtersub_folded"  # attribute of the output of a scaled convolution: the running mean of its batch norm
 
@@ -42,29 +47,33 @@ class Folding:
     def __init__(self) -> None:
         self.active = False
         self._calls: Calls | None = None
-        self._within: list[Pairs] = []  # of each ``of`` that is open
-        self._norms: dict[int, tuple[Tensor, nn.Module]] = {}  # by the id of a weight, which is held so that it stays
+        self._within: list[tuple[Pairs, int]] = []  # of each ``of`` that is open
+        # by the id of a weight, which is held so that it stays
+        self._norms: dict[int, tuple[Tensor, nn.Module, int]] = {}
         self._waiting: dict[int, Tensor] = {}  # running means of norms whose convolution was scaled, until they run
         self._lock = Lock()
 
     @contextmanager
-    def of(self, pairs: Pairs) -> Iterator[None]:
+    def of(self, pairs: Pairs, fewest: int | None = None) -> Iterator[None]:
         """Within, these weights have these batch norms folded in wherever the norms are in evaluation mode.
+
+        fewest : in place of FEWEST
 
         Convolutions and batch norms ask only within training.needed_activations.
         """
+        own = (pairs, FEWEST if fewest is None else fewest)
         with self._lock:
-            self._within.append(pairs)
+            self._within.append(own)
             self._put_together()
         try:
             yield
         finally:
             with self._lock:
-                self._within = [others for others in self._within if others is not pairs]
+                self._within = [others for others in self._within if others is not own]
                 self._put_together()
 
     def _put_together(self) -> None:
-        self._norms = {id(weight): (weight, norm) for pairs in self._within for weight, norm in pairs}
+        self._norms = {id(pair[0]): (*pair, fewest) for pairs, fewest in self._within for pair in pairs}
         self.active = bool(self._norms) or self._calls is not None
         self._waiting = self._waiting if self._norms else {}
 
@@ -79,17 +88,21 @@ class Folding:
                 self._calls = None
                 self._put_together()
 
-    def norm_behind(self, weight: Tensor) -> nn.Module | None:
-        """The batch norm to fold into the convolution with this weight; None where there is none, or it moves now."""
-        _, norm = self._norms.get(id(weight), (None, None))
+    def norm_behind(self, weight: Tensor, input: Tensor, stride: Any) -> nn.Module | None:
+        """The batch norm to fold into the convolution of ``input`` with this weight; None where there is none, where it
+        moves now, or where folding takes longer."""
+        _, norm, fewest = self._norms.get(id(weight), (None, None, 0))
         if norm is None:
             return None
         self._waiting.pop(id(norm.running_mean), None)
+        positions = input.shape[0] * prod(input.shape[2:])
+        strides = stride ** (weight.ndim - 2) if isinstance(stride, int) else prod(stride)
         own = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
         alike = all(t is None or (t.dtype, t.device) == (weight.dtype, weight.device) for t in own)
         # the gradient of a norm's weight is cheap by itself; folded in it asks for the gradient of a whole kernel
         cheap = weight.requires_grad or norm.weight is None or not norm.weight.requires_grad
-        return norm if alike and cheap and not norm.training and not _in_lower_precision(weight) else None
+        many = input.ndim == weight.ndim and positions >= fewest * strides * weight[0].numel()
+        return norm if alike and cheap and many and not norm.training and not _in_lower_precision(weight) else None
 
     def ran(self, weight: Tensor, output: Tensor, norm: nn.Module | None) -> Tensor:
         """The output of the convolution with this weight, scaled for ``norm``."""

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from filtersub import folded_norms
 from filtersub.folded_norms import folding
 from filtersub.training import TrainingConfig, classification, fit, foldable_norms, needed_activations
 from filtersub.tuning import FilterSubspaceConfig
@@ -30,6 +31,12 @@ METHODS = {
     "setting 3": {"solver": "pca", "block": 4},
     "setting 3, sparse": {"max_rounds": 0, "atoms": 9, "block": 4},
 }
+
+
+@pytest.fixture(autouse=True)
+def small_images_too(monkeypatch):
+    """Folded although a pass over their few positions takes less time than one over the weight."""
+    monkeypatch.setattr(folded_norms, "FEWEST", 0)
 
 
 def norms_of(model):
@@ -220,7 +227,7 @@ def test_gradients_of_gradients():
     (_, layer) = next(tuned_layers(model))
     atoms, images = layer.filtersub_atoms["default"], images[:1, :, :3, :3].clone().requires_grad_()
     with needed_activations(pairs):
-        assert folding.norm_behind(layer.get_base_layer().weight) is norms_of(model)[0]
+        assert folding.norm_behind(layer.get_base_layer().weight, images, 1) is norms_of(model)[0]
         assert torch.autograd.gradgradcheck(lambda *_: model(images).square(), (images, atoms))
 
 
@@ -281,15 +288,28 @@ def test_nothing_is_folded_where_another_library_has_replaced_batch_norm(monkeyp
         assert torch.equal(model(images), expected)
 
 
+@pytest.mark.parametrize("kind", ["plain", "decomposed"])
+@pytest.mark.parametrize(("side", "stride", "ran"), [(8, 1, 0), (5, 1, 1), (16, 2, 0), (11, 2, 1)])
+def test_few_positions_are_normalised_apart(kind, side, stride, ran, monkeypatch):
+    """Kernels of 8 x 3 x 3 entries, folded from twice as many positions of the output on."""
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    model = standing_still(nn.Sequential(nn.Conv2d(8, 8, 3, stride, padding=1), nn.BatchNorm2d(8)))
+    if kind == "decomposed":
+        model = tuned(model, {"solver": "pca", "target_modules": ["0"]}).eval()
+    images = torch.randn(3, 8, side, side)
+    assert output_and_gradients(model, images, foldable_norms(model, images[:2]), monkeypatch)[2] == ran
+
+
 def test_two_at_once_keep_their_own():
-    (first, _, pairs), (second, _, others) = one_layer(), one_layer()
+    (first, images, pairs), (second, _, others) = one_layer(), one_layer()
     one, two = needed_activations(pairs), needed_activations(others)
     weight, other = (next(tuned_layers(m))[1].get_base_layer().weight for m in (first, second))
     one.__enter__()
     two.__enter__()
     one.__exit__(None, None, None)
-    assert folding.norm_behind(weight) is None
-    assert folding.norm_behind(other) is norms_of(second)[0]
+    assert folding.norm_behind(weight, images, 1) is None
+    assert folding.norm_behind(other, images, 1) is norms_of(second)[0]
     two.__exit__(None, None, None)
     assert not folding.active
 

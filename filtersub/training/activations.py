@@ -129,7 +129,7 @@ def _convolution(name: str) -> Callable[..., Tensor]:
         settings = (stride, padding, dilation)
         if not folding.active:
             return run(input, weight, bias, settings, groups)
-        norm = folding.norm_behind(weight)
+        norm = folding.norm_behind(weight, input, stride)
         if norm is None:
             return folding.ran(weight, run(input, weight, bias, settings, groups), None)
         scale, bias = scale_and_bias(norm, weight, bias)

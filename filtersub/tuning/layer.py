@@ -277,7 +277,9 @@ class FilterSubspaceLayer(nn.Module, BaseTunerLayer):
         is_tensor = isinstance(x, Tensor)  # what is none is told in torch's words
         if not (is_tensor and x.is_meta):
             self._check_filled()
-        norm = folding.norm_behind(weight) if folding.active else None
+        norm = None
+        if folding.active and is_tensor:
+            norm = folding.norm_behind(weight, x, getattr(self.get_base_layer(), "stride", 1))
         with without_autocast(weight):
             terms = self._terms(self.active_adapters)
             alone = is_tensor and not args and not kwargs and can_run(self.base_layer, weight, terms, norm)
