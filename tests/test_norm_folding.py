@@ -171,6 +171,22 @@ def test_a_convolution_that_something_else_reads_is_left_alone(kind, monkeypatch
     assert expected[2] - found[2] == len(pairs)
 
 
+def test_maps_that_the_network_returns_too_stay_as_they_are():
+    torch.manual_seed(0)
+
+    class Returns(Odd):
+        def forward(self, images):
+            inner = self.last(self.norm(self.first(images)).relu())
+            return {"scores": self.second(inner).mean((2, 3)), "maps": [inner]}
+
+    model, images = standing_still(Returns("plain")), torch.randn(2, 3, 8, 8)
+    pairs = foldable_norms(model, images)
+    assert [norm for _, norm in pairs] == [model.norm]
+    expected = model(images)
+    with needed_activations(pairs):
+        torch.testing.assert_close(model(images), expected)
+
+
 @pytest.mark.parametrize("layers", [
     lambda: (nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), (2, 3, 9)),
     lambda: (nn.Conv3d(3, 4, 2, groups=1, bias=False), nn.BatchNorm3d(4, affine=False), (2, 3, 4, 3, 5)),
