@@ -39,14 +39,20 @@ def tasks(records: Iterable[Record]) -> list[str]:
 
 
 def _task_words(name: str, value: Any) -> str:
-    words = {
-        "n_train": "all images" if value is None else counted(value, "image"),
-        "pretrained": "pretrained" if value else "random weights",
-        "weights": "the model's own weights" if value is None else value,
-        "epochs": counted(value, "epoch"),
-        "image_size": f"{value} pixels",
-    }
-    return str(words.get(name, value))
+    match name, value:
+        case "n_train", None:
+            return "all images"
+        case "n_train", _:
+            return counted(value, "image")
+        case "pretrained", _:
+            return "pretrained" if value else "random weights"
+        case "weights", None:
+            return "the model's own weights"
+        case "epochs", _:
+            return counted(value, "epoch")
+        case "image_size", _:
+            return f"{value} pixels"
+    return str(value)
 
 
 def telling_labels(records: Iterable[Record], ignored: Iterable[str] = ()) -> list[str]:

@@ -204,7 +204,7 @@ def test_a_large_grid_is_checked_in_one_pass_and_shown_by_its_first_runs(work, t
     assert steps[1_199:1_201] == [("checked runs", 1_200, 1_200), ("counted runs", 1, 1_200)]
     shown = CliRunner().invoke(app, ["ablate", str(path), "--out", str(tmp_path / "out"), "--dry-run"])
     assert "these are the first 1,000 of 1,200 runs; --json lists all" in shown.stdout
-    assert "1200 runs, 1200 to be made" in shown.stdout
+    assert "1,200 runs, 1,200 to be made" in shown.stdout
     assert "checked runs: 120 of 1,200" in shown.stderr
 
 

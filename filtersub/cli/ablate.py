@@ -87,7 +87,7 @@ def _show_plan(spec: Spec, found: DryRun) -> None:
     left = (~found.runs["finished"]).sum()
     unknown = (found.runs["seconds"].isna() & ~found.runs["finished"]).sum()
     time = f"about {found.seconds:,.0f} s" if found.seconds is not None else f"time unknown for {unknown} of them"
-    say(f"{counted(len(found.runs), 'run')}, {left} to be made: {time}")
+    say(f"{counted(len(found.runs), 'run')}, {left:,} to be made: {time}")
 
 
 DEFAULT_MODEL = "efficientnet_lite0"
