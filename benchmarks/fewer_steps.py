@@ -53,6 +53,10 @@ ROWS: dict[str, dict[str, Any]] = {
     "frozen: full matrix, 4 epochs, head 0.01": {**FROZEN, **HEAD, "epochs": 4, "optimizer": "soap"},
     "frozen: head alone, 4 epochs, head 0.01": {**FROZEN, **HEAD, "epochs": 4, "method": "linear"},
     **{f"frozen: polar, {n} epochs, head 0.01": {**FROZEN, **HEAD, **POLAR, "epochs": n} for n in (4, 5)},
+    **{
+        f"frozen: linear codes, AdamW, {n} epochs, head 0.01": {**FROZEN, **HEAD, "solver": "pca", "epochs": n}
+        for n in (4, 8)
+    },
     "frozen: AdamW, 6 epochs, 4 x 4 blocks": {**FROZEN, "block": 4, "solver": "pca", "epochs": 6},
 }
 for name, own, rates in (
