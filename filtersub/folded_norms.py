@@ -102,7 +102,7 @@ class Folding:
         # the gradient of a norm's weight is cheap by itself; folded in it asks for the gradient of a whole kernel
         cheap = weight.requires_grad or norm.weight is None or not norm.weight.requires_grad
         many = input.ndim == weight.ndim and positions >= fewest * strides * weight[0].numel()
-        return norm if alike and cheap and many and not norm.training and not _in_lower_precision(weight) else None
+        return norm if alike and cheap and many and not norm.training and not autocasts(weight.device.type) else None
 
     def ran(self, weight: Tensor, output: Tensor, norm: nn.Module | None) -> Tensor:
         """The output of the convolution with this weight, scaled for ``norm``."""
@@ -145,6 +145,6 @@ def scale_and_bias(norm: nn.Module, weight: Tensor, bias: Tensor | None) -> tupl
     return scale.view(-1, *[1] * (weight.ndim - 1)), shift if norm.bias is None else shift + norm.bias
 
 
-def _in_lower_precision(tensor: Tensor) -> bool:
-    kind = tensor.device.type
+def autocasts(kind: str) -> bool:
+    """Whether autocast is on for a kind of device; some have none (meta)."""
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from ..engine.conv.depthwise import gradients
-from ..folded_norms import Pairs, folding, scale_and_bias
+from ..folded_norms import Pairs, autocasts, folding, scale_and_bias
 from . import depthwise
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
@@ -140,7 +140,8 @@ def _convolution(name: str) -> Callable[..., Tensor]:
         if not numbers or not _is_plain(input, weight, bias) or input.ndim != dimensions + 2:
             return torchs(input, weight, bias, *settings, groups)
         lists = [list(v) if isinstance(v, (tuple, list)) else [v] * dimensions for v in settings]
-        low = _autocast_dtype(input.device.type)
+        kind = input.device.type
+        low = torch.get_autocast_dtype(kind) if autocasts(kind) else None
         stands_still = torch.is_grad_enabled() and not weight.requires_grad
         if stands_still and (input.requires_grad or (bias is not None and bias.requires_grad)):
             if low is not None:  # autocast would be at work inside the function, out of its gradient's sight
@@ -153,12 +154,6 @@ def _convolution(name: str) -> Callable[..., Tensor]:
         return torchs(input, weight, bias, *settings, groups) if found is None else found
 
     return convolve
-
-
-def _autocast_dtype(kind: str) -> torch.dtype | None:
-    """None where autocast is off, or the device has none (meta)."""
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.get_autocast_dtype(kind) if on else None
 
 
 class _Convolution(torch.autograd.Function):
